@@ -1,0 +1,125 @@
+"""HostData: the one line that a host writes to the provider's standard input."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from msgspec import Struct, field, structs
+
+from contracts import codec
+from contracts.lattice import LinkDefinition, check_subject_token, link_definition_from
+from contracts.secret import Secret
+
+TEST_HOST_ID = "_TEST_"
+"""The `host_id` with which the test harness of wasmbus-rpc starts a provider. Source: WELD rpc-rs lib.rs."""
+
+DEFAULT_RPC_URL = "nats://127.0.0.1:4222"
+DEFAULT_RPC_TIMEOUT_MS = 2000
+
+
+class HostFamily(enum.Enum):
+    """Which host wrote the line. They differ in what the end of standard input means."""
+
+    OTP = "otp"
+    """Keeps standard input open for as long as it lives; its end means that the host is gone."""
+
+    RUST = "rust"
+    """Closes standard input right behind the line."""
+
+    TEST_HARNESS = "test-harness"
+    """Link definitions and health are JSON; standard input is closed behind the line."""
+
+
+class OtelConfig(Struct, frozen=True):
+    """Where the host wants traces; `None` or an empty text: nowhere."""
+
+    traces_exporter: str | None = None
+    exporter_otlp_endpoint: str | None = None
+
+
+class HostData(Struct, frozen=True, kw_only=True):
+    """What a host tells the provider at start. Keys this type does not name are ignored.
+
+    Source: wasmcloud-otp v0.63.2 virtual_host.ex; wasmCloud v0.82.0 crates/core/src/lib.rs.
+    """
+
+    host_id: str
+    lattice_rpc_prefix: str
+    link_name: str
+    provider_key: str
+    invocation_seed: Secret
+    cluster_issuers: list[str]
+    lattice_rpc_user_jwt: Secret = Secret("")
+    lattice_rpc_user_seed: Secret = Secret("")
+    lattice_rpc_url: str = DEFAULT_RPC_URL
+    lattice_rpc_tls: bool = False
+    instance_id: str = ""
+    link_definitions: list[LinkDefinition] = field(default_factory=list)
+    config_json: Secret = Secret("")
+    """An opaque text, usually JSON, that may carry credentials; empty when there is none."""
+    default_rpc_timeout_ms: int = DEFAULT_RPC_TIMEOUT_MS
+    js_domain: str | None = None
+    structured_logging: bool = False
+    log_level: str = ""
+    otel_config: OtelConfig = OtelConfig()
+    family: HostFamily = HostFamily.RUST
+    """Not a key of the line: told from which keys are there."""
+
+
+_KNOWN = frozenset(HostData.__struct_fields__) - {"family"}
+_ALIASES = codec.camel_and_snake(*_KNOWN) | {"enable_structured_logging": "structured_logging"}
+_OTP_KEYS = frozenset({"js_domain", "lattice_rpc_tls"})
+_WHAT = "host data"
+
+
+def decode_host_data(line: bytes) -> HostData:
+    r"""Decode the line: base64, padded or not, of a JSON object; `\n`, `\r\n` or nothing behind it.
+
+    A missing key, `null` and, for optional texts, `""` all mean "not given".
+
+    Raises:
+        codec.MalformedError: Says what is wrong and in which field, never showing the content.
+    """
+    encoded = line.strip()
+    if not encoded:
+        raise codec.MalformedError(_WHAT, "nothing on standard input, where a lattice host writes one line of base64")
+    value = codec.unpack_json(codec.decode_base64(encoded, _WHAT), _WHAT)
+    if not isinstance(value, dict):
+        raise codec.MalformedError(_WHAT, f"expected a JSON object, got {type(value).__name__}")
+    value = codec.with_known_names(value, _KNOWN, _ALIASES)
+    family = HostFamily.OTP if _OTP_KEYS & value.keys() else HostFamily.RUST
+    given = {key: item for key, item in value.items() if item is not None and key in _KNOWN}
+    host_data = codec.to_struct(given | _tolerated(given), HostData, _WHAT)
+    for name in ("host_id", "lattice_rpc_prefix", "link_name", "provider_key"):
+        check_subject_token(name, getattr(host_data, name), _WHAT)
+    if not host_data.cluster_issuers:
+        raise codec.MalformedError(_WHAT, "field cluster_issuers: empty, so no invocation could ever be verified")
+    if host_data.host_id == TEST_HOST_ID:
+        family = HostFamily.TEST_HARNESS
+    return structs.replace(host_data, family=family)
+
+
+def encode_host_data(host_data: HostData) -> bytes:
+    r"""Encode the line as a Rust host writes it: padded base64 of JSON, `\r\n` behind it."""
+    value = codec.to_plain(host_data)
+    del value["family"]
+    if host_data.family is not HostFamily.OTP:
+        del value["js_domain"], value["lattice_rpc_tls"]
+    return codec.encode_base64(codec.pack_json(value)).encode() + b"\r\n"
+
+
+def _tolerated(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields in which hosts differ, in the one form that `HostData` has."""
+    links = given.get("link_definitions", [])
+    if not isinstance(links, list):
+        raise codec.MalformedError(_WHAT, "field link_definitions: expected array")
+    timeout_ms = given.get("default_rpc_timeout_ms", 0)
+    return {
+        "lattice_rpc_url": given.get("lattice_rpc_url") or DEFAULT_RPC_URL,
+        "lattice_rpc_tls": given.get("lattice_rpc_tls", 0) in (True, 1, "1", "true"),
+        "link_definitions": [
+            link_definition_from(link, f"{_WHAT}, link definition {n}") for n, link in enumerate(links)
+        ],
+        "default_rpc_timeout_ms": timeout_ms or DEFAULT_RPC_TIMEOUT_MS,
+    }

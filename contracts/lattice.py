@@ -1,0 +1,315 @@
+"""The messages of the lattice: entities, invocations and their responses, link definitions, health, shutdown.
+
+Also the subjects they travel on and the URLs that claims name. Knows their bytes; refuses to judge them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType, field
+
+from contracts import codec
+
+CHUNK_THRESHOLD_BYTES = 900 * 1024
+"""A response longer than this travels through the object store; the Rust host insists on exactly this number.
+
+Source: wasmCloud v0.82.0 crates/core/src/lib.rs (`content_length > 921600`).
+"""
+
+RPC_QUEUE = "rpc"
+SHUTDOWN_ACKNOWLEDGEMENT = b"shutting down"
+
+
+class WasmCloudEntity(Struct, frozen=True, forbid_unknown_fields=True):
+    """An actor (link name and contract are empty) or one link name of a provider."""
+
+    public_key: str
+    link_name: str = ""
+    contract_id: str = ""
+
+    @property
+    def is_actor(self) -> bool:
+        return self.public_key[:1] in "Mm" and self.public_key != ""
+
+
+class Invocation(Struct, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """One call of an operation. `msg` is empty when the payload travels through the object store.
+
+    The type itself takes no field that it does not know, so that the form that every host sends is decoded in one go,
+    by msgspec; `decode_invocation` is where other forms are tolerated, on the way that every other message takes.
+    """
+
+    origin: WasmCloudEntity
+    target: WasmCloudEntity
+    operation: str
+    msg: bytes
+    id: str
+    encoded_claims: str
+    host_id: str
+    content_length: int | None | UnsetType = UNSET
+    """Length of the whole payload in bytes; absent: `msg` is the whole."""
+    trace_context: dict[str, str] | None | UnsetType = field(default=UNSET, name="traceContext")
+
+    @property
+    def is_chunked(self) -> bool:
+        return isinstance(self.content_length, int) and self.content_length > len(self.msg)
+
+
+class InvocationResponse(Struct, kw_only=True, gc=False):
+    """The answer to one invocation. A response with an `error` has no `msg`."""
+
+    msg: bytes
+    invocation_id: str
+    error: str | None | UnsetType = UNSET
+    content_length: int | UnsetType = UNSET
+    trace_context: dict[str, str] | None | UnsetType = field(default=UNSET, name="traceContext")
+
+
+class LinkDefinition(Struct, frozen=True, kw_only=True):
+    """An actor's use of a provider under a link name. (actor, contract, link name) is its identity."""
+
+    actor_id: str
+    provider_id: str
+    link_name: str
+    contract_id: str
+    values: dict[str, str] = field(default_factory=dict)
+    """Settings of the link; some are secrets, so only their names are shown."""
+
+    def __repr__(self) -> str:
+        identity = f"{self.actor_id!r}, {self.provider_id!r}, {self.link_name!r}, {self.contract_id!r}"
+        return f"LinkDefinition({identity}, values={sorted(self.values)})"
+
+    @property
+    def hash_id(self) -> str:
+        """Return the key under which lattices store it: upper-case hex SHA-256 of its identity."""
+        identity = self.actor_id + self.contract_id + self.link_name
+        return hashlib.sha256(identity.encode()).hexdigest().upper()
+
+
+class HealthCheckResponse(Struct, frozen=True, omit_defaults=True):
+    """`message` says what is wrong; absent when nothing is."""
+
+    healthy: bool
+    message: str | None = None
+
+
+def entity_url(entity: WasmCloudEntity) -> str:
+    """Return the URL of an entity as claims name it.
+
+    Source: wasmCloud v0.82.0 crates/core/src/lib.rs `WasmCloudEntity::url`.
+    """
+    if entity.is_actor:
+        return f"wasmbus://{entity.public_key}"
+    contract = entity.contract_id.replace(":", "/").replace(" ", "_").lower()
+    link_name = entity.link_name.replace(" ", "_").lower()
+    return f"wasmbus://{contract}/{link_name}/{entity.public_key}"
+
+
+def target_url(target: WasmCloudEntity, operation: str) -> str:
+    return f"{entity_url(target)}/{operation}"
+
+
+def invocation_hash(origin_url: str, url_of_target: str, operation: str, msg: bytes) -> str:
+    """Return the upper-case hex SHA-256 over an invocation's URLs, operation and whole payload."""
+    digest = hashlib.sha256(f"{origin_url}{url_of_target}{operation}".encode())
+    digest.update(msg)
+    return digest.hexdigest().upper()
+
+
+class Subjects(Struct, frozen=True):
+    """The subjects that a provider serves for one link name."""
+
+    lattice: str
+    provider_key: str
+    link_name: str
+
+    @property
+    def rpc(self) -> str:
+        return f"wasmbus.rpc.{self.lattice}.{self.provider_key}.{self.link_name}"
+
+    @property
+    def put_link(self) -> str:
+        return f"{self.rpc}.linkdefs.put"
+
+    @property
+    def delete_link(self) -> str:
+        return f"{self.rpc}.linkdefs.del"
+
+    @property
+    def health(self) -> str:
+        return f"{self.rpc}.health"
+
+    @property
+    def shutdown(self) -> str:
+        return f"{self.rpc}.shutdown"
+
+
+def check_subject_token(name: str, token: str, what: str) -> None:
+    """Refuse a text that cannot stand in a subject.
+
+    Raises:
+        codec.MalformedError: It is empty or has white space, a wildcard or a control character.
+    """
+    if not token or re.search(r"[\s*>\x00-\x1f\x7f]", token):
+        raise codec.MalformedError(what, f"field {name}: empty, or has a character that no subject may have")
+
+
+_invocation_decoder = msgspec.msgpack.Decoder(Invocation)
+_ENTITY_NAMES = frozenset(WasmCloudEntity.__struct_fields__)
+_ENTITY_ALIASES = codec.camel_and_snake(*_ENTITY_NAMES)
+_INVOCATION_NAMES = frozenset(Invocation.__struct_encode_fields__)
+_INVOCATION_ALIASES = codec.camel_and_snake(*_INVOCATION_NAMES)
+_RESPONSE_NAMES = frozenset(InvocationResponse.__struct_encode_fields__)
+_RESPONSE_ALIASES = codec.camel_and_snake(*_RESPONSE_NAMES)
+_LINK_NAMES = frozenset(LinkDefinition.__struct_fields__)
+_LINK_ALIASES = codec.camel_and_snake(*_LINK_NAMES)
+
+
+def decode_invocation(data: bytes) -> Invocation:
+    """Decode an invocation from a MessagePack map.
+
+    Keys may come in any order and in camelCase or snake_case, unknown ones are ignored, `msg` may be bin, str or an
+    array of bytes.
+
+    Raises:
+        codec.MalformedError: A field is missing or of the wrong type.
+    """
+    try:
+        return _invocation_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = _as_named(_unpack_with_binary_text(data, "invocation"))
+        return codec.to_struct(value, Invocation, "invocation")
+
+
+def encode_invocation(invocation: Invocation) -> bytes:
+    return codec.pack_struct(invocation)
+
+
+def invocation_id_of(data: bytes) -> str:
+    """Return the id of an invocation that may be malformed otherwise, or "" when none is to be found."""
+    try:
+        value = _unpack_with_binary_text(data, "invocation")
+    except codec.MalformedError:
+        return ""
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if isinstance(found, str) and found.isprintable() else ""
+
+
+def decode_invocation_response(data: bytes) -> InvocationResponse:
+    """Decode a response as any host or provider writes it: `msg` may be bin, str, an array of bytes, nil or absent.
+
+    Raises:
+        codec.MalformedError: A field is of the wrong type.
+    """
+    value = _unpack_with_binary_text(data, "invocation response")
+    if isinstance(value, dict):
+        value = codec.with_known_names(value, _RESPONSE_NAMES, _RESPONSE_ALIASES)
+        value["msg"] = _bytes_from(value.get("msg"), "invocation response")
+        value.setdefault("invocation_id", "")
+    return codec.to_struct(value, InvocationResponse, "invocation response")
+
+
+def encode_invocation_response(response: InvocationResponse) -> bytes:
+    return codec.pack_struct(response)
+
+
+def encode_success(invocation_id: str, msg: bytes, content_length: int) -> bytes:
+    """Encode a response without an error; `msg` is empty when the payload went to the object store."""
+    return codec.pack_struct(InvocationResponse(msg=msg, invocation_id=invocation_id, content_length=content_length))
+
+
+def encode_failure(invocation_id: str, error: str) -> bytes:
+    return codec.pack({"msg": b"", "invocation_id": invocation_id, "error": error, "content_length": 0})
+
+
+def link_definition_from(value: Any, what: str = "link definition") -> LinkDefinition:
+    """Check plain values against `LinkDefinition`: either spelling of the keys, others ignored, `values` may be nil.
+
+    Raises:
+        codec.MalformedError: A field is missing or of the wrong type; the values are never shown.
+    """
+    if isinstance(value, dict):
+        value = codec.with_known_names(value, _LINK_NAMES, _LINK_ALIASES)
+        if value.get("values", {}) is None:
+            value = value | {"values": {}}
+    return codec.to_struct(value, LinkDefinition, what)
+
+
+def decode_link_definition(data: bytes, *, is_json: bool = False) -> LinkDefinition:
+    """Decode a link definition: MessagePack from hosts, JSON from the test harness and in lattice metadata."""
+    what = "link definition"
+    return link_definition_from(codec.unpack_json(data, what) if is_json else codec.unpack(data, what), what)
+
+
+def encode_link_definition(link: LinkDefinition, *, is_json: bool = False) -> bytes:
+    return codec.pack_json(codec.to_plain(link)) if is_json else codec.pack_struct(link)
+
+
+def encode_health(response: HealthCheckResponse, *, is_json: bool = False) -> bytes:
+    return codec.pack_json(codec.to_plain(response)) if is_json else codec.pack_struct(response)
+
+
+def decode_health(data: bytes, *, is_json: bool = False) -> HealthCheckResponse:
+    what = "health response"
+    value = codec.unpack_json(data, what) if is_json else codec.unpack(data, what)
+    return codec.to_struct(value, HealthCheckResponse, what)
+
+
+def decode_shutdown_host_id(data: bytes) -> str:
+    """Return the `host_id` of a shutdown request, which is JSON from every host; "" when there is none."""
+    try:
+        value = codec.unpack_json(data, "shutdown request")
+    except codec.MalformedError:
+        return ""
+    host_id = value.get("host_id", value.get("hostId")) if isinstance(value, dict) else None
+    return host_id if isinstance(host_id, str) else ""
+
+
+def _as_named(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    value = codec.only_known_names(value, _INVOCATION_NAMES, _INVOCATION_ALIASES)
+    for side in ("origin", "target"):
+        if side in value:
+            value[side] = _entity_from(value[side])
+    if "msg" in value:
+        value["msg"] = _bytes_from(value["msg"], "invocation")
+    return value
+
+
+def _unpack_with_binary_text(data: bytes, what: str) -> Any:
+    """Unpack a message of which some host packs binaries as text."""
+    try:
+        return codec.unpack(data, what)
+    except codec.NotUtf8Error:
+        value = codec.unpack(data, what, undecodable_text=True)
+        others = {key: item for key, item in value.items() if key != "msg"} if isinstance(value, dict) else value
+        codec.check_utf8(others, what)
+        return value
+
+
+def _entity_from(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    value = codec.only_known_names(value, _ENTITY_NAMES, _ENTITY_ALIASES)
+    return {key: "" if item is None else item for key, item in value.items()} if None in value.values() else value
+
+
+def _bytes_from(value: Any, what: str) -> bytes:
+    try:
+        match value:
+            case bytes():
+                return value
+            case None:
+                return b""
+            case str():
+                return value.encode("utf-8", "surrogateescape")
+            case list():
+                return bytes(value)
+    except (ValueError, TypeError):
+        pass
+    raise codec.MalformedError(what, f"field msg: expected bytes, got {type(value).__name__}")

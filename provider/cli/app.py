@@ -1,0 +1,57 @@
+"""The command `keyvalue-nats` as a person types it; with no arguments it is the provider, and this is never loaded."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from provider.cli import bench, call, demo, dev
+from provider.cli.output import say, stderr_console
+from provider.dev.errors import DevError
+
+_DISTRIBUTION = "wasmcloud-keyvalue-nats"
+
+app = typer.Typer(
+    name="keyvalue-nats",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A wasmCloud capability provider that serves wasmcloud:keyvalue from NATS JetStream.\n\n"
+    "A lattice host starts it with no arguments and host data on standard input. The commands below are for people.",
+)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        try:
+            typer.echo(version(_DISTRIBUTION))
+        except PackageNotFoundError:
+            typer.echo("not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Options of every command."""
+
+
+app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
+app.command("call", epilog=call.EXAMPLES, context_settings={"ignore_unknown_options": True})(call.call)
+app.command("demo")(demo.demo)
+app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
+
+
+def main() -> int:
+    """Run the command line; return the exit code. What a person can mend is one line on standard error."""
+    try:
+        app()  # leaves with SystemExit
+    except DevError as error:
+        say(stderr_console(), f"error: {error}", "red")
+        return 1
+    return 0

@@ -1,0 +1,154 @@
+"""The load generator: a process of its own that signs a corpus, waits for "go", sends it and tells what happened.
+
+It reads one job as a line of JSON on standard input and writes lines of JSON: `{"signed": N}` while it signs, `{"ready":
+true}`, and after a second line on standard input the measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import msgspec
+import uvloop
+
+from contracts import keyvalue, lattice
+from contracts.codec import MalformedError
+from contracts.keyvalue import Request
+from contracts.secret import Secret
+from provider.dev.actor import Link, Signer
+from provider.dev.bench.pipeline import Pipeline, connect
+from provider.dev.bench.workloads import WorkloadName, workload
+
+_BEFORE_IN_FLIGHT = 64
+_PROGRESS_EVERY = 500
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send. With an `echo_subject` the same invocations go there and the answers are not read."""
+
+    nats_url: str
+    lattice: str
+    host_id: str
+    provider_key: str
+    actor_id: str
+    link_name: str
+    cluster_seed: str
+    workload: WorkloadName
+    count: int
+    in_flight: int
+    tag: str
+    echo_subject: str = ""
+
+    @property
+    def link(self) -> Link:
+        seed = Secret(self.cluster_seed)
+        return Link(self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed)
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to one job.
+
+    Attributes:
+        own_cpu_seconds: What the load generator itself used while the clock ran.
+        is_exact: Every total of a counter came back exactly once; `True` for other workloads.
+        first_error: What the first error said; empty: there was none.
+    """
+
+    count: int
+    seconds: float
+    p50_us: float
+    p99_us: float
+    errors: int
+    first_error: str
+    is_exact: bool
+    own_cpu_seconds: float
+
+
+def main() -> None:
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+    uvloop.run(_work(job))
+
+
+async def _work(job: Job) -> None:
+    requests = workload(job.workload, job.count, job.tag)
+    signer = Signer(job.link)
+    pipeline = await connect(job.nats_url)
+    try:
+        if not job.echo_subject:
+            await _serve_before(pipeline, job, signer, requests.before)
+        payloads = _signed(signer, requests.measured)
+        _say({"ready": True})
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
+        cpu, started = time.process_time(), time.perf_counter()
+        latency_ns, answers = await pipeline.run(job.echo_subject or job.link.subjects.rpc, payloads, job.in_flight)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    finally:
+        pipeline.close()
+    errors, results = ([], []) if job.echo_subject else _read(answers, type(requests.measured[0]))
+    times = sorted(latency_ns)
+    _say(
+        Measurement(
+            count=job.count,
+            seconds=seconds,
+            p50_us=times[len(times) // 2] / 1000,
+            p99_us=times[len(times) * 99 // 100] / 1000,
+            errors=len(errors),
+            first_error=errors[0] if errors else "",
+            is_exact=job.workload is not WorkloadName.INCREMENT or bool(job.echo_subject) or _each_once(results),
+            own_cpu_seconds=cpu,
+        )
+    )
+
+
+async def _serve_before(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
+    if not requests:
+        return
+    _, answers = await pipeline.run(job.link.subjects.rpc, _signed(signer, requests), _BEFORE_IN_FLIGHT)
+    errors, _ = _read(answers, type(requests[0]))
+    if errors:
+        _say({"failed": f"preparing {job.workload}: {len(errors)} of {len(requests)} failed: {errors[0]}"})
+        sys.exit(1)
+
+
+def _signed(signer: Signer, requests: list[Request]) -> list[bytes]:
+    payloads = []
+    for number, request in enumerate(requests, 1):
+        payloads.append(lattice.encode_invocation(signer.sign(request)))
+        if number % _PROGRESS_EVERY == 0:
+            _say({"signed": number})
+    return payloads
+
+
+def _read(answers: list[bytes | None], type_: type[Request]) -> tuple[list[str], list[Any]]:
+    """Decode all answers; return the errors among them and the results."""
+    errors: list[str] = []
+    results: list[Any] = []
+    for answer in answers:
+        if answer is None or answer == b"":
+            errors.append("no answer" if answer is None else "nobody serves the link")
+            continue
+        response = lattice.decode_invocation_response(answer)
+        if isinstance(response.error, str):
+            errors.append(response.error)
+            continue
+        try:
+            results.append(keyvalue.decode_response(type_, response.msg))
+        except MalformedError as error:
+            errors.append(str(error))
+    return errors, results
+
+
+def _each_once(totals: list[int]) -> bool:
+    return sorted(totals) == list(range(1, len(totals) + 1))
+
+
+def _say(what: Any) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""How a lattice host starts the provider: host data in, objects built, run, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from contracts.codec import MalformedError
+from contracts.host import HostData, HostFamily, decode_host_data
+from provider import errors, logs
+from provider.config import ProviderConfig, load_config, wanted_log_level
+from provider.keyvalue.stores import StorePool
+from provider.links import Links
+from provider.nats.connection import Connection
+from provider.serve import Provider
+from provider.tasks import TaskOwner
+from provider.telemetry import Telemetry
+
+_MAX_HOST_DATA_BYTES = 64 * 1024 * 1024
+_PARENT_CHECK_SECONDS = 0.5
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_GC_THRESHOLD = 20_000
+"""Invocations make no reference cycles; looking for them after every 700 objects, Python's default, finds nothing."""
+
+
+def run() -> int:
+    """Serve the host that wrote a line to standard input; returns the exit code."""
+    try:
+        line = sys.stdin.buffer.readline(_MAX_HOST_DATA_BYTES) if sys.stdin is not None else b""
+        host_data = decode_host_data(line)
+        logs.configure(wanted_log_level(host_data, os.environ), is_json=host_data.structured_logging)
+        config = load_config(host_data, os.environ)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(host_data, config, os.environ))
+    except (errors.StartupError, MalformedError) as error:
+        sys.stderr.write(f"keyvalue-nats: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(host_data: HostData, config: ProviderConfig, environment: Mapping[str, str]) -> None:
+    name = f"keyvalue-nats {host_data.provider_key} {host_data.link_name}"
+    tasks, watchers = TaskOwner(), TaskOwner()
+    connection = Connection(config.lattice_connection, name, config.limits.connect_timeout_seconds, is_patient=True)
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry(host_data, config.identity, environment)
+        stack.callback(telemetry.close)
+        loop = asyncio.get_running_loop()
+        connecting = asyncio.ensure_future(stack.enter_async_context(connection))
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, connecting.cancel)
+        try:
+            await connecting
+        except errors.ConnectError as error:
+            raise errors.StartupError(f"cannot connect to the lattice: {error.reason}") from None
+        except asyncio.CancelledError:
+            return
+        stack.push_async_callback(watchers.close)
+        pool = await stack.enter_async_context(StorePool(tasks, f"{name} store"))
+        links = Links(config, host_data, pool)
+        provider = Provider(config, host_data, connection, links, tasks, telemetry)
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, provider.stop, signal.Signals(number).name)
+        watchers.start(_watch_host(host_data.family, provider.stop), "watch host")
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD, 50, 50)
+        await provider.run()
+
+
+async def _watch_host(family: HostFamily, stop: Callable[[str], None]) -> None:
+    """Stop when the host is gone: the end of standard input under OTP, another parent under any."""
+    loop = asyncio.get_running_loop()
+    if family is HostFamily.OTP and _is_pipe(sys.stdin.fileno()):
+
+        def on_readable() -> None:
+            if not os.read(sys.stdin.fileno(), 65536):
+                loop.remove_reader(sys.stdin.fileno())
+                stop("the host closed standard input")
+
+        loop.add_reader(sys.stdin.fileno(), on_readable)
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110  (no event tells it)
+        await asyncio.sleep(_PARENT_CHECK_SECONDS)
+    stop("the host is gone")
+
+
+def _is_pipe(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -1,0 +1,155 @@
+"""A value <-> the payload and headers of a message in a bucket. Pure.
+
+The payload is what a person expects `nats kv get` to show: a text as it is, a counter as decimal text, a list or a set
+as a JSON array. The kind stands in a header, so a text that looks like JSON stays a text, and a value that somebody
+else put there without headers reads as text.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import msgspec
+
+from provider.keyvalue.values import Kind, Value
+from provider.nats.entry_headers import DELETIONS, KV_OPERATION, MARKER_REASON, ROLLUP
+from provider.nats.frames import header_block, header_reader
+
+KIND = b"Kv-Kind"
+EXPIRES_AT = b"Expires-At"
+OPERATION_ID = b"Op-Id"
+TTL = b"Nats-TTL"
+SEQUENCE = b"Nats-Sequence"
+EXPECTED_REVISION = b"Nats-Expected-Last-Subject-Sequence"
+
+MARKER_TTL_SECONDS = 120
+"""How long the marker of a deleted key stays, so that watchers see it. Markers of servers without TTLs are swept."""
+
+RESERVED_HEADER = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"))
+"""Of what is written under the reserved key: a marker, so that no listing shows it."""
+
+_read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, SEQUENCE)
+_array_decoder = msgspec.json.Decoder(list[str])
+_KINDS = {kind.value.encode(): kind for kind in Kind}
+
+
+class Entry:
+    """What stands under a key.
+
+    Attributes:
+        revision: The message's sequence in the stream; 0: there is no message.
+        value: `None` when there is none, or a marker.
+        operation_id: Of the write that made it; b"" when somebody else wrote it.
+    """
+
+    __slots__ = ("operation_id", "revision", "value")
+
+    def __init__(self, revision: int, value: Value | None, operation_id: bytes = b"") -> None:
+        self.revision = revision
+        self.value = value
+        self.operation_id = operation_id
+
+    def is_expired(self, now_ms: int) -> bool:
+        return self.value is not None and self.value.is_expired(now_ms)
+
+
+NO_ENTRY = Entry(0, None)
+"""Stands for whatever is there, where a write does not depend on it."""
+
+
+class Write(NamedTuple):
+    """One write of one key.
+
+    Attributes:
+        bucket_key: The key as stored.
+        key: The actor's key, for errors.
+        value: What to write; `None`: a marker that deletes.
+        payload: The value encoded.
+        operation_id: Stored with it, so that it can be recognised.
+        expected_revision: What must stand there now; 0: nothing; `None`: whatever it is.
+    """
+
+    bucket_key: str
+    key: str
+    value: Value | None
+    payload: bytes
+    operation_id: bytes
+    expected_revision: int | None
+
+
+def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
+    """Decode a stored message. What no provider of this version could have written becomes a binary value.
+
+    Args:
+        revision: The message's sequence; 0: it stands in the header block, which is that of a direct get.
+        header: Its header block.
+        payload: Its body.
+    """
+    found = _read_headers(header)
+    revision = revision or int(found.pop(SEQUENCE, 0))
+    operation_id = found.pop(OPERATION_ID, b"")
+    if found and (found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found):
+        return Entry(revision, None, operation_id)
+    kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
+    data = _decode_data(kind, payload)
+    if data is None:
+        kind = Kind.BINARY
+    expires_at = found.get(EXPIRES_AT, b"") if found else b""
+    expires_at_ms = int(expires_at) if expires_at.isdigit() else 0
+    return Entry(revision, Value(kind, data, expires_at_ms), operation_id)
+
+
+def encode_payload(value: Value) -> bytes:
+    """Encode a value's payload; of a set, an array of its members."""
+    match value.kind:
+        case Kind.TEXT:
+            text: str = value.data
+            return text.encode()
+        case Kind.COUNTER:
+            return b"%d" % value.data
+        case _:
+            return msgspec.json.encode(list(value.data))
+
+
+def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool) -> bytes:
+    """Encode the header block of a write.
+
+    Args:
+        write: What is written.
+        now_ms: The time by the store's clock.
+        sends_ttl: Whether to tell the server when the message ends. A server without TTLs ignores it, but honours it
+            once it is upgraded; a bucket with history or without TTLs on a newer server must not see it.
+    """
+    pairs = [(OPERATION_ID, write.operation_id)]
+    if write.expected_revision is not None:
+        pairs.append((EXPECTED_REVISION, b"%d" % write.expected_revision))
+    value = write.value
+    if value is None:
+        pairs += [(KV_OPERATION, b"PURGE"), (ROLLUP, b"sub")]
+        if sends_ttl:
+            pairs.append((TTL, b"%ds" % MARKER_TTL_SECONDS))
+        return header_block(*pairs)
+    if value.kind is not Kind.TEXT:
+        pairs.append((KIND, value.kind.value.encode()))
+    if value.expires_at_ms:
+        remaining_seconds = max(1, math.ceil((value.expires_at_ms - now_ms) / 1000))
+        pairs.append((EXPIRES_AT, b"%d" % value.expires_at_ms))
+        if sends_ttl:
+            pairs.append((TTL, b"%ds" % remaining_seconds))
+    return header_block(*pairs)
+
+
+def _decode_data(kind: Kind, payload: bytes) -> str | int | list[str] | dict[str, None] | None:
+    try:
+        if kind is Kind.TEXT:
+            return payload.decode()
+        if kind is Kind.COUNTER:
+            return int(payload)
+        if kind is Kind.LIST:
+            return _array_decoder.decode(payload)
+        if kind is Kind.SET:
+            return dict.fromkeys(_array_decoder.decode(payload))
+    except (ValueError, msgspec.DecodeError):
+        pass
+    return None

@@ -1,0 +1,297 @@
+"""Link values -> what a link is to be: its store and its connection. Pure.
+
+Knows the name, the aliases and the form of every setting; refuses to know where a setting came from.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import nkeys
+
+from contracts import codec
+from contracts.secret import Secret
+from provider import errors
+from provider.nats.settings import ConnectionSettings
+
+
+class Backend(enum.Enum):
+    """What kind of store a link has."""
+
+    BUCKET = "bucket"
+
+
+class Consistency(enum.Enum):
+    """What a read of a replicated bucket promises."""
+
+    STRONG = "strong"
+    """The last acknowledged write, from whichever provider; an error when that cannot be proven."""
+
+    LEADER = "leader"
+    """What the stream's leader has; a leader that was cut off is believed for some seconds."""
+
+    FAST = "fast"
+    """What any replica has, but nothing older than this process has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketConfig:
+    """The bucket of a link and how to make it when it is not there. -1 or 0: no limit."""
+
+    name: str
+    is_created: bool = True
+    replicas: int = 1
+    storage: str = "file"
+    ttl_seconds: int = 0
+    max_bytes: int = -1
+    max_value_bytes: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """What a link is to be."""
+
+    backend: Backend
+    connection: ConnectionSettings
+    bucket: BucketConfig
+    consistency: Consistency
+    key_prefix: str
+
+
+class _Setting:
+    """One link value: how its text becomes a value, and what else it is called."""
+
+    def __init__(self, parse: Callable[[str], Any], *aliases: str) -> None:
+        self.parse = parse
+        self.aliases = aliases
+
+
+def _count(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,18}", text) or int(text) < minimum:
+            raise ValueError(f"expected a whole number of at least {minimum}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return text.lower()
+
+    return parse
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,12})\s*([smhd]?)", text.lower())
+    if match is None:
+        raise ValueError("expected seconds, or a number with one of the units s m h d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)(?:I?B)?", text.upper())
+    if text == "-1":
+        return -1
+    if match is None:
+        raise ValueError("expected bytes, or a number with one of the units K M G T")
+    return int(match[1]) * _SIZES[match[2]] or -1
+
+
+def _bucket_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", text):
+        raise ValueError("expected letters, digits, _ and - only")
+    return text
+
+
+def _servers(text: str) -> tuple[str, ...]:
+    servers = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not servers:
+        raise ValueError("expected a URL")
+    return tuple(server_url(server) for server in servers)
+
+
+def server_url(text: str) -> str:
+    """Return a server's URL with a scheme, or raise `ValueError` saying what is wrong with it, not showing it."""
+    url = text if "://" in text else f"nats://{text}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("expected a URL like nats://host:4222") from None
+    if parts.scheme not in ("nats", "tls"):
+        raise ValueError(f"expected a URL of scheme nats or tls, not {parts.scheme[:20]!r}")
+    if not parts.hostname or port == 0:
+        raise ValueError("expected a URL like nats://host:4222")
+    return url
+
+
+def _seed(text: str) -> Secret:
+    try:
+        nkeys.from_seed(bytearray(text.encode())).wipe()
+    except (nkeys.NkeysError, ValueError, AttributeError):
+        raise ValueError("expected the seed of an nkey") from None
+    return Secret(text)
+
+
+def _js_domain(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", text):
+        raise ValueError("expected letters, digits, _ and - only")
+    return text
+
+
+_SETTINGS: dict[str, _Setting] = {
+    "BACKEND": _Setting(_one_of(*(backend.value for backend in Backend))),
+    "BUCKET": _Setting(_bucket_name),
+    "CREATE": _Setting(_one_of("always", "never", "true", "false")),
+    "REPLICAS": _Setting(_count(1)),
+    "STORAGE": _Setting(_one_of("file", "memory")),
+    "TTL": _Setting(_seconds),
+    "MAX_BYTES": _Setting(_bytes),
+    "MAX_VALUE_SIZE": _Setting(_bytes),
+    "MAX_KEYS": _Setting(_count(0)),
+    "CONSISTENCY": _Setting(_one_of(*(consistency.value for consistency in Consistency))),
+    "KEY_PREFIX": _Setting(str),
+    "STATE_REPL_SUBJECT": _Setting(str),
+    "REPLAY_REQ_SUBJECT": _Setting(str),
+    "REPLAY_HEARTBEAT_SECS": _Setting(_count(1)),
+    "URL": _Setting(_servers, "NATS_URL", "CLUSTER_URI"),
+    "CREDS_FILE": _Setting(str, "CREDSFILE", "NATS_CREDS_FILE"),
+    "CLIENT_JWT": _Setting(Secret),
+    "CLIENT_SEED": _Setting(_seed),
+    "NKEY_SEED": _Setting(_seed),
+    "TOKEN": _Setting(Secret),
+    "USER": _Setting(str),
+    "PASSWORD": _Setting(Secret),
+    "TLS_CA": _Setting(str),
+    "TLS_CA_FILE": _Setting(str),
+    "TLS_CERT_FILE": _Setting(str),
+    "TLS_KEY_FILE": _Setting(str),
+    "JS_DOMAIN": _Setting(_js_domain),
+}
+
+_NAMES = {alias: name for name, setting in _SETTINGS.items() for alias in (name, *setting.aliases)}
+_HARNESS_VALUES = "CONFIG_B64"
+_CREDENTIALS = ("CREDS_FILE", "CLIENT_JWT", "CLIENT_SEED", "NKEY_SEED", "TOKEN", "USER", "PASSWORD")
+_TLS = ("TLS_CA", "TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE")
+
+
+def canonical_values(values: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Return values under their canonical names, and the names that no setting has.
+
+    Names may be in any letter case, with `-` for `_`. An empty value is as good as none. The test harness's
+    `config_b64`, a copy of the values as JSON, is read where a value is not given by itself.
+    """
+    known: dict[str, str] = {}
+    unknown: list[str] = []
+    for raw_name, value in [*_harness_values(values).items(), *values.items()]:
+        upper = raw_name.upper().replace("-", "_")
+        name = _NAMES.get(upper)
+        if name is None:
+            if upper != _HARNESS_VALUES:
+                unknown.append(raw_name)
+        elif isinstance(value, bool):
+            known[name] = str(value).lower()
+        elif isinstance(value, (str, int)) and str(value) != "":
+            known[name] = str(value).strip() if name != "KEY_PREFIX" else str(value)
+    return known, sorted(set(unknown) - _harness_values(values).keys())
+
+
+def parse_link(
+    values: Mapping[str, str], *, lattice: str, link_name: str, lattice_connection: ConnectionSettings
+) -> LinkConfig:
+    """Turn canonical values into a link's configuration.
+
+    Args:
+        values: From `canonical_values`, all sources merged.
+        lattice: For the default bucket name.
+        link_name: Likewise.
+        lattice_connection: What a link without settings of its own connects with.
+
+    Raises:
+        errors.LinkError: Names the setting and what was expected, never its value.
+    """
+    parsed: dict[str, Any] = {}
+    for name, text in values.items():
+        try:
+            parsed[name] = _SETTINGS[name].parse(text)
+        except ValueError as error:
+            raise errors.LinkError(name, str(error)) from None
+    default_name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{lattice}_{link_name}")
+    bucket = BucketConfig(
+        name=parsed.get("BUCKET", default_name),
+        is_created=parsed.get("CREATE", "always") in ("always", "true"),
+        replicas=parsed.get("REPLICAS", 1),
+        storage=parsed.get("STORAGE", "file"),
+        ttl_seconds=parsed.get("TTL", 0),
+        max_bytes=parsed.get("MAX_BYTES", -1),
+        max_value_bytes=parsed.get("MAX_VALUE_SIZE", -1),
+    )
+    return LinkConfig(
+        backend=Backend(parsed.get("BACKEND", "bucket")),
+        connection=_connection(parsed, lattice_connection),
+        bucket=bucket,
+        consistency=Consistency(parsed.get("CONSISTENCY", "strong")),
+        key_prefix=parsed.get("KEY_PREFIX", ""),
+    )
+
+
+def _connection(parsed: Mapping[str, Any], lattice: ConnectionSettings) -> ConnectionSettings:
+    """Build the connection; the lattice's credentials go to no server but the lattice's."""
+    if not any(name in parsed for name in ("URL", "JS_DOMAIN", *_CREDENTIALS, *_TLS)):
+        return lattice
+    for name, needed in (("CLIENT_JWT", "CLIENT_SEED"), ("USER", "PASSWORD"), ("TLS_CERT_FILE", "TLS_KEY_FILE")):
+        if (name in parsed) != (needed in parsed):
+            missing = needed if name in parsed else name
+            raise errors.LinkError(missing, f"not given, but needed with {name if name in parsed else needed}")
+    given_credentials = any(name in parsed for name in _CREDENTIALS)
+    if "URL" not in parsed and not given_credentials:
+        base = lattice
+    else:
+        base = ConnectionSettings(
+            servers=parsed.get("URL", lattice.servers),
+            creds_file=parsed.get("CREDS_FILE", ""),
+            client_jwt=parsed.get("CLIENT_JWT", Secret("")),
+            client_seed=parsed.get("CLIENT_SEED", parsed.get("NKEY_SEED", Secret(""))),
+            token=parsed.get("TOKEN", Secret("")),
+            user=parsed.get("USER", ""),
+            password=parsed.get("PASSWORD", Secret("")),
+            is_tls="URL" not in parsed and lattice.is_tls,
+        )
+    return ConnectionSettings(
+        servers=base.servers,
+        creds_file=base.creds_file,
+        client_jwt=base.client_jwt,
+        client_seed=base.client_seed,
+        token=base.token,
+        user=base.user,
+        password=base.password,
+        is_tls=base.is_tls,
+        tls_ca=parsed.get("TLS_CA", ""),
+        tls_ca_file=parsed.get("TLS_CA_FILE", ""),
+        tls_cert_file=parsed.get("TLS_CERT_FILE", ""),
+        tls_key_file=parsed.get("TLS_KEY_FILE", ""),
+        js_domain=parsed.get("JS_DOMAIN", "" if "URL" in parsed else lattice.js_domain),
+    )
+
+
+def _harness_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    encoded = next((value for name, value in values.items() if name.upper() == _HARNESS_VALUES), None)
+    if not isinstance(encoded, str):
+        return {}
+    try:
+        decoded = codec.unpack_json(codec.decode_base64(encoded, _HARNESS_VALUES), _HARNESS_VALUES)
+    except codec.MalformedError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}

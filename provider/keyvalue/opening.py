@@ -1,0 +1,171 @@
+"""How a bucket is found or made. Source: ADR-8 (the stream behind a bucket)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from provider import errors
+from provider.keyvalue.bucket import BucketTraits
+from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.entries import RESERVED_HEADER
+from provider.keyvalue.keys import RESERVED_KEY
+from provider.keyvalue.link import BucketConfig
+from provider.nats import jetstream as js
+
+_log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+_ATTEMPT_SECONDS = 1.0
+_NANOSECONDS = 1_000_000_000
+_DUPLICATE_WINDOW_SECONDS = 120
+_STREAM_NAME_IN_USE = 10058
+_SETTING_AT_FAULT = {
+    10005: "REPLICAS",
+    10074: "REPLICAS",
+    10113: "MAX_BYTES",
+    10122: "MAX_BYTES",
+    10047: "MAX_BYTES",
+    10028: "MAX_BYTES",
+}
+"""No suitable peers; not clustered; limits that the account demands or that are exhausted. Source: errors.json."""
+
+
+async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: float) -> tuple[js.StreamInfo, int]:
+    """Find the bucket's stream, or make it; returns what it is and the server's API level.
+
+    Raises:
+        errors.LinkError: There is none and none may be made, or it is no bucket; names the setting.
+        errors.NatsError: The server could not be asked, or refused.
+    """
+    level = await _repeated(jetstream.level, deadline)
+    name = f"KV_{config.name}"
+    try:
+        info = await _repeated(functools.partial(jetstream.stream_info, name), deadline)
+    except errors.ApiError as error:
+        if error.err_code != js.STREAM_NOT_FOUND:
+            raise
+        if not config.is_created:
+            raise errors.LinkError("BUCKET", f"bucket {config.name!r} does not exist, and CREATE is never") from None
+        info = await _create(jetstream, config, level, deadline)
+    if info.config.subjects != [f"$KV.{config.name}.>"]:
+        raise errors.LinkError("BUCKET", f"stream {name!r} is not a key-value bucket of its own subjects")
+    _warn_of_differences(config, info.config)
+    return info, level
+
+
+async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, deadline: float) -> js.StreamInfo:
+    stream = stream_config(config, level)
+    try:
+        info = await _repeated(functools.partial(jetstream.create_stream, stream), deadline)
+    except errors.ApiError as error:
+        if error.err_code == _STREAM_NAME_IN_USE:
+            return await _repeated(functools.partial(jetstream.stream_info, stream["name"]), deadline)
+        if error.err_code in _SETTING_AT_FAULT:
+            raise errors.LinkError(_SETTING_AT_FAULT[error.err_code], f"the server says: {error.description}") from None
+        raise
+    _log.info("bucket_created", extra={"bucket": config.name, "replicas": config.replicas, "storage": config.storage})
+    return info
+
+
+async def _repeated(request: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
+    """Repeat a request that is not answered: a cluster leaves one out while a stream has no leader yet."""
+    loop = asyncio.get_running_loop()
+    while True:
+        attempt_deadline = min(deadline, loop.time() + _ATTEMPT_SECONDS)
+        try:
+            return await request(attempt_deadline)
+        except errors.RequestTimeoutError:
+            if attempt_deadline >= deadline:
+                raise
+
+
+def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
+    """Build the configuration of the stream behind a bucket, without a field that the server does not know."""
+    max_age = config.ttl_seconds * _NANOSECONDS
+    window = min(_DUPLICATE_WINDOW_SECONDS * _NANOSECONDS, max_age or _DUPLICATE_WINDOW_SECONDS * _NANOSECONDS)
+    stream: dict[str, Any] = {
+        "name": f"KV_{config.name}",
+        "subjects": [f"$KV.{config.name}.>"],
+        "retention": "limits",
+        "max_consumers": -1,
+        "max_msgs_per_subject": 1,
+        "max_msgs": -1,
+        "max_bytes": config.max_bytes,
+        "max_age": max_age,
+        "max_msg_size": config.max_value_bytes,
+        "storage": config.storage,
+        "discard": "new",
+        "num_replicas": config.replicas,
+        "duplicate_window": window,
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+    }
+    if level >= js.TTL_LEVEL:
+        stream["allow_msg_ttl"] = True
+    return stream
+
+
+def traits_of(info: js.StreamInfo, level: int) -> BucketTraits:
+    """Tell from a stream's configuration how it is to be read and written.
+
+    A TTL is not sent where the server would refuse it, nor to a bucket with history: there an expired value would
+    uncover the one before it.
+    """
+    config = info.config
+    has_history = config.max_msgs_per_subject != 1
+    has_ttl = level >= js.TTL_LEVEL and config.allow_msg_ttl
+    return BucketTraits(
+        level=level,
+        replicas=config.num_replicas,
+        allows_direct=config.allow_direct,
+        sends_ttl=not has_history and (has_ttl or level < js.TTL_LEVEL),
+        expires_by_itself=has_ttl and not has_history,
+        max_value_bytes=config.max_msg_size,
+    )
+
+
+async def look_at_stream(jetstream: js.JetStream, stream: str, clock: ServerClock, deadline: float) -> js.StreamInfo:
+    """Return what a stream is now, and measure the server's clock by the same answer.
+
+    nats-server before 2.10 does not tell its time; there a message is written and its time read back.
+    """
+    info, sent_at = await _repeated(functools.partial(_timed_info, jetstream, stream), deadline)
+    if info.server_time:
+        clock.measured(js.time_ms(info.server_time), sent_at, time.monotonic())
+        return info
+    subject = f"$KV.{stream.removeprefix('KV_')}.{RESERVED_KEY}"
+    sent_at = time.monotonic()
+    await jetstream.publish(subject, b"", RESERVED_HEADER, deadline)
+    received_at = time.monotonic()
+    message = await jetstream.last_message(stream, subject, deadline)
+    if message is not None:
+        clock.measured(message.time_ms, sent_at, received_at)
+    return info
+
+
+async def _timed_info(jetstream: js.JetStream, stream: str, deadline: float) -> tuple[js.StreamInfo, float]:
+    sent_at = time.monotonic()
+    return await jetstream.stream_info(stream, deadline), sent_at
+
+
+def _warn_of_differences(wanted: BucketConfig, found: js.StreamConfig) -> None:
+    """Say which settings of the link the existing bucket does not have; it is used as it is."""
+    pairs = {
+        "REPLICAS": (wanted.replicas, found.num_replicas, 1),
+        "STORAGE": (wanted.storage, found.storage, "file"),
+        "TTL": (wanted.ttl_seconds, found.max_age // _NANOSECONDS, 0),
+        "MAX_BYTES": (wanted.max_bytes, found.max_bytes, -1),
+        "MAX_VALUE_SIZE": (wanted.max_value_bytes, found.max_msg_size, -1),
+    }
+    different = [name for name, (want, have, default) in pairs.items() if want not in (have, default)]
+    if different:
+        _log.warning("bucket_differs", extra={"bucket": wanted.name, "settings": ", ".join(different)})
+    if found.max_msgs_per_subject != 1:
+        _log.warning("bucket_has_history", extra={"bucket": wanted.name, "history": found.max_msgs_per_subject})

@@ -1,0 +1,247 @@
+"""What is kept under a key, and the fifteen operations as functions of it. Pure: the time is an argument.
+
+Results are those of Redis as the kvredis provider gives them; a value of another kind is an error and nothing changes.
+A function that changes a value owns the one it is given: the engine hands it a copy.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from contracts import keyvalue as kv
+from provider import errors
+
+_DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")
+
+
+class Kind(enum.Enum):
+    """The kinds of value, under the names that errors and stored headers use."""
+
+    TEXT = "text"
+    COUNTER = "counter"
+    LIST = "list"
+    SET = "set"
+    BINARY = "binary value"
+    """Written by somebody else and not readable as any of the above; it can only be deleted or overwritten."""
+
+
+class Value:
+    """A value and when it expires.
+
+    Attributes:
+        kind: Decides the type of `data`: `str`, `int`, `list[str]`, or for a set `dict[str, None]` in order of
+            adding; for a binary value `None`.
+        expires_at_ms: When it ends, in milliseconds since 1970 by the store's clock; 0: never.
+    """
+
+    __slots__ = ("data", "expires_at_ms", "kind")
+
+    def __init__(self, kind: Kind, data: Any, expires_at_ms: int = 0) -> None:
+        self.kind = kind
+        self.data = data
+        self.expires_at_ms = expires_at_ms
+
+    def copy(self) -> Value:
+        data = self.data.copy() if isinstance(self.data, (list, dict)) else self.data
+        return Value(self.kind, data, self.expires_at_ms)
+
+    def is_expired(self, now_ms: int) -> bool:
+        return 0 < self.expires_at_ms <= now_ms
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Value)
+            and self.kind is other.kind
+            and self.data == other.data
+            and self.expires_at_ms == other.expires_at_ms
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Value({self.kind.value}, expires_at_ms={self.expires_at_ms})"
+
+
+class Change(NamedTuple):
+    """What an operation makes of a value.
+
+    Attributes:
+        value: The new value; `None`: nothing is there.
+        result: What the operation answers.
+        is_change: Whether anything is to be written.
+    """
+
+    value: Value | None
+    result: Any
+    is_change: bool
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------
+
+
+def get(request: kv.Get, value: Value | None) -> kv.GetResponse:
+    if value is None:
+        return _MISSING
+    if value.kind is Kind.TEXT:
+        return kv.GetResponse(value.data, True)
+    if value.kind is Kind.COUNTER:
+        return kv.GetResponse(str(value.data), True)
+    raise errors.WrongKindError(request.key, value.kind.value, Kind.TEXT.value)
+
+
+def contains(request: kv.Contains, value: Value | None) -> bool:
+    return value is not None
+
+
+def list_range(request: kv.ListRange, value: Value | None) -> list[str]:
+    elements = _data(request.key, value, Kind.LIST)
+    if not elements:
+        return []
+    length = len(elements)
+    start = max(request.start + length, 0) if request.start < 0 else request.start
+    stop = request.stop + length if request.stop < 0 else request.stop
+    found: list[str] = elements[start : stop + 1] if start <= stop else []
+    return found
+
+
+def set_query(request: kv.SetQuery, value: Value | None) -> list[str]:
+    return list(_data(request.key, value, Kind.SET) or ())
+
+
+def set_union(request: kv.SetUnion, values: Sequence[Value | None]) -> list[str]:
+    members: dict[str, None] = {}
+    for members_of_one in _sets(request, values):
+        members.update(members_of_one)
+    return list(members)
+
+
+def set_intersection(request: kv.SetIntersection, values: Sequence[Value | None]) -> list[str]:
+    first, *others = _sets(request, values) or [{}]
+    return [member for member in first if all(member in other for other in others)]
+
+
+# --- changing ----------------------------------------------------------------------------------------------------------
+
+
+def set_text(request: kv.Set, value: Value | None, now_ms: int) -> Change:
+    expires_at_ms = now_ms + request.expires * 1000 if request.expires else 0
+    return Change(Value(Kind.TEXT, request.value, expires_at_ms), None, True)
+
+
+def delete(request: kv.Del, value: Value | None, now_ms: int) -> Change:
+    return Change(None, value is not None, value is not None)
+
+
+def list_clear(request: kv.ListClear, value: Value | None, now_ms: int) -> Change:
+    _check(request.key, value, Kind.LIST)
+    return Change(None, value is not None, value is not None)
+
+
+def set_clear(request: kv.SetClear, value: Value | None, now_ms: int) -> Change:
+    _check(request.key, value, Kind.SET)
+    return Change(None, value is not None, value is not None)
+
+
+def increment(request: kv.Increment, value: Value | None, now_ms: int) -> Change:
+    total = _number(request.key, value) + request.value
+    if not kv.I32_MIN <= total <= kv.I32_MAX:
+        raise errors.CounterOverflowError(request.key, total, kv.I32_MIN, kv.I32_MAX)
+    expires_at_ms = value.expires_at_ms if value is not None else 0
+    return Change(Value(Kind.COUNTER, total, expires_at_ms), total, True)
+
+
+def list_add(request: kv.ListAdd, value: Value | None, now_ms: int) -> Change:
+    _check(request.key, value, Kind.LIST)
+    value = value or Value(Kind.LIST, [])
+    value.data.append(request.value)
+    return Change(value, len(value.data), True)
+
+
+def list_del(request: kv.ListDel, value: Value | None, now_ms: int) -> Change:
+    _check(request.key, value, Kind.LIST)
+    if value is None or request.value not in value.data:
+        return Change(value, False, False)
+    value.data.remove(request.value)
+    return Change(value if value.data else None, True, True)
+
+
+def set_add(request: kv.SetAdd, value: Value | None, now_ms: int) -> Change:
+    _check(request.key, value, Kind.SET)
+    value = value or Value(Kind.SET, {})
+    if request.value in value.data:
+        return Change(value, 0, False)
+    value.data[request.value] = None
+    return Change(value, 1, True)
+
+
+def set_del(request: kv.SetDel, value: Value | None, now_ms: int) -> Change:
+    _check(request.key, value, Kind.SET)
+    if value is None or request.value not in value.data:
+        return Change(value, 0, False)
+    del value.data[request.value]
+    return Change(value if value.data else None, 1, True)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------------
+
+READS: dict[type[kv.Request], Callable[[Any, Value | None], Any]] = {
+    kv.Get: get,
+    kv.Contains: contains,
+    kv.ListRange: list_range,
+    kv.SetQuery: set_query,
+}
+"""Operations that read one key."""
+
+READS_OF_MANY: dict[type[kv.Request], Callable[[Any, Sequence[Value | None]], Any]] = {
+    kv.SetUnion: set_union,
+    kv.SetIntersection: set_intersection,
+}
+"""Operations that read several keys; the values come in the order of the keys."""
+
+CHANGES: dict[type[kv.Request], Callable[[Any, Value | None, int], Change]] = {
+    kv.Set: set_text,
+    kv.Del: delete,
+    kv.Increment: increment,
+    kv.ListAdd: list_add,
+    kv.ListClear: list_clear,
+    kv.ListDel: list_del,
+    kv.SetAdd: set_add,
+    kv.SetClear: set_clear,
+    kv.SetDel: set_del,
+}
+"""Operations that change one key."""
+
+OVERWRITES = frozenset({kv.Set})
+"""Changes whose result does not depend on what was there before."""
+
+_MISSING = kv.GetResponse("", False)
+
+
+def _check(key: str, value: Value | None, wanted: Kind) -> None:
+    if value is not None and value.kind is not wanted:
+        raise errors.WrongKindError(key, value.kind.value, wanted.value)
+
+
+def _data(key: str, value: Value | None, wanted: Kind) -> Any:
+    _check(key, value, wanted)
+    return value.data if value is not None else None
+
+
+def _sets(request: kv.KeysRequest, values: Sequence[Value | None]) -> list[dict[str, None]]:
+    return [_data(key, value, Kind.SET) or {} for key, value in zip(request.keys, values, strict=True)]
+
+
+def _number(key: str, value: Value | None) -> int:
+    if value is None:
+        return 0
+    if value.kind is Kind.COUNTER:
+        number: int = value.data
+        return number
+    if value.kind is not Kind.TEXT:
+        raise errors.WrongKindError(key, value.kind.value, Kind.COUNTER.value)
+    if not _DECIMAL.match(value.data):
+        raise errors.NotANumberError(key)
+    return int(value.data)

@@ -1,0 +1,1 @@
+"""The half that talks to the host."""

@@ -1,0 +1,162 @@
+"""Payloads too long for one message: through the object store that is named after the lattice.
+
+Source: ADR-20 (object store); wasmbus-rpc v0.15 chunkify.rs. OTP hosts read the time of an object as `modified`, Rust
+hosts and nats-py as `mtime`; both are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import hashlib
+import secrets
+
+import msgspec
+
+from provider import errors
+from provider.nats import jetstream as js
+from provider.nats.connection import Connection
+from provider.nats.frames import header_block
+
+CHUNK_BYTES = 128 * 1024
+
+_ROLLUP = header_block((b"Nats-Rollup", b"sub"))
+
+
+class _ObjectInfo(msgspec.Struct):
+    nuid: str
+    size: int = 0
+    chunks: int = 0
+    digest: str = ""
+    deleted: bool = False
+
+
+_info_decoder = msgspec.json.Decoder(_ObjectInfo)
+
+
+class ChunkStore:
+    """The object store of one lattice."""
+
+    def __init__(self, connection: Connection, lattice: str, domain: str) -> None:
+        self._jetstream = js.JetStream(connection, domain)
+        self._bucket = lattice
+        self._stream = f"OBJ_{lattice}"
+
+    async def fetch(self, name: str, size: int, deadline: float) -> bytes:
+        """Read an object and remove it.
+
+        Args:
+            name: The invocation's id.
+            size: What the invocation says; an object of another size is not read.
+            deadline: On the event loop's clock.
+
+        Raises:
+            errors.ChunkError: It is not there, or is not what it says.
+        """
+        try:
+            info = await self._info(name, deadline)
+            if info.size != size:
+                raise errors.ChunkError(f"object of {info.size} bytes where the invocation says {size}")
+            payload = await self._read(info, deadline)
+            await self._remove(name, info, deadline)
+        except errors.NatsError as error:
+            raise errors.ChunkError(str(error)) from None
+        return payload
+
+    async def put(self, name: str, payload: bytes, deadline: float) -> None:
+        """Write an object; its reader removes it.
+
+        Raises:
+            errors.ChunkError: It could not be written.
+        """
+        nuid = secrets.token_hex(11)
+        pieces = [payload[at : at + CHUNK_BYTES] for at in range(0, len(payload), CHUNK_BYTES)]
+        subject = f"$O.{self._bucket}.C.{nuid}"
+        try:
+            try:
+                await self._jetstream.publish(subject, pieces[0], b"", deadline)
+            except errors.NoRespondersError:
+                await self._create(deadline)
+                await self._jetstream.publish(subject, pieces[0], b"", deadline)
+            await asyncio.gather(*(self._jetstream.publish(subject, piece, b"", deadline) for piece in pieces[1:]))
+            digest = base64.urlsafe_b64encode(hashlib.sha256(payload).digest()).decode()
+            info = self._meta(name, nuid, len(payload), len(pieces), f"SHA-256={digest}", is_deleted=False)
+            await self._jetstream.publish(self._meta_subject(name), info, _ROLLUP, deadline)
+        except errors.NatsError as error:
+            raise errors.ChunkError(str(error)) from None
+
+    async def _info(self, name: str, deadline: float) -> _ObjectInfo:
+        message = await self._jetstream.last_message(self._stream, self._meta_subject(name), deadline)
+        if message is None:
+            raise errors.ChunkError("the payload of this invocation is not there")
+        try:
+            info = _info_decoder.decode(message.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise errors.ChunkError("metadata of the payload cannot be read") from None
+        if info.deleted:
+            raise errors.ChunkError("the payload of this invocation was removed")
+        if not info.nuid.isalnum():
+            raise errors.ChunkError("metadata of the payload cannot be read")
+        return info
+
+    async def _read(self, info: _ObjectInfo, deadline: float) -> bytes:
+        subject = f"$O.{self._bucket}.C.{info.nuid}"
+        pieces: list[bytes] = []
+        have, sequence = 0, 1
+        while have < info.size:
+            message = await self._jetstream.next_message(self._stream, subject, sequence, deadline)
+            if message is None:
+                raise errors.ChunkError(f"payload ends after {have} of {info.size} bytes")
+            pieces.append(message.payload)
+            have += len(message.payload)
+            sequence = message.sequence + 1
+        payload = b"".join(pieces)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(payload).digest()).decode().rstrip("=")
+        if have != info.size or (info.digest and info.digest.partition("=")[2].rstrip("=") != digest):
+            raise errors.ChunkError("payload is not the one that its metadata describes")
+        return payload
+
+    async def _remove(self, name: str, info: _ObjectInfo, deadline: float) -> None:
+        meta = self._meta(name, info.nuid, 0, 0, "", is_deleted=True)
+        await self._jetstream.publish(self._meta_subject(name), meta, _ROLLUP, deadline)
+        await self._jetstream.purge(self._stream, f"$O.{self._bucket}.C.{info.nuid}", deadline)
+
+    async def _create(self, deadline: float) -> None:
+        config = {
+            "name": self._stream,
+            "subjects": [f"$O.{self._bucket}.C.>", f"$O.{self._bucket}.M.>"],
+            "retention": "limits",
+            "max_consumers": -1,
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "max_age": 0,
+            "storage": "file",
+            "discard": "new",
+            "num_replicas": 1,
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+        }
+        await self._jetstream.create_stream(config, deadline)
+
+    def _meta_subject(self, name: str) -> str:
+        return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+    def _meta(self, name: str, nuid: str, size: int, chunks: int, digest: str, *, is_deleted: bool) -> bytes:
+        now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+        return msgspec.json.encode(
+            {
+                "name": name,
+                "description": None,
+                "options": {"max_chunk_size": CHUNK_BYTES},
+                "bucket": self._bucket,
+                "nuid": nuid,
+                "size": size,
+                "chunks": chunks,
+                "digest": digest,
+                "deleted": is_deleted,
+                "link": None,
+                "modified": now,
+                "mtime": now,
+            }
+        )

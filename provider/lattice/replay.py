@@ -1,0 +1,104 @@
+"""Which invocation ids have been seen, in bounded memory. Knows no clock: the time is an argument."""
+
+from __future__ import annotations
+
+from array import array
+
+from provider import errors
+
+_FIRST_SLOTS = 64
+_FINGERPRINT_MASK = 2**64 - 1
+
+
+class ReplayMemory:
+    """Remember the ids of accepted invocations for as long as their tokens are accepted.
+
+    An id is kept under the second in which its token was issued (`iat`), as a 64-bit fingerprint, at 16 to 32 bytes
+    each. A token older or further ahead than `window_seconds` is refused, so an id may be forgotten once its second is
+    older than that. When more than `maximum_ids` are remembered the oldest seconds are forgotten early, and from then
+    on tokens of those seconds are refused: nothing that was forgotten can be served twice.
+
+    The fingerprint is Python's keyed hash of the id; two different ids share one with a chance of 2**-64.
+    """
+
+    def __init__(self, window_seconds: int, maximum_ids: int) -> None:
+        self._window_seconds = window_seconds
+        self._maximum_ids = maximum_ids
+        self._seconds: dict[int, _Fingerprints] = {}
+        self._count = 0
+        self._oldest_accepted = 0
+        self._pruned_at = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def admit(self, invocation_id: str, issued_at: int, now: float) -> None:
+        """Note an id that was not seen before, or refuse it.
+
+        Args:
+            invocation_id: Of a verified invocation.
+            issued_at: The token's `iat`.
+            now: Seconds since 1970.
+
+        Raises:
+            errors.ClaimsTooOldError: Older than the window, or so old that ids of its age were forgotten.
+            errors.ClaimsTooEarlyError: Further ahead than the window.
+            errors.ReplayedError: The id is known already.
+        """
+        if now - issued_at > self._window_seconds or issued_at < self._oldest_accepted:
+            accepted = min(self._window_seconds, int(now) - self._oldest_accepted)
+            raise errors.ClaimsTooOldError(int(now - issued_at), max(accepted, 0))
+        if issued_at - now > self._window_seconds:
+            raise errors.ClaimsTooEarlyError(int(issued_at - now), self._window_seconds)
+        seen = self._seconds.get(issued_at)
+        if seen is None:
+            seen = self._seconds[issued_at] = _Fingerprints()
+        if not seen.add(hash(invocation_id) & _FINGERPRINT_MASK or 1):
+            raise errors.ReplayedError
+        self._count += 1
+        if self._count > self._maximum_ids:
+            self._forget(min(self._seconds))
+        if self._pruned_at != int(now):
+            self._pruned_at = int(now)
+            for second in [second for second in self._seconds if now - second > self._window_seconds]:
+                self._forget(second)
+
+    def _forget(self, second: int) -> None:
+        self._count -= len(self._seconds.pop(second))
+        self._oldest_accepted = max(self._oldest_accepted, second + 1)
+
+
+class _Fingerprints:
+    """A set of 64-bit numbers other than 0: open addressing in one flat array, at most half full."""
+
+    __slots__ = ("_count", "_slots")
+
+    def __init__(self) -> None:
+        self._slots = array("Q", bytes(8 * _FIRST_SLOTS))
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, fingerprint: int) -> bool:
+        """Return whether it was new."""
+        slots = self._slots
+        mask = len(slots) - 1
+        index = fingerprint & mask
+        while found := slots[index]:
+            if found == fingerprint:
+                return False
+            index = (index + 1) & mask
+        slots[index] = fingerprint
+        self._count += 1
+        if self._count * 2 > mask:
+            self._grow()
+        return True
+
+    def _grow(self) -> None:
+        old = self._slots
+        self._slots = array("Q", bytes(16 * len(old)))
+        self._count = 0
+        for fingerprint in old:
+            if fingerprint:
+                self.add(fingerprint)

@@ -1,0 +1,88 @@
+"""The links in force: each definition with its store. Joins the lattice's links with the stores that keep data."""
+
+from __future__ import annotations
+
+import logging
+
+from contracts.host import HostData
+from provider import errors
+from provider.config import ProviderConfig, link_config
+from provider.keyvalue.stores import LinkStore, StorePool
+from provider.lattice.protocol import LinkDeleted, LinkEvent, LinkIgnored, LinkKey, LinkPut
+
+_log = logging.getLogger(__name__)
+
+
+class Links:
+    """What each link's invocations are served with.
+
+    Args:
+        config: For the defaults of link values.
+        host_data: Whose lattice and link name they belong to.
+        pool: Where stores come from; closed with the links.
+    """
+
+    def __init__(self, config: ProviderConfig, host_data: HostData, pool: StorePool) -> None:
+        self._config = config
+        self._host_data = host_data
+        self._pool = pool
+        self._links: dict[LinkKey, LinkStore | errors.LinkError] = {}
+
+    def apply(self, event: LinkEvent) -> None:
+        """Do what a link event says. Nothing waits: stores are opened and released in the background."""
+        match event:
+            case LinkPut():
+                self._put(event)
+            case LinkDeleted():
+                self._release(self._links.pop(event.key, None))
+                _log.info("link_deleted", extra=_named(event.key) | {"reason": event.reason})
+            case LinkIgnored() if event.reason:
+                _log.warning("link_ignored", extra={"reason": event.reason})
+
+    def store(self, key: LinkKey) -> LinkStore:
+        """Return what serves a link, held for one call; the call lets it go.
+
+        Raises:
+            errors.LinkUnavailableError: Its settings are wrong.
+        """
+        found = self._links[key]
+        if isinstance(found, errors.LinkError):
+            raise errors.LinkUnavailableError(str(found))
+        return found.hold()
+
+    def unhealthy(self) -> str | None:
+        """Name the first link that does not work, and why; `None` when all do."""
+        for key, found in self._links.items():
+            reason = str(found) if isinstance(found, errors.LinkError) else found.unhealthy
+            if reason is not None:
+                return f"link {key[2]} of actor {key[0]}: {reason}"
+        return None
+
+    async def close(self) -> None:
+        self._links.clear()
+        await self._pool.close()
+
+    def _put(self, event: LinkPut) -> None:
+        """Switch a link to its settings. Calls under way keep the store that they began with."""
+        before = self._links.get(event.key)
+        try:
+            wanted, unknown = link_config(self._config, self._host_data, event.definition)
+        except errors.LinkError as error:
+            self._links[event.key] = error
+            _log.warning("link_failed", extra=_named(event.key) | {"reason": str(error)})
+        else:
+            self._links[event.key] = self._pool.acquire(wanted)
+            fields = {"bucket": wanted.bucket.name, "is_change": event.is_change}
+            _log.info("link_opened", extra=_named(event.key) | fields)
+            if unknown:
+                _log.warning("link_values_unknown", extra=_named(event.key) | {"names": ", ".join(unknown)})
+        self._release(before)
+
+    def _release(self, before: LinkStore | errors.LinkError | None) -> None:
+        if isinstance(before, LinkStore):
+            before.let_go()
+
+
+def _named(key: LinkKey) -> dict[str, object]:
+    actor_id, contract_id, link_name = key
+    return {"link_name": link_name, "actor_id": actor_id, "contract_id": contract_id}

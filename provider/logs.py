@@ -1,0 +1,80 @@
+"""Log lines on standard error: an event's name and its fields, as text or as JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "notice": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "off": logging.CRITICAL + 10,
+}
+_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(level: str, *, is_json: bool) -> None:
+    """Send this process's log lines to standard error.
+
+    Args:
+        level: Any host's name of a level; one that is not known means `info`.
+        is_json: One JSON object a line instead of text.
+    """
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if is_json else _TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("provider").setLevel(_LEVELS.get(level.strip().lower(), logging.INFO))
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Lose the line when nobody reads standard error any more: the provider must not fail for that."""
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **_fields(record),
+        }
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
+        return f"{_time(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, object]:
+    fields = {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
+    if record.exc_info and record.exc_info[1] is not None:
+        trace = logging.Formatter().formatException(record.exc_info)
+        fields["trace"] = trace.replace("\n", " | ")
+    return fields
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    needs_quotes = not text or not text.isprintable() or any(character in text for character in " =\"'")
+    return msgspec.json.encode(text).decode() if needs_quotes else text
+
+
+def _time(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"

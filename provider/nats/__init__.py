@@ -1,0 +1,1 @@
+"""Everything that knows NATS: connections, requests, JetStream. The only package that imports nats-py."""

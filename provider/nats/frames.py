@@ -1,0 +1,126 @@
+"""The bytes of the NATS client protocol. Pure: bytes in, frames out, and the reverse.
+
+Source: NATS client protocol (docs.nats.io, reference); ADR-4 (headers).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+Message = tuple[int, bytes, bytes, bytes, bytes]
+"""A MSG or HMSG: subscription id, subject, reply subject or b"", header block or b"", payload."""
+
+CRLF = b"\r\n"
+_HEADER_LINE = b"NATS/1.0"
+_MAX_CONTROL_LINE = 1024 * 1024
+"""An INFO line of a large cluster is long; anything longer than this is no NATS server."""
+
+
+class FrameError(ValueError):
+    """Bytes that no NATS server sends."""
+
+
+class FrameParser:
+    """Split what a server sends into messages and control lines (PING, PONG, INFO, -ERR, +OK)."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0
+
+    def feed(self, data: bytes) -> list[Message | bytes]:
+        """Take bytes and return the frames they complete, in order; control lines come as bytes without their end.
+
+        Raises:
+            FrameError: The bytes are not of the protocol.
+        """
+        if self._parts:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return []
+            data = b"".join(self._parts)
+        frames: list[Message | bytes] = []
+        position = self._split(data, frames)
+        rest = data[position:] if position else data
+        self._parts = [rest] if rest else []
+        self._have = len(rest)
+        return frames
+
+    def _split(self, data: bytes, frames: list[Message | bytes]) -> int:
+        """Append the frames in `data`; return where the incomplete rest begins and note how many bytes it needs."""
+        position, end = 0, len(data)
+        self._need = 0
+        while position < end:
+            line_end = data.find(CRLF, position)
+            if line_end < 0:
+                if end - position > _MAX_CONTROL_LINE:
+                    raise FrameError("control line without an end")
+                break
+            words = data[position:line_end].split()
+            has_header = bool(words) and words[0] == b"HMSG"
+            if not has_header and (not words or words[0] != b"MSG"):
+                frames.append(data[position:line_end])
+                position = line_end + 2
+                continue
+            try:
+                size = int(words[-1])
+                header_size = int(words[-2]) if has_header else 0
+                reply = words[3] if len(words) == 5 + has_header else b""
+                start = line_end + 2
+                if start + size + 2 > end:
+                    self._need = start + size + 2 - position
+                    break
+                header_end = start + header_size
+                position = start + size + 2
+                frames.append((int(words[2]), words[1], reply, data[start:header_end], data[header_end : start + size]))
+            except (ValueError, IndexError):
+                raise FrameError("malformed message line") from None
+        return position
+
+
+def header_block(*pairs: tuple[bytes, bytes]) -> bytes:
+    """Encode headers. Names and values must have no line ends; they are ours, never an actor's."""
+    return b"".join((_HEADER_LINE, CRLF, *(b"%b: %b\r\n" % pair for pair in pairs), CRLF))
+
+
+def publish_frame(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> bytes:
+    """Encode a PUB, or an HPUB when there is a header block. The payload is copied once."""
+    if header:
+        return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
+            subject,
+            reply,
+            len(header),
+            len(header) + len(payload),
+            header,
+            payload,
+        )
+    return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(payload), payload)
+
+
+def header_value(block: bytes, name: bytes) -> bytes | None:
+    """Return the first value of a header, or `None` when the block has none of that name (letter case counts)."""
+    start = block.find(b"\n" + name + b":")
+    if start < 0:
+        return None
+    start += len(name) + 2
+    return block[start : block.index(CRLF, start)].strip()
+
+
+def header_reader(*names: bytes) -> Callable[[bytes], dict[bytes, bytes]]:
+    """Make a function that finds several headers of a block in one pass; those that it has not are left out.
+
+    Letter case counts, and each name must stand as NATS and this provider write it: a colon and one space behind it.
+    """
+    pattern = re.compile(b"\n(" + b"|".join(names) + b"): ([^\r]*)")
+    find = pattern.findall
+    return lambda block: dict(find(block))
+
+
+def status_of(block: bytes) -> int:
+    """Return the status in the first line of a header block, e.g. 404; 0 when there is none."""
+    if block[8:10] == CRLF:
+        return 0
+    line = block[: block.find(CRLF)].split(None, 2)
+    return int(line[1]) if len(line) > 1 and line[1].isdigit() else 0

@@ -1,0 +1,48 @@
+"""What a NATS connection is made with. Pure values: which file or server is wrong shows when it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contracts.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """Servers and credentials of one connection; equal settings share a connection. Empty means not given.
+
+    Attributes:
+        servers: URLs, tried in this order at first and after a loss.
+        js_domain: The JetStream domain that requests go to, across leaf nodes.
+    """
+
+    servers: tuple[str, ...]
+    creds_file: str = ""
+    client_jwt: Secret = Secret("")
+    client_seed: Secret = Secret("")
+    token: Secret = Secret("")
+    user: str = ""
+    password: Secret = Secret("")
+    is_tls: bool = False
+    tls_ca: str = ""
+    tls_ca_file: str = ""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    js_domain: str = ""
+
+    @property
+    def uses_tls(self) -> bool:
+        is_given = self.is_tls or self.tls_ca or self.tls_ca_file or self.tls_cert_file
+        return bool(is_given) or any(server.startswith("tls://") for server in self.servers)
+
+    @property
+    def credentials_setting(self) -> str:
+        """Name the link value that holds the credentials, to be named when they are refused; "" when there are none."""
+        given = {
+            "CREDS_FILE": bool(self.creds_file),
+            "CLIENT_JWT": bool(self.client_jwt),
+            "NKEY_SEED": bool(self.client_seed),
+            "TOKEN": bool(self.token),
+            "USER": bool(self.user),
+        }
+        return next((name for name, is_given in given.items() if is_given), "")

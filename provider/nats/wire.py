@@ -1,0 +1,171 @@
+"""nats-py's client with its hot path replaced: how frames are parsed, delivered and written.
+
+nats-py keeps what is hard and rare: connecting, authentication, TLS, the pool of servers, pings, reconnecting. What
+happens once per message is done here, because nats-py's own way costs more than a signature check (a queue, a task
+switch and a regular expression per message), buffers writes while disconnected and sends them later, and closes for
+good on any error it does not know. This module leans on private names of nats-py and is pinned to its minor version;
+`tests/component/test_nats_py_seams.py` guards them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport, Transport
+from nats.protocol.parser import Parser
+
+from provider import errors
+from provider.nats.frames import FrameError, FrameParser, Message
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[bytes, bytes, bytes, bytes], None]
+"""Called with subject, reply subject, header block and payload of a message; must not block."""
+
+_PONG = b"PONG\r\n"
+_MAX_UNSENT_BYTES = 64 * 1024 * 1024
+
+
+class WireClient(Client):
+    """A connection whose subscriptions call back at once and whose writes go out once per turn of the event loop."""
+
+    def __init__(self, on_lost: Callable[[], None], on_refused: Callable[[str], None]) -> None:
+        """Make an unconnected client.
+
+        Args:
+            on_lost: Called at the moment the connection is found to be down, before any attempt to reconnect.
+            on_refused: Called with the server's text when it refuses a subscription or publication.
+        """
+        super().__init__()
+        self._ps = _FastParser(self)
+        self._handlers: dict[int, Handler] = {}
+        self._loop = asyncio.get_running_loop()
+        self._unwritten: list[bytes] = []
+        self.writes = 0
+        """How many writes have gone out; what was put while it stands still goes out together."""
+        self._on_lost = on_lost
+        self._on_refused = on_refused
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The greatest size of headers and payload together that the server takes."""
+        return int(self._max_payload)
+
+    @property
+    def server_name(self) -> str:
+        return str(self._server_info.get("server_name", ""))
+
+    async def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
+        """Subscribe; the subscription is renewed after every reconnect. Returns its id."""
+        subscription = await self.subscribe(subject, queue)
+        sid = int(subscription._id)
+        self._handlers[sid] = handler
+        return sid
+
+    def end_listening(self, sid: int) -> None:
+        """Tell the server to send no more; what is on its way is still delivered, until `forget` is called."""
+        self._remove_sub(sid)
+        if self.is_connected:
+            self.write(b"UNSUB %d\r\n" % sid)
+
+    def forget(self, sid: int) -> None:
+        """Deliver no more of a subscription."""
+        self._handlers.pop(sid, None)
+
+    def write(self, frame: bytes) -> None:
+        """Put a frame into the next write.
+
+        Raises:
+            errors.NotConnectedError: The connection is down, or its peer has stopped reading.
+        """
+        if self._status != Client.CONNECTED or self._transport is None:
+            raise errors.NotConnectedError
+        if not self._unwritten:
+            if _unsent_bytes(self._transport) > _MAX_UNSENT_BYTES:
+                raise errors.NotConnectedError
+            self._loop.call_soon(self._write_out)
+        self._unwritten.append(frame)
+
+    def _write_out(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        self.writes += 1
+        if unwritten and self.is_connected and self._transport is not None:
+            self._transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
+
+    def deliver(self, message: Message) -> bool:
+        """Hand a message to its handler; false when nats-py itself made the subscription."""
+        handler = self._handlers.get(message[0])
+        if handler is None:
+            return False
+        try:
+            handler(message[1], message[2], message[3], message[4])
+        except Exception:  # noqa: BLE001  (a defect behind one message must not end the connection)
+            _log.exception("message_handler_failed")
+        return True
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self._lost()
+        await super()._process_op_err(e)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Reconnect on any error but a refused subject. nats-py would close for good."""
+        if "permissions violation" in err_msg:
+            self._on_refused(err_msg.strip("'"))
+            return
+        self._err = nats_errors.Error(f"nats: {err_msg}")
+        await self._process_op_err(self._err)
+
+    async def force_reconnect(self) -> None:
+        self._lost()
+        await super().force_reconnect()
+
+    def _lost(self) -> None:
+        self._unwritten = []
+        self._on_lost()
+
+
+def _unsent_bytes(transport: Transport) -> int:
+    """Return how much of what was written the socket has not taken yet."""
+    writer = transport._io_writer if isinstance(transport, TcpTransport) else None
+    return int(writer.transport.get_write_buffer_size()) if writer is not None else 0
+
+
+class _FastParser(Parser):
+    """nats-py's parser, fed by its read loop, around `FrameParser`."""
+
+    nc: WireClient
+
+    def reset(self) -> None:
+        super().reset()
+        self._frames = FrameParser()
+
+    async def parse(self, data: bytes = b"") -> None:
+        try:
+            frames = self._frames.feed(data)
+        except FrameError as error:
+            raise nats_errors.ProtocolError from error
+        for frame in frames:
+            if isinstance(frame, tuple):
+                if not self.nc.deliver(frame):
+                    sid, subject, reply, header, payload = frame
+                    await self.nc._process_msg(sid, subject, reply, payload, header)
+            else:
+                await self._control(frame)
+
+    async def _control(self, line: bytes) -> None:
+        word = line[:4].upper()
+        if word == b"PING":
+            self.nc.write(_PONG)
+        elif word == b"PONG":
+            await self.nc._process_pong()
+        elif word == b"INFO":
+            await self.nc._process_info(json.loads(line[5:]))
+        elif word == b"-ERR":
+            await self.nc._process_err(line[4:].strip().decode(errors="replace").lower())
+        elif not line.startswith(b"+OK"):
+            raise nats_errors.ProtocolError

@@ -1,0 +1,316 @@
+"""A lattice host: starts a provider, links actors to it, sends their signed invocations, asks for health, shuts it down.
+
+It shares no code with the provider. `families.py` says how the hosts of the field differ; this is what they all do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgpack
+import nats
+import nats.errors
+from nats.aio.client import Client
+
+from tests.blackbox import tokens
+from tests.blackbox.families import CONTRACT_ID, Health, HostFamily, Identity, Response
+from tests.blackbox.keys import KeyPair
+from tests.blackbox.object_store import ObjectStore
+from tests.blackbox.provider_process import ProviderProcess
+from tests.blackbox.waiting import eventually
+
+PROJECT_FOLDER = Path(__file__).parent.parent.parent
+PROVIDER_COMMAND = (sys.executable, "-m", "provider")
+
+_CHUNKED_CALL_SECONDS = 13.0
+
+
+class CallFailedError(Exception):
+    """The provider answered with an error; its text is the argument."""
+
+
+class LatticeHost:
+    """One host in one lattice with at most one provider process. An async context manager.
+
+    Args:
+        family: Which host of the field this is.
+        server_url: The lattice's NATS.
+        folder: Where what the provider prints is kept.
+        lattice: The lattice prefix; `None` makes one up, so that tests can share a server.
+        provider_key: `None` makes one up.
+        link_name: The link name of the provider process.
+    """
+
+    def __init__(
+        self,
+        family: HostFamily,
+        server_url: str,
+        folder: Path,
+        *,
+        lattice: str | None = None,
+        provider_key: KeyPair | None = None,
+        cluster: KeyPair | None = None,
+        link_name: str = "default",
+    ) -> None:
+        self.family = family
+        self.who = Identity(
+            lattice=lattice or f"lattice-{uuid.uuid4().hex[:12]}",
+            link_name=link_name,
+            server=server_url.removeprefix("nats://"),
+            cluster=cluster or KeyPair.generate("C"),
+            host=KeyPair.generate("N"),
+            provider=provider_key or KeyPair.generate("V"),
+        )
+        self._server_url = server_url
+        self._folder = folder
+        self._client: Client | None = None
+        self._provider: ProviderProcess | None = None
+
+    async def __aenter__(self) -> Self:
+        self._client = await nats.connect(
+            self._server_url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_ignore
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._provider is not None:
+            self._provider.end()
+        if self._client is not None:
+            await self._client.close()
+
+    # --- names
+
+    @property
+    def client(self) -> Client:
+        assert self._client is not None, "the host is not connected"
+        return self._client
+
+    @property
+    def provider(self) -> ProviderProcess:
+        assert self._provider is not None, "no provider was started"
+        return self._provider
+
+    @property
+    def subject(self) -> str:
+        """Where the provider serves; hosts put verbs behind it."""
+        return f"wasmbus.rpc.{self.who.lattice}.{self.who.provider.public}.{self.who.link_name}"
+
+    @property
+    def default_bucket(self) -> str:
+        return f"{self.who.lattice}_{self.who.link_name}"
+
+    @property
+    def objects(self) -> ObjectStore:
+        return ObjectStore(self.client, self.who.lattice, self.family.object_time_key)
+
+    # --- the process
+
+    def host_data(
+        self, links: Sequence[dict[str, Any]] = (), config: dict[str, Any] | None = None, **changed: Any
+    ) -> dict[str, Any]:
+        """Return what the host tells a provider at start; `changed` keys are replaced."""
+        config_json = None if config is None else json.dumps(config)
+        return self.family.host_data(self.who, list(links), config_json) | changed
+
+    def launch(self, line: bytes, *, variables: dict[str, str] | None = None) -> ProviderProcess:
+        """Execute the provider and write the line, whatever it is."""
+        assert self._provider is None, "one host starts a provider once"
+        self._provider = ProviderProcess(
+            PROVIDER_COMMAND,
+            self._folder / f"provider-{self.who.instance_id}",
+            self.family.environment() | (variables or {}),
+            line,
+            keeps_stdin_open=self.family.keeps_stdin_open,
+            working_folder=PROJECT_FOLDER,
+        )
+        return self._provider
+
+    async def start_provider(
+        self, links: Sequence[dict[str, Any]] = (), config: dict[str, Any] | None = None, **changed: Any
+    ) -> ProviderProcess:
+        """Start a provider with links and return once it takes invocations."""
+        provider = self.launch(self.family.encode_line(self.host_data(links, config, **changed)))
+        await self.ready()
+        return provider
+
+    async def ready(self) -> None:
+        """Wait until somebody serves; whoever does answers even an empty message."""
+
+        async def is_served() -> bool:
+            assert self.provider.exit_code is None, f"the provider ended:\n{self.provider.stderr}"
+            try:
+                await self.client.request(self.subject, b"", timeout=2)
+            except nats.errors.NoRespondersError:
+                return False
+            return True
+
+        await eventually(is_served, "an answer of the provider")
+
+    # --- links
+
+    def actor(self) -> str:
+        """Make up an actor."""
+        return KeyPair.generate("M").public
+
+    def link(self, actor: str, values: dict[str, Any] | None = None, contract_id: str = CONTRACT_ID) -> dict[str, Any]:
+        return self.family.link(self.who, actor, values or {}, contract_id)
+
+    async def put_link(self, link: dict[str, Any]) -> None:
+        """Tell the provider of a link, as often as this family does. Nobody acknowledges it."""
+        for _ in range(self.family.put_deliveries):
+            await self.client.publish(f"{self.subject}.linkdefs.put", self.family.encode_link(link))
+
+    async def delete_link(self, link: dict[str, Any]) -> None:
+        for _ in range(self.family.put_deliveries):
+            await self.client.publish(f"{self.subject}.linkdefs.del", self.family.encode_link(link))
+
+    # --- invocations
+
+    def invocation(
+        self,
+        actor: str,
+        operation: str,
+        payload: bytes,
+        *,
+        claims: dict[str, Any] | None = None,
+        key: KeyPair | None = None,
+        **changed: Any,
+    ) -> dict[str, Any]:
+        """Build a signed invocation.
+
+        Args:
+            actor: The origin.
+            operation: As it travels, e.g. `KeyValue.Get`.
+            payload: The whole argument, packed.
+            claims: Claims to replace before signing; `None` values are left out.
+            key: Who signs; by default whom this family lets sign. The claims name the usual issuer all the same.
+            changed: Fields to replace in what is sent, after signing; `None` values are left out.
+        """
+        who, family = self.who, self.family
+        origin = {"public_key": actor, "link_name": "", "contract_id": ""}
+        target = family.target(who)
+        invocation_id = family.invocation_id()
+        issuer = family.issuer(who)
+        signed = tokens.invocation_claims(issuer.public, invocation_id, origin, target, operation, payload)
+        signed = {name: value for name, value in (signed | (claims or {})).items() if value is not None}
+        fields = {
+            "origin": origin,
+            "target": target,
+            "operation": operation,
+            "msg": payload,
+            "id": invocation_id,
+            "encoded_claims": tokens.sign(signed, key or issuer),
+            "content_length": len(payload),
+            **family.invocation_fields(who),
+        }
+        return {name: value for name, value in (fields | changed).items() if name not in changed or value is not None}
+
+    async def invoke(self, invocation: dict[str, Any], timeout_seconds: float | None = None) -> Response:
+        """Send an invocation, through the object store when it is long, and read the answer as this family does."""
+        msg = invocation["msg"]
+        wait = self.family.call_seconds if timeout_seconds is None else timeout_seconds
+        if len(msg) > self.family.request_threshold_bytes:
+            await self.objects.create()
+            await self.objects.put(invocation["id"], msg)
+            invocation = invocation | {"msg": b"", "content_length": len(msg)}
+            wait += _CHUNKED_CALL_SECONDS
+        reply = await self.client.request(self.subject, msgpack.packb(invocation), timeout=wait)
+        return await self.read(reply.data, invocation["id"])
+
+    async def read(self, data: bytes, invocation_id: str) -> Response:
+        """Read an answer to an invocation; fetches a chunked one, which deletes it."""
+        response = self.family.read_response(data, invocation_id)
+        if response.is_chunked:
+            msg = await self.objects.take(f"{invocation_id}-r")
+            assert len(msg) == response.content_length, f"{response.content_length} bytes were said, {len(msg)} came"
+            return Response(msg, response.error, is_chunked=True, content_length=len(msg))
+        return response
+
+    async def call(self, actor: str, operation: str, argument: Any, timeout_seconds: float | None = None) -> Any:
+        """Call an operation of the key-value interface by its short name and return what it answers.
+
+        Args:
+            actor: Who calls.
+            operation: E.g. `Get`.
+            argument: As the interface has it: a text, an array or a map.
+            timeout_seconds: How long the caller waits; `None`: as long as this family does.
+
+        Raises:
+            CallFailedError: The answer is an error.
+        """
+        invocation = self.invocation(actor, f"KeyValue.{operation}", msgpack.packb(argument))
+        response = await self.invoke(invocation, timeout_seconds)
+        if response.error is not None:
+            raise CallFailedError(response.error)
+        return msgpack.unpackb(response.msg) if response.msg else None
+
+    async def set(self, actor: str, key: str, value: str) -> None:
+        await self.call(actor, "Set", {"key": key, "value": value, "expires": 0})
+
+    async def get(self, actor: str, key: str) -> str | None:
+        """Return a text, `None` when there is none."""
+        answer = await self.call(actor, "Get", key)
+        value: str | None = answer["value"] if answer["exists"] else None
+        return value
+
+    async def increment(self, actor: str, key: str, value: int = 1) -> int:
+        total: int = await self.call(actor, "Increment", {"key": key, "value": value})
+        return total
+
+    async def error(self, actor: str, operation: str, argument: Any, timeout_seconds: float | None = None) -> str:
+        """Call an operation that is to fail and return the error's text."""
+        try:
+            answer = await self.call(actor, operation, argument, timeout_seconds)
+        except CallFailedError as failed:
+            return str(failed)
+        raise AssertionError(f"{operation} {argument!r} was to fail, but answered {answer!r}")
+
+    # --- health and shutdown
+
+    async def health(self) -> Health:
+        reply = await self.client.request(f"{self.subject}.health", self.family.health_payload, timeout=2)
+        return self.family.read_health(reply.data)
+
+    async def shutdown(self, timeout_seconds: float | None = None) -> float:
+        """Ask the provider to stop; returns after how many seconds it acknowledged.
+
+        Raises:
+            nats.errors.TimeoutError: Not within this family's patience; a real host kills the process then.
+        """
+        request = json.dumps({"host_id": self.family.shutdown_host_id(self.who)}).encode()
+        began = time.monotonic()
+        wait = self.family.shutdown_seconds if timeout_seconds is None else timeout_seconds
+        await self.client.request(f"{self.subject}.shutdown", request, timeout=wait)
+        return time.monotonic() - began
+
+    async def statistics(self) -> dict[str, Any]:
+        """Return the service statistics of this host's provider, once it offers them."""
+        subject = f"$SRV.STATS.keyvalue-nats-{self.who.provider.public}.{self.who.instance_id}"
+
+        async def answered() -> Any:
+            try:
+                return json.loads((await self.client.request(subject, b"", timeout=2)).data)
+            except nats.errors.NoRespondersError:
+                return None
+
+        answer: dict[str, Any] = await eventually(answered, "service statistics")
+        return answer
+
+
+async def gather_outcomes(calls: Sequence[Any]) -> list[Any]:
+    """Run calls together and return each one's answer or exception."""
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def _ignore(error: Exception) -> None:
+    """Say nothing of a lost connection: tests cut it on purpose."""

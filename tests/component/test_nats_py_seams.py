@@ -1,0 +1,69 @@
+"""The private names of nats-py that provider/nats leans on are there and are what they were."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+from nats.protocol.parser import Parser
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_process_op_err",
+        "_process_err",
+        "_process_msg",
+        "_process_pong",
+        "_process_info",
+        "_close",
+        "flush",
+        "subscribe",
+        "force_reconnect",
+    ],
+)
+def test_the_client_has_the_coroutine(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(Client, name))
+
+
+def test_the_client_has_the_attributes() -> None:
+    client = Client()
+    names = [
+        "_ps",
+        "_subs",
+        "_sid",
+        "_status",
+        "_transport",
+        "_max_payload",
+        "_server_info",
+        "_reconnection_task",
+        "_err",
+    ]
+    assert [name for name in names if not hasattr(client, name)] == []
+    assert client._status == Client.DISCONNECTED
+    assert "_remove_sub" in dir(client)
+
+
+def test_the_client_takes_messages_and_errors_as_the_replacements_pass_them() -> None:
+    assert list(inspect.signature(Client._process_msg).parameters) == [
+        "self",
+        "sid",
+        "subject",
+        "reply",
+        "data",
+        "headers",
+    ]
+    assert list(inspect.signature(Client._process_err).parameters) == ["self", "err_msg"]
+    assert list(inspect.signature(Client._process_op_err).parameters) == ["self", "e"]
+
+
+def test_the_parser_is_fed_and_reset_as_the_replacement_is() -> None:
+    assert inspect.iscoroutinefunction(Parser.parse)
+    assert list(inspect.signature(Parser.parse).parameters) == ["self", "data"]
+    assert list(inspect.signature(Parser.reset).parameters) == ["self"]
+
+
+def test_the_transport_keeps_its_writer_where_the_replacement_looks() -> None:
+    assert TcpTransport()._io_writer is None  # type: ignore[no-untyped-call]

@@ -1,0 +1,71 @@
+"""One lattice for the whole tier: a nats-server, a host, a provider; tests keep apart by their keys."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.blackbox.families import RUST
+from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.nats_server import NatsServer
+from tests.conformance.actor import Actor
+from tests.conformance.stored import StoredBucket
+
+BACKENDS = ["bucket"]
+
+MakeActor = Callable[..., Awaitable[Actor]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let every test of the tier run on the loop on which the shared lattice lives."""
+    for item in items:
+        if "tests/conformance/" in item.path.as_posix():
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path_factory.mktemp("nats-server")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def host(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LatticeHost]:
+    async with LatticeHost(RUST, nats_server.url, tmp_path_factory.mktemp("host")) as host:
+        await host.start_provider()
+        yield host
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def make_actor(host: LatticeHost) -> MakeActor:
+    """Link one more actor, by default with a bucket of its own."""
+
+    async def make(**values: Any) -> Actor:
+        bucket = values.setdefault("BUCKET", f"own-{uuid.uuid4().hex[:12]}")
+        public_key = host.actor()
+        await host.put_link(host.link(public_key, values))
+        return Actor(host, public_key, bucket)
+
+    return make
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def actor(make_actor: MakeActor, backend: str) -> Actor:
+    """The actor that most tests share."""
+    return await make_actor(BACKEND=backend, BUCKET=f"shared-{backend}")
+
+
+@pytest.fixture
+def stored(actor: Actor, host: LatticeHost) -> StoredBucket:
+    """The bucket of the shared actor, seen from outside."""
+    return StoredBucket(host.client, actor.bucket)

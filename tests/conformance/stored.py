@@ -1,0 +1,81 @@
+"""A bucket as `nats kv` sees it: the last message of each subject, read past the provider."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from nats.aio.client import Client
+
+
+class Message(NamedTuple):
+    """What the stream has under a subject."""
+
+    revision: int
+    payload: bytes
+    headers: dict[str, str]
+
+
+class StoredBucket:
+    """One bucket, over any connection of its account.
+
+    Args:
+        client: An open connection.
+        name: Of the bucket, without the `KV_` of its stream.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    async def message(self, bucket_key: str) -> Message | None:
+        """Return the last message under a key as stored, markers included; `None`: there is none."""
+        answer = await self._api(f"STREAM.MSG.GET.KV_{self._name}", {"last_by_subj": f"$KV.{self._name}.{bucket_key}"})
+        if "error" in answer:
+            assert answer["error"]["err_code"] == 10037, answer
+            return None
+        subject = f"$JS.API.DIRECT.GET.KV_{self._name}.$KV.{self._name}.{bucket_key}"
+        message = await self._client.request(subject, b"", timeout=5)
+        headers = dict(message.headers or {})
+        return Message(int(headers["Nats-Sequence"]), message.data, headers)
+
+    async def payload(self, bucket_key: str) -> bytes | None:
+        """Return what `nats kv get` would print; `None`: nothing is there, or a marker."""
+        message = await self.message(bucket_key)
+        return None if message is None or is_marker(message) else message.payload
+
+    async def revision(self, bucket_key: str) -> int:
+        """Return the revision under a key; 0: there is none."""
+        message = await self.message(bucket_key)
+        return message.revision if message is not None else 0
+
+    async def info(self) -> dict[str, Any]:
+        return await self._api(f"STREAM.INFO.KV_{self._name}", None)
+
+    async def create(self, **config: Any) -> None:
+        """Make the bucket as an operator does who knows no provider; `config` goes over the usual fields."""
+        usual = {
+            "name": f"KV_{self._name}",
+            "subjects": [f"$KV.{self._name}.>"],
+            "max_msgs_per_subject": 1,
+            "discard": "new",
+            "deny_delete": True,
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+        }
+        answer = await self._api(f"STREAM.CREATE.KV_{self._name}", usual | config)
+        assert "error" not in answer, answer
+
+    async def delete(self) -> None:
+        answer = await self._api(f"STREAM.DELETE.KV_{self._name}", None)
+        assert answer.get("success"), answer
+
+    async def _api(self, call: str, request: dict[str, Any] | None) -> dict[str, Any]:
+        payload = b"" if request is None else json.dumps(request).encode()
+        message = await self._client.request(f"$JS.API.{call}", payload, timeout=5)
+        answer: dict[str, Any] = json.loads(message.data)
+        return answer
+
+
+def is_marker(message: Message) -> bool:
+    return message.headers.get("KV-Operation") in ("DEL", "PURGE") or "Nats-Marker-Reason" in message.headers

@@ -1,0 +1,105 @@
+"""A TCP proxy that can stop forwarding without closing anything: a half-open connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+
+class _Pair:
+    """One forwarded connection. What comes while a direction is swallowed is read and dropped."""
+
+    def __init__(self) -> None:
+        self.is_swallowing_requests = False
+        self.is_swallowing_replies = False
+
+
+class Proxy:
+    """Forward a loopback port to a server. An async context manager.
+
+    Args:
+        target_port: Of the server, on loopback.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._pairs: list[_Pair] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._is_dark = False
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many have been accepted so far."""
+        return len(self._pairs)
+
+    def swallow(self, *, requests: bool, replies: bool) -> None:
+        """Drop what the connections open now carry, for good; connections made later are forwarded."""
+        for pair in self._pairs:
+            pair.is_swallowing_requests = pair.is_swallowing_requests or requests
+            pair.is_swallowing_replies = pair.is_swallowing_replies or replies
+
+    def darken(self) -> None:
+        """Drop everything in both directions, of later connections too, until `lighten`."""
+        self._is_dark = True
+        self.swallow(requests=True, replies=True)
+
+    def lighten(self) -> None:
+        """Forward again; connections that were in the dark are closed."""
+        self._is_dark = False
+        self.cut()
+
+    def cut(self) -> None:
+        """Close every connection open now, as a fault between the two ends does."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        pair = _Pair()
+        pair.is_swallowing_requests = pair.is_swallowing_replies = self._is_dark
+        self._pairs.append(pair)
+        self._writers.append(writer)
+        with contextlib.suppress(OSError):
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            self._writers.append(server_writer)
+            await asyncio.gather(
+                self._forward(reader, server_writer, pair, is_request=True),
+                self._forward(server_reader, writer, pair, is_request=False),
+            )
+
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair, *, is_request: bool
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not (pair.is_swallowing_requests if is_request else pair.is_swallowing_replies):
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()

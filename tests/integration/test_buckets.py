@@ -1,0 +1,418 @@
+"""Buckets that are there already, are missing, full, deleted, shared, or behind a leaf node."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import nats
+from nats.aio.client import Client
+
+from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.waiting import eventually
+from tests.conformance.actor import Actor, fresh
+from tests.conformance.stored import StoredBucket
+from tests.integration.conftest import MakeActor, MakeServer
+
+
+def bucket_name() -> str:
+    return f"b-{uuid.uuid4().hex[:12]}"
+
+
+@asynccontextmanager
+async def client_of(server: NatsServer, **options: str) -> AsyncIterator[Client]:
+    client = await nats.connect(server.url, **options)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def reason(actor: Actor) -> str:
+    """Return the first error that says more than that the store is being opened."""
+
+    async def said() -> str:
+        text = await actor.error("Get", "k")
+        return "" if "being opened" in text else text
+
+    found: str = await eventually(said, "a reason", 12)
+    return found
+
+
+async def served(actor: Actor) -> None:
+    key = fresh()
+
+    async def is_served() -> bool:
+        try:
+            return await actor.increment(key) > 0
+        except CallFailedError:
+            return False
+
+    await eventually(is_served, "the link's healing", 12)
+
+
+async def gone(actor: Actor, key: str) -> None:
+    async def is_absent() -> bool:
+        return not await actor.contains(key)
+
+    await eventually(is_absent, f"the end of {key}", 6)
+
+
+async def exercise(actor: Actor) -> None:
+    """Run every operation once or twice, expiry included."""
+    await actor.set("text", "one")
+    await actor.set("text", "two")
+    assert await actor.get("text") == "two"
+    assert await actor.delete("text") is True
+    assert await actor.get("text") is None
+    assert await actor.delete("text") is False
+    assert await actor.increment("counter", 5) == 5
+    totals = await asyncio.gather(*(actor.increment("counter") for _ in range(32)))
+    assert sorted(totals) == list(range(6, 38))
+    assert await actor.get("counter") == "37"
+    for value in "abca":
+        await actor.list_add("list", value)
+        await actor.set_add("set", value)
+        await actor.set_add("other", value.upper())
+    assert await actor.list_del("list", "a") is True
+    assert await actor.list_range("list") == list("bca")
+    assert await actor.set_del("set", "a") == 1
+    assert await actor.set_query("set") == set("bc")
+    await actor.set_add("other", "b")
+    assert await actor.set_union("set", "other", "missing") == set("bcABC")
+    assert await actor.set_intersection("set", "other") == {"b"}
+    assert await actor.set_clear("set") is True
+    assert await actor.list_clear("list") is True
+    assert await actor.contains("set") is False
+    await actor.set("ends", "older")
+    await actor.set("ends", "41", 1)
+    assert await actor.increment("ends") == 42
+    await gone(actor, "ends")
+    assert await actor.get("ends") is None
+    assert await actor.increment("ends") == 1
+    assert await actor.get("ends") == "1"
+
+
+# --- existing and missing buckets
+
+
+CONFIGS: list[dict[str, object]] = [
+    {},
+    {"allow_direct": False},
+    {"max_msgs_per_subject": 5},
+    {"max_msgs_per_subject": 5, "allow_direct": False},
+    {"max_msgs_per_subject": 64, "allow_msg_ttl": True},
+    {"allow_msg_ttl": True},
+    {"storage": "memory"},
+    {"discard": "old", "deny_delete": False},
+]
+
+
+async def test_an_existing_bucket_is_used_as_it_is(host: LatticeHost, make_actor: MakeActor) -> None:
+    async def use(config: dict[str, object]) -> None:
+        name = bucket_name()
+        bucket = StoredBucket(host.client, name)
+        await bucket.create(**config)
+        before = (await bucket.info())["config"]
+        await exercise(await make_actor(BUCKET=name))
+        assert (await bucket.info())["config"] == before, config
+
+    await asyncio.gather(*(use(config) for config in CONFIGS))
+
+
+async def test_settings_that_an_existing_bucket_does_not_have_are_a_warning(
+    host: LatticeHost, make_actor: MakeActor
+) -> None:
+    name = bucket_name()
+    bucket = StoredBucket(host.client, name)
+    await bucket.create()
+    actor = await make_actor(BUCKET=name, STORAGE="memory", MAX_BYTES="1M")
+    assert await actor.increment("k") == 1
+    assert (await bucket.info())["config"]["storage"] == "file"
+    line = next(line for line in host.provider.stderr.splitlines() if "bucket_differs" in line and name in line)
+    assert "STORAGE" in line
+    assert "MAX_BYTES" in line
+
+
+async def test_a_missing_bucket_is_not_made_when_the_link_forbids_it(host: LatticeHost, make_actor: MakeActor) -> None:
+    name = bucket_name()
+    actor = await make_actor(BUCKET=name, CREATE="never")
+    said = await reason(actor)
+    assert "BUCKET" in said
+    assert "CREATE" in said
+    assert name in said
+    health = await host.health()
+    assert actor.public_key in health.message
+    bucket = StoredBucket(host.client, name)
+    assert "error" in await bucket.info()
+    await bucket.create()
+    await served(actor)
+
+
+async def test_a_stream_that_is_no_bucket_is_refused(host: LatticeHost, make_actor: MakeActor) -> None:
+    name = bucket_name()
+    await StoredBucket(host.client, name).create(subjects=[f"other.{name}.>"])
+    said = await reason(await make_actor(BUCKET=name))
+    assert "BUCKET" in said
+    assert name in said
+
+
+async def test_more_replicas_than_servers_name_the_setting(make_actor: MakeActor) -> None:
+    assert "link value REPLICAS:" in await reason(await make_actor(REPLICAS="3"))
+
+
+async def test_a_bucket_deleted_from_outside_is_served_again(host: LatticeHost, make_actor: MakeActor) -> None:
+    actor = await make_actor()
+    for _ in range(2):
+        assert await actor.increment("k", 5) == 5
+        await actor.list_add("list", "x")
+        await StoredBucket(host.client, actor.bucket).delete()
+
+        async def is_served_anew() -> bool:
+            try:
+                return await actor.get("k") is None
+            except CallFailedError:
+                return False
+
+        await eventually(is_served_anew, "a new bucket", 8)
+        assert await actor.list_range("list") == []
+
+
+async def test_a_bucket_made_anew_from_outside_is_not_served_from_memory(
+    host: LatticeHost, make_actor: MakeActor
+) -> None:
+    actor = await make_actor()
+    for _ in range(5):
+        await actor.increment("k")
+    bucket = StoredBucket(host.client, actor.bucket)
+    await bucket.delete()
+    await bucket.create()
+    totals: list[int] = []
+    errors: list[str] = []
+
+    async def has_counted() -> bool:
+        try:
+            totals.append(await actor.increment("k"))
+        except CallFailedError as error:
+            errors.append(str(error))
+        return bool(totals)
+
+    await eventually(has_counted, "an answer", 8)
+    assert totals == [1]
+    assert not [error for error in errors if "outcome unknown" in error]
+    assert await bucket.payload("k") == b"1"
+
+
+# --- shared buckets
+
+
+async def test_key_prefixes_keep_links_of_one_bucket_apart(host: LatticeHost, make_actor: MakeActor) -> None:
+    name = bucket_name()
+    first, second = await make_actor(BUCKET=name, KEY_PREFIX="one."), await make_actor(BUCKET=name, KEY_PREFIX="two ")
+    whole = await make_actor(BUCKET=name)
+    assert await first.increment("k") == 1
+    assert await first.increment("k") == 2
+    assert await second.increment("k") == 1
+    assert await whole.get("k") is None
+    assert await whole.get("one.k") == "2"
+    assert await whole.get("two k") == "1"
+    assert await StoredBucket(host.client, name).payload("one.k") == b"2"
+    await first.set_add("set", "a")
+    await second.set_add("set", "b")
+    assert await first.set_union("set", "other") == {"a"}
+    assert await second.delete("k") is True
+    assert await first.get("k") == "2"
+
+
+async def test_an_error_names_the_key_as_the_actor_wrote_it(make_actor: MakeActor) -> None:
+    actor = await make_actor(KEY_PREFIX="hidden.")
+    await actor.set("k e y", "text")
+    said = await actor.error("Increment", {"key": "k e y", "value": 1})
+    assert "k e y" in said
+    assert "hidden" not in said
+    assert "empty" in await actor.error("Get", "")
+
+
+async def test_links_on_one_bucket_share_its_values(make_actor: MakeActor) -> None:
+    name = bucket_name()
+    actors = [await make_actor(BUCKET=name) for _ in range(4)]
+    totals = await asyncio.gather(*(actor.increment("k") for actor in actors * 16))
+    assert sorted(totals) == list(range(1, 65))
+    for actor in actors:
+        assert await actor.get("k") == "64"
+
+
+async def test_one_bucket_over_two_connections_counts_every_total_once(
+    host: LatticeHost, make_actor: MakeActor, lattice_server: NatsServer
+) -> None:
+    name = bucket_name()
+    actors = [await make_actor(BUCKET=name), await make_actor(BUCKET=name, URL=lattice_server.url)]
+    totals = await asyncio.gather(*(actor.increment("k") for actor in actors * 64))
+    assert sorted(totals) == list(range(1, 129))
+
+
+# --- room
+
+
+async def filled(actor: Actor, value: str, keys: list[str]) -> str:
+    """Set new keys until one is refused; returns the error, and the keys in `keys`."""
+    while len(keys) < 1000:
+        key = fresh()
+        try:
+            await actor.set(key, value)
+        except CallFailedError as error:
+            return str(error)
+        keys.append(key)
+    raise AssertionError("there is no end of the room")
+
+
+async def test_a_full_bucket_says_so_and_what_is_there_stays_usable(host: LatticeHost, make_actor: MakeActor) -> None:
+    actor = await make_actor(MAX_BYTES="64K")
+    value = "x" * 4000
+    keys: list[str] = []
+    said = await filled(actor, value, keys)
+    assert "full" in said
+    assert "outcome unknown" not in said
+    assert 10 <= len(keys) <= 16
+    assert await actor.get(keys[0]) == value
+    await actor.set(keys[0], "y" * 3900)  # the server takes what is shorter than what it replaces
+    assert await actor.get(keys[0]) == "y" * 3900
+    assert await actor.delete(keys[1]) is True
+    assert await actor.delete(keys[2]) is True
+    assert await actor.get(keys[1]) is None
+    await actor.set(fresh(), value)
+    for operation, argument in (
+        ("Set", {"key": "new", "value": "z" * 20_000, "expires": 0}),
+        ("SetAdd", {"setName": "new", "value": "z" * 20_000}),
+        ("ListAdd", {"listName": "new", "value": "z" * 20_000}),
+    ):
+        assert "full" in await actor.error(operation, argument)
+    assert await actor.contains("new") is False
+
+
+async def test_small_values_of_a_bucket_full_to_the_brim_can_be_deleted(make_actor: MakeActor) -> None:
+    actor = await make_actor(MAX_BYTES="16K")
+    await actor.set("text", "x")
+    await actor.increment("counter")
+    await actor.list_add("list", "x")
+    await actor.set_add("set", "x")
+    for size in (2000, 200, 20, 1):
+        assert "full" in await filled(actor, "x" * size, [])
+    assert await actor.get("text") == "x"
+    assert await actor.delete("text") is True
+    assert await actor.contains("text") is False
+    assert await actor.delete("counter") is True
+    assert await actor.list_del("list", "x") is True
+    assert await actor.set_clear("set") is True
+    assert await actor.contains("set") is False
+    assert await actor.set_query("set") == set()
+    await actor.set("new", "x")
+
+
+# --- JetStream: not there, not allowed, elsewhere
+
+
+async def test_a_server_without_jetstream_is_named_and_heals_when_it_gets_some(
+    host: LatticeHost, make_actor: MakeActor, make_server: MakeServer, witness: Actor
+) -> None:
+    port = free_port()
+    server = make_server(has_jetstream=False, port=port)
+    server.start()
+    actor = await make_actor(URL=server.url)
+    assert "JetStream" in await reason(actor)
+    assert "JetStream" in (await host.health()).message
+    assert await witness.get("witness") == "here"
+    server.stop()
+    again = make_server(port=port)
+    again.start()
+    await served(actor)
+
+
+async def test_an_account_without_jetstream_is_named(make_actor: MakeActor, make_server: MakeServer) -> None:
+    server = make_server(
+        "accounts { A { users [ { user: ann, password: x } ] },\n"
+        "B { jetstream: enabled, users [ { user: bob, password: x } ] } }"
+    )
+    server.start()
+    actor = await make_actor(URL=server.url, USER="ann", PASSWORD="x")
+    said = await reason(actor)
+    assert "JetStream" in said
+    await served(await make_actor(URL=server.url, USER="bob", PASSWORD="x"))
+
+
+async def test_a_user_without_permissions_is_told_so(
+    make_actor: MakeActor, make_server: MakeServer, witness: Actor
+) -> None:
+    server = make_server(
+        "authorization { users [\n"
+        "  { user: none, password: x, permissions { publish { deny: '>' } } }\n"
+        "  { user: reader, password: x, permissions { publish { deny: '$KV.>' } } }\n"
+        "  { user: all, password: x }\n"
+        "] }"
+    )
+    server.start()
+    writer = await make_actor(URL=server.url, USER="all", PASSWORD="x", BUCKET="b")
+    await writer.set("k", "v")
+    nobody = await make_actor(URL=server.url, USER="none", PASSWORD="x", BUCKET="b")
+    said = await reason(nobody)
+    assert "ermission" in said
+    assert "USER" in said
+    reader = await make_actor(URL=server.url, USER="reader", PASSWORD="x", BUCKET="b")
+    assert await reader.get("k") == "v"
+    said = await reader.error("Set", {"key": "k", "value": "w", "expires": 0})
+    assert "ermission" in said
+    assert "outcome unknown" not in said
+    assert await reader.get("k") == "v"
+    assert await witness.get("witness") == "here"
+
+
+async def test_a_domain_behind_a_leaf_node_is_served_and_the_leafs_own_bucket_stays_untouched(
+    make_actor: MakeActor, make_server: MakeServer, witness: Actor
+) -> None:
+    leaf_port = free_port()
+    hub = make_server(f"leafnodes {{ listen: '127.0.0.1:{leaf_port}' }}", has_jetstream=False)
+    hub.config += f"\njetstream {{ store_dir: '{hub.folder / 'store'}', domain: hub }}"
+    leaf = make_server(
+        f"leafnodes {{ remotes: [ {{ url: 'nats-leaf://127.0.0.1:{leaf_port}' }} ], reconnect: 1 }}",
+        has_jetstream=False,
+    )
+    leaf.config += f"\njetstream {{ store_dir: '{leaf.folder / 'store'}', domain: leaf }}"
+    hub.start()
+    leaf.start()
+    async with client_of(leaf) as client:
+        bucket = StoredBucket(client, "same")
+        await bucket.create()
+        await client.request("$KV.same.text", b"the leaf's own", timeout=5)
+        actor = await make_actor(URL=leaf.url, JS_DOMAIN="hub", BUCKET="same")
+        await served(actor)
+        assert await actor.get("text") is None
+        await exercise(actor)
+        await actor.set("text", "the hub's")
+        local = await make_actor(URL=leaf.url, BUCKET="same")
+        assert await local.get("text") == "the leaf's own"
+        assert (await bucket.info())["state"]["messages"] == 1
+        async with client_of(hub) as hub_client:
+            assert await StoredBucket(hub_client, "same").payload("text") == b"the hub's"
+
+        nowhere = await make_actor(URL=leaf.url, JS_DOMAIN="nowhere", BUCKET="same")
+        assert "link value JS_DOMAIN:" in await reason(nowhere)
+
+        hub.kill()
+
+        async def is_refused() -> bool:
+            try:
+                await actor.get("text")
+            except CallFailedError:
+                return True
+            return False
+
+        await eventually(is_refused, "a refusal")
+        assert await local.get("text") == "the leaf's own"
+        assert await witness.get("witness") == "here"
+        hub.start()
+        await served(actor)
+        assert await actor.get("text") == "the hub's"
+        assert (await bucket.info())["state"]["messages"] == 1

@@ -1,0 +1,361 @@
+"""Connection settings of links, each against a server that demands them: wrong first, then right on the same port.
+
+While a setting is wrong every call is answered with an error that names it and shows no secret, health names the link,
+and other links of the same process go on; once the server takes the link it heals by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nkeys
+import pytest
+
+from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.nats_server import free_port
+from tests.blackbox.waiting import eventually
+from tests.conformance.actor import Actor, fresh
+from tests.integration.certificates import Authority
+from tests.integration.conftest import MakeActor, MakeServer
+from tests.integration.operator_mode import Operator, SigningKey, creds_file
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to connect.
+
+    Attributes:
+        setting: Which link value the error must name.
+        values: Link values, besides the URL.
+        right: Configuration of a server that takes them.
+        wrong: Configuration of one that does not.
+        secrets: What must show nowhere.
+    """
+
+    setting: str
+    values: dict[str, str]
+    right: str
+    wrong: str
+    secrets: list[str] = field(default_factory=list)
+
+
+def password(folder: Path) -> Case:
+    def server(text: str) -> str:
+        return f'authorization {{ user: "ann", password: "{text}" }}'
+
+    values = {"USER": "ann", "PASSWORD": "geheim-4711"}
+    return Case("USER", values, server("geheim-4711"), server("another"), ["geheim-4711"])
+
+
+def token(folder: Path) -> Case:
+    def server(text: str) -> str:
+        return f'authorization {{ token: "{text}" }}'
+
+    return Case("TOKEN", {"TOKEN": "token-4711"}, server("token-4711"), server("another"), ["token-4711"])
+
+
+def nkey(folder: Path) -> Case:
+    def server(key: SigningKey) -> str:
+        return f"authorization {{ users: [ {{ nkey: {key.public} }} ] }}"
+
+    ours, other = SigningKey(nkeys.PREFIX_BYTE_USER), SigningKey(nkeys.PREFIX_BYTE_USER)
+    return Case("NKEY_SEED", {"NKEY_SEED": ours.seed}, server(ours), server(other), [ours.seed])
+
+
+def client_jwt(folder: Path) -> Case:
+    ours, other = Operator(), Operator()
+    user_token, seed = ours.user()
+    values = {"CLIENT_JWT": user_token, "CLIENT_SEED": seed}
+    return Case("CLIENT_JWT", values, ours.server_config(), other.server_config(), [user_token, seed])
+
+
+def credentials(folder: Path) -> Case:
+    ours, other = Operator(), Operator()
+    user_token, seed = ours.user()
+    path = folder / "user.creds"
+    path.write_text(creds_file(user_token, seed))
+    values = {"CREDS_FILE": str(path)}
+    return Case("CREDS_FILE", values, ours.server_config(), other.server_config(), [user_token, seed])
+
+
+def tls_server(authority: Authority, clients: Authority | None = None) -> str:
+    certificate, key = authority.issue(f"server-{fresh()}")
+    verify = f'ca_file: "{clients.file}", verify: true' if clients else ""
+    return f'tls {{ cert_file: "{certificate}", key_file: "{key}", {verify} }}'
+
+
+def tls_ca_file(folder: Path) -> Case:
+    ours, other = Authority(folder, "ours"), Authority(folder, "other")
+    return Case("TLS_CA_FILE", {"TLS_CA_FILE": str(ours.file)}, tls_server(ours), tls_server(other))
+
+
+def tls_ca(folder: Path) -> Case:
+    ours, other = Authority(folder, "ours"), Authority(folder, "other")
+    return Case("TLS_CA", {"TLS_CA": ours.pem}, tls_server(ours), tls_server(other))
+
+
+def tls_certificate(folder: Path) -> Case:
+    ours, other = Authority(folder, "ours"), Authority(folder, "other")
+    certificate, key = ours.issue("client")
+    values = {"TLS_CA_FILE": str(ours.file), "TLS_CERT_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
+    secrets = [key.read_text().splitlines()[1]]
+    return Case("TLS_CERT_FILE", values, tls_server(ours, ours), tls_server(ours, other), secrets)
+
+
+def tls_no_certificate(folder: Path) -> Case:
+    ours = Authority(folder, "ours")
+    return Case("TLS_CERT_FILE", {"TLS_CA_FILE": str(ours.file)}, tls_server(ours), tls_server(ours, ours))
+
+
+def tls_and_password(folder: Path) -> Case:
+    ours, user = Authority(folder, "ours"), password(folder)
+    server = tls_server(ours)
+    values = {"TLS_CA_FILE": str(ours.file)} | user.values
+    return Case("USER", values, f"{server}\n{user.right}", f"{server}\n{user.wrong}", user.secrets)
+
+
+def no_credentials(folder: Path) -> Case:
+    return Case("URL", {}, "", 'authorization { user: "ann", password: "x" }')
+
+
+CASES = [
+    password,
+    token,
+    nkey,
+    client_jwt,
+    credentials,
+    tls_ca_file,
+    tls_ca,
+    tls_certificate,
+    tls_no_certificate,
+    tls_and_password,
+    no_credentials,
+]
+
+
+async def refusal(actor: Actor, setting: str) -> str:
+    """Wait for the first error that says more than that the store is being opened; it must name the setting."""
+
+    async def reason() -> str:
+        said = await actor.error("Get", "k")
+        return "" if "being opened" in said else said
+
+    said: str = await eventually(reason, "a reason", 12)
+    assert f"link value {setting}:" in said, said
+    return said
+
+
+async def healed(actor: Actor) -> None:
+    key = fresh()
+
+    async def is_served() -> bool:
+        try:
+            return await actor.increment(key) > 0
+        except CallFailedError:
+            return False
+
+    await eventually(is_served, "the link's healing", 12)
+    await actor.set(key, "text")
+    assert await actor.get(key) == "text"
+
+    async def is_healthy() -> bool:
+        return (await actor.host.health()).is_healthy
+
+    await eventually(is_healthy, "good health", 5)
+
+
+@pytest.mark.parametrize("make_case", CASES, ids=lambda make_case: make_case.__name__)
+async def test_a_wrong_setting_is_named_and_the_link_heals_when_the_server_takes_it(
+    host: LatticeHost,
+    make_actor: MakeActor,
+    make_server: MakeServer,
+    witness: Actor,
+    tmp_path: Path,
+    make_case: Callable[[Path], Case],
+) -> None:
+    case = make_case(tmp_path)
+    server = make_server(case.wrong)
+    server.start()
+    actor = await make_actor(URL=server.url, **case.values)
+    said = await refusal(actor, case.setting)
+    health = await host.health()
+    assert not health.is_healthy
+    assert actor.public_key in health.message
+    assert case.setting in health.message
+    assert await witness.get("witness") == "here"
+    server.stop()
+    server.config = case.right
+    server.start()
+    await healed(actor)
+    assert await witness.get("witness") == "here"
+    for secret in case.secrets:
+        assert secret not in said
+        assert secret not in health.message
+        assert secret not in host.provider.stderr
+    assert str(server.port) not in said
+
+
+async def test_a_server_that_is_not_there_is_named_by_its_setting_and_the_link_heals_when_it_comes(
+    host: LatticeHost, make_actor: MakeActor, make_server: MakeServer, witness: Actor
+) -> None:
+    server = make_server()
+    actor = await make_actor(URL=server.url)
+    said = await refusal(actor, "URL")
+    assert str(server.port) not in said
+    assert actor.public_key in (await host.health()).message
+    assert await witness.get("witness") == "here"
+    server.start()
+    await healed(actor)
+
+
+async def test_a_credentials_file_that_is_missing_or_broken_is_named_and_read_when_it_comes(
+    make_actor: MakeActor, make_server: MakeServer, tmp_path: Path
+) -> None:
+    operator = Operator()
+    server = make_server(operator.server_config())
+    server.start()
+    path = tmp_path / "late.creds"
+    actor = await make_actor(URL=server.url, CREDS_FILE=str(path))
+    await refusal(actor, "CREDS_FILE")
+    path.write_text("no credentials at all")
+    await refusal(actor, "CREDS_FILE")
+    path.write_text(creds_file(*operator.user()))
+    await healed(actor)
+
+
+@pytest.mark.parametrize("setting", ["TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CA"])
+async def test_a_tls_file_that_cannot_be_read_is_named(
+    make_actor: MakeActor, make_server: MakeServer, tmp_path: Path, setting: str
+) -> None:
+    ours = Authority(tmp_path, "ours")
+    server = make_server(tls_server(ours, ours))
+    server.start()
+    certificate, key = ours.issue("client")
+    values = {"TLS_CA_FILE": str(ours.file), "TLS_CERT_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
+    if setting == "TLS_CA":
+        del values["TLS_CA_FILE"]
+    values[setting] = "no certificate" if setting == "TLS_CA" else str(tmp_path / "missing.pem")
+    said = await refusal_of_any(await make_actor(URL=server.url, **values))
+    assert setting in said or (setting == "TLS_KEY_FILE" and "TLS_CERT_FILE" in said), said
+
+
+async def refusal_of_any(actor: Actor) -> str:
+    async def reason() -> str:
+        said = await actor.error("Get", "k")
+        return "" if "being opened" in said else said
+
+    said: str = await eventually(reason, "a reason", 12)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ({"BUCKET": "a b"}, "BUCKET"),
+        ({"BUCKET": "a.b"}, "BUCKET"),
+        ({"BACKEND": "redis"}, "BACKEND"),
+        ({"CREATE": "perhaps"}, "CREATE"),
+        ({"REPLICAS": "0"}, "REPLICAS"),
+        ({"REPLICAS": "three"}, "REPLICAS"),
+        ({"STORAGE": "tape"}, "STORAGE"),
+        ({"TTL": "-1"}, "TTL"),
+        ({"MAX_BYTES": "lots"}, "MAX_BYTES"),
+        ({"MAX_VALUE_SIZE": "1Q"}, "MAX_VALUE_SIZE"),
+        ({"CONSISTENCY": "eventual"}, "CONSISTENCY"),
+        ({"URL": "http://127.0.0.1:4222"}, "URL"),
+        ({"URL": "nats://"}, "URL"),
+        ({"URL": "nats://127.0.0.1:999999"}, "URL"),
+        ({"NKEY_SEED": "geheim-4712"}, "NKEY_SEED"),
+        ({"CLIENT_JWT": "geheim-4712"}, "CLIENT_SEED"),
+        ({"CLIENT_SEED": "SUAgeheim-4712"}, "CLIENT_SEED"),
+        ({"USER": "ann"}, "PASSWORD"),
+        ({"PASSWORD": "geheim-4712"}, "USER"),
+        ({"TLS_CERT_FILE": "/nowhere"}, "TLS_KEY_FILE"),
+        ({"TLS_KEY_FILE": "/nowhere"}, "TLS_CERT_FILE"),
+        ({"JS_DOMAIN": "a.b"}, "JS_DOMAIN"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
+)
+async def test_a_value_that_is_none_is_named_at_once_and_not_shown(
+    host: LatticeHost, make_actor: MakeActor, witness: Actor, values: dict[str, str], setting: str
+) -> None:
+    actor = await make_actor(**values)
+    said = await actor.error("Get", "k")
+    assert f"link value {setting}:" in said, said
+    health = await host.health()
+    assert not health.is_healthy
+    assert setting in health.message
+    assert actor.public_key in health.message
+    assert await witness.get("witness") == "here"
+    for text in (said, health.message, host.provider.stderr):
+        assert "geheim-4712" not in text
+    await host.put_link(host.link(actor.public_key, {"BUCKET": "healed-by-a-put"}))
+    assert await actor.contains("k") is False
+
+
+async def test_of_several_urls_the_first_may_be_dead(make_actor: MakeActor, make_server: MakeServer) -> None:
+    server = make_server()
+    server.start()
+    actor = await make_actor(URL=f"nats://127.0.0.1:{free_port()}, {server.url}")
+    await healed(actor)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("URL", "USER", "PASSWORD"),
+        ("NATS_URL", "user", "Password"),
+        ("cluster_uri", "User", "password"),
+        ("nats-url", "USER", "PASSWORD"),
+        ("Cluster-Uri", "uSER", "pASSWORD"),
+    ],
+    ids="-".join,
+)
+async def test_names_of_settings_have_aliases_and_any_letter_case(
+    make_actor: MakeActor, make_server: MakeServer, names: tuple[str, str, str]
+) -> None:
+    server = make_server('authorization { user: "ann", password: "x y" }')
+    server.start()
+    address = server.url.removeprefix("nats://") if names[0] == "nats-url" else server.url
+    actor = await make_actor(**dict(zip(names, (address, "ann", "x y"), strict=True)))
+    await healed(actor)
+
+
+@pytest.mark.parametrize("name", ["CREDS_FILE", "CREDSFILE", "credsfile", "NATS_CREDS_FILE", "nats-creds-file"])
+async def test_the_credentials_file_has_aliases(
+    make_actor: MakeActor, make_server: MakeServer, tmp_path: Path, name: str
+) -> None:
+    operator = Operator()
+    server = make_server(operator.server_config())
+    server.start()
+    path = tmp_path / "user.creds"
+    path.write_text(creds_file(*operator.user()))
+    await healed(await make_actor(**{"URL": server.url, name: str(path)}))
+
+
+async def test_credentials_that_stop_being_taken_while_the_link_is_open_are_named(
+    host: LatticeHost, make_actor: MakeActor, make_server: MakeServer, witness: Actor
+) -> None:
+    case = password(Path())
+    server = make_server(case.right)
+    server.start()
+    actor = await make_actor(URL=server.url, **case.values)
+    assert await actor.increment("k") == 1
+    server.stop()
+    server.config = case.wrong
+    server.start()
+    said = await actor.error("Increment", {"key": "k", "value": 1})
+    assert "geheim" not in said
+
+    async def is_unhealthy() -> bool:
+        return actor.public_key in (await host.health()).message
+
+    await eventually(is_unhealthy, "bad health", 5)
+    assert await witness.get("witness") == "here"
+    server.stop()
+    server.config = case.right
+    server.start()
+    await healed(actor)
+    assert await actor.get("k") == "1"

@@ -1,0 +1,60 @@
+"""What a server does not remove by itself is removed all the same: a bucket with history, as every one is before 2.11."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import nats
+
+from provider.keyvalue.bucket import Bucket
+from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.entries import RESERVED_HEADER, Write
+from provider.keyvalue.link import BucketConfig, Consistency
+from provider.keyvalue.opening import look_at_stream, open_stream, traits_of
+from provider.keyvalue.sweeper import sweep
+from provider.keyvalue.values import Kind, Value
+from provider.nats.connection import Connection
+from provider.nats.jetstream import JetStream
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import TaskOwner
+from tests.blackbox.nats_server import NatsServer
+
+HOUR_MS = 3_600_000
+
+
+async def test_a_sweep_removes_what_has_expired_and_old_markers_and_nothing_else(lattice_server: NatsServer) -> None:
+    client = await nats.connect(lattice_server.url)
+    await client.jetstream().create_key_value(bucket="swept", history=5)
+    await client.close()
+    async with Connection(ConnectionSettings((lattice_server.url,)), "test", 5) as connection:
+        jetstream, tasks, clock = JetStream(connection), TaskOwner(), ServerClock()
+        deadline = asyncio.get_running_loop().time() + 20
+        info, level = await open_stream(jetstream, BucketConfig("swept"), deadline)
+        await look_at_stream(jetstream, info.config.name, clock, deadline)
+        traits = traits_of(info, level)
+        assert not traits.expires_by_itself
+        assert not traits.sends_ttl
+        bucket = Bucket(jetstream, "swept", traits, clock, tasks, lambda: None)
+
+        async def put(key: str, expires_at_ms: int) -> None:
+            value = Value(Kind.TEXT, key, expires_at_ms)
+            await bucket.write(Write(key, key, value, key.encode(), b"op", None), deadline)
+
+        now_ms = clock.now_ms()
+        for number in range(300):  # more than one page
+            await put(f"expired.{number}", now_ms - 1)
+        await put("later", now_ms + HOUR_MS)
+        await put("never", 0)
+        await jetstream.publish("$KV.swept.marker", b"", RESERVED_HEADER, deadline)
+        assert await sweep(jetstream, bucket) == 300
+        assert await bucket.read("later", Consistency.STRONG, deadline) is not None
+        assert await bucket.read("never", Consistency.STRONG, deadline) is not None
+        state = json.loads(await jetstream.api("STREAM.INFO.KV_swept", None, deadline))["state"]
+        clock_marker = 0 if info.server_time else 1  # where the server does not tell its time
+        assert state["num_subjects"] == 3 + clock_marker
+        clock.measured(now_ms + 2 * HOUR_MS, time.monotonic(), time.monotonic())
+        assert await sweep(jetstream, bucket) == 2 + clock_marker
+        assert await bucket.read("never", Consistency.STRONG, deadline) is not None
+        await tasks.close()

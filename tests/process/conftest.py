@@ -1,0 +1,52 @@
+"""Lattice hosts of each family, on one nats-server for the whole run; every host makes up a lattice of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.blackbox.families import FAMILIES, HostFamily
+from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.nats_server import NatsServer
+
+Hosts = Callable[..., Awaitable[LatticeHost]]
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """The server that tests share: none may stop, freeze or fill it."""
+    with NatsServer(tmp_path_factory.mktemp("nats-server")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A second server, running, for the test to do with as it likes."""
+    with NatsServer(tmp_path / "own-nats-server") as server:
+        yield server
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest) -> HostFamily:
+    found: HostFamily = request.param
+    return found
+
+
+@pytest.fixture
+async def hosts(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Hosts]:
+    """Make connected hosts that have started no provider yet; ended with the test, and their providers with them."""
+    async with AsyncExitStack() as stack:
+
+        async def make(family: HostFamily, **options: Any) -> LatticeHost:
+            return await stack.enter_async_context(LatticeHost(family, nats_server.url, tmp_path, **options))
+
+        yield make
+
+
+@pytest.fixture
+async def host(hosts: Hosts, family: HostFamily) -> LatticeHost:
+    return await hosts(family)

@@ -1,0 +1,123 @@
+"""Payloads that fit in no message travel through the lattice's object store, both ways, under each host family."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from tests.blackbox.families import HARNESS, OTP, RUST, HostFamily
+from tests.blackbox.lattice_host import LatticeHost
+
+RESPONSE_THRESHOLD_BYTES = 900 * 1024
+
+LONG = 15_000
+"""Bytes of one list element: 60 of them pass 900 KiB together, none is near a server's max_payload."""
+
+
+async def linked(host: LatticeHost) -> str:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)])
+    return actor
+
+
+def list_response(size: int) -> list[str]:
+    """Return texts whose array takes exactly so many bytes in MessagePack."""
+    count = 64
+    header, per_text = 3, 3
+    total = size - header - count * per_text
+    texts = ["x" * (total // count)] * (count - 1)
+    texts.append("x" * (total - sum(map(len, texts))))
+    assert len(msgpack.packb(texts)) == size
+    return texts
+
+
+async def fill(host: LatticeHost, actor: str, name: str, texts: list[str]) -> None:
+    for text in texts:
+        await host.call(actor, "ListAdd", {"listName": name, "value": text})
+
+
+@pytest.mark.parametrize(
+    ("size", "is_chunked"), [(RESPONSE_THRESHOLD_BYTES, False), (RESPONSE_THRESHOLD_BYTES + 1, True)]
+)
+async def test_a_response_over_exactly_900_kib_is_chunked_and_readable_by_the_host(
+    host: LatticeHost, size: int, is_chunked: bool
+) -> None:
+    actor = await linked(host)
+    texts = list_response(size)
+    await fill(host, actor, "long", texts)
+    argument = msgpack.packb({"listName": "long", "start": 0, "stop": -1})
+    response = await host.invoke(host.invocation(actor, "KeyValue.ListRange", argument), 10)
+    assert response.error is None
+    assert response.is_chunked is is_chunked
+    assert response.content_length == size
+    assert msgpack.unpackb(response.msg) == texts
+    if is_chunked:
+        assert await host.objects.chunk_count() == 0, "the host has deleted what it read"
+
+
+@pytest.mark.parametrize("over_bytes", [0, 1])
+async def test_a_request_over_the_threshold_of_the_host_is_read_and_its_object_removed(
+    host: LatticeHost, over_bytes: int
+) -> None:
+    actor = await linked(host)
+    threshold = host.family.request_threshold_bytes
+    overhead = len(msgpack.packb({"key": "big", "value": "x" * 800_000, "expires": 0})) - 800_000
+    value = "x" * (threshold + over_bytes - overhead)
+    argument = msgpack.packb({"key": "big", "value": value, "expires": 0})
+    assert len(argument) == threshold + over_bytes
+    invocation = host.invocation(actor, "KeyValue.Set", argument)
+    response = await host.invoke(invocation)
+    assert response.error is None
+    assert response.msg == b""
+    assert await host.get(actor, "big") == value
+    if over_bytes:
+        assert await host.objects.chunk_count() == 0
+        meta = await host.objects.meta(invocation["id"])
+        assert meta is None or meta["deleted"] is True
+
+
+async def test_a_chunked_payload_that_was_not_signed_is_refused_and_changes_nothing(host: LatticeHost) -> None:
+    actor = await linked(host)
+    signed = msgpack.packb({"key": "big", "value": "a" * 950_000, "expires": 0})
+    forged = msgpack.packb({"key": "big", "value": "b" * 950_000, "expires": 0})
+    invocation = host.invocation(actor, "KeyValue.Set", signed, msg=forged)
+    response = await host.invoke(invocation)
+    assert response.error is not None
+    assert "hash" in response.error
+    assert await host.get(actor, "big") is None
+
+
+@pytest.mark.parametrize("family", [OTP, RUST], ids=["otp", "rust"], indirect=True)
+async def test_a_payload_that_is_not_in_the_object_store_is_an_error(host: LatticeHost, family: HostFamily) -> None:
+    actor = await linked(host)
+    argument = msgpack.packb({"key": "big", "value": "a" * 950_000, "expires": 0})
+    for is_made in (False, True):
+        if is_made:
+            await host.objects.create()
+        invocation = host.invocation(actor, "KeyValue.Set", argument, msg=b"", content_length=len(argument))
+        response = await host.invoke(invocation, 2)
+        assert response.error is not None
+        assert "object store" in response.error
+    assert await host.get(actor, "big") is None
+
+
+async def test_a_payload_over_the_limit_is_refused_by_name_before_it_is_fetched(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)], {"max_invocation_bytes": 1_000_000})
+    argument = msgpack.packb({"key": "big", "value": "a" * 1_000_001, "expires": 0})
+    response = await host.invoke(host.invocation(actor, "KeyValue.Set", argument))
+    assert response.error is not None
+    assert "max_invocation_bytes" in response.error
+    assert "1000000" in response.error
+    huge = host.invocation(actor, "KeyValue.Set", argument, msg=b"", content_length=2**62)
+    response = await host.invoke(huge, 2)
+    assert response.error is not None
+    assert "max_invocation_bytes" in response.error
+
+
+@pytest.mark.parametrize("family", [RUST, HARNESS], ids=["rust", "harness"], indirect=True)
+async def test_a_value_over_the_server_s_limit_is_an_error_that_names_it(host: LatticeHost) -> None:
+    actor = await linked(host)
+    error = await host.error(actor, "Set", {"key": "big", "value": "a" * 1_100_000, "expires": 0})
+    assert "max_payload" in error
+    assert await host.get(actor, "big") is None

@@ -1,0 +1,60 @@
+"""`keyvalue-nats demo` and `keyvalue-nats bench` as a person runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contracts.keyvalue import REQUESTS
+from provider.dev.lattice import connected
+from provider.dev.nats_server import NatsServer
+
+COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_demonstration_shows_all_operations_and_keeps_every_promise() -> None:
+    done = run("demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for operation in REQUESTS:
+        assert f" {operation.removeprefix('KeyValue.')} " in done.stdout
+    assert "64 different" in done.stdout
+    assert "NOT AS PROMISED" not in done.stdout
+
+
+@pytest.mark.timeout(150)
+def test_bench_writes_everything_that_it_measured(tmp_path: Path) -> None:
+    arguments = ("--ops", "200", "--speed-only", "--in-flight", "16", "--workload", "Get", "--workload", "Increment")
+    files = (tmp_path / "bench.json", tmp_path / "bench.svg")
+    done = run("bench", *arguments, "--json", str(files[0]), "--plot", str(files[1]))
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(files[0].read_text())
+    assert [(row["workload"], row["in_flight"], row["measured"]["errors"]) for row in report["rows"]] == [
+        ("Get", 16, 0),
+        ("Increment", 16, 0),
+    ]
+    assert all(value > 0 for value in report["yardsticks"].values())
+    assert files[1].read_text().startswith("<?xml")
+
+
+def test_a_plot_that_could_not_be_drawn_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    done = run("bench", "--plot", str(tmp_path / "bench.txt"))
+    assert done.returncode == 2
+    assert ".svg or .png" in done.stderr
+
+
+async def test_nothing_stays_behind_on_somebody_elses_server() -> None:
+    async with NatsServer() as server:
+        done = await asyncio.to_thread(run, "demo", "--nats", server.url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        async with connected(server.url) as connection:
+            reply = await connection.request("$JS.API.STREAM.NAMES", b"", timeout=2)
+    assert json.loads(reply.data)["total"] == 0

@@ -1,0 +1,58 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from contracts.keyvalue import GetResponse
+from provider.cli.output import event_line, plain_result, short_result
+from provider.dev.host import LogEvent, parse_log_line
+
+NOON = datetime(2024, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("result", "lines"),
+    [
+        (None, ["ok"]),
+        (GetResponse("Ann", True), ["Ann"]),
+        (GetResponse("", False), []),
+        (True, ["true"]),
+        (7, ["7"]),
+        (["a", "b"], ["a", "b"]),
+        ([], []),
+    ],
+)
+def test_a_result_is_lines_that_a_script_can_read(result: Any, lines: list[str]) -> None:
+    assert plain_result(result) == lines
+    assert "\n" not in short_result(result)
+
+
+def test_a_served_invocation_shows_operation_key_size_and_time() -> None:
+    fields = {"operation": "KeyValue.Get", "key": "user:1", "result_bytes": 19, "microseconds": 412}
+    line = event_line(LogEvent("invocation_served", "debug", fields), NOON)
+    assert line is not None
+    assert line.plain.split() == ["12:00:00", "Get", "user:1", "19", "B", "412", "µs"]
+
+
+def test_a_refused_invocation_shows_its_reason() -> None:
+    line = event_line(LogEvent("invocation_denied", "warning", {"reason": "invocation id was used before"}), NOON)
+    assert line is not None
+    assert line.plain.endswith("invocation id was used before")
+
+
+def test_what_no_terminal_should_get_is_not_printed() -> None:
+    fields = {"operation": "KeyValue.Get", "key": "a\x1b[2J\n" + "b" * 100}
+    line = event_line(LogEvent("invocation_served", "debug", fields), NOON)
+    assert line is not None
+    assert "\x1b" not in line.plain
+    assert "\n" not in line.plain
+
+
+def test_an_event_of_no_interest_has_no_line() -> None:
+    assert event_line(LogEvent("connected", "info", {}), NOON) is None
+
+
+def test_a_log_line_that_is_no_event_keeps_its_text() -> None:
+    assert parse_log_line(b"Traceback\n") == LogEvent("", "info", {"text": "Traceback"})
+    parsed = parse_log_line(b'{"time":"t","level":"info","event":"ready","links":1}\n')
+    assert parsed == LogEvent("ready", "info", {"time": "t", "links": 1})

@@ -1,0 +1,143 @@
+"""A key and a value come back from a bucket as they went, and stand there as people expect."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider import errors
+from provider.keyvalue.entries import Write, decode_entry, encode_headers, encode_payload
+from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key, encode_key
+from provider.keyvalue.values import Kind, Value
+from provider.nats.frames import header_block, header_value
+
+LEGAL = re.compile(r"[-/_=.a-zA-Z0-9]+")
+keys = st.text(
+    st.one_of(st.sampled_from("=.AB3/ é*>\x7f\0"), st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20
+)
+values = st.one_of(
+    st.builds(Value, st.just(Kind.TEXT), st.text()),
+    st.builds(Value, st.just(Kind.COUNTER), st.integers(-(2**31), 2**31 - 1)),
+    st.builds(Value, st.just(Kind.LIST), st.lists(st.text(), min_size=1)),
+    st.builds(Value, st.just(Kind.SET), st.lists(st.text(), min_size=1).map(dict.fromkeys)),
+)
+
+
+@given(keys, st.sampled_from(["", "p", "p.", "=4"]))
+def test_a_key_comes_back_and_is_one_that_buckets_allow(key: str, prefix: str) -> None:
+    encoded = encode_key(key, prefix)
+    assert decode_key(encoded, prefix) == key
+    assert LEGAL.fullmatch(encoded)
+    assert not encoded.startswith(".")
+    assert not encoded.endswith(".")
+    assert ".." not in encoded
+    assert encoded != RESERVED_KEY
+
+
+@given(keys, keys)
+def test_two_keys_never_share_a_place(one: str, other: str) -> None:
+    assert (encode_key(one) == encode_key(other)) is (one == other)
+
+
+@given(st.from_regex(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*", fullmatch=True))
+def test_a_key_that_buckets_allow_keeps_its_name(key: str) -> None:
+    if not re.search(r"=[0-9A-F]{2}", key):
+        assert encode_key(key) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "stored"),
+    [
+        ("user.1.profile", "user.1.profile"),
+        ("a=b", "a=b"),
+        ("x:y", "x=3Ay"),
+        ("a b", "a=20b"),
+        ("café", "caf=C3=A9"),
+        ("*", "=2A"),
+        (".a.", "=2Ea=2E"),
+        ("a..b", "a.=2Eb"),
+        ("=41", "=3D41"),
+    ],
+)
+def test_a_key_is_stored_as_documented(key: str, stored: str) -> None:
+    assert encode_key(key) == stored
+
+
+def test_an_empty_key_and_one_that_is_too_long_are_errors() -> None:
+    with pytest.raises(errors.EmptyKeyError):
+        encode_key("", "prefix")
+    assert len(encode_key("k" * MAX_BUCKET_KEY_BYTES)) == MAX_BUCKET_KEY_BYTES
+    with pytest.raises(errors.KeyTooLongError) as error:
+        encode_key("é" * 600)
+    assert (error.value.size, error.value.maximum) == (3600, MAX_BUCKET_KEY_BYTES)
+
+
+@pytest.mark.parametrize("foreign", [RESERVED_KEY, "=41", "=FF", "other.key", "a=2eb"])
+def test_what_no_actor_of_the_prefix_wrote_is_no_key(foreign: str) -> None:
+    assert decode_key(foreign, "p.") is None
+
+
+@given(values, st.integers(0, 2**41), st.none() | st.integers(0, 2**53), st.booleans())
+def test_a_value_comes_back_as_it_went(value: Value, expires_at_ms: int, revision: int | None, sends_ttl: bool) -> None:
+    value.expires_at_ms = expires_at_ms
+    write = Write("k", "k", value, encode_payload(value), b"op.1", revision)
+    header = encode_headers(write, 1000, sends_ttl=sends_ttl)
+    entry = decode_entry(7, header, write.payload)
+    assert entry.value == value
+    assert (entry.revision, entry.operation_id) == (7, b"op.1")
+    assert (header_value(header, b"Nats-TTL") is not None) is (sends_ttl and expires_at_ms > 0)
+
+
+@given(values)
+def test_a_value_stands_there_as_nats_kv_get_should_show_it(value: Value) -> None:
+    shown = encode_payload(value)
+    match value.kind:
+        case Kind.TEXT:
+            assert shown.decode() == value.data
+        case Kind.COUNTER:
+            assert shown == str(value.data).encode()
+        case _:
+            assert json.loads(shown) == list(value.data)
+
+
+def test_a_ttl_is_whole_seconds_rounded_up() -> None:
+    write = Write("k", "k", Value(Kind.TEXT, "v", 10_001), b"v", b"op", 0)
+    assert header_value(encode_headers(write, 9_000, sends_ttl=True), b"Nats-TTL") == b"2s"
+    assert header_value(encode_headers(write, 99_000, sends_ttl=True), b"Nats-TTL") == b"1s"
+
+
+def test_a_deletion_is_a_marker_that_ends() -> None:
+    header = encode_headers(Write("k", "k", None, b"", b"op", 3), 0, sends_ttl=True)
+    assert header_value(header, b"KV-Operation") == b"PURGE"
+    assert header_value(header, b"Nats-Rollup") == b"sub"
+    assert header_value(header, b"Nats-TTL") == b"120s"
+    assert decode_entry(4, header, b"").value is None
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (b"", b"\xff\xfe"),
+        (header_block((b"Kv-Kind", b"counter")), b"many"),
+        (header_block((b"Kv-Kind", b"list")), b'{"a": 1}'),
+        (header_block((b"Kv-Kind", b"set")), b"[1]"),
+        (header_block((b"Kv-Kind", b"graph")), b"text"),
+    ],
+)
+def test_what_somebody_else_wrote_wrongly_is_a_binary_value(header: bytes, payload: bytes) -> None:
+    value = decode_entry(1, header, payload).value
+    assert value is not None
+    assert value.kind is Kind.BINARY
+
+
+def test_what_somebody_else_wrote_without_headers_is_a_text() -> None:
+    assert decode_entry(1, b"", b"[1]").value == Value(Kind.TEXT, "[1]")
+
+
+@pytest.mark.parametrize("reason", [b"MaxAge", b"Purge", b"Remove"])
+def test_a_marker_of_the_server_is_absence(reason: bytes) -> None:
+    assert decode_entry(1, header_block((b"Nats-Marker-Reason", reason)), b"").value is None

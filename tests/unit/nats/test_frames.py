@@ -1,0 +1,100 @@
+"""Frames come out whole however the bytes come in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider.nats.frames import (
+    FrameError,
+    FrameParser,
+    Message,
+    header_block,
+    header_reader,
+    header_value,
+    publish_frame,
+    status_of,
+)
+
+words = st.text("abcXYZ0.$_", min_size=1, max_size=8).map(str.encode)
+messages = st.tuples(
+    st.integers(0, 999),
+    words,
+    st.just(b"") | words,
+    st.just(b"") | st.just(header_block((b"A", b"b"))),
+    st.binary(max_size=50),
+)
+controls = st.sampled_from([b"PING", b"PONG", b"+OK", b"-ERR 'x'", b'INFO {"a":1}'])
+
+
+def encoded(frame: Message | bytes) -> bytes:
+    if isinstance(frame, bytes):
+        return frame + b"\r\n"
+    sid, subject, reply, header, payload = frame
+    middle = b"%b %d %b" % (subject, sid, reply + b" " if reply else b"")
+    if header:
+        return b"HMSG %b%d %d\r\n%b%b\r\n" % (middle, len(header), len(header) + len(payload), header, payload)
+    return b"MSG %b%d\r\n%b\r\n" % (middle, len(payload), payload)
+
+
+@given(st.lists(messages | controls, max_size=8), st.data())
+def test_frames_come_out_whole_however_the_bytes_are_cut(frames: list[Message | bytes], data: st.DataObject) -> None:
+    stream = b"".join(encoded(frame) for frame in frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    parser, out = FrameParser(), list[Message | bytes]()
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        out += parser.feed(stream[start:end])
+    assert out == frames
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5))
+def test_garbage_is_lines_or_an_error(pieces: list[bytes]) -> None:
+    parser = FrameParser()
+    try:
+        for piece in pieces:
+            parser.feed(piece)
+    except FrameError:
+        return
+
+
+@pytest.mark.parametrize("line", [b"MSG a\r\n", b"MSG a b c\r\n", b"HMSG a 1 x 5\r\n", b"MSG a 1 -\r\n"])
+def test_a_malformed_message_line_is_an_error(line: bytes) -> None:
+    with pytest.raises(FrameError):
+        FrameParser().feed(line)
+
+
+def test_a_line_without_end_is_an_error_before_it_fills_the_memory() -> None:
+    parser = FrameParser()
+    reads = (parser.feed(b"x" * 65_536) for _ in range(40))
+    with pytest.raises(FrameError):
+        list(reads)
+
+
+def test_headers_are_found_by_their_whole_name() -> None:
+    block = header_block((b"Nats-TTL", b"5s"), (b"TTL", b"no"), (b"Kv-Kind", b"set"))
+    assert header_value(block, b"TTL") == b"no"
+    assert header_value(block, b"Nats") is None
+    assert header_reader(b"Kv-Kind", b"Nats-TTL", b"None")(block) == {b"Kv-Kind": b"set", b"Nats-TTL": b"5s"}
+
+
+@pytest.mark.parametrize(
+    ("block", "status"),
+    [
+        (b"NATS/1.0\r\n\r\n", 0),
+        (b"NATS/1.0 404 Message Not Found\r\n\r\n", 404),
+        (b"NATS/1.0 204 EOB\r\nA: b\r\n\r\n", 204),
+    ],
+)
+def test_a_status_stands_in_the_first_line(block: bytes, status: int) -> None:
+    assert status_of(block) == status
+
+
+def test_a_publication_is_written_as_the_protocol_says() -> None:
+    assert publish_frame(b"s", b"", b"", b"ab") == b"PUB s  2\r\nab\r\n"
+    header = header_block((b"A", b"b"))
+    assert publish_frame(b"s", b"r", header, b"ab") == b"HPUB s r %d %d\r\n%bab\r\n" % (
+        len(header),
+        len(header) + 2,
+        header,
+    )

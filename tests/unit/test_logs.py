@@ -1,0 +1,67 @@
+"""Log lines: an event and its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+import pytest
+
+from provider import errors, logs
+
+
+@pytest.fixture(autouse=True)
+def restored_loggers() -> object:
+    root, ours = logging.getLogger(), logging.getLogger("provider")
+    before = list(root.handlers), root.level, ours.level
+    yield
+    root.handlers[:], root.level, ours.level = before
+
+
+def test_json_lines_have_time_level_event_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", is_json=True)
+    logging.getLogger("provider.x").debug("link_opened", extra={"link_name": "é", "count": 2})
+    line = json.loads(capsys.readouterr().err)
+    assert {key: line[key] for key in ("level", "event", "link_name", "count")} == {
+        "level": "debug",
+        "event": "link_opened",
+        "link_name": "é",
+        "count": 2,
+    }
+    assert line["time"].endswith("Z")
+
+
+def test_text_lines_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", is_json=False)
+    log = logging.getLogger("provider.x")
+    log.debug("not shown")
+    log.warning("link_failed", extra={"reason": 'two\nlines and "quotes"'})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r'WARNING link_failed reason="two\nlines and \"quotes\""')
+
+
+@pytest.mark.parametrize("level", ["", "nonsense", "INFO", "info,async_nats=debug"])
+def test_a_level_that_is_not_known_means_info(level: str) -> None:
+    logs.configure(level, is_json=False)
+    assert logging.getLogger("provider").level == logging.INFO
+
+
+def test_every_error_says_something_from_its_fields() -> None:
+    def below(type_: type[errors.ProviderError]) -> list[type[errors.ProviderError]]:
+        return [type_, *(found for child in type_.__subclasses__() for found in below(child))]
+
+    abstract = {
+        errors.ProviderError,
+        errors.InvocationError,
+        errors.InvocationDeniedError,
+        errors.StoreError,
+        errors.NatsError,
+    }
+    for type_ in below(errors.ProviderError):
+        if type_ in abstract:
+            continue
+        fields = dataclasses.fields(type_)
+        error = type_(**{field.name: 7 if field.type == "int" else "{x}" for field in fields})
+        assert str(error).strip()
+        assert type_.__doc__
