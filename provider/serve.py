@@ -277,10 +277,13 @@ class Provider:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             limit = self._loop.time() - _OVERDUE_GRACE_SECONDS
-            for call in list(self._calls):
+            for call, task in list(self._calls.items()):
                 if call.deadline < limit and not call.is_answered:
                     _log.error("call_overdue", extra={"operation": call.event.invocation.operation})
-                    self._answer_error(call, _overdue(call))
+                    error = _overdue(call)
+                    self._answer_error(call, error)
+                    if task is None:  # a read that was never ended; a task ends by itself
+                        self._done(call, 0, error)
 
     def _done(self, call: _Call, size: int, error: Exception | None) -> None:
         """Forget a call that has been answered; count, trace and, when asked for, log it."""

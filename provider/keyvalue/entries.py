@@ -8,10 +8,12 @@ else put there without headers reads as text.
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 import msgspec
 
+from contracts.keyvalue import I32_MAX, I32_MIN
 from provider.keyvalue.values import Kind, Value
 from provider.nats.entry_headers import DELETIONS, KV_OPERATION, MARKER_REASON, ROLLUP
 from provider.nats.frames import header_block, header_reader
@@ -31,6 +33,8 @@ RESERVED_HEADER = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"))
 
 _read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, SEQUENCE)
 _array_decoder = msgspec.json.Decoder(list[str])
+_TIME_MS = re.compile(rb"[0-9]{1,13}\Z")
+"""Until the year 2286: the remaining seconds are then within what a server takes as a TTL."""
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
@@ -95,9 +99,12 @@ def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
     data = _decode_data(kind, payload)
     if data is None:
         kind = Kind.BINARY
-    expires_at = found.get(EXPIRES_AT, b"") if found else b""
-    expires_at_ms = int(expires_at) if expires_at.isdigit() else 0
-    return Entry(revision, Value(kind, data, expires_at_ms), operation_id)
+    expires_at = found.get(EXPIRES_AT) if found else None
+    if expires_at is None:
+        return Entry(revision, Value(kind, data), operation_id)
+    if not _TIME_MS.match(expires_at):
+        return Entry(revision, Value(Kind.BINARY, None), operation_id)
+    return Entry(revision, Value(kind, data, int(expires_at)), operation_id)
 
 
 def encode_payload(value: Value) -> bytes:
@@ -145,7 +152,8 @@ def _decode_data(kind: Kind, payload: bytes) -> str | int | list[str] | dict[str
         if kind is Kind.TEXT:
             return payload.decode()
         if kind is Kind.COUNTER:
-            return int(payload)
+            number = int(payload)
+            return number if I32_MIN <= number <= I32_MAX else None
         if kind is Kind.LIST:
             return _array_decoder.decode(payload)
         if kind is Kind.SET:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from nats.js import errors as js_errors
 from nats.js.kv import KeyValue
 
+from tests.blackbox.lattice_host import LatticeHost
 from tests.conformance.actor import Actor, fresh
 from tests.conformance.conftest import MakeActor
 from tests.conformance.stored import StoredBucket, is_marker
@@ -75,7 +76,8 @@ async def test_a_key_is_stored_under_its_own_name_or_escaped(
 async def test_a_deletion_leaves_a_marker_that_watchers_see(
     actor: Actor, bucket: KeyValue, stored: StoredBucket
 ) -> None:
-    key = fresh()
+    key, beside = fresh(), fresh()
+    await actor.set(beside, "the client's keys() is an error in an empty bucket")
     watcher: Any = await bucket.watch(key)
     assert await watcher.updates(timeout=5) is None, "nothing is there yet"
     await actor.set(key, "x")
@@ -92,7 +94,9 @@ async def test_a_deletion_leaves_a_marker_that_watchers_see(
     assert is_marker(message)
     with pytest.raises(js_errors.KeyNotFoundError):
         await bucket.get(key)
-    assert key not in await bucket.keys()
+    keys = await bucket.keys()
+    assert key not in keys
+    assert beside in keys
 
 
 @pytest.mark.parametrize("how", ["ListDel", "SetDel", "ListClear", "SetClear"])
@@ -184,6 +188,30 @@ async def test_an_empty_value_from_outside_is_an_empty_text(actor: Actor, bucket
     await bucket.put(key, b"")
     assert await actor.get(key) == ""
     assert await actor.contains(key) is True
+
+
+@pytest.mark.parametrize(
+    ("headers", "payload"),
+    [
+        ({"Expires-At": "9" * 5000}, b"text"),
+        ({"Kv-Kind": "counter"}, b"9" * 5000),
+        ({"Kv-Kind": "list"}, rb'["\ud800"]'),
+        ({"Nats-Sequence": "x"}, b"\xff"),
+    ],
+    ids=["expiry", "counter", "list", "sequence"],
+)
+async def test_an_entry_that_nobody_can_read_is_refused_by_name_and_can_be_overwritten(
+    actor: Actor, host: LatticeHost, headers: dict[str, str], payload: bytes
+) -> None:
+    key = fresh()
+    await host.client.jetstream().publish(f"$KV.{actor.bucket}.{key}", payload, headers=headers)
+    for operation, argument in (("Get", key), ("Increment", {"key": key, "value": 1})):
+        error = await actor.error(operation, argument)
+        assert key in error
+        assert "binary value" in error
+    assert await actor.contains(key) is True
+    await actor.set(key, "1")
+    assert await actor.increment(key) == 2
 
 
 async def test_the_bucket_is_made_as_the_field_makes_one(actor: Actor, stored: StoredBucket) -> None:

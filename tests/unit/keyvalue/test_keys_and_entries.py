@@ -126,12 +126,33 @@ def test_a_deletion_is_a_marker_that_ends() -> None:
         (header_block((b"Kv-Kind", b"list")), b'{"a": 1}'),
         (header_block((b"Kv-Kind", b"set")), b"[1]"),
         (header_block((b"Kv-Kind", b"graph")), b"text"),
+        (header_block((b"Kv-Kind", b"counter")), b"2147483648"),
+        (header_block((b"Kv-Kind", b"counter")), b"9" * 5000),
+        (header_block((b"Kv-Kind", b"list")), rb'["\ud800"]'),
+        (header_block((b"Expires-At", b"9" * 5000)), b"text"),
+        (header_block((b"Expires-At", b"99999999999999")), b"text"),
+        (header_block((b"Expires-At", b"tomorrow")), b"text"),
     ],
 )
 def test_what_somebody_else_wrote_wrongly_is_a_binary_value(header: bytes, payload: bytes) -> None:
     value = decode_entry(1, header, payload).value
     assert value is not None
     assert value.kind is Kind.BINARY
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"Kv-Kind", b"Expires-At", b"Op-Id", b"KV-Operation", b"Nats-Sequence", b"X"]),
+            st.sampled_from([b"counter", b"list", b"set", b"DEL"]) | st.from_regex(rb"[0-9]{0,30}|[ -~\x80-\xff]*"),
+        ),
+        max_size=4,
+    ),
+    st.binary() | st.sampled_from([b"1", b"[]", b'["a"]', b"[1]", b"1e9"]),
+)
+def test_nothing_that_stands_in_a_bucket_breaks_the_reader(pairs: list[tuple[bytes, bytes]], payload: bytes) -> None:
+    value = decode_entry(1, header_block(*pairs), payload).value
+    assert value is None or value.kind is Kind.BINARY or encode_payload(value) is not None
 
 
 def test_what_somebody_else_wrote_without_headers_is_a_text() -> None:
