@@ -37,7 +37,9 @@ ESCAPED = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def actor(make_actor: MakeActor) -> Actor:
-    return await make_actor(BACKEND="bucket")
+    actor = await make_actor(BACKEND="bucket")
+    await actor.get(fresh())  # the bucket is there once a call has been answered
+    return actor
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
