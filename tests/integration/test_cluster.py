@@ -15,12 +15,12 @@ from nats.aio.client import Client
 from nats.js.errors import NoKeysError
 
 from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.proxy import Proxy
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
 from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import ANSWER_SECONDS, MakeActor
 from tests.integration.load import Load
-from tests.integration.proxy import Proxy
 from tests.integration.test_buckets import exercise, served
 
 SIZE = 3

@@ -1,4 +1,4 @@
-"""A TCP proxy that can stop forwarding without closing anything: a half-open connection."""
+"""A TCP proxy that can close connections, refuse them, swallow what they carry, or hold it back without closing anything."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
         self._is_dark = False
+        self._is_refusing = False
+        self._is_flowing = asyncio.Event()
+        self._is_flowing.set()
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -42,6 +45,7 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self.release()
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
@@ -77,7 +81,27 @@ class Proxy:
             writer.transport.abort()
         self._writers.clear()
 
+    def refuse(self) -> None:
+        """Close every connection, and later ones as soon as they are made, until `admit`."""
+        self._is_refusing = True
+        self.cut()
+
+    def admit(self) -> None:
+        """Forward connections made from now on."""
+        self._is_refusing = False
+
+    def hold(self) -> None:
+        """Hold back what is carried in both directions, connections staying open, until `release`."""
+        self._is_flowing.clear()
+
+    def release(self) -> None:
+        """Forward what was held back, and what comes."""
+        self._is_flowing.set()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_refusing:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -99,6 +123,7 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                await self._is_flowing.wait()
                 if not (pair.is_swallowing_requests if is_request else pair.is_swallowing_replies):
                     writer.write(data)
                     await writer.drain()

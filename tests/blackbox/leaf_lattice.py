@@ -1,0 +1,138 @@
+"""One lattice over several nats-servers: a hub and leaf nodes, each link of which can be cut, frozen and healed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.proxy import Proxy
+from tests.blackbox.waiting import eventually
+
+_PROBE_SUBJECT = "leaf-lattice.probe"
+_RECONNECT = "50ms"
+_JOIN_SECONDS = 10.0
+
+
+class LeafLattice:
+    """A hub, the first of its servers, and leaf nodes. None has JetStream. An async context manager.
+
+    Args:
+        folder: Where the servers keep what they write.
+        count: How many servers, the hub among them.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = folder
+        self._count = count
+        self._stack = AsyncExitStack()
+        self._links: dict[int, Proxy] = {}
+        self._probes: list[Client] = []
+        self._heard: set[tuple[int, bytes]] = set()
+        self.servers: list[NatsServer] = []
+
+    async def __aenter__(self) -> Self:
+        async with self._stack as stack:
+            leaf_port = free_port()
+            # Not advertised: leaf nodes would go past the link that is cut.
+            hub_config = f'server_name: "hub"\nleafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}'
+            self._start(stack, NatsServer(self._folder / "hub", hub_config, has_jetstream=False))
+            for number in range(1, self._count):
+                link = await stack.enter_async_context(Proxy(leaf_port))
+                self._links[number] = link
+                remote = f'remotes: [{{ url: "nats-leaf://127.0.0.1:{link.port}" }}], reconnect: "{_RECONNECT}"'
+                config = f'server_name: "leaf{number}"\nleafnodes {{ {remote} }}'
+                self._start(stack, NatsServer(self._folder / f"leaf{number}", config, has_jetstream=False))
+            for number, server in enumerate(self.servers):
+                self._probes.append(await self._probe(stack, number, server))
+            await self.joined()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def cut(self, *numbers: int) -> None:
+        """Close the links of these leaf nodes, by default of all, and refuse new ones."""
+        for link in self._chosen(numbers):
+            link.refuse()
+
+    def freeze(self, *numbers: int) -> None:
+        """Hold back what the links of these leaf nodes carry, by default of all; they stay open."""
+        for link in self._chosen(numbers):
+            link.hold()
+
+    def thaw(self, *numbers: int) -> None:
+        """Let what a frozen link held back arrive, late."""
+        for link in self._chosen(numbers):
+            link.release()
+
+    def mend(self, *numbers: int) -> None:
+        """Undo cuts and freezes without waiting until the links are up."""
+        for link in self._chosen(numbers):
+            link.admit()
+            link.release()
+
+    async def heal(self, *numbers: int) -> None:
+        """Undo cuts and freezes, and return once every server hears every other."""
+        self.mend(*numbers)
+        await self.joined()
+
+    async def joined(self) -> None:
+        """Wait until a message from each server has arrived at each other one."""
+        numbers = range(self._count)
+        await asyncio.gather(*(self._crosses(a, b, _JOIN_SECONDS) for a in numbers for b in numbers if a != b))
+
+    async def is_heard(self, sender: int, receiver: int, seconds: float = 0.3) -> bool:
+        """Tell whether what is published at one server arrives at another within a time."""
+        try:
+            await self._crosses(sender, receiver, seconds)
+        except AssertionError:
+            return False
+        return True
+
+    def _chosen(self, numbers: tuple[int, ...]) -> list[Proxy]:
+        return [self._links[number] for number in numbers or self._links]
+
+    def _start(self, stack: AsyncExitStack, server: NatsServer) -> None:
+        server.start()
+        stack.callback(server.kill)
+        self.servers.append(server)
+
+    async def _probe(self, stack: AsyncExitStack, number: int, server: NatsServer) -> Client:
+        client = await nats.connect(
+            server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_say_nothing
+        )
+        stack.push_async_callback(client.close)
+
+        async def hear(message: Msg) -> None:
+            self._heard.add((number, message.data))
+
+        await client.subscribe(_PROBE_SUBJECT, cb=hear)
+        await client.flush()
+        return client
+
+    async def _crosses(self, sender: int, receiver: int, seconds: float) -> None:
+        nonce = uuid.uuid4().bytes
+
+        async def has_arrived() -> bool:
+            client = self._probes[sender]
+            if client.is_connected and (receiver, nonce) not in self._heard:
+                await client.publish(_PROBE_SUBJECT, nonce)
+            return (receiver, nonce) in self._heard
+
+        await eventually(has_arrived, f"a message of server {sender} at server {receiver}", seconds)
+
+
+async def _say_nothing(error: Exception) -> None:
+    """Lost connections are what is tested."""
