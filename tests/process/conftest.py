@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from tests.blackbox.families import FAMILIES, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats_server import NatsServer
+from tests.process.replicas import Replicas
 
 Hosts = Callable[..., Awaitable[LatticeHost]]
+MakeReplicas = Callable[..., Awaitable[Replicas]]
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +53,15 @@ async def hosts(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Hosts]
 @pytest.fixture
 async def host(hosts: Hosts, family: HostFamily) -> LatticeHost:
     return await hosts(family)
+
+
+@pytest.fixture
+async def make_replicas(tmp_path: Path) -> AsyncIterator[MakeReplicas]:
+    """Make servers joined by leaf links for the replicas of one cache; all end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def make(server_count: int, **values: Any) -> Replicas:
+            folder = tmp_path / f"replicas-{uuid.uuid4().hex[:8]}"
+            return await stack.enter_async_context(Replicas(folder, server_count, **values))
+
+        yield make
