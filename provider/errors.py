@@ -396,6 +396,17 @@ class StoreFullError(StoreError):
 
 
 @dataclass(eq=False)
+class CacheFullError(StoreError):
+    """A cache is at one of its limits. `limit` is the link value, `size` what there would be, in `unit`."""
+
+    limit: str
+    size: int
+    maximum: int
+    unit: str
+    text = "cache is full: there would be {size} {unit}, over {limit}: the maximum is {maximum}; nothing was changed"
+
+
+@dataclass(eq=False)
 class StoreRefusedError(StoreError):
     """The server refused the request. `reason` is the server's."""
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from contracts import keyvalue as kv
 from provider import errors
 
-_DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")
+DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")
 
 
 class Kind(enum.Enum):
@@ -136,17 +136,17 @@ def delete(request: kv.Del, value: Value | None, now_ms: int) -> Change:
 
 
 def list_clear(request: kv.ListClear, value: Value | None, now_ms: int) -> Change:
-    _check(request.key, value, Kind.LIST)
+    check_kind(request.key, value, Kind.LIST)
     return Change(None, value is not None, value is not None)
 
 
 def set_clear(request: kv.SetClear, value: Value | None, now_ms: int) -> Change:
-    _check(request.key, value, Kind.SET)
+    check_kind(request.key, value, Kind.SET)
     return Change(None, value is not None, value is not None)
 
 
 def increment(request: kv.Increment, value: Value | None, now_ms: int) -> Change:
-    total = _number(request.key, value) + request.value
+    total = number_of(request.key, value) + request.value
     if not kv.I32_MIN <= total <= kv.I32_MAX:
         raise errors.CounterOverflowError(request.key, total, kv.I32_MIN, kv.I32_MAX)
     expires_at_ms = value.expires_at_ms if value is not None else 0
@@ -154,14 +154,14 @@ def increment(request: kv.Increment, value: Value | None, now_ms: int) -> Change
 
 
 def list_add(request: kv.ListAdd, value: Value | None, now_ms: int) -> Change:
-    _check(request.key, value, Kind.LIST)
+    check_kind(request.key, value, Kind.LIST)
     value = value or Value(Kind.LIST, [])
     value.data.append(request.value)
     return Change(value, len(value.data), True)
 
 
 def list_del(request: kv.ListDel, value: Value | None, now_ms: int) -> Change:
-    _check(request.key, value, Kind.LIST)
+    check_kind(request.key, value, Kind.LIST)
     if value is None or request.value not in value.data:
         return Change(value, False, False)
     value.data.remove(request.value)
@@ -169,7 +169,7 @@ def list_del(request: kv.ListDel, value: Value | None, now_ms: int) -> Change:
 
 
 def set_add(request: kv.SetAdd, value: Value | None, now_ms: int) -> Change:
-    _check(request.key, value, Kind.SET)
+    check_kind(request.key, value, Kind.SET)
     value = value or Value(Kind.SET, {})
     if request.value in value.data:
         return Change(value, 0, False)
@@ -178,7 +178,7 @@ def set_add(request: kv.SetAdd, value: Value | None, now_ms: int) -> Change:
 
 
 def set_del(request: kv.SetDel, value: Value | None, now_ms: int) -> Change:
-    _check(request.key, value, Kind.SET)
+    check_kind(request.key, value, Kind.SET)
     if value is None or request.value not in value.data:
         return Change(value, 0, False)
     del value.data[request.value]
@@ -220,13 +220,18 @@ OVERWRITES = frozenset({kv.Set})
 _MISSING = kv.GetResponse("", False)
 
 
-def _check(key: str, value: Value | None, wanted: Kind) -> None:
+def check_kind(key: str, value: Value | None, wanted: Kind) -> None:
+    """Check that there is a value of a kind, or none.
+
+    Raises:
+        errors.WrongKindError: There is one of another kind.
+    """
     if value is not None and value.kind is not wanted:
         raise errors.WrongKindError(key, value.kind.value, wanted.value)
 
 
 def _data(key: str, value: Value | None, wanted: Kind) -> Any:
-    _check(key, value, wanted)
+    check_kind(key, value, wanted)
     return value.data if value is not None else None
 
 
@@ -234,7 +239,12 @@ def _sets(request: kv.KeysRequest, values: Sequence[Value | None]) -> list[dict[
     return [_data(key, value, Kind.SET) or {} for key, value in zip(request.keys, values, strict=True)]
 
 
-def _number(key: str, value: Value | None) -> int:
+def number_of(key: str, value: Value | None) -> int:
+    """Return what an increment adds to; nothing there is 0.
+
+    Raises:
+        errors.StoreError: There is no number.
+    """
     if value is None:
         return 0
     if value.kind is Kind.COUNTER:
@@ -242,6 +252,6 @@ def _number(key: str, value: Value | None) -> int:
         return number
     if value.kind is not Kind.TEXT:
         raise errors.WrongKindError(key, value.kind.value, Kind.COUNTER.value)
-    if not _DECIMAL.match(value.data):
+    if not DECIMAL.match(value.data):
         raise errors.NotANumberError(key)
     return int(value.data)

@@ -1,0 +1,210 @@
+"""Sending another replica exactly what it lacks, page by page. Pure.
+
+The asker asks for one page after the other, so that it sets the pace; a page that got lost is asked for again.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from provider.keyvalue.crdt import Context, is_drifted
+from provider.keyvalue.deltas import (
+    ForeignMessageError,
+    ItemState,
+    Part,
+    ReplayPage,
+    ReplayRequest,
+    context_of,
+    context_state,
+)
+from provider.keyvalue.replica import Replica, size_of
+
+_PAGE_BYTES = 48 * 1024
+_PAGE_KEYS = 256
+_ITEM_BYTES = 40
+_MAX_TRANSFERS = 16
+_IDLE_SECONDS = 15.0
+
+
+class _Transfer:
+    """What one asker is being sent."""
+
+    def __init__(self, keys: list[str], context: Context, asked_at: float, *, is_full: bool) -> None:
+        self.keys = keys
+        self.context = context
+        self.asked_at = asked_at
+        self.is_full = is_full
+        self.position = 0
+        self.waiting: list[Part] = []
+        """Parts of a key that did not fit into the last page."""
+        self.page: ReplayPage | None = None
+        """The last one sent."""
+
+    @property
+    def is_sent(self) -> bool:
+        return not self.waiting and self.position == len(self.keys)
+
+
+class Replays:
+    """Serves what others lack.
+
+    Args:
+        replica: Of whose state.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._transfers: dict[str, _Transfer] = {}
+
+    def answer(self, request: ReplayRequest, now: float) -> ReplayPage:
+        """Return the page that somebody asks for.
+
+        Args:
+            request: What is asked for.
+            now: In seconds of any steady clock.
+        """
+        self._drop_idle(now)
+        if request.page == 0 and request.context is not None and request.transfer not in self._transfers:
+            return self._begin(request, context_of(request.context), now)
+        transfer = self._transfers.get(request.transfer)
+        if transfer is None or transfer.page is None:
+            return _no_page(request)
+        transfer.asked_at = now
+        if request.page == transfer.page.page:
+            return transfer.page
+        if request.page != transfer.page.page + 1 or transfer.page.is_last:
+            return _no_page(request)
+        return self._next_page(request.transfer, transfer, request.page)
+
+    def _begin(self, request: ReplayRequest, asker: Context, now: float) -> ReplayPage:
+        if sum(1 for transfer in self._transfers.values() if not transfer.is_sent) >= _MAX_TRANSFERS:
+            return _no_page(request)
+        keys = self._replica.lacking(asker)
+        all_keys = list(self._replica.all_keys()) if keys is None else keys[::-1]
+        name = secrets.token_urlsafe(9)
+        transfer = self._transfers[name] = _Transfer(all_keys, asker, now, is_full=keys is None)
+        return self._next_page(name, transfer, 0)
+
+    def _next_page(self, name: str, transfer: _Transfer, number: int) -> ReplayPage:
+        replica = self._replica
+        context = context_state(replica.context) if number == 0 else None
+        parts: list[Part] = []
+        size = 0
+        while len(parts) < _PAGE_KEYS:
+            if not transfer.waiting:
+                if transfer.position == len(transfer.keys):
+                    break
+                transfer.waiting = split(replica.part(transfer.keys[transfer.position], transfer.context))[::-1]
+                transfer.position += 1
+            size += _size_of(transfer.waiting[-1])
+            if parts and size > _PAGE_BYTES:
+                break
+            parts.append(transfer.waiting.pop())
+        pruned = dict(replica.pruned) if number == 0 else {}
+        transfer.page = ReplayPage(name, number, transfer.is_sent, transfer.is_full, context, pruned, parts)
+        return transfer.page
+
+    def _drop_idle(self, now: float) -> None:
+        for name in [name for name, transfer in self._transfers.items() if now - transfer.asked_at > _IDLE_SECONDS]:
+            del self._transfers[name]
+
+
+class Fetch:
+    """Takes in what another replica sends.
+
+    Args:
+        replica: Into whose state.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._transfer = ""
+        self._page = -1
+        self._sender = Context()
+        self._pruned: dict[str, int] = {}
+        self._is_full = False
+        self._unsent: set[str] = set()
+        self.is_done = False
+        self.keys = 0
+
+    def request(self) -> ReplayRequest:
+        """Return what to ask for next."""
+        context = context_state(self._replica.context) if self._page < 0 else None
+        return ReplayRequest(self._transfer, self._page + 1, context)
+
+    def take(self, page: ReplayPage, now_ms: int) -> None:
+        """Take in the page that was asked for; another one is ignored.
+
+        Raises:
+            ForeignMessageError: It cannot be used, and neither can the transfer.
+        """
+        if not page.transfer:
+            raise ForeignMessageError("the transfer has ended")
+        if page.page != self._page + 1:
+            return
+        self._check(page, now_ms)
+        if page.page == 0:
+            self._begin(page)
+        for part in page.parts:
+            self._replica.merge(part, self._sender)
+            self._unsent.discard(part.key)
+        self.keys += len(page.parts)
+        self._page = page.page
+        if page.is_last:
+            self.is_done = True
+            self._replica.absorb(self._sender, self._pruned, self._unsent)
+
+    def _begin(self, page: ReplayPage) -> None:
+        if page.context is None:
+            raise ForeignMessageError("a first page without a context")
+        self._transfer = page.transfer
+        self._sender = context_of(page.context)
+        self._pruned = page.pruned
+        if page.is_full:
+            self._unsent = set(self._replica.all_keys())
+
+    def _check(self, page: ReplayPage, now_ms: int) -> None:
+        """Refuse times far in the future, and events in the own name that are not known here."""
+        own, count = self._replica.id, self._replica.count
+        vectors = [page.pruned] if page.context is None else [page.pruned, page.context.vector]
+        for part in page.parts:
+            vectors.append(part.touched)
+            for state in (*part.items, *part.tallies):
+                if is_drifted(state.clock, now_ms):
+                    raise ForeignMessageError("a time too far in the future")
+                if state.replica == own and state.count > count:
+                    raise ForeignMessageError("another replica has this one's id")
+        if any(vector.get(own, 0) > count for vector in vectors):
+            raise ForeignMessageError("another replica has this one's id")
+
+
+def split(part: Part) -> list[Part]:
+    """Cut a key's state into parts that fit into pages."""
+    if _size_of(part) <= _PAGE_BYTES:
+        return [part]
+    groups: list[list[ItemState]] = [[]]
+    size = 0
+    for state in sorted(part.items, key=lambda state: (state.replica, state.count)):
+        item_size = _ITEM_BYTES + size_of(state.value or "")
+        if groups[-1] and size + item_size > _PAGE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(state)
+        size += item_size
+    parts = []
+    after = None
+    for number, group in enumerate(groups):
+        until = (group[-1].replica, group[-1].count) if number < len(groups) - 1 else None
+        doomed, tallies = (part.doomed, part.tallies) if number == 0 else ([], [])
+        parts.append(Part(part.key, part.touched, doomed, group, tallies, after, until))
+        after = until
+    return parts
+
+
+def _size_of(part: Part) -> int:
+    values = sum(_ITEM_BYTES + size_of(state.value or "") for state in part.items)
+    return _ITEM_BYTES + size_of(part.key) + values + 2 * _ITEM_BYTES * len(part.tallies)
+
+
+def _no_page(request: ReplayRequest) -> ReplayPage:
+    return ReplayPage("", request.page, True, False, None, {}, [])

@@ -1,0 +1,465 @@
+"""One replica of a cache: its state, and how events and other replicas' states are merged into it. Pure.
+
+Whatever arrives in whatever order, however often: replicas that have taken in the same events hold the same. Times and
+what others have seen are arguments; who sends what to whom is `replication`'s business.
+
+Two things make anti-entropy cheap. A journal knows, by replica, the last event that touched each key, so that what
+another replica lacks is found without comparing states; a deleted key leaves its journal entries behind until all have
+seen the deletion. And a key's whole state, sent with the sender's context, tells what is there and what has been removed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from provider.keyvalue.crdt import Cell, Context, Dot, HybridClock, Item, Tally
+from provider.keyvalue.deltas import (
+    AddCount,
+    AddElement,
+    AddMember,
+    AddText,
+    Event,
+    Floor,
+    ItemState,
+    Part,
+    TallyState,
+)
+from provider.keyvalue.values import Value
+
+BOOKKEEPING_BYTES = 100
+"""What an item, a tally or a key is counted with beyond its own text."""
+
+_TEXT, _MEMBER, _ELEMENT = 1, 2, 3
+_MIN_DEAD_KEPT = 10_000
+
+
+class Replica:
+    """The state of one replica.
+
+    Args:
+        replica_id: Never used by any other replica, nor by this one's process before it was started again.
+
+    Attributes:
+        context: The events taken in.
+        pruned: By replica, up to which event deletions have been forgotten here; who has not seen those needs all keys.
+        unsent: The own events that nobody has been told of.
+        size_bytes: Of keys and values in UTF-8, with `BOOKKEEPING_BYTES` for each key, item and tally.
+    """
+
+    def __init__(self, replica_id: str) -> None:
+        self.id = replica_id
+        self.clock = HybridClock()
+        self.context = Context()
+        self.pruned: dict[str, int] = {}
+        self.unsent: list[Event] = []
+        self.size_bytes = 0
+        self.on_expiry: Callable[[Item, str], None] = _ignore
+        self._cells: dict[str, Cell] = {}
+        self._journals: dict[str, _Journal] = {}
+        self._dead: dict[str, None] = {}
+        self._hollow: set[str] = set()
+        """Dead keys that still have cells, for tallies that not everybody knows to be removed."""
+        self._doomed: dict[str, set[Dot]] = {}
+        """By key, items that were removed before they came."""
+        self._residues: deque[tuple[Dot, str, Dot]] = deque()
+
+    # --- reading
+
+    @property
+    def count(self) -> int:
+        """The count of the last own event."""
+        return self.context.vector.get(self.id, 0)
+
+    @property
+    def keys(self) -> int:
+        """How many keys have something, be it expired."""
+        return len(self._cells) - len(self._hollow)
+
+    @property
+    def remembered_deletions(self) -> int:
+        """How many deleted keys are kept in mind because some replica may not have seen the deletion."""
+        return len(self._dead)
+
+    def cell(self, key: str) -> Cell | None:
+        """Return what stands under a key, for reading; `None`: nothing does, nor is anything remembered of it."""
+        return self._cells.get(key)
+
+    def read(self, key: str, now_ms: int) -> Value | None:
+        """Return what an actor sees under a key; its data must not be changed."""
+        cell = self._cells.get(key)
+        return cell.value(now_ms) if cell is not None else None
+
+    def all_keys(self) -> Iterator[str]:
+        """Iterate over the keys, deleted ones that are kept in mind included."""
+        return itertools.chain(self._cells, (key for key in self._dead if key not in self._cells))
+
+    # --- events
+
+    def commit(self, event: Event) -> None:
+        """Take in a new event of this replica."""
+        self.apply(self.id, self.count + 1, event)
+        self.unsent.append(event)
+
+    def apply(self, replica: str, count: int, event: Event) -> None:
+        """Take in an event, unless that has been done before."""
+        context = self.context
+        if context.has(replica, count):
+            return
+        context.add(replica, count)
+        self.clock.see(event.clock)
+        key = event.key
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._new_cell(key)
+        for remover, counts in event.removes.items():
+            for removed in counts:
+                self._remove(key, cell, (remover, removed))
+        for floor in event.floors:
+            self._lower(key, cell, floor, (replica, count))
+        if event.add is not None:
+            self._add(cell, replica, count, event)
+        self._touch(replica, count, key)
+        self._settle(key, cell)
+
+    def _add(self, cell: Cell, replica: str, count: int, event: Event) -> None:
+        add = event.add
+        if isinstance(add, AddCount):
+            tally = Tally(replica, add.start, add.base, count, event.clock, add.total, add.expires_at_ms)
+            self._add_tally(cell, tally, is_start=count == add.start)
+            return
+        dot = (replica, count)
+        if self._doomed and dot in self._doomed.get(event.key, ()):
+            self._spare(event.key, dot)
+        elif replica != self.id and cell.has(dot):
+            return  # came with the key's state
+        elif isinstance(add, AddText):
+            self._add_item(event.key, cell, _TEXT, Item(replica, count, event.clock, add.value, add.expires_at_ms))
+        elif isinstance(add, AddMember):
+            self._add_item(event.key, cell, _MEMBER, Item(replica, count, event.clock, add.value))
+        elif isinstance(add, AddElement):
+            self._add_item(event.key, cell, _ELEMENT, Item(replica, count, event.clock, add.value))
+
+    def _add_item(self, key: str, cell: Cell, kind: int, item: Item) -> None:
+        self.size_bytes += BOOKKEEPING_BYTES + size_of(item.value)
+        if kind == _TEXT:
+            cell.add_text(item)
+            if item.expires_at_ms:
+                self.on_expiry(item, key)
+        elif kind == _MEMBER:
+            cell.add_member(item)
+        else:
+            cell.add_element(item)
+
+    def _add_tally(self, cell: Cell, tally: Tally, *, is_start: bool = False) -> None:
+        """Take in a tally or a later version of one. One whose start has been seen and that is not there was removed."""
+        start = (tally.replica, tally.start)
+        known = cell.tally(start)
+        if known is not None:
+            known.add(tally)
+        elif is_start or not self.context.has(*start):
+            cell.add_tally(tally)
+            self.size_bytes += BOOKKEEPING_BYTES
+
+    def _remove(self, key: str, cell: Cell, dot: Dot) -> None:
+        """Remove an item, or see to it that it is not added when it comes after its removal."""
+        item = cell.remove(dot)
+        if item is not None:
+            self.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
+            if not self.context.has(*dot):
+                self.context.add(*dot)
+        elif not self.context.has(*dot):
+            self._doomed.setdefault(key, set()).add(dot)
+
+    def _spare(self, key: str, dot: Dot) -> None:
+        """Forget that an item is to be removed when it comes."""
+        doomed = self._doomed[key]
+        doomed.discard(dot)
+        if not doomed:
+            del self._doomed[key]
+
+    def _lower(self, key: str, cell: Cell, floor: Floor, by: Dot) -> None:
+        """Remove what a tally had come to."""
+        start = (floor.replica, floor.start)
+        tally = cell.tally(start)
+        if tally is None:
+            if self.context.has(*start):
+                return
+            tally = Tally(floor.replica, floor.start, None, floor.count, 0, floor.total)
+            cell.add_tally(tally)
+            self.size_bytes += BOOKKEEPING_BYTES
+        tally.remove(floor.count, floor.total, by)
+        self._residues.append((by, key, start))
+
+    def _new_cell(self, key: str) -> Cell:
+        self.size_bytes += BOOKKEEPING_BYTES + size_of(key)
+        cell = self._cells[key] = Cell()
+        return cell
+
+    def _drop_cell(self, key: str) -> None:
+        del self._cells[key]
+        self._hollow.discard(key)
+        self.size_bytes -= BOOKKEEPING_BYTES + size_of(key)
+
+    def _settle(self, key: str, cell: Cell) -> None:
+        """Note whether a key has something now; what is left of deleted tallies stays until all know of it."""
+        if cell.text is not None or cell.is_live:
+            if self._dead:
+                self._dead.pop(key, None)
+                self._hollow.discard(key)
+            return
+        if cell.tallies is None:
+            self._drop_cell(key)
+        else:
+            self._hollow.add(key)
+        self._dead[key] = None
+
+    def _touch(self, replica: str, count: int, key: str) -> None:
+        journal = self._journals.get(replica)
+        if journal is None:
+            journal = self._journals[replica] = _Journal()
+        journal.note(key, count)
+
+    # --- what another replica lacks
+
+    def lacking(self, context: Context) -> list[str] | None:
+        """Return the keys that have changed beyond a context; `None`: all have to be sent, deletions were forgotten."""
+        if any(count > context.vector.get(replica, 0) for replica, count in self.pruned.items()):
+            return None
+        keys: dict[str, None] = {}
+        for replica, journal in self._journals.items():
+            keys.update((key, None) for key, _ in journal.after(context.vector.get(replica, 0)))
+        return list(keys)
+
+    def part(self, key: str, context: Context) -> Part:
+        """Return the state of a key, for a replica that has a context; an empty one for a key that is not there."""
+        touched = {}
+        for replica, journal in self._journals.items():
+            count = journal.count(key)
+            if count is not None:
+                touched[replica] = count
+        doomed = sorted(self._doomed.get(key, ()))
+        cell = self._cells.get(key)
+        if cell is None:
+            return Part(key, touched, doomed, [], [], None, None)
+        items: list[ItemState] = []
+        for kind, group in _groups(cell):
+            items += [_state_of(kind, item, is_known=context.has(item.replica, item.count)) for item in group]
+        tallies = [_tally_state(tally) for tally in (cell.tallies or {}).values()]
+        return Part(key, touched, doomed, items, tallies, None, None)
+
+    def merge(self, part: Part, context: Context) -> None:
+        """Take in the state of a key.
+
+        Args:
+            part: From another replica.
+            context: What that replica had taken in, or less. Its events on other keys are not taken in by this.
+        """
+        key = part.key
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._new_cell(key)
+        there = {(state.replica, state.count) for state in part.items}
+        gone = [
+            item.dot
+            for item in cell.items()
+            if item.dot not in there and context.has(item.replica, item.count) and part.spans(item.dot)
+        ]
+        for dot in (*gone, *part.doomed):
+            self._remove(key, cell, dot)
+        doomed = self._doomed.get(key, ())
+        for state in part.items:
+            dot = (state.replica, state.count)
+            if state.value is None or self.context.has(*dot) or dot in doomed or cell.has(dot):
+                continue
+            item = Item(state.replica, state.count, state.clock, state.value, state.expires_at_ms)
+            self._add_item(key, cell, state.kind, item)
+            self.clock.see(state.clock)
+        if part.after is None:
+            self._merge_tallies(key, cell, part.tallies, context)
+        for replica, count in part.touched.items():
+            self._touch(replica, count, key)
+        self._settle(key, cell)
+
+    def _merge_tallies(self, key: str, cell: Cell, states: list[TallyState], context: Context) -> None:
+        there = {(state.replica, state.start) for state in states}
+        for start in [start for start in cell.tallies or () if start not in there and context.has(*start)]:
+            self._drop_tally(cell, start)
+        for state in states:
+            self._add_tally(cell, _tally_of(state))
+            self.clock.see(state.clock)
+            if state.removed_by is not None:
+                self._residues.append((state.removed_by, key, (state.replica, state.start)))
+
+    def absorb(self, context: Context, pruned: dict[str, int], unsent_keys: Iterable[str] = ()) -> None:
+        """End a transfer: all that the sender had taken in is now taken in here.
+
+        Args:
+            context: The sender's when the transfer began.
+            pruned: The sender's.
+            unsent_keys: When all keys were sent: those that were here at the beginning and were not sent.
+        """
+        for key in unsent_keys:
+            if key in self._cells:
+                self.merge(Part(key, {}, [], [], [], None, None), context)
+        self.context.merge(context)
+        for replica, count in pruned.items():
+            self.pruned[replica] = max(count, self.pruned.get(replica, 0))
+        for key, doomed in list(self._doomed.items()):
+            for dot in [dot for dot in doomed if self.context.has(*dot)]:
+                self._spare(key, dot)
+
+    # --- forgetting
+
+    def prune(self, stable: Callable[[str], int], limit: int) -> int:
+        """Forget deletions that everybody has seen, and the oldest when there are too many to remember.
+
+        Args:
+            stable: By replica, up to which of its events every known replica has taken in.
+            limit: How many deletions to look at, as this may take a while.
+
+        Returns:
+            How many have been forgotten.
+        """
+        excess = len(self._dead) - max(_MIN_DEAD_KEPT, len(self._cells))
+        forgotten = 0
+        for key in list(itertools.islice(self._dead, limit)):
+            touched = [(replica, count) for replica, journal in self._journals.items() if (count := journal.count(key))]
+            if excess > 0 or all(count <= stable(replica) for replica, count in touched):
+                excess -= 1
+                forgotten += 1
+                self._forget(key, touched)
+            else:
+                self._dead[key] = self._dead.pop(key)
+        self._prune_residues(stable, limit)
+        return forgotten
+
+    def _forget(self, key: str, touched: Sequence[Dot]) -> None:
+        for replica, count in touched:
+            self.pruned[replica] = max(count, self.pruned.get(replica, 0))
+            self._journals[replica].forget(key)
+            if not self._journals[replica]:
+                del self._journals[replica]
+        cell = self._cells.get(key)
+        if cell is not None:
+            for start in list(cell.tallies or ()):
+                self._drop_tally(cell, start)
+            self._drop_cell(key)
+        self._dead.pop(key, None)
+
+    def _prune_residues(self, stable: Callable[[str], int], limit: int) -> None:
+        """Drop tallies that are wholly removed once everybody knows it, under keys that have something else."""
+        for _ in range(min(limit, len(self._residues))):
+            by, key, start = self._residues.popleft()
+            cell = self._cells.get(key)
+            tally = cell.tally(start) if cell is not None else None
+            if cell is None or tally is None or not tally.is_removed:
+                continue
+            if key in self._dead or by[1] > stable(by[0]):
+                self._residues.append((by, key, start))
+            else:
+                self._drop_tally(cell, start)
+                self.pruned[by[0]] = max(by[1], self.pruned.get(by[0], 0))
+
+    def _drop_tally(self, cell: Cell, start: Dot) -> None:
+        """Drop what is left of a tally; from now on it is known by its absence to have been removed."""
+        if not self.context.has(*start):
+            self.context.add(*start)
+        cell.drop_tally(start)
+        self.size_bytes -= BOOKKEEPING_BYTES
+
+
+class _Journal:
+    """By key, the last event of one replica that touched it; nearly in the order of the events."""
+
+    __slots__ = ("_counts", "_is_ordered", "_last")
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._last = 0
+        self._is_ordered = True
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def count(self, key: str) -> int | None:
+        return self._counts.get(key)
+
+    def note(self, key: str, count: int) -> None:
+        counts = self._counts
+        if key in counts:
+            if counts[key] >= count:
+                return
+            del counts[key]
+        counts[key] = count
+        if count > self._last:
+            self._last = count
+        else:
+            self._is_ordered = False
+
+    def forget(self, key: str) -> None:
+        self._counts.pop(key, None)
+
+    def after(self, count: int) -> Iterator[tuple[str, int]]:
+        """Iterate over the keys touched by later events than one, the last first."""
+        if not self._is_ordered:
+            self._counts = dict(sorted(self._counts.items(), key=lambda entry: entry[1]))
+            self._is_ordered = True
+        for key, touched in reversed(self._counts.items()):
+            if touched <= count:
+                return
+            yield key, touched
+
+
+def size_of(text: str) -> int:
+    """Return the size of a text in UTF-8, in bytes."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _groups(cell: Cell) -> Iterator[tuple[int, Iterable[Item]]]:
+    if cell.text is not None:
+        yield _TEXT, [cell.text, *(cell.rivals or ())]
+    if cell.members is not None:
+        yield _MEMBER, cell.members.by_dot.values()
+    if cell.elements is not None:
+        yield _ELEMENT, cell.elements.by_dot.values()
+
+
+def _state_of(kind: int, item: Item, *, is_known: bool) -> ItemState:
+    value = None if is_known else item.value
+    return ItemState(kind, item.replica, item.count, item.clock, value, item.expires_at_ms)
+
+
+def _tally_state(tally: Tally) -> TallyState:
+    return TallyState(
+        tally.replica,
+        tally.start,
+        tally.base,
+        tally.count,
+        tally.clock,
+        tally.total,
+        tally.expires_at_ms,
+        tally.removed_count,
+        tally.removed_total,
+        tally.removed_by,
+    )
+
+
+def _tally_of(state: TallyState) -> Tally:
+    return Tally(
+        state.replica,
+        state.start,
+        state.base,
+        state.count,
+        state.clock,
+        state.total,
+        state.expires_at_ms,
+        state.removed_count,
+        state.removed_total,
+        state.removed_by,
+    )
+
+
+def _ignore(item: Item, key: str) -> None:
+    pass

@@ -1,0 +1,116 @@
+"""What a cache may hold: a write over the limit is refused with both numbers, reading and deleting go on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from tests.blackbox.lattice_host import CallFailedError
+from tests.conformance.actor import Actor
+from tests.process.conftest import MakeReplicas
+from tests.process.replicas import converged, sees, state
+
+MAX_KEYS = 10
+MAX_BYTES = 50_000
+VALUE_BYTES = 1_000
+
+
+def numbers(text: str) -> set[int]:
+    return {int(number) for number in re.findall(r"\d+", text)}
+
+
+async def fill(actor: Actor, prefix: str, count: int) -> list[str]:
+    """Set so many texts and return the keys of those that were not refused."""
+    calls = [actor.set(f"t:{prefix}-{number}", "x" * VALUE_BYTES) for number in range(count)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(outcome is None or isinstance(outcome, CallFailedError) for outcome in outcomes), outcomes
+    return [f"t:{prefix}-{number}" for number, outcome in enumerate(outcomes) if outcome is None]
+
+
+async def test_a_key_over_the_limit_is_refused_and_a_delete_makes_room(make_replicas: MakeReplicas) -> None:
+    replicas = await make_replicas(2, MAX_KEYS=str(MAX_KEYS))
+    here = await replicas.start(0)
+    there = await replicas.start(1)
+    stored = await fill(here, "k", MAX_KEYS + 5)
+    assert len(stored) == MAX_KEYS
+    writes = {
+        "Set": {"key": "new", "value": "v", "expires": 0},
+        "Increment": {"key": "new", "value": 1},
+        "ListAdd": {"listName": "new", "value": "v"},
+        "SetAdd": {"setName": "new", "value": "v"},
+    }
+    for actor in (here, there):
+        await sees(actor, dict.fromkeys(stored, "x" * VALUE_BYTES))
+        for operation, argument in writes.items():
+            said = await actor.error(operation, argument)
+            assert {MAX_KEYS, MAX_KEYS + 1} <= numbers(said), said
+            assert "MAX_KEYS" in said
+        assert not await actor.contains("new")
+        await actor.set(stored[0], "overwriting is no new key")
+        assert await actor.get(stored[0]) == "overwriting is no new key"
+    assert await there.delete(stored[1])
+    await sees(here, {stored[1]: None})
+    await here.set("t:new", "v")
+    await sees(there, {"t:new": "v"})
+
+
+async def test_bytes_over_the_limit_are_refused_and_a_delete_makes_room(make_replicas: MakeReplicas) -> None:
+    replicas = await make_replicas(2, MAX_BYTES=str(MAX_BYTES))
+    here, there = await replicas.start_all()
+    stored = await fill(here, "b", 100)
+    assert MAX_BYTES / VALUE_BYTES / 2 < len(stored) < MAX_BYTES / VALUE_BYTES
+    await sees(there, dict.fromkeys(stored, "x" * VALUE_BYTES))
+    for actor in (here, there):
+        said = await actor.error("Set", {"key": "large", "value": "x" * 5_000, "expires": 0})
+        assert MAX_BYTES in numbers(said), said
+        assert [number for number in numbers(said) if MAX_BYTES < number < MAX_BYTES + 10_000], said
+        for operation, argument in {
+            "ListAdd": {"listName": "large", "value": "x" * 5_000},
+            "SetAdd": {"setName": "large", "value": "x" * 5_000},
+        }.items():
+            assert MAX_BYTES in numbers(await actor.error(operation, argument))
+        assert not await actor.contains("large")
+        await actor.set(stored[0], "smaller")
+    assert await there.delete(stored[1])
+    for key in stored[2:12]:
+        assert await here.delete(key)
+    await here.set("t:large", "x" * 5_000)
+    await sees(there, {"t:large": "x" * 5_000})
+
+
+async def test_churn_at_the_limit_never_runs_out_of_room(make_replicas: MakeReplicas) -> None:
+    replicas = await make_replicas(2, MAX_KEYS=str(MAX_KEYS), MAX_BYTES=str(MAX_BYTES))
+    here, there = await replicas.start_all()
+    for number in range(300):
+        await here.set(f"t:churn-{number}", "x" * VALUE_BYTES)
+        assert await here.list_add(f"l:churn-{number}", "x" * VALUE_BYTES) == 1
+        assert await here.list_del(f"l:churn-{number}", "x" * VALUE_BYTES)
+        assert await here.delete(f"t:churn-{number}")
+    keys = [f"t:churn-{number}" for number in range(300)]
+    assert set((await converged([here, there], keys)).values()) == {None}
+    await there.set("t:after", "x" * VALUE_BYTES)
+
+
+async def test_replicas_that_together_are_over_the_limit_still_agree_and_take_no_more(
+    make_replicas: MakeReplicas,
+) -> None:
+    replicas = await make_replicas(2, MAX_KEYS=str(MAX_KEYS))
+    here, there = await replicas.start_all()
+    for number in range(2):
+        await here.delete(f"t:started-{number}")
+    await sees(there, {"t:started-0": None, "t:started-1": None})
+    replicas.lattice.cut()
+    keys = [*await fill(here, "here", MAX_KEYS), *await fill(there, "there", MAX_KEYS)]
+    assert len(keys) == 2 * MAX_KEYS
+    await replicas.lattice.heal()
+    found = await converged([here, there], keys)
+    assert all(found.values())
+    for actor in (here, there):
+        said = await actor.error("Set", {"key": "new", "value": "v", "expires": 0})
+        assert MAX_KEYS in numbers(said), said
+    for key in keys[: MAX_KEYS + 1]:
+        assert await there.delete(key)
+    await sees(here, dict.fromkeys(keys[: MAX_KEYS + 1]))
+    await here.set("t:new", "v")
+    left = [*keys, "t:new"]
+    assert await state(here, left) == await converged([here, there], left)
