@@ -91,7 +91,7 @@ class LinkDefinition(Struct, frozen=True, kw_only=True):
 
 
 class HealthCheckResponse(Struct, frozen=True, omit_defaults=True):
-    """`message` says what is wrong; absent when nothing is."""
+    """`message` says what is wrong, or what to know though nothing is; absent when there is nothing to say."""
 
     healthy: bool
     message: str | None = None

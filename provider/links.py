@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from contracts.host import HostData
 from provider import errors
@@ -52,10 +53,17 @@ class Links:
 
     def unhealthy(self) -> str | None:
         """Name the first link that does not work, and why; `None` when all do."""
+        return self._first_said(lambda found: str(found) if isinstance(found, errors.LinkError) else found.unhealthy)
+
+    def notice(self) -> str | None:
+        """Name the first link of which there is something to know though it works; `None`: there is none."""
+        return self._first_said(lambda found: None if isinstance(found, errors.LinkError) else found.notice)
+
+    def _first_said(self, say: Callable[[LinkStore | errors.LinkError], str | None]) -> str | None:
         for key, found in self._links.items():
-            reason = str(found) if isinstance(found, errors.LinkError) else found.unhealthy
-            if reason is not None:
-                return f"link {key[2]} of actor {key[0]}: {reason}"
+            said = say(found)
+            if said is not None:
+                return f"link {key[2]} of actor {key[0]}: {said}"
         return None
 
     async def close(self) -> None:
@@ -72,14 +80,14 @@ class Links:
             _log.warning("link_failed", extra=_named(event.key) | {"reason": str(error)})
         else:
             self._links[event.key] = self._pool.acquire(wanted)
-            fields = {"bucket": wanted.bucket.name, "is_change": event.is_change}
+            fields = {"backend": wanted.backend.value, "store": wanted.store_name, "is_change": event.is_change}
             _log.info("link_opened", extra=_named(event.key) | fields)
             if unknown:
                 _log.warning("link_values_unknown", extra=_named(event.key) | {"names": ", ".join(unknown)})
         self._release(before)
 
     def _release(self, before: LinkStore | errors.LinkError | None) -> None:
-        if isinstance(before, LinkStore):
+        if before is not None and not isinstance(before, errors.LinkError):
             before.let_go()
 
 

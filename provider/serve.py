@@ -161,7 +161,7 @@ class Provider:
             return
         self._bytes += size
         self._calls[call] = None
-        if invocation.is_chunked or not self._begin_read(call):
+        if invocation.is_chunked or not self._begin(call):
             self._start(call)
 
     def _refusal(self, invocation: Invocation, size: int) -> errors.InvocationError | None:
@@ -183,14 +183,17 @@ class Provider:
     def unhealthy(self) -> str | None:
         return self._links.unhealthy()
 
+    def notice(self) -> str | None:
+        return self._links.notice()
+
     def on_shutdown(self, reply: bytes) -> None:
         self._shutdown_reply = reply
         self.stop("the host asked for it")
 
     # --- one invocation
 
-    def _begin_read(self, call: _Call) -> bool:
-        """Serve a read that needs no more than one request, without a task, which would cost more than all the rest.
+    def _begin(self, call: _Call) -> bool:
+        """Serve what the store can do with one request or none, without a task, which would cost more than all the rest.
 
         Returns:
             Whether it has begun; if not, or when there is trouble on the way, a task begins anew and tells why.
@@ -199,13 +202,13 @@ class Provider:
         try:
             call.request = kv.decode_request(invocation.operation, invocation.msg)
             assert call.store is not None
-            return call.store.begin_read(call.request, call.deadline, functools.partial(self._end_read, call))
+            return call.store.begin(call.request, call.deadline, functools.partial(self._end, call))
         except _EXPECTED:
             return False
 
-    def _end_read(self, call: _Call, answer: Any, is_read: bool) -> None:
-        response = kv.encode_response(answer) if is_read else b""
-        if not is_read or len(response) > CHUNK_THRESHOLD_BYTES:
+    def _end(self, call: _Call, answer: Any, has_answer: bool) -> None:
+        response = kv.encode_response(answer) if has_answer else b""
+        if not has_answer or len(response) > CHUNK_THRESHOLD_BYTES:
             self._start(call)
             return
         self._answer_success(call, response, len(response))
@@ -282,7 +285,7 @@ class Provider:
                     _log.error("call_overdue", extra={"operation": call.event.invocation.operation})
                     error = _overdue(call)
                     self._answer_error(call, error)
-                    if task is None:  # a read that was never ended; a task ends by itself
+                    if task is None:  # it was begun and never ended; a task ends by itself
                         self._done(call, 0, error)
 
     def _done(self, call: _Call, size: int, error: Exception | None) -> None:

@@ -51,26 +51,28 @@ class Change:
         self.value: Value | None = self.cell.value(now_ms)
 
     def commit(
-        self, add: AddText | AddMember | AddElement | AddCount | None, removes: Iterable[Item] = (), *, all: bool = False
+        self,
+        add: AddText | AddMember | AddElement | AddCount | None,
+        removes: Iterable[Item] = (),
+        *,
+        everything: bool = False,
     ) -> None:
         """Make the event.
 
         Args:
             add: What it adds.
             removes: Items to remove.
-            all: Whether to remove all that is there.
+            everything: Whether to remove all that is there.
         """
         floors: list[Floor] = []
-        if all:
+        if everything:
             removes = list(self.cell.items())
             floors = [Floor(tally.replica, tally.start, tally.count, tally.total) for tally in self.cell.live_tallies()]
         dots: dict[str, list[int]] = {}
-        found = 0
-        for item in removes:
-            if found and found % MAX_REMOVALS == 0:
+        for place, item in enumerate(removes):
+            if place and place % MAX_REMOVALS == 0:
                 self._commit(None, dots, [])
                 dots = {}
-            found += 1
             dots.setdefault(item.replica, []).append(item.count)
         self._commit(add, dots, floors)
 
@@ -90,7 +92,9 @@ class Change:
         size = size_of(text)
         if size + len(self.key) * 4 > limits.event_bytes and size + size_of(self.key) > limits.event_bytes:
             whole = size + size_of(self.key)
-            raise errors.ValueTooLargeError(self.key, whole, "what a message between replicas holds", limits.event_bytes)
+            raise errors.ValueTooLargeError(
+                self.key, whole, "what a message between replicas holds", limits.event_bytes
+            )
         is_new = not self.cell.is_live
         if is_new and limits.keys and replica.keys >= limits.keys:
             raise errors.CacheFullError("MAX_KEYS", replica.keys + 1, limits.keys, "keys")
@@ -105,13 +109,13 @@ class Change:
 def _set(change: Change, request: kv.Set) -> None:
     change.admit(request.value, sum(BOOKKEEPING_BYTES + size_of(item.value) for item in change.cell.items()))
     expires_at_ms = change.now_ms + request.expires * 1000 if request.expires else 0
-    change.commit(AddText(request.value, expires_at_ms), all=True)
+    change.commit(AddText(request.value, expires_at_ms), everything=True)
 
 
-def _delete(change: Change, request: kv.Del) -> bool:
+def _delete(change: Change, request: kv.SingleKeyRequest) -> bool:
     if change.value is None:
         return False
-    change.commit(None, all=True)
+    change.commit(None, everything=True)
     return True
 
 
@@ -137,7 +141,7 @@ def _increment(change: Change, request: kv.Increment) -> int:
     if own is None:
         change.admit("")
         if value is None and change.cell.is_live:
-            change.commit(None, all=True)  # what has expired
+            change.commit(None, everything=True)  # what has expired
         add = AddCount(replica.count + 1, base, request.value, expires_at_ms)
     else:
         add = AddCount(own.start, base, own.total + request.value, expires_at_ms)
@@ -156,7 +160,7 @@ def _list_add(change: Change, request: kv.ListAdd) -> int:
     check_kind(request.key, change.value, Kind.LIST)
     change.admit(request.value)
     length = len(change.value.data) if change.value is not None else 0
-    change.commit(AddElement(request.value), all=change.value is None)
+    change.commit(AddElement(request.value), everything=change.value is None)
     return length + 1
 
 
@@ -166,7 +170,7 @@ def _list_del(change: Change, request: kv.ListDel) -> bool:
     if change.value is None or elements is None or request.value not in elements.texts:
         return False
     found = elements.ordered[elements.texts.index(request.value)]
-    change.commit(None, [found], all=len(elements.texts) == 1)
+    change.commit(None, [found], everything=len(elements.texts) == 1)
     return True
 
 
@@ -175,7 +179,7 @@ def _set_add(change: Change, request: kv.SetAdd) -> int:
     before = _dots_of(change, request.value)
     if not before:
         change.admit(request.value)
-    change.commit(AddMember(request.value), before, all=change.value is None)
+    change.commit(AddMember(request.value), before, everything=change.value is None)
     return 0 if before else 1
 
 
@@ -185,7 +189,7 @@ def _set_del(change: Change, request: kv.SetDel) -> int:
     if not found:
         return 0
     assert change.value is not None
-    change.commit(None, found, all=len(change.value.data) == 1)
+    change.commit(None, found, everything=len(change.value.data) == 1)
     return 1
 
 
@@ -214,4 +218,4 @@ def expire(replica: Replica, key: str, item: Item, now_ms: int) -> None:
     """Remove a text that has expired, and what counts on it, unless it has been removed or replaced since."""
     cell = replica.cell(key)
     if cell is not None and cell.text is item and 0 < item.expires_at_ms <= now_ms:
-        Change(replica, Limits(), key, now_ms).commit(None, all=True)
+        Change(replica, Limits(), key, now_ms).commit(None, everything=True)

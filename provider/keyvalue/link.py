@@ -24,6 +24,10 @@ class Backend(enum.Enum):
     """What kind of store a link has."""
 
     BUCKET = "bucket"
+    """Durable, in JetStream."""
+
+    CACHE = "cache"
+    """In memory, replicated to the other instances over plain subjects."""
 
 
 class Consistency(enum.Enum):
@@ -53,14 +57,43 @@ class BucketConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """The cache of a link. Replicas with equal subjects hold the same. 0: no limit.
+
+    Attributes:
+        state_subject: Where replicas tell each other what changes.
+        replay_subject: Where a replica is asked for what others lack, with its id behind it.
+        heartbeat_seconds: How often each says what it has seen.
+        max_keys: How many keys there may be.
+        max_bytes: How large all of them may be.
+        join_wait_seconds: How long a joiner may wait for its first exchange before it answers.
+        forget_seconds: How long an absent replica is waited for with forgetting deletions.
+    """
+
+    state_subject: str
+    replay_subject: str
+    heartbeat_seconds: int
+    max_keys: int
+    max_bytes: int
+    join_wait_seconds: int
+    forget_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkConfig:
-    """What a link is to be."""
+    """What a link is to be. Of `bucket` and `cache` the one that its backend names counts."""
 
     backend: Backend
     connection: ConnectionSettings
     bucket: BucketConfig
+    cache: CacheConfig
     consistency: Consistency
     key_prefix: str
+
+    @property
+    def store_name(self) -> str:
+        """What operators know the store by: the bucket, or the cache's subject."""
+        return self.cache.state_subject if self.backend is Backend.CACHE else self.bucket.name
 
 
 class _Setting:
@@ -115,6 +148,12 @@ def _bucket_name(text: str) -> str:
     return text
 
 
+def _subject(text: str) -> str:
+    if not re.fullmatch(r"[^\s.*>]+(\.[^\s.*>]+)*", text) or len(text) > 200 or not text.isascii():
+        raise ValueError("expected a NATS subject without wildcards")
+    return text
+
+
 def _servers(text: str) -> tuple[str, ...]:
     servers = tuple(part.strip() for part in text.split(",") if part.strip())
     if not servers:
@@ -163,9 +202,11 @@ _SETTINGS: dict[str, _Setting] = {
     "MAX_KEYS": _Setting(_count(0)),
     "CONSISTENCY": _Setting(_one_of(*(consistency.value for consistency in Consistency))),
     "KEY_PREFIX": _Setting(str),
-    "STATE_REPL_SUBJECT": _Setting(str),
-    "REPLAY_REQ_SUBJECT": _Setting(str),
+    "STATE_REPL_SUBJECT": _Setting(_subject),
+    "REPLAY_REQ_SUBJECT": _Setting(_subject),
     "REPLAY_HEARTBEAT_SECS": _Setting(_count(1)),
+    "JOIN_WAIT_SECS": _Setting(_count(0)),
+    "FORGET_SECS": _Setting(_count(1)),
     "URL": _Setting(_servers, "NATS_URL", "CLUSTER_URI"),
     "CREDS_FILE": _Setting(str, "CREDSFILE", "NATS_CREDS_FILE"),
     "CLIENT_JWT": _Setting(Secret),
@@ -180,6 +221,9 @@ _SETTINGS: dict[str, _Setting] = {
     "TLS_KEY_FILE": _Setting(str),
     "JS_DOMAIN": _Setting(_js_domain),
 }
+
+_CACHE_BYTES = 256 * 2**20
+"""MAX_BYTES of a cache where a link gives none."""
 
 _NAMES = {alias: name for name, setting in _SETTINGS.items() for alias in (name, *setting.aliases)}
 _HARNESS_VALUES = "CONFIG_B64"
@@ -229,6 +273,16 @@ def parse_link(
         except ValueError as error:
             raise errors.LinkError(name, str(error)) from None
     default_name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{lattice}_{link_name}")
+    default_root = "kvcache." + ".".join(re.sub(r"[^A-Za-z0-9_-]", "_", name) or "_" for name in (lattice, link_name))
+    cache = CacheConfig(
+        state_subject=parsed.get("STATE_REPL_SUBJECT", f"{default_root}.state"),
+        replay_subject=parsed.get("REPLAY_REQ_SUBJECT", f"{default_root}.replay"),
+        heartbeat_seconds=parsed.get("REPLAY_HEARTBEAT_SECS", 5),
+        max_keys=parsed.get("MAX_KEYS", 0),
+        max_bytes=max(parsed.get("MAX_BYTES", _CACHE_BYTES), 0),
+        join_wait_seconds=parsed.get("JOIN_WAIT_SECS", 0),
+        forget_seconds=parsed.get("FORGET_SECS", 3600),
+    )
     bucket = BucketConfig(
         name=parsed.get("BUCKET", default_name),
         is_created=parsed.get("CREATE", "always") in ("always", "true"),
@@ -242,6 +296,7 @@ def parse_link(
         backend=Backend(parsed.get("BACKEND", "bucket")),
         connection=_connection(parsed, lattice_connection),
         bucket=bucket,
+        cache=cache,
         consistency=Consistency(parsed.get("CONSISTENCY", "strong")),
         key_prefix=parsed.get("KEY_PREFIX", ""),
     )

@@ -12,7 +12,6 @@ from collections.abc import Container
 from provider.keyvalue.crdt import Context
 from provider.keyvalue.deltas import Heartbeat
 
-
 _MAX_PEERS = 1000
 
 
@@ -63,6 +62,11 @@ class Membership:
         self._peers[replica] = _Peer(heartbeat, now)
         return True
 
+    def is_leaving(self, replica: str) -> bool:
+        """Tell whether a replica has said that it is about to end."""
+        peer = self._peers.get(replica)
+        return peer is not None and peer.heartbeat.is_leaving
+
     def leave(self, replica: str) -> None:
         """Note that a replica has ended."""
         self._peers.pop(replica, None)
@@ -89,7 +93,9 @@ class Membership:
         if peer is None:
             return False
         seen = peer.heartbeat.vector
-        return any(count > seen.get(name, 0) for name, count in context.vector.items() if name in seen or name == self.id)
+        return any(
+            count > seen.get(name, 0) for name, count in context.vector.items() if name in seen or name == self.id
+        )
 
     def confirm(self, context: Context) -> None:
         """Note of each replica what it has seen, where all that it had seen then is in the own context too."""

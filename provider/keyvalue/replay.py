@@ -14,6 +14,7 @@ from provider.keyvalue.deltas import (
     Part,
     ReplayPage,
     ReplayRequest,
+    TallyState,
     context_of,
     context_state,
 )
@@ -169,7 +170,8 @@ class Fetch:
         vectors = [page.pruned] if page.context is None else [page.pruned, page.context.vector]
         for part in page.parts:
             vectors.append(part.touched)
-            for state in (*part.items, *part.tallies):
+            states: list[ItemState | TallyState] = [*part.items, *part.tallies]
+            for state in states:
                 if is_drifted(state.clock, now_ms):
                     raise ForeignMessageError("a time too far in the future")
                 if state.replica == own and state.count > count:

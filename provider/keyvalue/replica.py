@@ -35,11 +35,17 @@ _TEXT, _MEMBER, _ELEMENT = 1, 2, 3
 _MIN_DEAD_KEPT = 10_000
 
 
+def _ignore(*_: object) -> None:
+    pass
+
+
 class Replica:
     """The state of one replica.
 
     Args:
         replica_id: Never used by any other replica, nor by this one's process before it was started again.
+        on_event: Called after every own event.
+        on_expiry: Called with the key and the item when a text that expires has been added.
 
     Attributes:
         context: The events taken in.
@@ -48,14 +54,20 @@ class Replica:
         size_bytes: Of keys and values in UTF-8, with `BOOKKEEPING_BYTES` for each key, item and tally.
     """
 
-    def __init__(self, replica_id: str) -> None:
+    def __init__(
+        self,
+        replica_id: str,
+        on_event: Callable[[], None] = _ignore,
+        on_expiry: Callable[[str, Item], None] = _ignore,
+    ) -> None:
         self.id = replica_id
         self.clock = HybridClock()
         self.context = Context()
         self.pruned: dict[str, int] = {}
         self.unsent: list[Event] = []
         self.size_bytes = 0
-        self.on_expiry: Callable[[Item, str], None] = _ignore
+        self._on_event = on_event
+        self._on_expiry = on_expiry
         self._cells: dict[str, Cell] = {}
         self._journals: dict[str, _Journal] = {}
         self._dead: dict[str, None] = {}
@@ -101,6 +113,7 @@ class Replica:
         """Take in a new event of this replica."""
         self.apply(self.id, self.count + 1, event)
         self.unsent.append(event)
+        self._on_event()
 
     def apply(self, replica: str, count: int, event: Event) -> None:
         """Take in an event, unless that has been done before."""
@@ -146,7 +159,7 @@ class Replica:
         if kind == _TEXT:
             cell.add_text(item)
             if item.expires_at_ms:
-                self.on_expiry(item, key)
+                self._on_expiry(key, item)
         elif kind == _MEMBER:
             cell.add_member(item)
         else:
@@ -459,7 +472,3 @@ def _tally_of(state: TallyState) -> Tally:
         state.removed_total,
         state.removed_by,
     )
-
-
-def _ignore(item: Item, key: str) -> None:
-    pass

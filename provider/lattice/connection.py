@@ -40,6 +40,10 @@ class LatticeService(Protocol):
         """Say what is wrong; `None`: nothing."""
         ...
 
+    def notice(self) -> str | None:
+        """Say what to know though nothing is wrong; `None`: nothing."""
+        ...
+
     def on_shutdown(self, reply: bytes) -> None:
         """Stop; acknowledge to the reply subject, unless it is b"", when everything is done."""
         ...
@@ -124,7 +128,7 @@ class LatticeConnection:
         self.reply(reply, encode_failure("", reason) if reason else encode_success("", b"", 0))
 
     def _on_health(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self.reply(reply, self._protocol.health(self._service.unhealthy()))
+        self.reply(reply, self._protocol.health(self._service.unhealthy(), self._service.notice()))
 
     def _on_shutdown(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         self._work_off()

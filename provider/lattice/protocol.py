@@ -262,9 +262,14 @@ class LatticeProtocol:
 
     # --- health and shutdown
 
-    def health(self, unhealthy: str | None) -> bytes:
-        """Encode the answer to a health request. `unhealthy` says what is wrong; `None`: nothing."""
-        return encode_health(HealthCheckResponse(unhealthy is None, unhealthy), is_json=self._is_json)
+    def health(self, unhealthy: str | None, notice: str | None) -> bytes:
+        """Encode the answer to a health request.
+
+        Args:
+            unhealthy: What is wrong; `None`: nothing.
+            notice: What to know though nothing is wrong; `None`: nothing.
+        """
+        return encode_health(HealthCheckResponse(unhealthy is None, unhealthy or notice), is_json=self._is_json)
 
     def receive_shutdown(self, payload: bytes) -> ShutdownRequested | ShutdownIgnored:
         """Tell whether a shutdown request is from this provider's own host; several may run the same provider."""

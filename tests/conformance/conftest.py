@@ -15,7 +15,7 @@ from tests.blackbox.nats_server import NatsServer
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket
 
-BACKENDS = ["bucket"]
+BACKENDS = ["bucket", "cache"]
 
 MakeActor = Callable[..., Awaitable[Actor]]
 

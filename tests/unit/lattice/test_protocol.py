@@ -207,11 +207,12 @@ def test_shutdown_is_for_its_own_host_alone(protocol: LatticeProtocol) -> None:
 
 def test_the_test_harness_speaks_json() -> None:
     protocol = LatticeProtocol(host_data(HostFamily.TEST_HARNESS, TEST_HOST_ID), Believer(), None)
-    assert json.loads(protocol.health("down")) == {"healthy": False, "message": "down"}
+    assert json.loads(protocol.health("down", None)) == {"healthy": False, "message": "down"}
     assert isinstance(protocol.receive_put_link(encode_link_definition(definition(), is_json=True)), LinkPut)
     assert isinstance(protocol.receive_shutdown(b'{"host_id": "_TEST_"}'), ShutdownRequested)
 
 
 def test_health_is_messagepack_for_hosts(protocol: LatticeProtocol) -> None:
-    assert msgpack.unpackb(protocol.health(None)) == {"healthy": True}
-    assert msgpack.unpackb(protocol.health("down")) == {"healthy": False, "message": "down"}
+    assert msgpack.unpackb(protocol.health(None, None)) == {"healthy": True}
+    assert msgpack.unpackb(protocol.health("down", "busy")) == {"healthy": False, "message": "down"}
+    assert msgpack.unpackb(protocol.health(None, "busy")) == {"healthy": True, "message": "busy"}

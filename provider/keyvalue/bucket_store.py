@@ -1,0 +1,261 @@
+"""A link's bucket: opened, kept open and healed in the background. A store that cannot be opened is tried until it can."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from contracts import keyvalue as kv
+from provider import errors
+from provider.keyvalue.bucket import Bucket
+from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
+from provider.keyvalue.engine import Engine
+from provider.keyvalue.keys import encode_key
+from provider.keyvalue.link import BucketConfig, LinkConfig
+from provider.keyvalue.opening import look_at_stream, open_stream, traits_of
+from provider.keyvalue.sweeper import SWEEP_SECONDS, sweep
+from provider.keyvalue.values import READS, READS_OF_MANY, Value
+from provider.nats import jetstream as js
+from provider.nats.connection import Connection
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import TaskOwner, cancel
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.25
+_LAST_RETRY_SECONDS = 5.0
+_REFRESH_SECONDS = 10.0
+
+
+class BucketLink:
+    """One link's view of its store: its key prefix and its consistency.
+
+    Who has it holds the store open: the link itself, and each call under way, also when the link has left meanwhile.
+    """
+
+    def __init__(self, config: LinkConfig, store: BucketStore) -> None:
+        self.config = config
+        self._store = store
+
+    def hold(self) -> BucketLink:
+        """Keep the store open until `let_go`."""
+        self._store.users += 1
+        return self
+
+    def let_go(self) -> None:
+        """Give the store back; with its last holder it is closed, in the background."""
+        self._store.users -= 1
+        if not self._store.users:
+            self._store.on_unused()
+
+    @property
+    def unhealthy(self) -> str | None:
+        """Why the store does not work; `None` while it does or is being opened for the first time."""
+        return self._store.unhealthy
+
+    @property
+    def notice(self) -> str | None:
+        """Nothing: a bucket works or it does not."""
+        return None
+
+    def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
+        """Carry out an operation that reads one key, without a task, if the store can do that now.
+
+        Args:
+            request: Of any type of the contract.
+            deadline: On the event loop's clock.
+            use: Called exactly once, with the answer and whether there is one; if not, `perform` tells why.
+
+        Returns:
+            Whether it has begun; if not, `perform` is to be used.
+
+        Raises:
+            errors.StoreError: The key is none.
+        """
+        answer = READS.get(type(request))
+        if answer is None or self._store.opened is None:
+            return False
+        assert isinstance(request, kv.SingleKeyRequest)
+
+        def use_value(value: Value | None, is_read: bool) -> None:
+            result = None
+            if is_read:
+                try:
+                    result = answer(request, value)
+                except errors.StoreError:
+                    is_read = False
+            use(result, is_read)
+
+        return self._store.opened[0].begin_read(encode_key(request.key, self.config.key_prefix), deadline, use_value)
+
+    async def perform(self, request: kv.Request, deadline: float) -> Any:
+        """Carry out an operation and return what it answers.
+
+        Args:
+            request: Of any type of the contract.
+            deadline: When the caller must have an answer, on the event loop's clock.
+
+        Raises:
+            errors.LinkUnavailableError: The store is not open.
+            errors.StoreError: The store says no.
+        """
+        bucket, engine = self._store.opened or await self._store.wait_open(deadline)
+        prefix = self.config.key_prefix
+        if isinstance(request, kv.KeysRequest):
+            keys = [encode_key(key, prefix) for key in request.keys]
+            values = await bucket.read_many(keys, self.config.consistency, deadline)
+            return READS_OF_MANY[type(request)](request, values)
+        assert isinstance(request, kv.SingleKeyRequest)
+        bucket_key = encode_key(request.key, prefix)
+        answer = READS.get(type(request))
+        if answer is not None:
+            return answer(request, await bucket.read(bucket_key, self.config.consistency, deadline))
+        return await engine.change(request, bucket_key, deadline)
+
+
+class BucketStore:
+    """A bucket that is opened, kept open and healed in the background."""
+
+    def __init__(
+        self,
+        connections: ConnectionPool,
+        settings: ConnectionSettings,
+        config: BucketConfig,
+        tasks: TaskOwner,
+        on_unused: Callable[[], None],
+    ) -> None:
+        self.users = 0
+        self.on_unused = on_unused
+        self.opened: tuple[Bucket, Engine] | None = None
+        self._connections = connections
+        self._settings = settings
+        self._config = config
+        self._tasks = tasks
+        self._reason = ""
+        self._was_tried = asyncio.Event()
+        self._is_missed = asyncio.Event()
+        """Set when nobody answers a request to the bucket: it may have been deleted."""
+        self._connection: Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._created = ""
+
+    @property
+    def unhealthy(self) -> str | None:
+        if self._connection is not None and not self._connection.is_connected:
+            return f"bucket {self._config.name!r}: connection to NATS lost"
+        return f"bucket {self._config.name!r}: {self._reason}" if self._reason else None
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep_open(), name=f"keep bucket {self._config.name}")
+        self._keeper.add_done_callback(self._on_kept)
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            await cancel(self._keeper)
+
+    async def wait_open(self, deadline: float) -> tuple[Bucket, Engine]:
+        """Return the open bucket, waiting while it is being opened for the first time."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._was_tried.wait()
+        except TimeoutError:
+            raise errors.LinkUnavailableError("its store is still being opened") from None
+        if self.opened is None:
+            raise errors.LinkUnavailableError(f"bucket {self._config.name!r}: {self._reason}")
+        return self.opened
+
+    def _on_kept(self, keeper: asyncio.Task[None]) -> None:
+        """Make a defect of the keeper visible: it ends in no other way than being cancelled."""
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self._reason = f"internal error ({type(error).__name__})"
+            self._was_tried.set()
+            _log.error("bucket_keeper_failed", extra={"bucket": self._config.name}, exc_info=error)
+
+    async def _keep_open(self) -> None:
+        """Open the bucket, look after it, and open it again when it is gone; for as long as some link uses it."""
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                async with AsyncExitStack() as stack:
+                    await self._open(stack)
+                    pause = _FIRST_RETRY_SECONDS
+                    await self._look_after()
+            except (errors.LinkError, errors.NatsError, TimeoutError) as error:
+                reason = str(link_error(error, self._settings))
+                if reason != self._reason:
+                    _log.warning("bucket_unavailable", extra={"bucket": self._config.name, "reason": reason})
+                self._reason = reason
+                self._was_tried.set()
+            await asyncio.sleep(pause * (0.5 + random.random() / 2))
+            pause = min(pause * 2, _LAST_RETRY_SECONDS)
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        self._connection = connection = await self._connections.connect(self._settings)
+        stack.push_async_callback(self._connections.disconnect, self._settings)
+        stack.callback(setattr, self, "_connection", None)
+        jetstream = js.JetStream(connection, self._settings.js_domain)
+        deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
+        info, level = await open_stream(jetstream, self._config, deadline)
+        clock = ServerClock()
+        await look_at_stream(jetstream, info.config.name, clock, deadline)
+        bucket = Bucket(jetstream, self._config.name, traits_of(info, level), clock, self._tasks, self._is_missed.set)
+        engine = Engine(bucket, self._tasks)
+        stack.callback(engine.close)
+        stack.callback(connection.on_reconnect(engine.forget))
+        self._created = info.created
+        self._jetstream, self._clock = jetstream, clock
+        self.opened = bucket, engine
+        stack.callback(setattr, self, "opened", None)
+        if self._reason:
+            _log.info("bucket_healed", extra={"bucket": self._config.name})
+        self._reason = ""
+        self._was_tried.set()
+        _log.info(
+            "bucket_opened",
+            extra={"bucket": self._config.name, "replicas": info.config.num_replicas, "api_level": level},
+        )
+
+    async def _look_after(self) -> None:
+        """Follow changes of the stream and of the clock; returns never, raises when the bucket must be opened again."""
+        loop = asyncio.get_running_loop()
+        swept_at = loop.time()
+        while self.opened is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REFRESH_SECONDS):
+                    await self._is_missed.wait()
+            await asyncio.sleep(_FIRST_RETRY_SECONDS)
+            self._is_missed.clear()
+            bucket, _ = self.opened
+            try:
+                await self._refresh(bucket)
+                if not bucket.traits.expires_by_itself and loop.time() - swept_at >= SWEEP_SECONDS:
+                    swept_at = loop.time()
+                    await self._sweep(bucket)
+            except errors.ApiError as error:
+                if error.err_code == js.STREAM_NOT_FOUND:
+                    raise
+                self._reason = str(error)
+            except (errors.NatsError, TimeoutError) as error:
+                self._reason = str(error) or "no answer in time"
+
+    async def _sweep(self, bucket: Bucket) -> None:
+        """Give the room of expired values back; that it cannot be done now hurts nobody."""
+        try:
+            removed = await sweep(self._jetstream, bucket)
+            _log.debug("bucket_swept", extra={"bucket": bucket.name, "removed": removed})
+        except (errors.NatsError, TimeoutError) as error:
+            _log.warning("bucket_not_swept", extra={"bucket": bucket.name, "reason": str(error)})
+
+    async def _refresh(self, bucket: Bucket) -> None:
+        deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
+        info = await look_at_stream(self._jetstream, bucket.stream, self._clock, deadline)
+        if info.created != self._created:
+            raise errors.ApiError(404, js.STREAM_NOT_FOUND, "stream was made anew")
+        bucket.traits = traits_of(info, await self._jetstream.level(deadline))
+        self._reason = ""

@@ -1,0 +1,97 @@
+"""The connections that stores share: equal settings, one connection. Says which setting is at fault when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+
+from provider import errors
+from provider.nats.connection import Connection
+from provider.nats.settings import ConnectionSettings
+
+OPEN_SECONDS = 5.0
+"""How long connecting, or opening a store, may take."""
+
+
+class ConnectionPool:
+    """All connections of the stores."""
+
+    def __init__(self, connection_name: str) -> None:
+        """Make an empty pool; `connection_name` is shown in the servers' monitoring."""
+        self._connection_name = connection_name
+        self._connections: dict[ConnectionSettings, _SharedConnection] = {}
+
+    async def connect(self, settings: ConnectionSettings) -> Connection:
+        """Return the connection of these settings, made when it is the first use of it.
+
+        Raises:
+            errors.ConnectError: It cannot be made.
+        """
+        shared = self._connections.setdefault(settings, _SharedConnection())
+        shared.users += 1
+        is_connected = False
+        try:
+            async with shared.lock:
+                if shared.connection is None:
+                    connection = Connection(settings, self._connection_name, OPEN_SECONDS)
+                    shared.connection = await connection.__aenter__()
+            is_connected = True
+            return shared.connection
+        finally:
+            if not is_connected:
+                self._leave(settings, shared)
+
+    async def disconnect(self, settings: ConnectionSettings) -> None:
+        """Give a connection back; it is closed with its last use."""
+        shared = self._connections[settings]
+        async with shared.lock:
+            self._leave(settings, shared)
+            if shared.users == 0 and shared.connection is not None:
+                connection, shared.connection = shared.connection, None
+                await connection.__aexit__(None, None, None)
+
+    def _leave(self, settings: ConnectionSettings, shared: _SharedConnection) -> None:
+        shared.users -= 1
+        if shared.users == 0:
+            self._connections.pop(settings, None)
+
+
+class _SharedConnection:
+    """A connection and how many use it or are about to."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.connection: Connection | None = None
+        self.users = 0
+
+
+def link_error(error: Exception, settings: ConnectionSettings) -> errors.LinkError:
+    """Say which setting is at fault when a store cannot be opened."""
+    match error:
+        case errors.LinkError():
+            return error
+        case errors.ConnectError():
+            return _connect_error(error, settings)
+        case errors.PermissionsError():
+            return errors.LinkError(settings.credentials_setting or "URL", error.reason)
+        case errors.NoRespondersError() if settings.js_domain:
+            return errors.LinkError("JS_DOMAIN", "no JetStream server of that domain answers")
+        case errors.ApiError(err_code=10039):
+            return errors.LinkError(settings.credentials_setting or "URL", error.description)
+        case errors.ApiError():
+            return errors.LinkError("BUCKET", str(error))
+        case TimeoutError():
+            return errors.LinkError("URL", "the server does not answer in time")
+    return errors.LinkError("URL", str(error))
+
+
+def _connect_error(error: errors.ConnectError, settings: ConnectionSettings) -> errors.LinkError:
+    if error.is_tls:
+        is_our_certificate = "ALERT" in error.reason or "client certificate" in error.reason
+        authority = "TLS_CA" if settings.tls_ca else "TLS_CA_FILE"
+        return errors.LinkError("TLS_CERT_FILE" if is_our_certificate else authority, error.reason)
+    if error.is_dropped and settings.uses_tls:
+        reason = f"{error.reason}, so the server may want another client certificate"
+        return errors.LinkError("TLS_CERT_FILE", reason)
+    if error.is_credentials and not settings.credentials_setting:
+        return errors.LinkError("URL", f"{error.reason}, and the link gives no credentials")
+    return errors.LinkError(settings.credentials_setting if error.is_credentials else "URL", error.reason)
