@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.lattice_host import CallFailedError, LatticeHost
 
 Members = set[str]
 
@@ -43,6 +43,20 @@ class Actor:
         response = await self.host.invoke(self.host.invocation(self.public_key, operation, payload))
         assert response.error, f"{operation} {payload!r} was to fail, but answered {response.msg!r}"
         return response.error
+
+    async def look(self, key: str) -> list[str]:
+        """Return what every reading operation answers for a key, refusals included: equal as long as nothing changes."""
+        found = []
+        for operation, argument in (
+            ("Get", key),
+            ("ListRange", {"listName": key, "start": 0, "stop": -1}),
+            ("SetQuery", key),
+        ):
+            try:
+                found.append(repr(await self.call(operation, argument)))
+            except CallFailedError as refusal:
+                found.append(str(refusal))
+        return found
 
     # --- text and numbers
 

@@ -65,7 +65,14 @@ async def actor(make_actor: MakeActor, backend: str) -> Actor:
     return await make_actor(BACKEND=backend, BUCKET=f"shared-{backend}")
 
 
+class NoBucket:
+    """Stands for the bucket of a link that has none."""
+
+    async def revision(self, key: str) -> int:
+        return 0
+
+
 @pytest.fixture
-def stored(actor: Actor, host: LatticeHost) -> StoredBucket:
+def stored(actor: Actor, host: LatticeHost, backend: str) -> StoredBucket | NoBucket:
     """The bucket of the shared actor, seen from outside."""
-    return StoredBucket(host.client, actor.bucket)
+    return StoredBucket(host.client, actor.bucket) if backend == "bucket" else NoBucket()

@@ -100,13 +100,13 @@ async def test_a_missing_or_misnamed_field_or_a_wrong_type_is_an_error_and_chang
 ) -> None:
     key = fresh()
     await fill(actor, kind, key)
-    before = await stored.revision(key)
+    before = await stored.revision(key), await actor.look(key)
     for operation, argument in MALFORMED:
         said = await actor.error(operation, named(argument, key))
         assert operation in said
         assert "internal error" not in said, (operation, argument, said)
         assert "outcome unknown" not in said, (operation, argument, said)
-        assert await stored.revision(key) == before, (operation, argument)
+        assert (await stored.revision(key), await actor.look(key)) == before, (operation, argument)
 
 
 async def test_an_error_names_the_field_at_fault(actor: Actor) -> None:

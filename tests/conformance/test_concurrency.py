@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.blackbox.families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.conformance.actor import Actor, fresh
@@ -84,6 +86,7 @@ async def test_many_keys_are_changed_at_once(actor: Actor) -> None:
     assert await asyncio.gather(*(actor.increment(key) for key in keys for _ in range(3))) == [1, 2, 3] * 200
 
 
+@pytest.mark.parametrize("backend", ["bucket"], indirect=True)
 async def test_two_providers_count_one_key_together(
     host: LatticeHost, make_actor: MakeActor, backend: str, tmp_path: Path
 ) -> None:

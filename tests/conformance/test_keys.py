@@ -97,6 +97,7 @@ async def test_keys_of_the_bucket_are_legal_for_every_client(make_actor: MakeAct
         assert ".." not in key
 
 
+@pytest.mark.parametrize("backend", ["bucket"], indirect=True)
 @pytest.mark.parametrize("key", ["a b", "é", "*", "=41"], ids=ascii)
 async def test_the_longest_key_as_stored_works_and_a_longer_one_is_refused(actor: Actor, key: str) -> None:
     unit = {"a b": 5, "é": 6, "*": 3, "=41": 5}[key]
@@ -141,6 +142,7 @@ async def test_a_key_that_is_no_text_is_refused(actor: Actor) -> None:
             await actor.raw_error(f"KeyValue.{operation}", payload)
 
 
+@pytest.mark.parametrize("backend", ["bucket"], indirect=True)
 async def test_the_reserved_key_of_the_bucket_is_nobodys(actor: Actor, stored: StoredBucket) -> None:
     for key in ("=5Flease", "_lease"):
         await actor.set(key, "mine")

@@ -58,13 +58,13 @@ async def test_an_operation_for_another_kind_names_key_and_kinds_and_changes_not
 ) -> None:
     key = fresh()
     await fill(actor, kind, key)
-    before = await stored.revision(key)
+    before = await stored.revision(key), await actor.look(key)
     said = await actor.error(operation, argument(operation, key))
     assert key in said
     assert kind in said.split(key)[1]
     assert wanted in said.split(key)[1]
     assert "outcome unknown" not in said
-    assert await stored.revision(key) == before
+    assert (await stored.revision(key), await actor.look(key)) == before
 
 
 @pytest.mark.parametrize("operation", ["SetUnion", "SetIntersection"])
@@ -96,6 +96,7 @@ async def test_a_text_that_looks_like_a_list_is_none(actor: Actor) -> None:
     assert await actor.get(key) == '["a","b"]'
 
 
+@pytest.mark.parametrize("backend", ["bucket"], indirect=True)
 async def test_a_binary_value_from_outside_can_only_be_deleted_or_overwritten(
     actor: Actor, stored: StoredBucket
 ) -> None:

@@ -35,6 +35,11 @@ ESCAPED = {
 }
 
 
+@pytest.fixture(scope="module")
+def backend() -> str:
+    return "bucket"
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def actor(make_actor: MakeActor) -> Actor:
     actor = await make_actor(BACKEND="bucket")
