@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 from provider.cli.output import say, short_result, stdout_console, table
 from provider.dev.bucket import RawBucket
 from provider.dev.lattice import LatticeSettings, running
+from provider.dev.replicas import REPLICAS, ReplicaOutcome, running_replicas, show_a_cut
 from provider.dev.walkthrough import CALLERS, Outcome, Walkthrough
 
 
@@ -27,9 +29,9 @@ def demo(
 async def _demonstrate(settings: LatticeSettings) -> int:
     console = stdout_console()
     started = time.monotonic()
-    outcomes: list[Outcome] = []
+    outcomes: list[Outcome | ReplicaOutcome] = []
 
-    def show(title: str, part: Iterable[Outcome], columns: tuple[str, str, str, str]) -> None:
+    def show(title: str, part: Iterable[Outcome | ReplicaOutcome], columns: tuple[str, ...]) -> None:
         part = list(part)
         outcomes.extend(part)
         _show(console, title, part, columns)
@@ -39,29 +41,40 @@ async def _demonstrate(settings: LatticeSettings) -> int:
         say(console, f"Started {where}the provider, linked an actor, in {time.monotonic() - started:.1f} s.\n", "bold")
         walk = Walkthrough(lattice)
         as_stored = f"nats kv get {settings.bucket}"
-        columns = ("operation", "argument", "result", as_stored)
+        columns: tuple[str, ...] = ("operation", "argument", "result", as_stored)
         show("All fifteen operations", await walk.operations(), columns)
         show(f"One counter, {CALLERS} callers at once", [await walk.crowd()], columns)
         show("Forged calls", await walk.forgeries(), ("call", "", "answer", as_stored))
         show("A crash", await walk.restart(), columns)
         show("A clean stop", [await walk.stop()], ("", "", "", ""))
         await RawBucket(lattice.connection, settings.bucket).delete()
+        if urlsplit(lattice.nats_url).scheme == "nats":
+            name = f"{settings.lattice}-cache"
+            async with running_replicas(lattice.connection, lattice.nats_url, name) as replicas:
+                columns = ("", *(f"replica {number}" for number in range(1, REPLICAS + 1)))
+                show("Three replicas of a cache", await show_a_cut(replicas), columns)
     return _conclude(console, outcomes, time.monotonic() - started)
 
 
-def _show(console: Console, title: str, outcomes: list[Outcome], columns: tuple[str, str, str, str]) -> None:
+def _show(console: Console, title: str, outcomes: list[Outcome | ReplicaOutcome], columns: tuple[str, ...]) -> None:
     kept = [index for index, name in enumerate(columns) if name] or [0, 2]
+    if isinstance(outcomes[0], ReplicaOutcome):
+        kept = list(range(len(columns)))
     shown = table(title, *(columns[index] for index in kept), "")
     for outcome in outcomes:
-        stored = "-" if outcome.stored is None else outcome.stored
-        cells = (outcome.what, outcome.argument, short_result(outcome.result), stored)
+        cells = outcome.cells if isinstance(outcome, ReplicaOutcome) else _cells(outcome)
         mark = Text("ok", style="green") if outcome.is_as_promised else Text("NOT AS PROMISED", style="bold red")
         shown.add_row(*(cells[index] for index in kept), mark)
     console.print(shown)
     say(console, "")
 
 
-def _conclude(console: Console, outcomes: list[Outcome], seconds: float) -> int:
+def _cells(outcome: Outcome) -> tuple[str, ...]:
+    stored = "-" if outcome.stored is None else outcome.stored
+    return outcome.what, outcome.argument, short_result(outcome.result), stored
+
+
+def _conclude(console: Console, outcomes: list[Outcome | ReplicaOutcome], seconds: float) -> int:
     broken = [outcome for outcome in outcomes if not outcome.is_as_promised]
     if broken:
         say(console, f"{len(broken)} of {len(outcomes)} checks are not as promised, after {seconds:.1f} s.", "bold red")

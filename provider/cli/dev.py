@@ -27,6 +27,8 @@ keyvalue-nats dev
 
 keyvalue-nats dev --data-dir ./data --instances 3
 
+keyvalue-nats dev --backend cache --instances 3
+
 keyvalue-nats dev --nats nats://127.0.0.1:4222 --link-value BUCKET=users --link-value TTL=3600
 """
 
@@ -122,7 +124,8 @@ def _greet(console: Console, lattice: DevLattice) -> None:
     say(console, "")
     say(console, "    keyvalue-nats call Set user:1 Ann --expires 60")
     say(console, "    keyvalue-nats call Get user:1")
-    say(console, f"    nats --server {lattice.nats_url} kv ls {settings.bucket}", "dim")
+    if not settings.is_cache:
+        say(console, f"    nats --server {lattice.nats_url} kv ls {settings.bucket}", "dim")
     say(console, "")
     for name, value in (
         ("nats", lattice.nats_url),

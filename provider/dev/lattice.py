@@ -48,8 +48,16 @@ class LatticeSettings:
     @property
     def bucket(self) -> str:
         """The bucket that the provider makes for this link when the link values name none."""
+        return self._value("BUCKET") or re.sub(r"[^A-Za-z0-9_-]", "_", f"{self.lattice}_{self.link_name}")
+
+    @property
+    def is_cache(self) -> bool:
+        """Whether the link has a cache, and so no bucket."""
+        return self._value("BACKEND").lower() == "cache"
+
+    def _value(self, wanted: str) -> str:
         named = {name.upper().replace("-", "_"): value for name, value in self.link_values.items()}
-        return named.get("BUCKET") or re.sub(r"[^A-Za-z0-9_-]", "_", f"{self.lattice}_{self.link_name}")
+        return named.get(wanted, "")
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ async def running(
         link = make_link(settings.lattice, settings.link_name)
         hosts = await asyncio.gather(
             *(
-                _start_host(stack, connection, _host_settings(settings, link, nats_url), on_event)
+                start_host(stack, connection, _host_settings(settings, link, nats_url), on_event)
                 for _ in range(settings.instances)
             )
         )
@@ -153,9 +161,13 @@ def _host_settings(settings: LatticeSettings, link: Link, nats_url: str) -> Host
     )
 
 
-async def _start_host(
-    stack: contextlib.AsyncExitStack, connection: Client, settings: HostSettings, on_event: Callable[[LogEvent], None]
+async def start_host(
+    stack: contextlib.AsyncExitStack,
+    connection: Client,
+    settings: HostSettings,
+    on_event: Callable[[LogEvent], None] = lambda _: None,
 ) -> Host:
+    """Start a host with a provider that serves its links; the stack shuts it down."""
     host = Host(connection, settings, on_event)
     await stack.enter_async_context(host.provider)
     stack.push_async_callback(host.shut_down)
