@@ -346,7 +346,7 @@ class ValueTooLargeError(StoreError):
 
     def __str__(self) -> str:
         return (
-            f"value of key {shown(self.key)} would take {self.size} bytes with its headers, "
+            f"value of key {shown(self.key)} would take {self.size} bytes in all, "
             f"over {self.limit}: the maximum is {self.maximum} bytes"
         )
 

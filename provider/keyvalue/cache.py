@@ -209,6 +209,7 @@ class Cache:
         self._members.forget_seconds = config.forget_seconds
         self.limits.keys = config.max_keys
         self.limits.size_bytes = config.max_bytes
+        self.limits.value_bytes = config.max_value_bytes
         self._limit_events()
 
     def _limit_events(self) -> None:

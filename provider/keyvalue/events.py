@@ -28,12 +28,14 @@ class Limits:
     Attributes:
         keys: How many.
         size_bytes: Of all, see `Replica.size_bytes`.
+        value_bytes: Of one text, member or element.
         event_bytes: Of a key and a value together, as they must fit into a message.
     """
 
-    def __init__(self, keys: int = 0, size_bytes: int = 0, event_bytes: int = 2**20) -> None:
+    def __init__(self, keys: int = 0, size_bytes: int = 0, value_bytes: int = 0, event_bytes: int = 2**20) -> None:
         self.keys = keys
         self.size_bytes = size_bytes
+        self.value_bytes = value_bytes
         self.event_bytes = event_bytes
 
 
@@ -90,11 +92,11 @@ class Change:
         """
         limits, replica = self.limits, self.replica
         size = size_of(text)
-        if size + len(self.key) * 4 > limits.event_bytes and size + size_of(self.key) > limits.event_bytes:
+        if limits.value_bytes and size > limits.value_bytes:
+            raise errors.ValueTooLargeError(self.key, size, "the cache's MAX_VALUE_SIZE", limits.value_bytes)
+        if size + size_of(self.key) > limits.event_bytes:
             whole = size + size_of(self.key)
-            raise errors.ValueTooLargeError(
-                self.key, whole, "what a message between replicas holds", limits.event_bytes
-            )
+            raise errors.ValueTooLargeError(self.key, whole, "what max_payload leaves", limits.event_bytes)
         is_new = not self.cell.is_live
         if is_new and limits.keys and replica.keys >= limits.keys:
             raise errors.CacheFullError("MAX_KEYS", replica.keys + 1, limits.keys, "keys")

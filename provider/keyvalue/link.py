@@ -66,6 +66,7 @@ class CacheConfig:
         heartbeat_seconds: How often each says what it has seen.
         max_keys: How many keys there may be.
         max_bytes: How large all of them may be.
+        max_value_bytes: How large one text, member or element may be.
         join_wait_seconds: How long a joiner may wait for its first exchange before it answers.
         forget_seconds: How long an absent replica is waited for with forgetting deletions.
     """
@@ -75,6 +76,7 @@ class CacheConfig:
     heartbeat_seconds: int
     max_keys: int
     max_bytes: int
+    max_value_bytes: int
     join_wait_seconds: int
     forget_seconds: int
 
@@ -280,6 +282,7 @@ def parse_link(
         heartbeat_seconds=parsed.get("REPLAY_HEARTBEAT_SECS", 5),
         max_keys=parsed.get("MAX_KEYS", 0),
         max_bytes=max(parsed.get("MAX_BYTES", _CACHE_BYTES), 0),
+        max_value_bytes=max(parsed.get("MAX_VALUE_SIZE", 0), 0),
         join_wait_seconds=parsed.get("JOIN_WAIT_SECS", 0),
         forget_seconds=parsed.get("FORGET_SECS", 3600),
     )
