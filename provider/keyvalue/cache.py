@@ -38,12 +38,12 @@ from provider.keyvalue.events import EVENTS, Change, Limits, expire
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.link import CacheConfig, LinkConfig
 from provider.keyvalue.membership import Membership
-from provider.keyvalue.replay import Fetch, Replays
+from provider.keyvalue.replay import MAX_PAGE_BYTES, Fetch, Replays
 from provider.keyvalue.replica import Replica, size_of
 from provider.keyvalue.values import READS, READS_OF_MANY
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
-from provider.tasks import TaskOwner, cancel
+from provider.tasks import cancel
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +123,6 @@ class Cache:
         connections: Where its connection comes from.
         settings: Of that connection.
         config: Of the cache; may be replaced by `configure`.
-        tasks: Owns what is done in the background.
         on_unused: Called when no link uses it any more.
     """
 
@@ -132,7 +131,6 @@ class Cache:
         connections: ConnectionPool,
         settings: ConnectionSettings,
         config: CacheConfig,
-        tasks: TaskOwner,
         on_unused: Callable[[], None],
     ) -> None:
         self.users = 0
@@ -142,7 +140,6 @@ class Cache:
         self._connections = connections
         self._settings = settings
         self._config = config
-        self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._members = Membership(self.replica.id, config.forget_seconds)
         self._replays = Replays(self.replica)
@@ -217,6 +214,7 @@ class Cache:
         most = self._connection.max_payload_bytes if self._connection is not None else 0
         most = most or _DEFAULT_MAX_PAYLOAD
         self.limits.event_bytes = max(most - _MESSAGE_RESERVE_BYTES, most // 2)
+        self._replays.page_bytes = min(MAX_PAGE_BYTES, most // 2)
 
     # --- life
 
@@ -351,16 +349,25 @@ class Cache:
         events, replica.unsent = replica.unsent, []
         first = replica.count - len(events) + 1
         while events:
-            fitting = _fitting(events)
+            fitting = _fitting(events, min(_MESSAGE_BYTES, self.limits.event_bytes))
             self._publish(Deltas(first, events[:fitting]))
             del events[:fitting]
             first += fitting
 
     def _publish(self, message: Message) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(errors.NotConnectedError):
-                data = encode_message(self.replica.id, message)
-                self._connection.publish(self._config.state_subject.encode(), data)
+        self._send(self._config.state_subject.encode(), message)
+
+    def _send(self, subject: bytes, message: Message) -> None:
+        """Send a message if there is a connection. A server would end the connection for one that is too large."""
+        if self._connection is None:
+            return
+        data = encode_message(self.replica.id, message)
+        if len(data) > self._connection.max_payload_bytes > 0:
+            fields = {"subject": self._config.state_subject, "bytes": len(data)}
+            _log.error("cache_message_too_large", extra=fields)
+            return
+        with contextlib.suppress(errors.NotConnectedError):
+            self._connection.publish(subject, data)
 
     def _on_expiry(self, key: str, item: Item) -> None:
         """See to it that a text is removed when it expires; that of another replica later, in case that one is gone."""
@@ -439,10 +446,8 @@ class Cache:
     def _on_replay_request(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         try:
             _, request = decode_message(payload)
-            if reply and isinstance(request, ReplayRequest) and self._connection is not None:
-                page = self._replays.answer(request, self._loop.time())
-                with contextlib.suppress(errors.NotConnectedError):
-                    self._connection.publish(reply, encode_message(self.replica.id, page))
+            if reply and isinstance(request, ReplayRequest):
+                self._send(reply, self._replays.answer(request, self._loop.time()))
         except ForeignMessageError as error:
             self._refuse(error)
 
@@ -500,8 +505,9 @@ class Cache:
                 request = encode_message(self.replica.id, fetch.request())
                 _, payload = await connection.request(subject, request, deadline=self._loop.time() + _PAGE_SECONDS)
                 _, page = decode_message(payload)
-                if isinstance(page, ReplayPage):
-                    fetch.take(page, _now_ms())
+                if not isinstance(page, ReplayPage):
+                    raise ForeignMessageError("not a page")
+                fetch.take(page, _now_ms())
             except ForeignMessageError as error:
                 self._refuse(error)
                 return False
@@ -514,13 +520,13 @@ class Cache:
         return fetch.is_done
 
 
-def _fitting(events: list[Event]) -> int:
+def _fitting(events: list[Event], message_bytes: int) -> int:
     """Return how many of some events go into one message; at least one."""
     size = 0
     for place, event in enumerate(events):
         size += _EVENT_BYTES + len(event.key) + sum(20 + 5 * len(counts) for counts in event.removes.values())
         size += size_of(getattr(event.add, "value", ""))
-        if place and size > _MESSAGE_BYTES:
+        if place and size > message_bytes:
             return place
     return len(events)
 

@@ -20,7 +20,7 @@ from provider.keyvalue.deltas import (
 )
 from provider.keyvalue.replica import Replica, size_of
 
-_PAGE_BYTES = 48 * 1024
+MAX_PAGE_BYTES = 48 * 1024
 _PAGE_KEYS = 256
 _ITEM_BYTES = 40
 _MAX_TRANSFERS = 16
@@ -51,9 +51,13 @@ class Replays:
 
     Args:
         replica: Of whose state.
+
+    Attributes:
+        page_bytes: How large a page may be, unless a single item is larger.
     """
 
     def __init__(self, replica: Replica) -> None:
+        self.page_bytes = MAX_PAGE_BYTES
         self._replica = replica
         self._transfers: dict[str, _Transfer] = {}
 
@@ -95,10 +99,11 @@ class Replays:
             if not transfer.waiting:
                 if transfer.position == len(transfer.keys):
                     break
-                transfer.waiting = split(replica.part(transfer.keys[transfer.position], transfer.context))[::-1]
+                part = replica.part(transfer.keys[transfer.position], transfer.context)
+                transfer.waiting = split(part, self.page_bytes)[::-1]
                 transfer.position += 1
             size += _size_of(transfer.waiting[-1])
-            if parts and size > _PAGE_BYTES:
+            if parts and size > self.page_bytes:
                 break
             parts.append(transfer.waiting.pop())
         pruned = dict(replica.pruned) if number == 0 else {}
@@ -134,7 +139,7 @@ class Fetch:
         return ReplayRequest(self._transfer, self._page + 1, context)
 
     def take(self, page: ReplayPage, now_ms: int) -> None:
-        """Take in the page that was asked for; another one is ignored.
+        """Take in the page that was asked for.
 
         Raises:
             ForeignMessageError: It cannot be used, and neither can the transfer.
@@ -142,7 +147,7 @@ class Fetch:
         if not page.transfer:
             raise ForeignMessageError("the transfer has ended")
         if page.page != self._page + 1:
-            return
+            raise ForeignMessageError("not the page that was asked for")
         self._check(page, now_ms)
         if page.page == 0:
             self._begin(page)
@@ -180,15 +185,15 @@ class Fetch:
             raise ForeignMessageError("another replica has this one's id")
 
 
-def split(part: Part) -> list[Part]:
+def split(part: Part, page_bytes: int) -> list[Part]:
     """Cut a key's state into parts that fit into pages."""
-    if _size_of(part) <= _PAGE_BYTES:
+    if _size_of(part) <= page_bytes:
         return [part]
     groups: list[list[ItemState]] = [[]]
     size = 0
     for state in sorted(part.items, key=lambda state: (state.replica, state.count)):
         item_size = _ITEM_BYTES + size_of(state.value or "")
-        if groups[-1] and size + item_size > _PAGE_BYTES:
+        if groups[-1] and size + item_size > page_bytes:
             groups.append([])
             size = 0
         groups[-1].append(state)

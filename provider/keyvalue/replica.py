@@ -333,7 +333,7 @@ class Replica:
             limit: How many deletions to look at, as this may take a while.
 
         Returns:
-            How many have been forgotten.
+            How many have been forgotten; as many as the limit: there may be more.
         """
         excess = len(self._dead) - max(_MIN_DEAD_KEPT, len(self._cells))
         forgotten = 0
@@ -345,8 +345,7 @@ class Replica:
                 self._forget(key, touched)
             else:
                 self._dead[key] = self._dead.pop(key)
-        self._prune_residues(stable, limit)
-        return forgotten
+        return max(forgotten, self._prune_residues(stable, limit))
 
     def _forget(self, key: str, touched: Sequence[Dot]) -> None:
         for replica, count in touched:
@@ -361,19 +360,24 @@ class Replica:
             self._drop_cell(key)
         self._dead.pop(key, None)
 
-    def _prune_residues(self, stable: Callable[[str], int], limit: int) -> None:
+    def _prune_residues(self, stable: Callable[[str], int], limit: int) -> int:
         """Drop tallies that are wholly removed once everybody knows it, under keys that have something else."""
+        excess = len(self._residues) - max(_MIN_DEAD_KEPT, len(self._cells))
+        dropped = 0
         for _ in range(min(limit, len(self._residues))):
             by, key, start = self._residues.popleft()
             cell = self._cells.get(key)
             tally = cell.tally(start) if cell is not None else None
             if cell is None or tally is None or not tally.is_removed:
-                continue
-            if key in self._dead or by[1] > stable(by[0]):
+                dropped += 1
+            elif key in self._dead or (excess <= 0 and by[1] > stable(by[0])):
                 self._residues.append((by, key, start))
             else:
+                excess -= 1
+                dropped += 1
                 self._drop_tally(cell, start)
                 self.pruned[by[0]] = max(by[1], self.pruned.get(by[0], 0))
+        return dropped
 
     def _drop_tally(self, cell: Cell, start: Dot) -> None:
         """Drop what is left of a tally; from now on it is known by its absence to have been removed."""

@@ -107,13 +107,14 @@ class StorePool:
         return BucketLink(config, store).hold()
 
     def _cache(self, config: LinkConfig) -> LinkStore:
-        key = (config.backend, config.connection, config.cache.state_subject)
+        subjects = f"{config.cache.state_subject} {config.cache.replay_subject}"
+        key = (config.backend, config.connection, subjects)
         store = self._stores.get(key)
         if isinstance(store, Cache):
             store.configure(config.cache)
         else:
             on_unused = functools.partial(self._retire, key)
-            store = Cache(self._connections, config.connection, config.cache, self._tasks, on_unused)
+            store = Cache(self._connections, config.connection, config.cache, on_unused)
             self._stores[key] = store
             store.start()
         return CacheLink(config, store).hold()
