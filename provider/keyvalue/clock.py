@@ -22,3 +22,8 @@ class ServerClock:
     def measured(self, server_ms: int, sent_at: float, received_at: float) -> None:
         """Take a measurement: the server's time, and when it was asked for and told (`time.monotonic`, seconds)."""
         self._offset_ms = server_ms - (sent_at + received_at) * 500
+
+
+def wall_clock_ms() -> int:
+    """Return this machine's time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
