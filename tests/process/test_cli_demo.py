@@ -42,6 +42,9 @@ def test_bench_writes_everything_that_it_measured(tmp_path: Path) -> None:
         ("Increment", 16, 0),
     ]
     assert all(value > 0 for value in report["yardsticks"].values())
+    cache = report["cache"]
+    assert [(row["workload"], row["measured"]["errors"]) for row in cache["speed"]["rows"]] == [("Get", 0)]
+    assert all(value > 0 for value in {**cache["propagation"], **cache["merging"]}.values())
     assert files[1].read_text().startswith("<?xml")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -78,18 +79,18 @@ async def _work(job: Job) -> None:
     pipeline = await connect(job.nats_url)
     try:
         if not job.echo_subject:
-            await _serve_before(pipeline, job, signer, requests.before)
-        payloads = _signed(signer, requests.measured)
-        _say({"ready": True})
+            await serve_before(pipeline, job, signer, requests.before)
+        payloads = signed(signer, requests.measured)
+        say({"ready": True})
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
         cpu, started = time.process_time(), time.perf_counter()
         latency_ns, answers = await pipeline.run(job.echo_subject or job.link.subjects.rpc, payloads, job.in_flight)
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     finally:
         pipeline.close()
-    errors, results = ([], []) if job.echo_subject else _read(answers, type(requests.measured[0]))
+    errors, results = ([], []) if job.echo_subject else read_answers(answers, requests.measured)
     times = sorted(latency_ns)
-    _say(
+    say(
         Measurement(
             count=job.count,
             seconds=seconds,
@@ -103,30 +104,30 @@ async def _work(job: Job) -> None:
     )
 
 
-async def _serve_before(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
+async def serve_before(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
     if not requests:
         return
-    _, answers = await pipeline.run(job.link.subjects.rpc, _signed(signer, requests), _BEFORE_IN_FLIGHT)
-    errors, _ = _read(answers, type(requests[0]))
+    _, answers = await pipeline.run(job.link.subjects.rpc, signed(signer, requests), _BEFORE_IN_FLIGHT)
+    errors, _ = read_answers(answers, requests)
     if errors:
-        _say({"failed": f"preparing {job.workload}: {len(errors)} of {len(requests)} failed: {errors[0]}"})
+        say({"failed": f"preparing {job.workload}: {len(errors)} of {len(requests)} failed: {errors[0]}"})
         sys.exit(1)
 
 
-def _signed(signer: Signer, requests: list[Request]) -> list[bytes]:
+def signed(signer: Signer, requests: list[Request]) -> list[bytes]:
     payloads = []
     for number, request in enumerate(requests, 1):
         payloads.append(lattice.encode_invocation(signer.sign(request)))
         if number % _PROGRESS_EVERY == 0:
-            _say({"signed": number})
+            say({"signed": number})
     return payloads
 
 
-def _read(answers: list[bytes | None], type_: type[Request]) -> tuple[list[str], list[Any]]:
+def read_answers(answers: Sequence[bytes | None], requests: Sequence[Request]) -> tuple[list[str], list[Any]]:
     """Decode all answers; return the errors among them and the results."""
     errors: list[str] = []
     results: list[Any] = []
-    for answer in answers:
+    for answer, request in zip(answers, requests, strict=True):
         if answer is None or answer == b"":
             errors.append("no answer" if answer is None else "nobody serves the link")
             continue
@@ -135,7 +136,7 @@ def _read(answers: list[bytes | None], type_: type[Request]) -> tuple[list[str],
             errors.append(response.error)
             continue
         try:
-            results.append(keyvalue.decode_response(type_, response.msg))
+            results.append(keyvalue.decode_response(type(request), response.msg))
         except MalformedError as error:
             errors.append(str(error))
     return errors, results
@@ -145,7 +146,7 @@ def _each_once(totals: list[int]) -> bool:
     return sorted(totals) == list(range(1, len(totals) + 1))
 
 
-def _say(what: Any) -> None:
+def say(what: Any) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -39,7 +39,7 @@ class Pipeline(asyncio.Protocol):
         self._answers: list[bytes | None] = []
         self._next = 0
         self._left = 0
-        self._answered_before = -1
+        self._is_paced = False
 
     async def run(
         self, subject: str, payloads: Sequence[bytes], in_flight: int
@@ -49,6 +49,33 @@ class Pipeline(asyncio.Protocol):
         Returns:
             Nanoseconds until each was answered, and the answers; `None` for one that never was.
         """
+        self._prepare(subject, payloads, is_paced=False)
+        self._send(in_flight)
+        await self._until_done()
+        return self._latency_ns, self._answers
+
+    async def run_paced(
+        self, subject: str, payloads: Sequence[bytes], pause_seconds: float, stop: asyncio.Event
+    ) -> tuple[list[int], list[int], list[bytes | None]]:
+        """Send one payload after the other, whether the ones before are answered or not, until told to stop.
+
+        What is slow to answer does not keep others from being sent, so each of them shows how long it had to wait.
+
+        Returns:
+            Of those that were sent: when, by `time.perf_counter_ns`; nanoseconds until each was answered; the answers.
+        """
+        self._prepare(subject, payloads, is_paced=True)
+        while not stop.is_set() and self._next < len(payloads):
+            self._send(1)
+            await asyncio.sleep(pause_seconds)
+        sent = self._next
+        self._left -= len(payloads) - sent
+        if self._left:
+            await self._until_done()
+        self._done = None
+        return self._sent_ns[:sent], self._latency_ns[:sent], self._answers[:sent]
+
+    def _prepare(self, subject: str, payloads: Sequence[bytes], *, is_paced: bool) -> None:
         start = b"PUB " + subject.encode() + b" " + self._inbox
         self._frames = [
             b"%b%d %d\r\n%b\r\n" % (start, number, len(payload), payload) for number, payload in enumerate(payloads)
@@ -57,10 +84,8 @@ class Pipeline(asyncio.Protocol):
         self._latency_ns = [0] * len(payloads)
         self._answers = [None] * len(payloads)
         self._next, self._left = 0, len(payloads)
+        self._is_paced = is_paced
         self._done = asyncio.get_running_loop().create_future()
-        self._send(in_flight)
-        await self._until_done()
-        return self._latency_ns, self._answers
 
     def close(self) -> None:
         if self._transport is not None:
@@ -95,7 +120,8 @@ class Pipeline(asyncio.Protocol):
         self._rest = buffer[position:]
         if answered:
             self._left -= answered
-            self._send(answered)
+            if not self._is_paced:
+                self._send(answered)
             if self._left == 0 and self._done is not None and not self._done.done():
                 self._done.set_result(None)
 

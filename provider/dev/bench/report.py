@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-from msgspec import structs
 
-from provider.dev.bench.load import Measurement
+from provider.dev.bench.cache.report import CacheReport, cache_targets
+from provider.dev.bench.rows import Row, Target
 from provider.dev.bench.workloads import WorkloadName
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One workload at one number of invocations in flight.
-
-    Attributes:
-        provider_cpu_us: CPU time of all provider processes per operation.
-    """
-
-    workload: WorkloadName
-    in_flight: int
-    provider_cpu_us: float
-    measured: Measurement
-
-    @property
-    def per_second(self) -> float:
-        return self.measured.count / self.measured.seconds
 
 
 class Yardsticks(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,50 +32,27 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     invocations: int
 
 
-class Target(msgspec.Struct, frozen=True):
-    """One line of the scorecard. `is_at_most` tells on which side of `limit` the ratio must be."""
-
-    what: str
-    ratio: float
-    limit: float
-    is_at_most: bool
-    detail: str = ""
-
-    @property
-    def is_met(self) -> bool:
-        return self.ratio <= self.limit if self.is_at_most else self.ratio >= self.limit
-
-
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of one run. `size` is `None` when it was left out."""
+    """Everything of one run. What was left out is `None`; `rows`, `yardsticks` and `size` are of the bucket."""
 
-    rows: list[Row]
-    yardsticks: Yardsticks
+    rows: list[Row] = msgspec.field(default_factory=list)
+    yardsticks: Yardsticks | None = None
     size: Size | None = None
+    cache: CacheReport | None = None
 
     def row(self, workload: WorkloadName, in_flight: int) -> Row | None:
         return next((row for row in self.rows if (row.workload, row.in_flight) == (workload, in_flight)), None)
 
 
-def median_row(rounds: list[Row]) -> Row:
-    """Return the round of the median CPU time, with the errors of all rounds: noise is forgotten, a fault is not."""
-    middle = sorted(rounds, key=lambda row: row.provider_cpu_us)[len(rounds) // 2]
-    measured = structs.replace(
-        middle.measured,
-        errors=sum(row.measured.errors for row in rounds),
-        first_error=next((row.measured.first_error for row in rounds if row.measured.first_error), ""),
-        is_exact=all(row.measured.is_exact for row in rounds),
-    )
-    return structs.replace(middle, measured=measured)
-
-
 def targets(report: Report) -> list[Target]:
     """Judge a run. A target whose rows were not measured is left out."""
-    return [*_speed(report), *_size(report)]
+    return [*_speed(report), *_size(report), *cache_targets(report.cache)]
 
 
 def _speed(report: Report) -> Iterator[Target]:
     yard = report.yardsticks
+    if yard is None:
+        return
     get = report.row(WorkloadName.GET, 64)
     if get:
         yield Target(

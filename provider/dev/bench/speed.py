@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,8 +16,9 @@ from provider.dev.actor import Link
 from provider.dev.bench.children import ask_once, child
 from provider.dev.bench.load import Job, Measurement
 from provider.dev.bench.processes import cpu_microseconds
-from provider.dev.bench.report import Row, Yardsticks, median_row
-from provider.dev.bench.workloads import WorkloadName
+from provider.dev.bench.report import Yardsticks
+from provider.dev.bench.rows import Row, median_row
+from provider.dev.bench.workloads import ROWS, WorkloadName
 from provider.dev.bucket import RawBucket
 from provider.dev.lattice import DevLattice
 
@@ -40,7 +41,7 @@ class Plan:
     """
 
     operations: int = 20_000
-    workloads: tuple[WorkloadName, ...] = tuple(WorkloadName)
+    workloads: tuple[WorkloadName, ...] = ROWS
     in_flight: tuple[int, ...] = (1, 16, 64)
     rounds: int = 3
 
@@ -57,18 +58,18 @@ async def measure_speed(lattice: DevLattice, plan: Plan, progress: Progress) -> 
     Rounds go through all rows in turn, with a signature check after each, because the machine's speed drifts; the
     other parts of a single Get's latency are measured right before the rows.
     """
-    signatures = [await _yardstick(progress, "cpu_us", "signature")]
-    echo_us = await _echo_p50(lattice, plan, progress)
+    signatures = [await yardstick(progress, "cpu_us", "signature")]
+    echo_us = await echo_p50(lattice, lattice.link, plan, progress)
     await lattice.actor.call(keyvalue.Set("bench.direct", "twenty characters :)", 0))
     subject = RawBucket(lattice.connection, lattice.settings.bucket).direct_get_subject("bench.direct")
-    direct_us = await _yardstick(progress, "p50_us", "direct-get", lattice.nats_url, subject)
+    direct_us = await yardstick(progress, "p50_us", "direct-get", lattice.nats_url, subject)
     rounds: dict[tuple[WorkloadName, int], list[Row]] = {}
     for _ in range(plan.rounds):
         for workload, in_flight in itertools.product(plan.workloads, plan.in_flight):
             job = make_job(lattice, lattice.link, workload, plan.count(workload, in_flight), in_flight)
             row = await run_job(job, lattice.provider_pids, progress)
             rounds.setdefault((workload, in_flight), []).append(row)
-        signatures.append(await _yardstick(progress, "cpu_us", "signature"))
+        signatures.append(await yardstick(progress, "cpu_us", "signature"))
     yardsticks = Yardsticks(
         signature_cpu_us=median(signatures),
         echo_p50_us=echo_us,
@@ -96,8 +97,15 @@ def make_job(lattice: DevLattice, link: Link, workload: WorkloadName, count: int
     )
 
 
-async def run_job(job: Job, pids: list[int], progress: Progress) -> Row:
-    """Run one job in a load generator of its own; the CPU of the providers counts only while it sends."""
+async def run_job(job: Job, pids: list[int], progress: Progress, other_pids: Sequence[int] = ()) -> Row:
+    """Run one job in a load generator of its own; the CPU of the providers counts only while it sends.
+
+    Args:
+        job: What to send.
+        pids: Of the providers that serve it.
+        progress: Told how far it is.
+        other_pids: Of those that do not serve it but are told of it.
+    """
     what = f"{job.workload} at {job.in_flight}"
     async with child("load") as load:
         await load.say(msgspec.json.encode(job))
@@ -105,24 +113,31 @@ async def run_job(job: Job, pids: list[int], progress: Progress) -> Row:
             progress(f"{what}: signing", min(heard["signed"], job.count), job.count)
         await asyncio.sleep(_SETTLE_SECONDS)
         progress(f"{what}: running", 0, job.count)
-        before_us = sum(map(cpu_microseconds, pids))
+        before_us, others_before_us = sum(map(cpu_microseconds, pids)), sum(map(cpu_microseconds, other_pids))
         await load.say(b"go")
         measured = msgspec.convert(await load.hear(), Measurement)
         used_us = sum(map(cpu_microseconds, pids)) - before_us
+        others_used_us = sum(map(cpu_microseconds, other_pids)) - others_before_us
     progress(f"{what}: done", job.count, job.count)
-    return Row(workload=job.workload, in_flight=job.in_flight, provider_cpu_us=used_us / job.count, measured=measured)
+    return Row(
+        workload=job.workload,
+        in_flight=job.in_flight,
+        provider_cpu_us=used_us / job.count,
+        others_cpu_us=others_used_us / job.count,
+        measured=measured,
+    )
 
 
-async def _echo_p50(lattice: DevLattice, plan: Plan, progress: Progress) -> float:
+async def echo_p50(lattice: DevLattice, link: Link, plan: Plan, progress: Progress) -> float:
     """Send the same signed Gets, one at a time, to a service that does nothing."""
-    job = make_job(lattice, lattice.link, WorkloadName.GET, plan.count(WorkloadName.GET, 1), 1)
+    job = make_job(lattice, link, WorkloadName.GET, plan.count(WorkloadName.GET, 1), 1)
     async with child("yardsticks", "echo", lattice.nats_url, ECHO_SUBJECT) as echo:
         await echo.hear()
         row = await run_job(msgspec.structs.replace(job, echo_subject=ECHO_SUBJECT), [], progress)
     return row.measured.p50_us
 
 
-async def _yardstick(progress: Progress, field: str, *arguments: str) -> float:
+async def yardstick(progress: Progress, field: str, *arguments: str) -> float:
     progress(f"yardstick: {arguments[0]}", 0, 1)
     answer = await ask_once("yardsticks", *arguments)
     progress(f"yardstick: {arguments[0]}", 1, 1)
@@ -131,4 +146,4 @@ async def _yardstick(progress: Progress, field: str, *arguments: str) -> float:
 
 async def _naive(lattice: DevLattice, progress: Progress, which: str) -> float:
     bucket = f"bench-{which}-{time.time_ns()}"
-    return await _yardstick(progress, "per_second", which, lattice.nats_url, bucket, str(NAIVE_SECONDS))
+    return await yardstick(progress, "per_second", which, lattice.nats_url, bucket, str(NAIVE_SECONDS))

@@ -6,12 +6,14 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contracts.keyvalue import Get, Increment, Request, Set, SetAdd
+from contracts.keyvalue import Del, Get, Increment, Request, Set, SetAdd
 
 KEYS = 1000
 SET_MEMBERS_BEFORE = 750
 SET_MEMBERS_ADDED = 500
 """A set grows from 750 to 1,250 members and then the next one is used, so that it has 1,000 on average."""
+
+FILLED_VALUE_BYTES = 100
 
 _VALUE = "twenty characters :)"
 
@@ -21,6 +23,12 @@ class WorkloadName(enum.StrEnum):
     SET = "Set"
     INCREMENT = "Increment"
     SET_ADD = "SetAdd"
+    FILL = "Fill"
+    CHURN = "Churn"
+
+
+ROWS = (WorkloadName.GET, WorkloadName.SET, WorkloadName.INCREMENT, WorkloadName.SET_ADD)
+"""What is measured as a row; the others are for measuring size."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,30 @@ def _set_add(count: int, tag: str) -> Workload:
     return Workload(list(before), list(measured))
 
 
+def filled_key(tag: str, number: int) -> str:
+    return f"bench.fill.{tag}.{number}"
+
+
+def _fill(count: int, tag: str) -> Workload:
+    """Set every key once."""
+    value = "v" * FILLED_VALUE_BYTES
+    return Workload([], [Set(filled_key(tag, number), value, 0) for number in range(count)])
+
+
+def _churn(count: int, tag: str) -> Workload:
+    """Set and delete keys in turn, so that half of them are there at any time."""
+    keys = [f"bench.churn.{tag}.{number}" for number in range(KEYS)]
+    measured: list[Request] = []
+    for number in range(count // 2):
+        measured += (Set(keys[number % KEYS], _VALUE, 0), Del(keys[(number + KEYS // 2) % KEYS]))
+    return Workload([], measured)
+
+
 _MAKERS: dict[WorkloadName, Callable[[int, str], Workload]] = {
     WorkloadName.GET: _get,
     WorkloadName.SET: _set,
     WorkloadName.INCREMENT: _increment,
     WorkloadName.SET_ADD: _set_add,
+    WorkloadName.FILL: _fill,
+    WorkloadName.CHURN: _churn,
 }

@@ -1,5 +1,6 @@
 from provider.dev.bench.load import Measurement
-from provider.dev.bench.report import Report, Row, Size, Yardsticks, median_row, targets
+from provider.dev.bench.report import Report, Size, Yardsticks, targets
+from provider.dev.bench.rows import Row, median_row
 from provider.dev.bench.workloads import KEYS, WorkloadName, workload
 
 YARDSTICKS = Yardsticks(

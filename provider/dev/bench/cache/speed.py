@@ -1,0 +1,61 @@
+"""Measure Get and Set on a cache: one instance serves, another one is up, so that every Set is replicated."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from statistics import median
+
+from contracts import keyvalue
+from provider.dev.bench.cache.instances import Instance, two_instances
+from provider.dev.bench.cache.report import CacheSpeed
+from provider.dev.bench.rows import Row, median_row
+from provider.dev.bench.speed import Plan, Progress, echo_p50, make_job, run_job, yardstick
+from provider.dev.bench.workloads import WorkloadName
+from provider.dev.lattice import DevLattice
+
+_WORKLOADS = (WorkloadName.GET, WorkloadName.SET)
+
+
+def cache_plan(plan: Plan) -> Plan:
+    """Return what of a plan is measured on a cache."""
+    return replace(plan, workloads=tuple(name for name in plan.workloads if name in _WORKLOADS))
+
+
+async def measure_cache_speed(lattice: DevLattice, plan: Plan, reads: int, progress: Progress) -> CacheSpeed:
+    """Measure the rows of the plan that are for a cache, and in each round the yardsticks for them.
+
+    Args:
+        lattice: One without providers.
+        plan: From `cache_plan`.
+        reads: How many Gets are sent to the other instance right after a Set was acknowledged by the first.
+        progress: Told how far it is.
+    """
+    rounds: dict[tuple[WorkloadName, int], list[Row]] = {}
+    signatures, echoes = [], []
+    async with two_instances(lattice) as (serving, other):
+        for _ in range(plan.rounds):
+            signatures.append(await yardstick(progress, "cpu_us", "signature"))
+            echoes.append(await echo_p50(lattice, serving.link, plan, progress))
+            for workload, in_flight in itertools.product(plan.workloads, plan.in_flight):
+                job = make_job(lattice, serving.link, workload, plan.count(workload, in_flight), in_flight)
+                row = await run_job(job, [serving.provider.pid], progress, [other.provider.pid])
+                rounds.setdefault((workload, in_flight), []).append(row)
+        older = await _older_elsewhere(serving, other, reads)
+    return CacheSpeed(
+        rows=[median_row(measured) for measured in rounds.values()],
+        signature_cpu_us=median(signatures),
+        echo_p50_us=median(echoes),
+        reads_elsewhere=reads,
+        older_elsewhere=older,
+    )
+
+
+async def _older_elsewhere(serving: Instance, other: Instance, reads: int) -> int:
+    """Count the Gets that do not see at the other instance what the first has acknowledged."""
+    older = 0
+    for number in range(reads):
+        await serving.actor.call(keyvalue.Set("bench.elsewhere", str(number), 0))
+        got = await other.actor.call(keyvalue.Get("bench.elsewhere"))
+        older += got.value != str(number)
+    return older

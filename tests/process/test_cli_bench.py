@@ -1,0 +1,37 @@
+"""What `keyvalue-nats bench` measures of a cache, on a small scale: that it measures what it says, not how fast it is."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from provider.dev.bench.cache.measure import CacheScale, measure_cache
+from provider.dev.bench.cache.report import cache_targets
+from provider.dev.bench.speed import Plan
+from provider.dev.bench.workloads import WorkloadName
+from provider.dev.lattice import LatticeSettings, running
+
+SCALE = CacheScale(
+    reads_elsewhere=20, writes=50, merge_rounds=1, keys=500, joins=1, idle_seconds=0.5, churn_per_minute=50
+)
+
+
+@pytest.mark.timeout(120)
+async def test_every_part_of_a_cache_is_measured_without_a_fault() -> None:
+    settings = LatticeSettings(lattice=f"bench-{uuid.uuid4().hex}", instances=0, log_level="info")
+    plan = Plan(operations=200, workloads=(WorkloadName.SET, WorkloadName.INCREMENT), in_flight=(64,), rounds=1)
+    async with running(settings) as lattice:
+        report = await measure_cache(lattice, plan, lambda *_: None, with_size=True, scale=SCALE)
+    (row,) = report.speed.rows
+    assert (row.workload, row.measured.errors) == (WorkloadName.SET, 0)
+    assert row.others_cpu_us > 0, "nothing was replicated"
+    assert report.speed.older_elsewhere <= report.speed.reads_elsewhere
+    assert 0 < report.propagation.visible_p50_us <= report.propagation.visible_p99_us
+    assert report.size is not None
+    assert report.size.keys_lacking == 0
+    assert report.size.joining_p99_us > 0
+    assert report.churn is not None
+    assert report.churn.operations >= 60 * SCALE.churn_per_minute - 5
+    assert len(report.churn.last_megabytes) == 2
+    assert len(list(cache_targets(report))) == 8
