@@ -130,9 +130,12 @@ class Replication:
         self._publish(self._members.heartbeat(self.replica.context, wants_answer=True, is_leaving=True))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
-                while any(self._members.is_behind(peer, self.replica.context) for peer in self._members.peers):
+                is_behind = True  # somebody may be there who has not been heard yet
+                while is_behind:
                     self._heard.clear()
                     await self._heard.wait()
+                    context = self.replica.context
+                    is_behind = any(self._members.is_behind(peer, context) for peer in self._members.peers)
 
     async def _join(self) -> None:
         """Say hello, and fetch what the first to answer has."""
@@ -146,10 +149,13 @@ class Replication:
                 seconds = round(self._loop.time() - began, 3)
                 fields = {"subject": self._config.state_subject, "keys": self.replica.keys, "seconds": seconds}
                 _log.info("cache_caught_up", extra=fields)
-                break
-        if self._members.peers and not self.joined.is_set():
+                self.joined.set()
+                return
+        if self._members.peers:
             fields = {"subject": self._config.state_subject, "replicas": len(self._members.peers)}
             _log.warning("cache_catching_up", extra=fields)
+            for peer in self._members.peers:
+                self._want(peer)
         else:
             self.joined.set()
 
@@ -167,8 +173,6 @@ class Replication:
             self._publish(self._members.heartbeat(self.replica.context))
             for peer in self._members.peers:
                 self._want_if_ahead(peer)
-            if not self._wanted:
-                self.joined.set()
 
     async def _prune(self) -> None:
         stable = self._members.stable(self.replica.context)
@@ -310,6 +314,8 @@ class Replication:
                     self.joined.set()
                 if self._members.is_leaving(peer):
                     self._members.leave(peer)
+            if not any(self._is_lacking(peer) for peer in self._members.peers):
+                self.joined.set()
 
     async def _fetch(self, peer: str) -> bool:
         """Fetch what another replica has and this one lacks; returns whether all of it is here."""
