@@ -6,9 +6,11 @@ error, never a default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Meta, Struct, field
 
 from contracts import codec
 
@@ -99,6 +101,7 @@ class Increment(SingleKeyRequest, frozen=True, gc=False):
 class ListAdd(SingleKeyRequest, frozen=True, gc=False):
     """Append to a list; answers its new length."""
 
+    key: str = field(name="listName")
     value: str
     response_type = int
 
@@ -106,6 +109,7 @@ class ListAdd(SingleKeyRequest, frozen=True, gc=False):
 class ListDel(SingleKeyRequest, frozen=True, gc=False):
     """Remove the first element equal to `value`; answers whether there was one."""
 
+    key: str = field(name="listName")
     value: str
     response_type = bool
 
@@ -113,6 +117,7 @@ class ListDel(SingleKeyRequest, frozen=True, gc=False):
 class ListRange(SingleKeyRequest, frozen=True, gc=False):
     """Read the elements from `start` to `stop`, both included; negative ones count from the end."""
 
+    key: str = field(name="listName")
     start: I32
     stop: I32
     response_type = list[str]
@@ -121,6 +126,7 @@ class ListRange(SingleKeyRequest, frozen=True, gc=False):
 class SetAdd(SingleKeyRequest, frozen=True, gc=False):
     """Add a member; answers how many were new, 1 or 0."""
 
+    key: str = field(name="setName")
     value: str
     response_type = int
 
@@ -128,6 +134,7 @@ class SetAdd(SingleKeyRequest, frozen=True, gc=False):
 class SetDel(SingleKeyRequest, frozen=True, gc=False):
     """Remove a member; answers how many were there, 1 or 0."""
 
+    key: str = field(name="setName")
     value: str
     response_type = int
 
@@ -172,9 +179,6 @@ REQUESTS: dict[str, type[Request]] = {
 }
 """Operation name on the wire -> request type."""
 
-_KEY_NAMES = {ListAdd: "listName", ListDel: "listName", ListRange: "listName", SetAdd: "setName", SetDel: "setName"}
-"""What the wire calls `key` where it does not call it `key`."""
-
 _LEGACY_PREFIX, _CBOR_PREFIX = b"\xc1", b"\x7f"
 
 
@@ -199,14 +203,23 @@ def decode_request(operation: str, msg: bytes) -> Request:
         UnknownOperationError: No such operation in this contract.
         codec.MalformedError: The payload is not that operation's argument; names the operation and the field.
     """
-    type_ = REQUESTS.get(operation)
-    if type_ is None:
+    decode = _DECODERS.get(operation)
+    if decode is None:
         raise UnknownOperationError(operation)
+    try:
+        return decode(msg)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_unusual(operation, msg)
+
+
+def _decode_unusual(operation: str, msg: bytes) -> Request:
+    """Decode what is not of the usual form, or tell what is wrong with it."""
     what = f"argument of {operation}"
     if msg[:1] == _LEGACY_PREFIX:
         msg = msg[1:]
     elif msg[:1] == _CBOR_PREFIX and len(msg) > 1:
         raise codec.MalformedError(what, "CBOR is not supported, only MessagePack")
+    type_ = REQUESTS[operation]
     argument = codec.unpack(msg, what)
     if issubclass(type_, KeyRequest):
         if type(argument) is not str:
@@ -214,12 +227,20 @@ def decode_request(operation: str, msg: bytes) -> Request:
         return type_(argument)
     if issubclass(type_, KeysRequest):
         return type_(codec.to_struct(argument, list[str], what))
-    key_name = _KEY_NAMES.get(type_)
-    if key_name is not None and isinstance(argument, dict):
-        if key_name not in argument:
-            raise codec.MalformedError(what, f"object missing required field {key_name}")
-        argument["key"] = argument[key_name]
     return codec.to_struct(argument, type_, what)
+
+
+def _decoder(type_: type[Request]) -> Callable[[bytes], Request]:
+    if issubclass(type_, KeyRequest):
+        decode_key = msgspec.msgpack.Decoder(str).decode
+        return lambda msg: type_(decode_key(msg))
+    if issubclass(type_, KeysRequest):
+        decode_keys = msgspec.msgpack.Decoder(list[str]).decode
+        return lambda msg: type_(decode_keys(msg))
+    return msgspec.msgpack.Decoder(type_).decode
+
+
+_DECODERS = {operation: _decoder(type_) for operation, type_ in REQUESTS.items()}
 
 
 def encode_request(request: Request) -> bytes:
@@ -228,11 +249,7 @@ def encode_request(request: Request) -> bytes:
             return codec.pack(request.key)
         case KeysRequest():
             return codec.pack(request.keys)
-    fields = codec.to_plain(request)
-    key_name = _KEY_NAMES.get(type(request))
-    if key_name is not None:
-        fields = {key_name: fields.pop("key"), **fields}
-    return codec.pack(fields)
+    return codec.pack(codec.to_plain(request))
 
 
 def operation_name(request: Request) -> str:

@@ -12,7 +12,7 @@ Source: Almeida, Shoker, Baquero, "Delta state replicated data types" (2018); Ku
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from operator import attrgetter
 
 from msgspec import Struct
@@ -61,14 +61,20 @@ class Context:
     def has(self, replica: str, count: int) -> bool:
         return count <= self.vector.get(replica, 0) or (replica in self.strays and count in self.strays[replica])
 
-    def add(self, replica: str, count: int) -> None:
+    def add(self, replica: str, count: int) -> bool:
+        """Take in an event; returns whether it was not there before."""
         known = self.vector.get(replica, 0)
         if count == known + 1:
             self.vector[replica] = count
-            if replica in self.strays:
+            if self.strays and replica in self.strays:
                 self._absorb(replica)
-        elif count > known:
-            self.strays.setdefault(replica, set()).add(count)
+            return True
+        if count <= known:
+            return False
+        strays = self.strays.setdefault(replica, set())
+        before = len(strays)
+        strays.add(count)
+        return len(strays) > before
 
     def merge(self, other: Context) -> None:
         for replica, count in other.vector.items():
@@ -256,15 +262,16 @@ class Cell(Struct, gc=False):
     members: Members | None = None
     elements: Elements | None = None
 
-    def items(self) -> Iterator[Item]:
-        """Iterate over what is there, tallies excepted."""
-        if self.text is not None:
-            yield self.text
-        yield from self.rivals or ()
+    def items(self) -> list[Item]:
+        """Return what is there, tallies excepted."""
+        items = [] if self.text is None else [self.text]
+        if self.rivals is not None:
+            items += self.rivals
         if self.members is not None:
-            yield from self.members.by_dot.values()
+            items += self.members.by_dot.values()
         if self.elements is not None:
-            yield from self.elements.by_dot.values()
+            items += self.elements.by_dot.values()
+        return items
 
     def live_tallies(self) -> list[Tally]:
         return [tally for tally in self.tallies.values() if not tally.is_removed] if self.tallies else []

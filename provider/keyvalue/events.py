@@ -20,6 +20,7 @@ MAX_REMOVALS = 1000
 """How many items one event removes; clearing more takes several, so that each fits into a message."""
 
 _NOTHING = Cell()
+_NO_FLOORS: list[Floor] = []
 
 
 class Limits:
@@ -42,7 +43,7 @@ class Limits:
 class Change:
     """One change: of which key, where, when, within which limits."""
 
-    __slots__ = ("cell", "key", "limits", "now_ms", "replica", "value")
+    __slots__ = ("cell", "key", "limits", "now_ms", "replica")
 
     def __init__(self, replica: Replica, limits: Limits, key: str, now_ms: int) -> None:
         self.replica = replica
@@ -50,7 +51,10 @@ class Change:
         self.key = key
         self.now_ms = now_ms
         self.cell = replica.cell(key) or _NOTHING
-        self.value: Value | None = self.cell.value(now_ms)
+
+    def look(self) -> Value | None:
+        """Return what an actor sees."""
+        return self.cell.value(self.now_ms)
 
     def commit(
         self,
@@ -66,14 +70,16 @@ class Change:
             removes: Items to remove.
             everything: Whether to remove all that is there.
         """
-        floors: list[Floor] = []
+        cell, floors = self.cell, _NO_FLOORS
         if everything:
-            removes = list(self.cell.items())
-            floors = [Floor(tally.replica, tally.start, tally.count, tally.total) for tally in self.cell.live_tallies()]
+            removes = cell.items()
+            if cell.tallies:
+                live = cell.live_tallies()
+                floors = [Floor(tally.replica, tally.start, tally.count, tally.total) for tally in live]
         dots: dict[str, list[int]] = {}
         for place, item in enumerate(removes):
             if place and place % MAX_REMOVALS == 0:
-                self._commit(None, dots, [])
+                self._commit(None, dots, _NO_FLOORS)
                 dots = {}
             dots.setdefault(item.replica, []).append(item.count)
         self._commit(add, dots, floors)
@@ -81,61 +87,63 @@ class Change:
     def _commit(
         self, add: AddText | AddMember | AddElement | AddCount | None, dots: dict[str, list[int]], floors: list[Floor]
     ) -> None:
-        clock = self.replica.clock.tick(self.now_ms)
-        self.replica.commit(Event(clock, self.key, add, dots, floors))
+        self.replica.commit(Event(self.replica.clock.tick(self.now_ms), self.key, add, dots, floors))
 
-    def admit(self, text: str, replaced_bytes: int = 0) -> None:
+    def admit(self, text: str, *, replaces: bool = False) -> None:
         """Check that a text may be added.
+
+        Args:
+            text: What is to be added.
+            replaces: Whether it takes the place of all that is there.
 
         Raises:
             errors.StoreError: It is over a limit; names it with both numbers.
         """
         limits, replica = self.limits, self.replica
-        size = size_of(text)
+        size, key_size = size_of(text), size_of(self.key)
         if limits.value_bytes and size > limits.value_bytes:
             raise errors.ValueTooLargeError(self.key, size, "the cache's MAX_VALUE_SIZE", limits.value_bytes)
-        if size + size_of(self.key) > limits.event_bytes:
-            whole = size + size_of(self.key)
-            raise errors.ValueTooLargeError(self.key, whole, "what max_payload leaves", limits.event_bytes)
-        is_new = not self.cell.is_live
+        if size + key_size > limits.event_bytes:
+            raise errors.ValueTooLargeError(self.key, size + key_size, "what max_payload leaves", limits.event_bytes)
+        is_new = self.cell is _NOTHING or not self.cell.is_live
         if is_new and limits.keys and replica.keys >= limits.keys:
             raise errors.CacheFullError("MAX_KEYS", replica.keys + 1, limits.keys, "keys")
-        if limits.size_bytes:
-            more = size + BOOKKEEPING_BYTES - replaced_bytes
-            if is_new:
-                more += size_of(self.key) + BOOKKEEPING_BYTES
+        more = size + BOOKKEEPING_BYTES + (key_size + BOOKKEEPING_BYTES if is_new else 0)
+        if limits.size_bytes and replica.size_bytes + more > limits.size_bytes:
+            if replaces:
+                more -= sum(BOOKKEEPING_BYTES + size_of(item.value) for item in self.cell.items())
             if more > 0 and replica.size_bytes + more > limits.size_bytes:
                 raise errors.CacheFullError("MAX_BYTES", replica.size_bytes + more, limits.size_bytes, "bytes")
 
 
 def _set(change: Change, request: kv.Set) -> None:
-    change.admit(request.value, sum(BOOKKEEPING_BYTES + size_of(item.value) for item in change.cell.items()))
+    change.admit(request.value, replaces=True)
     expires_at_ms = change.now_ms + request.expires * 1000 if request.expires else 0
     change.commit(AddText(request.value, expires_at_ms), everything=True)
 
 
 def _delete(change: Change, request: kv.SingleKeyRequest) -> bool:
-    if change.value is None:
+    if change.look() is None:
         return False
     change.commit(None, everything=True)
     return True
 
 
 def _list_clear(change: Change, request: kv.ListClear) -> bool:
-    check_kind(request.key, change.value, Kind.LIST)
+    check_kind(request.key, change.look(), Kind.LIST)
     return _delete(change, request)
 
 
 def _set_clear(change: Change, request: kv.SetClear) -> bool:
-    check_kind(request.key, change.value, Kind.SET)
+    check_kind(request.key, change.look(), Kind.SET)
     return _delete(change, request)
 
 
 def _increment(change: Change, request: kv.Increment) -> int:
-    total = number_of(request.key, change.value) + request.value
+    value = change.look()
+    total = number_of(request.key, value) + request.value
     if not kv.I32_MIN <= total <= kv.I32_MAX:
         raise errors.CounterOverflowError(request.key, total, kv.I32_MIN, kv.I32_MAX)
-    replica, value = change.replica, change.value
     text = change.cell.text if value is not None else None
     base = text.dot if text is not None else None
     expires_at_ms = value.expires_at_ms if value is not None else 0
@@ -144,7 +152,7 @@ def _increment(change: Change, request: kv.Increment) -> int:
         change.admit("")
         if value is None and change.cell.is_live:
             change.commit(None, everything=True)  # what has expired
-        add = AddCount(replica.count + 1, base, request.value, expires_at_ms)
+        add = AddCount(change.replica.count + 1, base, request.value, expires_at_ms)
     else:
         add = AddCount(own.start, base, own.total + request.value, expires_at_ms)
     change.commit(add)
@@ -159,17 +167,18 @@ def _own_tally(change: Change, base: tuple[str, int] | None) -> Tally | None:
 
 
 def _list_add(change: Change, request: kv.ListAdd) -> int:
-    check_kind(request.key, change.value, Kind.LIST)
+    value = change.look()
+    check_kind(request.key, value, Kind.LIST)
     change.admit(request.value)
-    length = len(change.value.data) if change.value is not None else 0
-    change.commit(AddElement(request.value), everything=change.value is None)
+    length = len(value.data) if value is not None else 0
+    change.commit(AddElement(request.value), everything=value is None)
     return length + 1
 
 
 def _list_del(change: Change, request: kv.ListDel) -> bool:
-    check_kind(request.key, change.value, Kind.LIST)
-    elements = change.cell.elements
-    if change.value is None or elements is None or request.value not in elements.texts:
+    value, elements = change.look(), change.cell.elements
+    check_kind(request.key, value, Kind.LIST)
+    if value is None or elements is None or request.value not in elements.texts:
         return False
     found = elements.ordered[elements.texts.index(request.value)]
     change.commit(None, [found], everything=len(elements.texts) == 1)
@@ -177,29 +186,22 @@ def _list_del(change: Change, request: kv.ListDel) -> bool:
 
 
 def _set_add(change: Change, request: kv.SetAdd) -> int:
-    check_kind(request.key, change.value, Kind.SET)
-    before = _dots_of(change, request.value)
+    value = change.look()
+    check_kind(request.key, value, Kind.SET)
+    before: tuple[Item, ...] = value.data.get(request.value, ()) if value is not None else ()
     if not before:
         change.admit(request.value)
-    change.commit(AddMember(request.value), before, everything=change.value is None)
+    change.commit(AddMember(request.value), before, everything=value is None)
     return 0 if before else 1
 
 
 def _set_del(change: Change, request: kv.SetDel) -> int:
-    check_kind(request.key, change.value, Kind.SET)
-    found = _dots_of(change, request.value)
-    if not found:
+    value = change.look()
+    check_kind(request.key, value, Kind.SET)
+    if value is None or request.value not in value.data:
         return 0
-    assert change.value is not None
-    change.commit(None, found, everything=len(change.value.data) == 1)
+    change.commit(None, value.data[request.value], everything=len(value.data) == 1)
     return 1
-
-
-def _dots_of(change: Change, member: str) -> tuple[Item, ...]:
-    if change.value is None:
-        return ()
-    found: tuple[Item, ...] = change.value.data.get(member, ()) if change.value.kind is Kind.SET else ()
-    return found
 
 
 EVENTS: dict[type[kv.Request], Callable[[Change, Any], Any]] = {

@@ -20,8 +20,8 @@ from provider.keyvalue.deltas import (
 )
 from provider.keyvalue.replica import Replica, size_of
 
-MAX_PAGE_BYTES = 48 * 1024
-_PAGE_KEYS = 256
+MAX_PAGE_BYTES = 24 * 1024
+_PAGE_KEYS = 128
 _ITEM_BYTES = 40
 _MAX_TRANSFERS = 16
 _IDLE_SECONDS = 15.0
@@ -84,10 +84,9 @@ class Replays:
     def _begin(self, request: ReplayRequest, asker: Context, now: float) -> ReplayPage:
         if sum(1 for transfer in self._transfers.values() if not transfer.is_sent) >= _MAX_TRANSFERS:
             return _no_page(request)
-        keys = self._replica.lacking(asker)
-        all_keys = list(self._replica.all_keys()) if keys is None else keys[::-1]
+        keys, is_full = self._replica.lacking(asker)
         name = secrets.token_urlsafe(9)
-        transfer = self._transfers[name] = _Transfer(all_keys, asker, now, is_full=keys is None)
+        transfer = self._transfers[name] = _Transfer(keys, asker, now, is_full=is_full)
         return self._next_page(name, transfer, 0)
 
     def _next_page(self, name: str, transfer: _Transfer, number: int) -> ReplayPage:

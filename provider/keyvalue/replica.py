@@ -10,6 +10,7 @@ seen the deletion. And a key's whole state, sent with the sender's context, tell
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -117,10 +118,8 @@ class Replica:
 
     def apply(self, replica: str, count: int, event: Event) -> None:
         """Take in an event, unless that has been done before."""
-        context = self.context
-        if context.has(replica, count):
+        if not self.context.add(replica, count):
             return
-        context.add(replica, count)
         self.clock.see(event.clock)
         key = event.key
         cell = self._cells.get(key)
@@ -236,14 +235,15 @@ class Replica:
 
     # --- what another replica lacks
 
-    def lacking(self, context: Context) -> list[str] | None:
-        """Return the keys that have changed beyond a context; `None`: all have to be sent, deletions were forgotten."""
-        if any(count > context.vector.get(replica, 0) for replica, count in self.pruned.items()):
-            return None
+    def lacking(self, context: Context) -> tuple[list[str], bool]:
+        """Return the keys that have changed beyond a context, and whether that had to be all: deletions were forgotten."""
+        is_full = any(count > context.vector.get(replica, 0) for replica, count in self.pruned.items())
+        if is_full or not context.vector:
+            return list(self.all_keys()), is_full
         keys: dict[str, None] = {}
         for replica, journal in self._journals.items():
-            keys.update((key, None) for key, _ in journal.after(context.vector.get(replica, 0)))
-        return list(keys)
+            keys.update(dict.fromkeys(journal.after(context.vector.get(replica, 0))))
+        return list(keys), False
 
     def part(self, key: str, context: Context) -> Part:
         """Return the state of a key, for a replica that has a context; an empty one for a key that is not there."""
@@ -388,7 +388,7 @@ class Replica:
 
 
 class _Journal:
-    """By key, the last event of one replica that touched it; nearly in the order of the events."""
+    """By key, the last event of one replica that touched it; in the order of the events unless they came otherwise."""
 
     __slots__ = ("_counts", "_is_ordered", "_last")
 
@@ -418,15 +418,13 @@ class _Journal:
     def forget(self, key: str) -> None:
         self._counts.pop(key, None)
 
-    def after(self, count: int) -> Iterator[tuple[str, int]]:
-        """Iterate over the keys touched by later events than one, the last first."""
+    def after(self, count: int) -> Iterable[str]:
+        """Return the keys touched by later events than one."""
+        if count >= self._last:
+            return ()
         if not self._is_ordered:
-            self._counts = dict(sorted(self._counts.items(), key=lambda entry: entry[1]))
-            self._is_ordered = True
-        for key, touched in reversed(self._counts.items()):
-            if touched <= count:
-                return
-            yield key, touched
+            return [key for key, touched in self._counts.items() if touched > count]
+        return itertools.islice(self._counts, bisect.bisect_right(list(self._counts.values()), count), None)
 
 
 def size_of(text: str) -> int:

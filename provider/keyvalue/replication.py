@@ -32,7 +32,7 @@ from provider.keyvalue.deltas import (
 from provider.keyvalue.link import CacheConfig
 from provider.keyvalue.membership import Membership
 from provider.keyvalue.replay import MAX_PAGE_BYTES, Fetch, Replays
-from provider.keyvalue.replica import Replica, size_of
+from provider.keyvalue.replica import Replica
 from provider.nats.connection import Connection
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ _PAGE_TRIES = 3
 _LEAVE_SECONDS = 0.15
 _PRUNE_SLICE = 500
 _MESSAGE_BYTES = 128 * 1024
-_EVENT_BYTES = 64
 _MESSAGE_RESERVE_BYTES = 32 * 1024
 _DEFAULT_MAX_PAYLOAD = 1024 * 1024
 _QUIET_SECONDS = 60.0
@@ -184,30 +183,40 @@ class Replication:
     # --- what happens here
 
     def _on_event(self) -> None:
+        """See to it that the others are told, once per turn, after whoever waits for an answer in this turn has it."""
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._loop.call_soon, self._flush)
 
     def _flush(self) -> None:
-        """Tell the others what has happened since the last turn. What cannot be sent now will be fetched."""
+        """Tell the others what has happened since the last time. What cannot be sent now will be fetched."""
         self._is_flush_due = False
         replica = self.replica
         events, replica.unsent = replica.unsent, []
-        first = replica.count - len(events) + 1
-        while events:
-            fitting = _fitting(events, min(_MESSAGE_BYTES, self.event_bytes))
-            self._publish(Deltas(first, events[:fitting]))
-            del events[:fitting]
-            first += fitting
+        if events and self._connection is not None:
+            self._publish_events(replica.count - len(events) + 1, events)
+
+    def _publish_events(self, first: int, events: list[Event]) -> None:
+        """Send events in one message, or in several when it is too large for a message or too much at once."""
+        data = encode_message(self.replica.id, Deltas(first, events))
+        if len(data) > min(_MESSAGE_BYTES, self._max_payload_bytes) and len(events) > 1:
+            middle = len(events) // 2
+            self._publish_events(first, events[:middle])
+            self._publish_events(first + middle, events[middle:])
+        else:
+            self._send_encoded(self._config.state_subject.encode(), data)
 
     def _publish(self, message: Message) -> None:
         self._send(self._config.state_subject.encode(), message)
 
     def _send(self, subject: bytes, message: Message) -> None:
         """Send a message if there is a connection. A server would end the connection for one that is too large."""
+        if self._connection is not None:
+            self._send_encoded(subject, encode_message(self.replica.id, message))
+
+    def _send_encoded(self, subject: bytes, data: bytes) -> None:
         if self._connection is None:
             return
-        data = encode_message(self.replica.id, message)
         if len(data) > self._connection.max_payload_bytes > 0:
             fields = {"subject": self._config.state_subject, "bytes": len(data)}
             _log.error("cache_message_too_large", extra=fields)
@@ -343,14 +352,3 @@ class Replication:
         fields = {"subject": self._config.state_subject, "replica": peer, "keys": fetch.keys}
         _log.debug("cache_fetched", extra={**fields, "is_done": fetch.is_done})
         return fetch.is_done
-
-
-def _fitting(events: list[Event], message_bytes: int) -> int:
-    """Return how many of some events go into one message; at least one."""
-    size = 0
-    for place, event in enumerate(events):
-        size += _EVENT_BYTES + len(event.key) + sum(20 + 5 * len(counts) for counts in event.removes.values())
-        size += size_of(getattr(event.add, "value", ""))
-        if place and size > message_bytes:
-            return place
-    return len(events)
