@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,9 +84,10 @@ def filled_key(tag: str, number: int) -> str:
 
 
 def _fill(count: int, tag: str) -> Workload:
-    """Set every key once."""
-    value = "v" * FILLED_VALUE_BYTES
-    return Workload([], [Set(filled_key(tag, number), value, 0) for number in range(count)])
+    """Set every key once, each to something else, that compresses to half as a text of digits does."""
+    keys = [filled_key(tag, number) for number in range(count)]
+    values = [hashlib.shake_128(key.encode()).hexdigest(FILLED_VALUE_BYTES // 2) for key in keys]
+    return Workload([], [Set(key, value, 0) for key, value in zip(keys, values, strict=True)])
 
 
 def _churn(count: int, tag: str) -> Workload:

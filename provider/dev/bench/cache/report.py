@@ -145,7 +145,7 @@ def _size(size: CacheSize) -> Iterator[Target]:
     what = f"{size.keys:,} keys of {size.value_bytes} bytes"
     detail = f"joiner {size.joiner_megabytes:.0f} MB"
     yield Target(f"cache: {what}: MB resident", size.resident_megabytes, 100, True, detail)
-    yield Target("cache: a joiner has all of them: seconds from its start", size.join_seconds, 5, True)
+    yield Target("cache: a joiner has all of them: seconds after it was ready", size.join_seconds, 5, True)
     yield Target("cache: keys that joiners lacked once they had caught up", size.keys_lacking, 0, True)
     yield Target(
         "cache: Get's p99 at another instance while one joins / idle",

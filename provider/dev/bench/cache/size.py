@@ -122,6 +122,8 @@ async def _probe_join(
             await probe.say(b"stop")
             samples = msgspec.convert(await probe.hear(), Samples)
             megabytes = resident_megabytes(joiner.provider.pid)
+    if len(samples.sent_ns) == count:
+        raise DevError(f"a join took longer than there were Gets to measure beside it: {_LONGEST_PROBE_SECONDS:g} s")
     ended_ns = max(events["cache_caught_up"], began_ns + int(_SHORTEST_WINDOW_SECONDS * 1e9))
     return _Join(
         seconds=(done_ns - events["ready"]) / 1e9,

@@ -1,3 +1,4 @@
+from contracts.keyvalue import Del, Set
 from provider.dev.bench.cache.report import (
     CacheReport,
     CacheSize,
@@ -72,12 +73,14 @@ def test_churn_leaves_half_of_the_keys_alive_and_deletes_what_it_has_set() -> No
     made = workload(WorkloadName.CHURN, 4 * KEYS, "t").measured
     alive: set[str] = set()
     for request in made:
-        key = getattr(request, "key", "")
-        alive = alive | {key} if type(request).__name__ == "Set" else alive - {key}
+        assert isinstance(request, Set | Del)
+        alive = alive | {request.key} if isinstance(request, Set) else alive - {request.key}
     assert len(made) == 4 * KEYS
     assert len(alive) == KEYS // 2
 
 
-def test_filling_sets_every_key_once() -> None:
-    made = workload(WorkloadName.FILL, 3000, "t").measured
-    assert len({getattr(request, "key", "") for request in made}) == 3000
+def test_filling_sets_every_key_once_each_to_a_value_of_its_own() -> None:
+    made = [request for request in workload(WorkloadName.FILL, 3000, "t").measured if isinstance(request, Set)]
+    assert len({request.key for request in made}) == 3000
+    assert len({request.value for request in made}) == 3000
+    assert {len(request.value) for request in made} == {100}
