@@ -32,7 +32,7 @@ class ConnectionPool:
         try:
             async with shared.lock:
                 if shared.connection is None:
-                    connection = Connection(settings, self._connection_name, OPEN_SECONDS)
+                    connection = Connection(settings, self._connection_name, OPEN_SECONDS, is_echoed=False)
                     shared.connection = await connection.__aenter__()
             is_connected = True
             return shared.connection

@@ -72,6 +72,7 @@ class LatticeConnection:
         await self._connection.listen(subjects.shutdown, self._on_shutdown)
         for definition in host_data.link_definitions:
             self._service.on_link(self._protocol.put_definition(definition))
+        self._connection.on_single_message(self._work_off)
         self._rpc_listener = await self._connection.listen(subjects.rpc, self._on_invocation, RPC_QUEUE)
         await self._connection.flush(_FLUSH_SECONDS)
 
@@ -105,7 +106,10 @@ class LatticeConnection:
         self._arrived.append((reply, header, payload))
 
     def _work_off(self) -> None:
-        """Serve the invocations that have arrived: at the turn's end, or before a message that may not overtake them."""
+        """Serve the invocations that have arrived.
+
+        At the turn's end, at once when one came alone, or before a message that may not overtake them.
+        """
         arrived, self._arrived = self._arrived, []
         if not arrived:
             return

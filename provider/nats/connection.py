@@ -49,13 +49,21 @@ class Connection:
         name: Shown in the server's monitoring.
         timeout_seconds: How long entering may take.
         is_patient: Go on trying for that long; otherwise give up when every server has failed once.
+        is_echoed: Whether it hears what it publishes itself.
     """
 
     def __init__(
-        self, settings: ConnectionSettings, name: str, timeout_seconds: float, *, is_patient: bool = False
+        self,
+        settings: ConnectionSettings,
+        name: str,
+        timeout_seconds: float,
+        *,
+        is_patient: bool = False,
+        is_echoed: bool = True,
     ) -> None:
         self.settings = settings
         self._is_patient = is_patient
+        self._is_echoed = is_echoed
         self._failures = 0
         self._drops = 0
         self._name = name
@@ -68,6 +76,7 @@ class Connection:
         self._is_closing = False
         self._supervisor: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
+        self._single_callbacks: list[Callable[[], None]] = []
         self._mux = RequestMux(self._write)
         self._client = self._new_client()
 
@@ -110,6 +119,10 @@ class Connection:
         """Have a function called after every reconnect; returns what ends that."""
         self._reconnect_callbacks.append(callback)
         return functools.partial(self._reconnect_callbacks.remove, callback)
+
+    def on_single_message(self, callback: Callable[[], None]) -> None:
+        """Have a function called after every message that came alone, at once after its handler."""
+        self._single_callbacks.append(callback)
 
     # --- messages
 
@@ -190,7 +203,7 @@ class Connection:
     # --- life
 
     def _new_client(self) -> WireClient:
-        return WireClient(self._on_lost, self._on_refused)
+        return WireClient(self._on_lost, self._on_refused, self._on_single)
 
     async def _connect(self) -> None:
         self._given_up.clear()
@@ -208,6 +221,7 @@ class Connection:
                 connect_timeout=max(1, min(5, int(self._timeout_seconds))),
                 pending_size=-1,
                 dont_randomize=True,
+                no_echo=not self._is_echoed,
                 **options,
             )
         )
@@ -259,6 +273,10 @@ class Connection:
             with contextlib.suppress(errors.ConnectError):
                 await self._connect()
                 await self._on_reconnected()
+
+    def _on_single(self) -> None:
+        for callback in self._single_callbacks:
+            callback()
 
     def _on_lost(self) -> None:
         failed = self._mux.fail_all()

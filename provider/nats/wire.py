@@ -34,12 +34,16 @@ _MAX_UNSENT_BYTES = 64 * 1024 * 1024
 class WireClient(Client):
     """A connection whose subscriptions call back at once and whose writes go out once per turn of the event loop."""
 
-    def __init__(self, on_lost: Callable[[], None], on_refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, on_lost: Callable[[], None], on_refused: Callable[[str], None], on_single: Callable[[], None]
+    ) -> None:
         """Make an unconnected client.
 
         Args:
             on_lost: Called at the moment the connection is found to be down, before any attempt to reconnect.
             on_refused: Called with the server's text when it refuses a subscription or publication.
+            on_single: Called when a message that came alone has been delivered: waiting for more to do together would
+                only make it late.
         """
         super().__init__()
         self._ps = _FastParser(self)
@@ -50,6 +54,7 @@ class WireClient(Client):
         """How many writes have gone out; what was put while it stands still goes out together."""
         self._on_lost = on_lost
         self._on_refused = on_refused
+        self._on_single = on_single
 
     @property
     def max_payload_bytes(self) -> int:
@@ -97,15 +102,22 @@ class WireClient(Client):
         if unwritten and self.is_connected and self._transport is not None:
             self._transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
 
-    def deliver(self, message: Message) -> bool:
-        """Hand a message to its handler; false when nats-py itself made the subscription."""
+    def deliver(self, message: Message, *, is_single: bool) -> bool:
+        """Hand a message to its handler; false when nats-py itself made the subscription.
+
+        What a message that came alone has begun is finished and written without waiting for the turn's end.
+        """
         handler = self._handlers.get(message[0])
         if handler is None:
             return False
         try:
             handler(message[1], message[2], message[3], message[4])
+            if is_single:
+                self._on_single()
         except Exception:  # noqa: BLE001  (a defect behind one message must not end the connection)
             _log.exception("message_handler_failed")
+        if is_single and self._unwritten:
+            self._write_out()
         return True
 
     async def _process_op_err(self, e: Exception) -> None:
@@ -149,9 +161,10 @@ class _FastParser(Parser):
             frames = self._frames.feed(data)
         except FrameError as error:
             raise nats_errors.ProtocolError from error
+        is_single = len(frames) == 1
         for frame in frames:
             if isinstance(frame, tuple):
-                if not self.nc.deliver(frame):
+                if not self.nc.deliver(frame, is_single=is_single):
                     sid, subject, reply, header, payload = frame
                     await self.nc._process_msg(sid, subject, reply, payload, header)
             else:
