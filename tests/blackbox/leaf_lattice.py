@@ -28,11 +28,13 @@ class LeafLattice:
     Args:
         folder: Where the servers keep what they write.
         count: How many servers, the hub among them.
+        config: Text added to the configuration of each.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, config: str = "") -> None:
         self._folder = folder
         self._count = count
+        self._config = config
         self._stack = AsyncExitStack()
         self._links: dict[int, Proxy] = {}
         self._probes: list[Client] = []
@@ -43,13 +45,13 @@ class LeafLattice:
         async with self._stack as stack:
             leaf_port = free_port()
             # Not advertised: leaf nodes would go past the link that is cut.
-            hub_config = f'server_name: "hub"\nleafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}'
+            hub_config = f'{self._config}\nserver_name: "hub"\nleafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}'
             self._start(stack, NatsServer(self._folder / "hub", hub_config, has_jetstream=False))
             for number in range(1, self._count):
                 link = await stack.enter_async_context(Proxy(leaf_port))
                 self._links[number] = link
                 remote = f'remotes: [{{ url: "nats-leaf://127.0.0.1:{link.port}" }}], reconnect: "{_RECONNECT}"'
-                config = f'server_name: "leaf{number}"\nleafnodes {{ {remote} }}'
+                config = f'{self._config}\nserver_name: "leaf{number}"\nleafnodes {{ {remote} }}'
                 self._start(stack, NatsServer(self._folder / f"leaf{number}", config, has_jetstream=False))
             for number, server in enumerate(self.servers):
                 self._probes.append(await self._probe(stack, number, server))

@@ -315,7 +315,7 @@ class _Caller:
     async def _any_kind(self) -> None:
         key, value = self._source.choice(OF_ANY_KIND), self._source.choice("abc")
         calls = (
-            lambda: self._actor.set(key, self._new()),
+            lambda: self._actor.set(key, self._new(), self._source.choice((0, 0, 1))),
             lambda: self._actor.increment(key),
             lambda: self._actor.list_add(key, value),
             lambda: self._actor.list_del(key, value),

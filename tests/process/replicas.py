@@ -42,11 +42,12 @@ class Replicas:
     Args:
         folder: Where servers and providers keep what they write.
         server_count: How many servers; the first is the hub.
+        server_config: Text added to the configuration of each server.
         values: Link values of every replica.
     """
 
-    def __init__(self, folder: Path, server_count: int, **values: Any) -> None:
-        self.lattice = LeafLattice(folder, server_count)
+    def __init__(self, folder: Path, server_count: int, server_config: str = "", **values: Any) -> None:
+        self.lattice = LeafLattice(folder, server_count, server_config)
         self.name = f"lattice-{uuid.uuid4().hex[:12]}"
         self._folder = folder
         self._values = {"BACKEND": "cache", "REPLAY_HEARTBEAT_SECS": str(HEARTBEAT_SECONDS)} | values
