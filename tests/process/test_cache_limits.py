@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
+import time
+
+import pytest
 
 from tests.blackbox.lattice_host import CallFailedError
 from tests.conformance.actor import Actor
@@ -39,8 +43,8 @@ async def test_a_key_over_the_limit_is_refused_and_a_delete_makes_room(make_repl
         "ListAdd": {"listName": "new", "value": "v"},
         "SetAdd": {"setName": "new", "value": "v"},
     }
+    await sees(there, dict.fromkeys(stored, "x" * VALUE_BYTES))
     for actor in (here, there):
-        await sees(actor, dict.fromkeys(stored, "x" * VALUE_BYTES))
         for operation, argument in writes.items():
             said = await actor.error(operation, argument)
             assert {MAX_KEYS, MAX_KEYS + 1} <= numbers(said), said
@@ -114,3 +118,29 @@ async def test_replicas_that_together_are_over_the_limit_still_agree_and_take_no
     await here.set("t:new", "v")
     left = [*keys, "t:new"]
     assert await state(here, left) == await converged([here, there], left)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="removed tallies pile up while a replica is away: room, and time of each operation"
+)
+async def test_a_counter_that_is_deleted_and_counted_again_takes_no_room_and_no_time(
+    make_replicas: MakeReplicas,
+) -> None:
+    replicas = await make_replicas(2, MAX_BYTES=str(MAX_BYTES))
+    here, absent = await replicas.start_all()
+    absent.host.provider.signal(signal.SIGKILL)
+    await absent.host.provider.exited()
+
+    async def count_and_delete(caller: int) -> float:
+        began = time.monotonic()
+        for _ in range(100):
+            await here.increment(f"n:{caller % 2}")
+            await here.delete(f"n:{caller % 2}")
+            await here.set("n:set", "0")
+            await here.increment("n:set")
+        return time.monotonic() - began
+
+    rounds = [await asyncio.gather(*(count_and_delete(caller) for caller in range(4))) for _ in range(5)]
+    seconds = [max(each) for each in rounds]
+    assert max(seconds[1:]) < 3 * seconds[0] + 0.5, seconds
+    assert await here.increment("n:set", 0) in range(5)

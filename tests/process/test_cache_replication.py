@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
@@ -436,6 +437,26 @@ async def test_a_change_is_seen_by_the_others_long_before_a_heartbeat(make_repli
         await actors[number % 3].set("t:seen", str(number))
         await all_see(actors, {"t:seen": str(number)})
         assert time.monotonic() - began < FAST_SECONDS
+
+
+async def test_idle_replicas_say_one_small_message_per_heartbeat_whatever_they_hold(
+    make_replicas: MakeReplicas,
+) -> None:
+    replicas = await make_replicas(3, STATE_REPL_SUBJECT="idle.state", REPLAY_REQ_SUBJECT="idle.replay")
+    actors = await replicas.start_all()
+    await _fill(actors[0], range(500))
+    await converged(actors, _gone(range(500)))
+    await heartbeats_pass(1)
+    heard: list[bytes] = []
+
+    async def keep(message: Msg) -> None:
+        heard.append(message.data)
+
+    await actors[0].host.client.subscribe("idle.>", cb=keep)
+    await actors[0].host.client.flush()
+    await heartbeats_pass(3)
+    assert 3 * 2 <= len(heard) <= 3 * 5
+    assert max(map(len, heard)) < 300
 
 
 # --- many keys of every kind
