@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tests.blackbox.lattice_host import LatticeHost
@@ -26,7 +29,8 @@ GROWTH_BYTES = 30 * 1024 * 1024
 LOG_LINES = 200
 HEAD_BYTES = 5
 """In which a version is to be found."""
-NOT_REPLICATION = ("_INBOX.", "$", "wasmbus.rpc.", "wasmbus.evt.", "leaf-lattice.")
+ROOT = "replicas-of-a-cache"
+SUBJECTS = {"STATE_REPL_SUBJECT": f"{ROOT}.state", "REPLAY_REQ_SUBJECT": f"{ROOT}.replay"}
 
 
 @dataclass(frozen=True)
@@ -44,27 +48,30 @@ class Sent:
 
 @asynccontextmanager
 async def captured(host: LatticeHost) -> AsyncIterator[list[Sent]]:
-    """Collect what passes the server of a host and is neither a call nor its answer."""
+    """Collect what passes the server of a host on the subjects of the replication, answers included."""
     found: list[Sent] = []
+    answers: list[Sent] = []
 
     async def keep(message: Msg) -> None:
-        if not message.subject.startswith(NOT_REPLICATION):
-            found.append(Sent(message.subject, message.data, message.reply, message.headers))
+        kept = Sent(message.subject, message.data, message.reply, message.headers)
+        (found if message.subject.startswith(ROOT) else answers).append(kept)
 
-    subscription = await host.client.subscribe(">", cb=keep)
-    subscription._pending_msgs_limit = subscription._pending_bytes_limit = 0
+    subscriptions = [await host.client.subscribe(subject, cb=keep) for subject in (f"{ROOT}.>", "_INBOX.>")]
     await host.client.flush()
     yield found
     await host.client.flush()
-    await subscription.unsubscribe()
+    for subscription in subscriptions:
+        await subscription.unsubscribe()
+    asked = {message.reply for message in found if message.reply}
+    found.extend(answer for answer in answers if answer.subject in asked)
 
 
-async def publish(host: LatticeHost, messages: list[Sent]) -> None:
+async def publish(client: Client, messages: list[Sent]) -> None:
     for number, message in enumerate(messages, 1):
-        await host.client.publish(message.subject, message.payload, message.reply, message.headers)
+        await client.publish(message.subject, message.payload, message.reply, message.headers)
         if number % AT_ONCE == 0:
-            await host.client.flush()
-    await host.client.flush()
+            await client.flush()
+    await client.flush()
 
 
 async def write_a_bit_of_everything(actor: Actor, prefix: str) -> State:
@@ -88,7 +95,7 @@ async def write_a_bit_of_everything(actor: Actor, prefix: str) -> State:
 
 async def traffic_of_a_whole_life(make_replicas: MakeReplicas) -> tuple[Any, list[Actor], list[Sent], State]:
     """Let replicas write, part, meet, come and go; return them, what they sent each other and what is to be seen."""
-    replicas = await make_replicas(2)
+    replicas = await make_replicas(2, **SUBJECTS)
     here = await replicas.start(0)
     async with captured(here.host) as messages:
         there = await replicas.start(1)
@@ -106,7 +113,7 @@ async def traffic_of_a_whole_life(make_replicas: MakeReplicas) -> tuple[Any, lis
         await late.host.provider.exited()
         await all_see([here, there], expected)
         await heartbeats_pass(1)
-    assert messages, "nothing was captured"
+    assert len({message.subject for message in messages}) > 2, "requests and answers were to be seen"
     return replicas, [here, there], messages, expected
 
 
@@ -145,12 +152,15 @@ def damaged(messages: list[Sent], count: int) -> list[Sent]:
     return found
 
 
+@pytest.mark.xfail(
+    strict=True, reason="messages have no checksum: a flipped bit makes another replica, key or count of it"
+)
 async def test_damaged_messages_change_nothing_and_the_replicas_still_converge(make_replicas: MakeReplicas) -> None:
     _, actors, messages, expected = await traffic_of_a_whole_life(make_replicas)
     before = [actor.host.provider.resident_bytes for actor in actors]
     lines = [actor.host.provider.stderr.count("\n") for actor in actors]
     async with Load(actors, 10) as load:
-        await publish(actors[0].host, damaged(messages, MESSAGES))
+        await publish(actors[0].host.client, damaged(messages, MESSAGES))
         await load.progress("after the noise")
     load.ledger.check(await converged(actors, load.ledger.keys))
     await all_see(actors, expected)
@@ -172,19 +182,21 @@ async def test_old_messages_sent_again_in_any_order_bring_nothing_back(make_repl
     source = random.Random(SEED)
     async with Load(actors, 11) as load:
         for _ in range(max(3, MESSAGES // len(messages))):
-            await publish(actors[source.randrange(2)].host, source.sample(messages, len(messages)))
+            await publish(actors[source.randrange(2)].host.client, source.sample(messages, len(messages)))
         await load.progress("after the echo")
     load.ledger.check(await converged(actors, load.ledger.keys))
     await all_see(actors, gone, 0)
+    await actors[0].set("t:last", "v")
     late = await replicas.start(1)
-    await publish(late.host, messages)
+    await sees(late, {"t:last": "v"})
+    await publish(late.host.client, messages)
     await all_see([*actors, late], gone)
     for actor, lines_before in zip(actors, lines, strict=True):
         assert actor.host.provider.stderr.count("\n") - lines_before < LOG_LINES
 
 
 async def test_a_message_of_another_version_is_refused_with_a_log_line(make_replicas: MakeReplicas) -> None:
-    replicas = await make_replicas(2)
+    replicas = await make_replicas(2, **SUBJECTS)
     here, there = await replicas.start_all()
     replicas.lattice.cut()
     async with captured(here.host) as messages:
@@ -198,12 +210,72 @@ async def test_a_message_of_another_version_is_refused_with_a_log_line(make_repl
         for flip in (0x02, 0x40)
     ]
     lines = there.host.provider.stderr.count("\n")
-    await publish(there.host, others * 100)
+    await publish(there.host.client, others * 100)
     await eventually(lambda: "version" in there.host.provider.stderr, "a log line that speaks of the version")
     assert await there.get("t:versioned") is None
     assert there.host.provider.stderr.count("\n") - lines < 20
-    await publish(there.host, [change])
+    await publish(there.host.client, [change])
     await sees(there, {"t:versioned": "v"})
     await replicas.lattice.heal()
     await here.delete("t:versioned")
     await all_see([here, there], {"t:versioned": None})
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what a page has shown to be deleted is added again by a change that comes before the last page"
+)
+async def test_a_late_copy_of_a_change_brings_nothing_back_that_was_deleted_before_a_join(
+    make_replicas: MakeReplicas,
+) -> None:
+    replicas = await make_replicas(2, **SUBJECTS)
+    here = await replicas.start(0)
+    gone: State = {f"t:gone-{number}": None for number in range(50)} | {
+        f"n:gone-{number}": None for number in range(50)
+    }
+    async with captured(here.host) as messages:
+        for key in gone:
+            await (here.set(key, "v") if key.startswith("t") else here.increment(key, 1))
+    changes = [message for message in messages if b"gone-" in message.payload]
+    await asyncio.gather(*(here.delete(key) for key in gone))
+    await asyncio.gather(*(here.set(f"t:{number}", "x" * 100) for number in range(2_000)))
+    await heartbeats_pass(2)
+
+    async def send_some_late(request: Msg) -> None:
+        """After each message of what a joiner is sent, let it hear some changes of long ago."""
+        for change in [changes.pop() for _ in changes[:20]]:
+            await here.host.client.publish(change.subject, change.payload)
+
+    await here.host.client.subscribe(f"{SUBJECTS['REPLAY_REQ_SUBJECT']}.>", cb=send_some_late)
+    there = await replicas.start(1)
+    await all_see([here, there], gone | {"t:1999": "x" * 100})
+    assert not changes, "all were to be sent while the joiner was catching up"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="unfinished transfers of nobody keep a joiner out until they have been idle for long"
+)
+async def test_old_requests_sent_again_keep_nobody_from_joining_and_cost_no_memory(make_replicas: MakeReplicas) -> None:
+    replicas = await make_replicas(2, **SUBJECTS)
+    here = await replicas.start(0)
+    source = random.Random(SEED)
+    keys = [f"t:{number}" for number in range(1_000)]
+    for start in range(0, len(keys), AT_ONCE):
+        await asyncio.gather(*(here.set(key, source.randbytes(100).hex()) for key in keys[start : start + AT_ONCE]))
+    expected = await state(here, keys)
+    async with captured(here.host) as messages:
+        there = await replicas.start(1)
+        await sees(there, expected)
+    requests = [message for message in messages if message.reply]
+    assert requests
+    before = here.host.provider.resident_bytes
+    async with Load([here, there], 12) as load:
+        for _ in range(1_000 // len(requests)):
+            await publish(here.host.client, requests)
+        await load.progress("after the requests")
+    assert load.ledger.slowest_seconds < 1
+    assert here.host.provider.resident_bytes - before < GROWTH_BYTES
+    load.ledger.check(await converged([here, there], load.ledger.keys))
+    there.host.provider.signal(signal.SIGKILL)
+    await there.host.provider.exited()
+    late = await replicas.start(1)
+    await sees(late, expected, 5)
