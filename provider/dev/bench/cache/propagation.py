@@ -59,20 +59,6 @@ class _Watched(Connection):
         return await super().listen(subject, handle, queue)
 
 
-class _OneConnection(ConnectionPool):
-    """A pool of a connection that somebody else opens and closes."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__("keyvalue-nats bench")
-        self._only = connection
-
-    async def connect(self, settings: ConnectionSettings) -> Connection:
-        return self._only
-
-    async def disconnect(self, settings: ConnectionSettings) -> None:
-        pass
-
-
 @contextlib.asynccontextmanager
 async def _cache(
     nats_url: str, name: str, on_handled: Callable[[], None] = lambda: None
@@ -82,7 +68,7 @@ async def _cache(
     values, _ = canonical_values({"BACKEND": "cache"})
     config = parse_link(values, lattice=name, link_name="bench", lattice_connection=settings)
     async with _Watched(settings, config.cache.state_subject, on_handled) as connection:
-        cache = Cache(_OneConnection(connection), settings, config.cache, lambda: None)
+        cache = Cache(ConnectionPool(connection, ""), settings, config.cache, lambda: None)
         cache.start()
         try:
             yield CacheLink(config, cache), connection
