@@ -64,7 +64,7 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
         except asyncio.CancelledError:
             return
         stack.push_async_callback(watchers.close)
-        pool = await stack.enter_async_context(StorePool(tasks, f"{name} store"))
+        pool = await stack.enter_async_context(StorePool(tasks, connection, f"{name} store"))
         links = Links(config, host_data, pool)
         provider = Provider(config, host_data, connection, links, tasks, telemetry)
         for number in _STOP_SIGNALS:

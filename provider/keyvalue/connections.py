@@ -1,4 +1,7 @@
-"""The connections that stores share: equal settings, one connection. Says which setting is at fault when there is none."""
+"""The connections that stores share: equal settings, one connection. Says which setting is at fault when there is none.
+
+A store with the lattice's settings shares the lattice's connection: what is sent in one turn then goes out in one write.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,15 @@ OPEN_SECONDS = 5.0
 
 
 class ConnectionPool:
-    """All connections of the stores."""
+    """All connections of the stores.
 
-    def __init__(self, connection_name: str) -> None:
-        """Make an empty pool; `connection_name` is shown in the servers' monitoring."""
+    Args:
+        lattice: The lattice's own, open as long as the pool is used.
+        connection_name: Shown in the servers' monitoring.
+    """
+
+    def __init__(self, lattice: Connection, connection_name: str) -> None:
+        self._lattice = lattice
         self._connection_name = connection_name
         self._connections: dict[ConnectionSettings, _SharedConnection] = {}
 
@@ -26,13 +34,15 @@ class ConnectionPool:
         Raises:
             errors.ConnectError: It cannot be made.
         """
+        if settings == self._lattice.settings:
+            return self._lattice
         shared = self._connections.setdefault(settings, _SharedConnection())
         shared.users += 1
         is_connected = False
         try:
             async with shared.lock:
                 if shared.connection is None:
-                    connection = Connection(settings, self._connection_name, OPEN_SECONDS, is_echoed=False)
+                    connection = Connection(settings, self._connection_name, OPEN_SECONDS)
                     shared.connection = await connection.__aenter__()
             is_connected = True
             return shared.connection
@@ -42,6 +52,8 @@ class ConnectionPool:
 
     async def disconnect(self, settings: ConnectionSettings) -> None:
         """Give a connection back; it is closed with its last use."""
+        if settings == self._lattice.settings:
+            return
         shared = self._connections[settings]
         async with shared.lock:
             self._leave(settings, shared)

@@ -1,7 +1,8 @@
 """What replicas of a cache tell each other: as typed structs, and as the bytes of messages. Pure.
 
-A message is four bytes of name, one of version, one that says whether the rest is compressed, the id of the replica that
-sends it, and msgpack. Anything else, and anything that does not fit the types, is refused as a whole.
+A message is four bytes of name, one of version, one that says whether the rest is compressed, four of a checksum (CRC-32
+of what follows), the id of the replica that sends it, and msgpack. Anything else, and anything that does not fit the
+types, is refused as a whole.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ VERSION = 1
 _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_ID_PLACE = len(_MAGIC) + 2
+_FORM_PLACE = len(_MAGIC) + 1
+_CHECKSUM_PLACE = _FORM_PLACE + 1
+_ID_PLACE = _CHECKSUM_PLACE + 4
 _ID_LENGTH = 12
 _BODY_PLACE = _ID_PLACE + _ID_LENGTH
 _ID = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
@@ -233,7 +236,8 @@ def encode_message(sender: str, message: Message) -> bytes:
         compressed = zlib.compress(body, 1)
         if len(compressed) < len(body):
             body, form = compressed, _COMPRESSED
-    return b"%b%c%c%b%b" % (_MAGIC, VERSION, form, sender.encode(), body)
+    checked = sender.encode() + body
+    return b"%b%c%c%b%b" % (_MAGIC, VERSION, form, zlib.crc32(checked).to_bytes(4, "big"), checked)
 
 
 def is_from(data: bytes, sender: str) -> bool:
@@ -251,11 +255,14 @@ def decode_message(data: bytes) -> tuple[str, Message]:
         raise ForeignMessageError("not a message of a replica")
     if data[len(_MAGIC)] != VERSION:
         raise ForeignMessageError("a message of another version of the format", data[len(_MAGIC)])
+    view = memoryview(data)
+    if zlib.crc32(view[_ID_PLACE:]).to_bytes(4, "big") != data[_CHECKSUM_PLACE:_ID_PLACE]:
+        raise ForeignMessageError("a damaged message")
     if not _ID.match(data[_ID_PLACE:_BODY_PLACE]):
         raise ForeignMessageError("not a message of a replica")
-    body: Any = memoryview(data)[_BODY_PLACE:]
+    body: Any = view[_BODY_PLACE:]
     try:
-        if data[_ID_PLACE - 1] == _COMPRESSED:
+        if data[_FORM_PLACE] == _COMPRESSED:
             decompressor = zlib.decompressobj()
             body = decompressor.decompress(body, _MAX_MESSAGE_BYTES)
             if not decompressor.eof:

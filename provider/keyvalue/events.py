@@ -11,7 +11,7 @@ from typing import Any
 
 from contracts import keyvalue as kv
 from provider import errors
-from provider.keyvalue.crdt import Cell, Item, Tally
+from provider.keyvalue.crdt import Cell, Dot, Item, Tally
 from provider.keyvalue.deltas import AddCount, AddElement, AddMember, AddText, Event, Floor
 from provider.keyvalue.replica import BOOKKEEPING_BYTES, Replica, size_of
 from provider.keyvalue.values import Kind, Value, check_kind, number_of
@@ -59,7 +59,7 @@ class Change:
     def commit(
         self,
         add: AddText | AddMember | AddElement | AddCount | None,
-        removes: Iterable[Item] = (),
+        removes: Iterable[Dot] = (),
         *,
         everything: bool = False,
     ) -> None:
@@ -67,21 +67,21 @@ class Change:
 
         Args:
             add: What it adds.
-            removes: Items to remove.
+            removes: Dots of items, or of tallies' starts, to remove.
             everything: Whether to remove all that is there.
         """
         cell, floors = self.cell, _NO_FLOORS
         if everything:
-            removes = cell.items()
+            removes = [item.dot for item in cell.items()]
             if cell.tallies:
                 live = cell.live_tallies()
                 floors = [Floor(tally.replica, tally.start, tally.count, tally.total) for tally in live]
         dots: dict[str, list[int]] = {}
-        for place, item in enumerate(removes):
+        for place, (replica, count) in enumerate(removes):
             if place and place % MAX_REMOVALS == 0:
                 self._commit(None, dots, _NO_FLOORS)
                 dots = {}
-            dots.setdefault(item.replica, []).append(item.count)
+            dots.setdefault(replica, []).append(count)
         self._commit(add, dots, floors)
 
     def _commit(
@@ -153,10 +153,16 @@ def _increment(change: Change, request: kv.Increment) -> int:
         if value is None and change.cell.is_live:
             change.commit(None, everything=True)  # what has expired
         add = AddCount(change.replica.count + 1, base, request.value, expires_at_ms)
+        change.commit(add, _finished(change))
     else:
-        add = AddCount(own.start, base, own.total + request.value, expires_at_ms)
-    change.commit(add)
+        change.commit(AddCount(own.start, base, own.total + request.value, expires_at_ms))
     return total
+
+
+def _finished(change: Change) -> list[Dot]:
+    """Return the own tallies of which all is removed: as nobody else adds to them, nobody needs to keep them."""
+    own = change.replica.id
+    return [start for start, tally in (change.cell.tallies or {}).items() if start[0] == own and tally.is_removed]
 
 
 def _own_tally(change: Change, base: tuple[str, int] | None) -> Tally | None:
@@ -181,7 +187,7 @@ def _list_del(change: Change, request: kv.ListDel) -> bool:
     if value is None or elements is None or request.value not in elements.texts:
         return False
     found = elements.ordered[elements.texts.index(request.value)]
-    change.commit(None, [found], everything=len(elements.texts) == 1)
+    change.commit(None, [found.dot], everything=len(elements.texts) == 1)
     return True
 
 
@@ -191,7 +197,7 @@ def _set_add(change: Change, request: kv.SetAdd) -> int:
     before: tuple[Item, ...] = value.data.get(request.value, ()) if value is not None else ()
     if not before:
         change.admit(request.value)
-    change.commit(AddMember(request.value), before, everything=value is None)
+    change.commit(AddMember(request.value), [item.dot for item in before], everything=value is None)
     return 0 if before else 1
 
 
@@ -200,7 +206,8 @@ def _set_del(change: Change, request: kv.SetDel) -> int:
     check_kind(request.key, value, Kind.SET)
     if value is None or request.value not in value.data:
         return 0
-    change.commit(None, value.data[request.value], everything=len(value.data) == 1)
+    found = [item.dot for item in value.data[request.value]]
+    change.commit(None, found, everything=len(value.data) == 1)
     return 1
 
 

@@ -150,6 +150,11 @@ def _bucket_name(text: str) -> str:
     return text
 
 
+def _token(name: str) -> str:
+    """Return a name as one token of a subject; two names never share one."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), name) or "="
+
+
 def _subject(text: str) -> str:
     if not re.fullmatch(r"[^\s.*>]+(\.[^\s.*>]+)*", text) or len(text) > 200 or not text.isascii():
         raise ValueError("expected a NATS subject without wildcards")
@@ -275,7 +280,7 @@ def parse_link(
         except ValueError as error:
             raise errors.LinkError(name, str(error)) from None
     default_name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{lattice}_{link_name}")
-    default_root = "kvcache." + ".".join(re.sub(r"[^A-Za-z0-9_-]", "_", name) or "_" for name in (lattice, link_name))
+    default_root = f"kvcache.{_token(lattice)}.{_token(link_name)}"
     cache = CacheConfig(
         state_subject=parsed.get("STATE_REPL_SUBJECT", f"{default_root}.state"),
         replay_subject=parsed.get("REPLAY_REQ_SUBJECT", f"{default_root}.replay"),

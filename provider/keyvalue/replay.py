@@ -18,23 +18,27 @@ from provider.keyvalue.deltas import (
     context_of,
     context_state,
 )
-from provider.keyvalue.replica import Replica, size_of
+from provider.keyvalue.replica import Coverage, Replica, size_of
 
 MAX_PAGE_BYTES = 24 * 1024
 _PAGE_KEYS = 128
 _ITEM_BYTES = 40
 _MAX_TRANSFERS = 16
 _IDLE_SECONDS = 15.0
+_PAUSED_SECONDS = 1.0
+"""A transfer that nobody has gone on with for that long gives way to another."""
 
 
 class _Transfer:
     """What one asker is being sent."""
 
-    def __init__(self, keys: list[str], context: Context, asked_at: float, *, is_full: bool) -> None:
-        self.keys = keys
-        self.context = context
+    def __init__(self, name: str, replica: Replica, asker: Context, asked_at: float) -> None:
+        self.name = name
+        self.keys, self.is_full = replica.lacking(asker)
+        self.asker = asker
+        self.context = replica.context.copy()
+        self.doomed = replica.doomed()
         self.asked_at = asked_at
-        self.is_full = is_full
         self.position = 0
         self.waiting: list[Part] = []
         """Parts of a key that did not fit into the last page."""
@@ -61,57 +65,61 @@ class Replays:
         self._replica = replica
         self._transfers: dict[str, _Transfer] = {}
 
-    def answer(self, request: ReplayRequest, now: float) -> ReplayPage:
+    def answer(self, asker: str, request: ReplayRequest, now: float) -> ReplayPage:
         """Return the page that somebody asks for.
 
         Args:
+            asker: Who asks. It has one transfer at a time.
             request: What is asked for.
             now: In seconds of any steady clock.
         """
-        self._drop_idle(now)
-        if request.page == 0 and request.context is not None and request.transfer not in self._transfers:
-            return self._begin(request, context_of(request.context), now)
-        transfer = self._transfers.get(request.transfer)
-        if transfer is None or transfer.page is None:
-            return _no_page(request)
+        transfer = self._transfers.get(asker)
+        if transfer is None or request.transfer != transfer.name or transfer.page is None:
+            if request.transfer or request.context is None or not self._has_room(asker, now):
+                return _no_page(request)
+            transfer = _Transfer(secrets.token_urlsafe(9), self._replica, context_of(request.context), now)
+            self._transfers[asker] = transfer
+            return self._next_page(transfer, 0)
         transfer.asked_at = now
         if request.page == transfer.page.page:
             return transfer.page
         if request.page != transfer.page.page + 1 or transfer.page.is_last:
             return _no_page(request)
-        return self._next_page(request.transfer, transfer, request.page)
+        return self._next_page(transfer, request.page)
 
-    def _begin(self, request: ReplayRequest, asker: Context, now: float) -> ReplayPage:
-        if sum(1 for transfer in self._transfers.values() if not transfer.is_sent) >= _MAX_TRANSFERS:
-            return _no_page(request)
-        keys, is_full = self._replica.lacking(asker)
-        name = secrets.token_urlsafe(9)
-        transfer = self._transfers[name] = _Transfer(keys, asker, now, is_full=is_full)
-        return self._next_page(name, transfer, 0)
+    def _has_room(self, asker: str, now: float) -> bool:
+        """Tell whether one more transfer may begin; those that nobody has gone on with make room."""
+        self._transfers.pop(asker, None)
+        for name in [name for name, transfer in self._transfers.items() if now - transfer.asked_at > _IDLE_SECONDS]:
+            del self._transfers[name]
+        if len(self._transfers) >= _MAX_TRANSFERS:
+            idle = min(self._transfers, key=lambda name: self._transfers[name].asked_at)
+            if now - self._transfers[idle].asked_at < _PAUSED_SECONDS and not self._transfers[idle].is_sent:
+                return False
+            del self._transfers[idle]
+        return True
 
-    def _next_page(self, name: str, transfer: _Transfer, number: int) -> ReplayPage:
+    def _next_page(self, transfer: _Transfer, number: int) -> ReplayPage:
         replica = self._replica
-        context = context_state(replica.context) if number == 0 else None
         parts: list[Part] = []
         size = 0
         while len(parts) < _PAGE_KEYS:
             if not transfer.waiting:
                 if transfer.position == len(transfer.keys):
                     break
-                part = replica.part(transfer.keys[transfer.position], transfer.context)
+                key = transfer.keys[transfer.position]
+                part = replica.part(key, transfer.asker, transfer.context, transfer.doomed.get(key, ()))
                 transfer.waiting = split(part, self.page_bytes)[::-1]
                 transfer.position += 1
             size += _size_of(transfer.waiting[-1])
             if parts and size > self.page_bytes:
                 break
             parts.append(transfer.waiting.pop())
+        context = context_state(transfer.context) if number == 0 else None
         pruned = dict(replica.pruned) if number == 0 else {}
-        transfer.page = ReplayPage(name, number, transfer.is_sent, transfer.is_full, context, pruned, parts)
+        is_full, is_last = transfer.is_full, transfer.is_sent
+        transfer.page = ReplayPage(transfer.name, number, is_last, is_full, context, pruned, parts)
         return transfer.page
-
-    def _drop_idle(self, now: float) -> None:
-        for name in [name for name, transfer in self._transfers.items() if now - transfer.asked_at > _IDLE_SECONDS]:
-            del self._transfers[name]
 
 
 class Fetch:
@@ -125,10 +133,9 @@ class Fetch:
         self._replica = replica
         self._transfer = ""
         self._page = -1
-        self._sender = Context()
+        self._coverage: Coverage | None = None
         self._pruned: dict[str, int] = {}
         self._is_full = False
-        self._unsent: set[str] = set()
         self.is_done = False
         self.keys = 0
 
@@ -148,25 +155,18 @@ class Fetch:
         if page.page != self._page + 1:
             raise ForeignMessageError("not the page that was asked for")
         self._check(page, now_ms)
-        if page.page == 0:
-            self._begin(page)
+        if page.context is not None and self._coverage is None:
+            self._transfer, self._pruned, self._is_full = page.transfer, page.pruned, page.is_full
+            self._coverage = self._replica.cover(context_of(page.context))
+        if self._coverage is None:
+            raise ForeignMessageError("a first page without a context")
         for part in page.parts:
-            self._replica.merge(part, self._sender)
-            self._unsent.discard(part.key)
+            self._replica.merge(part, self._coverage)
         self.keys += len(page.parts)
         self._page = page.page
         if page.is_last:
             self.is_done = True
-            self._replica.absorb(self._sender, self._pruned, self._unsent)
-
-    def _begin(self, page: ReplayPage) -> None:
-        if page.context is None:
-            raise ForeignMessageError("a first page without a context")
-        self._transfer = page.transfer
-        self._sender = context_of(page.context)
-        self._pruned = page.pruned
-        if page.is_full:
-            self._unsent = set(self._replica.all_keys())
+            self._replica.absorb(self._coverage, self._pruned, is_full=self._is_full)
 
     def _check(self, page: ReplayPage, now_ms: int) -> None:
         """Refuse times far in the future, and events in the own name that are not known here."""

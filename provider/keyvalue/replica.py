@@ -34,6 +34,8 @@ BOOKKEEPING_BYTES = 100
 
 _TEXT, _MEMBER, _ELEMENT = 1, 2, 3
 _MIN_DEAD_KEPT = 10_000
+_MAX_COVERAGES = 16
+"""Transfers that ended half-way and are remembered; more only when they fail one after the other."""
 
 
 def _ignore(*_: object) -> None:
@@ -75,7 +77,9 @@ class Replica:
         self._hollow: set[str] = set()
         """Dead keys that still have cells, for tallies that not everybody knows to be removed."""
         self._doomed: dict[str, set[Dot]] = {}
-        """By key, items that were removed before they came."""
+        """By key, items, and tallies by their start, that were removed before they came."""
+        self._coverages: list[Coverage] = []
+        """Of transfers that have not been absorbed."""
         self._residues: deque[tuple[Dot, str, Dot]] = deque()
 
     # --- reading
@@ -136,22 +140,20 @@ class Replica:
         self._settle(key, cell)
 
     def _add(self, cell: Cell, replica: str, count: int, event: Event) -> None:
-        add = event.add
+        add, key = event.add, event.key
         if isinstance(add, AddCount):
             tally = Tally(replica, add.start, add.base, count, event.clock, add.total, add.expires_at_ms)
-            self._add_tally(cell, tally, is_start=count == add.start)
+            self._add_tally(key, cell, tally, is_start=count == add.start)
             return
         dot = (replica, count)
-        if self._doomed and dot in self._doomed.get(event.key, ()):
-            self._spare(event.key, dot)
-        elif replica != self.id and cell.has(dot):
-            return  # came with the key's state
-        elif isinstance(add, AddText):
-            self._add_item(event.key, cell, _TEXT, Item(replica, count, event.clock, add.value, add.expires_at_ms))
+        if replica != self.id and (self._is_spared(key, dot) or self._is_covered(key, dot) or cell.has(dot)):
+            return  # it was removed before it came, or came with the key's state
+        if isinstance(add, AddText):
+            self._add_item(key, cell, _TEXT, Item(replica, count, event.clock, add.value, add.expires_at_ms))
         elif isinstance(add, AddMember):
-            self._add_item(event.key, cell, _MEMBER, Item(replica, count, event.clock, add.value))
+            self._add_item(key, cell, _MEMBER, Item(replica, count, event.clock, add.value))
         elif isinstance(add, AddElement):
-            self._add_item(event.key, cell, _ELEMENT, Item(replica, count, event.clock, add.value))
+            self._add_item(key, cell, _ELEMENT, Item(replica, count, event.clock, add.value))
 
     def _add_item(self, key: str, cell: Cell, kind: int, item: Item) -> None:
         self.size_bytes += BOOKKEEPING_BYTES + size_of(item.value)
@@ -164,28 +166,51 @@ class Replica:
         else:
             cell.add_element(item)
 
-    def _add_tally(self, cell: Cell, tally: Tally, *, is_start: bool = False) -> None:
+    def _add_tally(self, key: str, cell: Cell, tally: Tally, *, is_start: bool = False) -> None:
         """Take in a tally or a later version of one. One whose start has been seen and that is not there was removed."""
         start = (tally.replica, tally.start)
         known = cell.tally(start)
         if known is not None:
             known.add(tally)
-        elif is_start or not self.context.has(*start):
+        elif is_start and self._is_spared(key, start):
+            return
+        elif (is_start and not self._is_covered(key, start)) or not self._has_seen(key, start):
             cell.add_tally(tally)
             self.size_bytes += BOOKKEEPING_BYTES
 
     def _remove(self, key: str, cell: Cell, dot: Dot) -> None:
-        """Remove an item, or see to it that it is not added when it comes after its removal."""
+        """Remove an item, or a tally by its start, and see to it that it is not added when it comes after its removal."""
         item = cell.remove(dot)
         if item is not None:
             self.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
-            if not self.context.has(*dot):
-                self.context.add(*dot)
-        elif not self.context.has(*dot):
+        elif cell.tally(dot) is not None:
+            self._drop_tally(cell, dot)
+        self._doom(key, dot)
+
+    def _doom(self, key: str, dot: Dot) -> None:
+        """Note that an item or a tally is removed, for its coming and for others, unless the context says so."""
+        if not self.context.has(*dot):
             self._doomed.setdefault(key, set()).add(dot)
 
-    def _spare(self, key: str, dot: Dot) -> None:
-        """Forget that an item is to be removed when it comes."""
+    def _has_seen(self, key: str, dot: Dot) -> bool:
+        """Tell whether what an event did to a key is known here: then an item that is not there has been removed."""
+        return (
+            self.context.has(*dot)
+            or (bool(self._coverages) and self._is_covered(key, dot))
+            or (bool(self._doomed) and dot in self._doomed.get(key, ()))
+        )
+
+    def _is_covered(self, key: str, dot: Dot) -> bool:
+        return any(coverage.has(key, dot) for coverage in self._coverages)
+
+    def _is_spared(self, key: str, dot: Dot) -> bool:
+        """Tell whether an item that comes now was removed before, and forget that: it comes only once."""
+        if not self._doomed or dot not in self._doomed.get(key, ()):
+            return False
+        self._forget_doomed(key, dot)
+        return True
+
+    def _forget_doomed(self, key: str, dot: Dot) -> None:
         doomed = self._doomed[key]
         doomed.discard(dot)
         if not doomed:
@@ -196,7 +221,8 @@ class Replica:
         start = (floor.replica, floor.start)
         tally = cell.tally(start)
         if tally is None:
-            if self.context.has(*start):
+            if self._has_seen(key, start):
+                self._doom(key, start)
                 return
             tally = Tally(floor.replica, floor.start, None, floor.count, 0, floor.total)
             cell.add_tally(tally)
@@ -245,31 +271,47 @@ class Replica:
             keys.update(dict.fromkeys(journal.after(context.vector.get(replica, 0))))
         return list(keys), False
 
-    def part(self, key: str, context: Context) -> Part:
-        """Return the state of a key, for a replica that has a context; an empty one for a key that is not there."""
+    def doomed(self) -> dict[str, frozenset[Dot]]:
+        """Return by key what was removed before it came."""
+        return {key: frozenset(dots) for key, dots in self._doomed.items()}
+
+    def part(self, key: str, known: Context, limit: Context, doomed: Iterable[Dot] = ()) -> Part:
+        """Return the state of a key; an empty one for a key that is not there.
+
+        Args:
+            key: Which.
+            known: What the asker has: of those items no values are sent.
+            limit: The own context when the transfer began. Later items are left out, they will be asked for later; not
+                so tallies, of which any version can be taken in at any time.
+            doomed: What was doomed then.
+        """
         touched = {}
         for replica, journal in self._journals.items():
             count = journal.count(key)
             if count is not None:
                 touched[replica] = count
-        doomed = sorted(self._doomed.get(key, ()))
+        all_doomed = sorted({*doomed, *self._doomed.get(key, ())})
         cell = self._cells.get(key)
         if cell is None:
-            return Part(key, touched, doomed, [], [], None, None)
-        items: list[ItemState] = []
-        for kind, group in _groups(cell):
-            items += [_state_of(kind, item, is_known=context.has(item.replica, item.count)) for item in group]
+            return Part(key, touched, all_doomed, [], [], None, None)
+        items = [
+            _state_of(kind, item, is_known=known.has(item.replica, item.count))
+            for kind, group in _groups(cell)
+            for item in group
+            if limit.has(item.replica, item.count)
+        ]
         tallies = [_tally_state(tally) for tally in (cell.tallies or {}).values()]
-        return Part(key, touched, doomed, items, tallies, None, None)
+        return Part(key, touched, all_doomed, items, tallies, None, None)
 
-    def merge(self, part: Part, context: Context) -> None:
-        """Take in the state of a key.
+    def cover(self, context: Context) -> Coverage:
+        """Begin to take in another replica's state: what it had when the transfer began."""
+        coverage = Coverage(context)
+        self._coverages = [*self._coverages[1 - _MAX_COVERAGES :], coverage]
+        return coverage
 
-        Args:
-            part: From another replica.
-            context: What that replica had taken in, or less. Its events on other keys are not taken in by this.
-        """
-        key = part.key
+    def merge(self, part: Part, coverage: Coverage) -> None:
+        """Take in the state of a key. The sender's events on other keys are not taken in by this."""
+        key, context = part.key, coverage.context
         cell = self._cells.get(key)
         if cell is None:
             cell = self._new_cell(key)
@@ -281,16 +323,16 @@ class Replica:
         ]
         for dot in (*gone, *part.doomed):
             self._remove(key, cell, dot)
-        doomed = self._doomed.get(key, ())
         for state in part.items:
             dot = (state.replica, state.count)
-            if state.value is None or self.context.has(*dot) or dot in doomed or cell.has(dot):
+            if state.value is None or self._has_seen(key, dot) or cell.has(dot):
                 continue
             item = Item(state.replica, state.count, state.clock, state.value, state.expires_at_ms)
             self._add_item(key, cell, state.kind, item)
             self.clock.see(state.clock)
         if part.after is None:
             self._merge_tallies(key, cell, part.tallies, context)
+        coverage.add(part)
         for replica, count in part.touched.items():
             self._touch(replica, count, key)
         self._settle(key, cell)
@@ -298,30 +340,31 @@ class Replica:
     def _merge_tallies(self, key: str, cell: Cell, states: list[TallyState], context: Context) -> None:
         there = {(state.replica, state.start) for state in states}
         for start in [start for start in cell.tallies or () if start not in there and context.has(*start)]:
-            self._drop_tally(cell, start)
+            self._remove(key, cell, start)
         for state in states:
-            self._add_tally(cell, _tally_of(state))
+            self._add_tally(key, cell, _tally_of(state))
             self.clock.see(state.clock)
             if state.removed_by is not None:
                 self._residues.append((state.removed_by, key, (state.replica, state.start)))
 
-    def absorb(self, context: Context, pruned: dict[str, int], unsent_keys: Iterable[str] = ()) -> None:
-        """End a transfer: all that the sender had taken in is now taken in here.
+    def absorb(self, coverage: Coverage, pruned: dict[str, int], *, is_full: bool) -> None:
+        """End a transfer: all that the sender had taken in when it began is now taken in here.
 
         Args:
-            context: The sender's when the transfer began.
+            coverage: Of the transfer.
             pruned: The sender's.
-            unsent_keys: When all keys were sent: those that were here at the beginning and were not sent.
+            is_full: Whether all keys were sent, so that what is in no other key has been removed.
         """
-        for key in unsent_keys:
-            if key in self._cells:
-                self.merge(Part(key, {}, [], [], [], None, None), context)
-        self.context.merge(context)
+        if is_full:
+            for key in [key for key in self._cells if not coverage.has_key(key)]:
+                self.merge(Part(key, {}, [], [], [], None, None), coverage)
+        self.context.merge(coverage.context)
         for replica, count in pruned.items():
             self.pruned[replica] = max(count, self.pruned.get(replica, 0))
+        self._coverages = [one for one in self._coverages if not self.context.covers(one.context)]
         for key, doomed in list(self._doomed.items()):
             for dot in [dot for dot in doomed if self.context.has(*dot)]:
-                self._spare(key, dot)
+                self._forget_doomed(key, dot)
 
     # --- forgetting
 
@@ -339,13 +382,21 @@ class Replica:
         forgotten = 0
         for key in list(itertools.islice(self._dead, limit)):
             touched = [(replica, count) for replica, journal in self._journals.items() if (count := journal.count(key))]
-            if excess > 0 or all(count <= stable(replica) for replica, count in touched):
+            if self._is_expecting(key):
+                self._dead[key] = self._dead.pop(key)
+            elif excess > 0 or all(count <= stable(replica) for replica, count in touched):
                 excess -= 1
                 forgotten += 1
                 self._forget(key, touched)
             else:
                 self._dead[key] = self._dead.pop(key)
         return max(forgotten, self._prune_residues(stable, limit))
+
+    def _is_expecting(self, key: str) -> bool:
+        """Tell whether something that is to be removed under a key has not come yet."""
+        cell = self._cells.get(key)
+        starts = cell.tallies if cell is not None and cell.tallies is not None else ()
+        return key in self._doomed or any(not self.context.has(*start) for start in starts)
 
     def _forget(self, key: str, touched: Sequence[Dot]) -> None:
         for replica, count in touched:
@@ -370,7 +421,7 @@ class Replica:
             tally = cell.tally(start) if cell is not None else None
             if cell is None or tally is None or not tally.is_removed:
                 dropped += 1
-            elif key in self._dead or (excess <= 0 and by[1] > stable(by[0])):
+            elif key in self._dead or not self.context.has(*start) or (excess <= 0 and by[1] > stable(by[0])):
                 self._residues.append((by, key, start))
             else:
                 excess -= 1
@@ -381,10 +432,40 @@ class Replica:
 
     def _drop_tally(self, cell: Cell, start: Dot) -> None:
         """Drop what is left of a tally; from now on it is known by its absence to have been removed."""
-        if not self.context.has(*start):
-            self.context.add(*start)
         cell.drop_tally(start)
         self.size_bytes -= BOOKKEEPING_BYTES
+
+
+class Coverage:
+    """What has been taken in of a transfer so far: of some keys, all that the sender had when it began.
+
+    Until the transfer is absorbed the own context does not say so. Without this, a late copy of an event would bring an
+    item back that the sender had seen removed.
+    """
+
+    __slots__ = ("_keys", "_until", "context")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._keys: set[str] = set()
+        self._until: dict[str, Dot] = {}
+
+    def add(self, part: Part) -> None:
+        """Note a part that has been taken in; the parts of a key come in order."""
+        if part.until is None:
+            self._until.pop(part.key, None)
+            self._keys.add(part.key)
+        else:
+            self._until[part.key] = part.until
+
+    def has_key(self, key: str) -> bool:
+        return key in self._keys
+
+    def has(self, key: str, dot: Dot) -> bool:
+        """Tell whether it is known what has become of an item or a tally."""
+        if not self.context.has(*dot):
+            return False
+        return key in self._keys or (key in self._until and dot <= self._until[key])
 
 
 class _Journal:

@@ -183,10 +183,10 @@ class Replication:
     # --- what happens here
 
     def _on_event(self) -> None:
-        """See to it that the others are told, once per turn, after whoever waits for an answer in this turn has it."""
+        """See to it that the others are told, once per turn and in one write with the turn's answers."""
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self._loop.call_soon, self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Tell the others what has happened since the last time. What cannot be sent now will be fetched."""
@@ -276,10 +276,10 @@ class Replication:
 
     def _on_replay_request(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         try:
-            _, request = decode_message(payload)
+            sender, request = decode_message(payload)
             if reply and isinstance(request, ReplayRequest):
                 self._replays.page_bytes = min(MAX_PAGE_BYTES, self._max_payload_bytes // 2)
-                self._send(reply, self._replays.answer(request, self._loop.time()))
+                self._send(reply, self._replays.answer(sender, request, self._loop.time()))
         except ForeignMessageError as error:
             self._refuse(error)
 

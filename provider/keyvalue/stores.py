@@ -12,6 +12,7 @@ from provider.keyvalue.bucket_store import BucketLink, BucketStore
 from provider.keyvalue.cache import Cache, CacheLink
 from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.link import Backend, LinkConfig
+from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
 
@@ -73,12 +74,17 @@ class LinkStore(Protocol):
 
 
 class StorePool:
-    """All stores and connections of the process, as an async context manager."""
+    """All stores of the process and their connections, as an async context manager.
 
-    def __init__(self, tasks: TaskOwner, connection_name: str) -> None:
-        """Make an empty pool; `connection_name` is shown in the servers' monitoring."""
+    Args:
+        tasks: Owns what is done in the background.
+        lattice: The lattice's own connection.
+        connection_name: Of the others, as shown in the servers' monitoring.
+    """
+
+    def __init__(self, tasks: TaskOwner, lattice: Connection, connection_name: str) -> None:
         self._tasks = tasks
-        self._connections = ConnectionPool(connection_name)
+        self._connections = ConnectionPool(lattice, connection_name)
         self._stores: dict[_StoreKey, BucketStore | Cache] = {}
 
     async def __aenter__(self) -> Self:

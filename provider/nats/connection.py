@@ -41,7 +41,7 @@ _CREDENTIALS_REFUSED = ("authorization violation", "authentication", "user or pa
 class Connection:
     """A connection, its subscriptions and its requests, as an async context manager.
 
-    Entering connects, or raises `errors.ConnectError` once `timeout_seconds` have passed or the credentials were
+    It does not hear what it publishes itself. Entering connects, or raises `errors.ConnectError` once `timeout_seconds` have passed or the credentials were
     refused. From then on the connection comes back by itself, subscriptions included.
 
     Args:
@@ -49,7 +49,6 @@ class Connection:
         name: Shown in the server's monitoring.
         timeout_seconds: How long entering may take.
         is_patient: Go on trying for that long; otherwise give up when every server has failed once.
-        is_echoed: Whether it hears what it publishes itself.
     """
 
     def __init__(
@@ -59,11 +58,9 @@ class Connection:
         timeout_seconds: float,
         *,
         is_patient: bool = False,
-        is_echoed: bool = True,
     ) -> None:
         self.settings = settings
         self._is_patient = is_patient
-        self._is_echoed = is_echoed
         self._failures = 0
         self._drops = 0
         self._name = name
@@ -221,7 +218,7 @@ class Connection:
                 connect_timeout=max(1, min(5, int(self._timeout_seconds))),
                 pending_size=-1,
                 dont_randomize=True,
-                no_echo=not self._is_echoed,
+                no_echo=True,
                 **options,
             )
         )

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -152,9 +151,6 @@ def damaged(messages: list[Sent], count: int) -> list[Sent]:
     return found
 
 
-@pytest.mark.xfail(
-    strict=True, reason="messages have no checksum: a flipped bit makes another replica, key or count of it"
-)
 async def test_damaged_messages_change_nothing_and_the_replicas_still_converge(make_replicas: MakeReplicas) -> None:
     _, actors, messages, expected = await traffic_of_a_whole_life(make_replicas)
     before = [actor.host.provider.resident_bytes for actor in actors]
@@ -221,9 +217,6 @@ async def test_a_message_of_another_version_is_refused_with_a_log_line(make_repl
     await all_see([here, there], {"t:versioned": None})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what a page has shown to be deleted is added again by a change that comes before the last page"
-)
 async def test_a_late_copy_of_a_change_brings_nothing_back_that_was_deleted_before_a_join(
     make_replicas: MakeReplicas,
 ) -> None:
@@ -251,9 +244,6 @@ async def test_a_late_copy_of_a_change_brings_nothing_back_that_was_deleted_befo
     assert not changes, "all were to be sent while the joiner was catching up"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="unfinished transfers of nobody keep a joiner out until they have been idle for long"
-)
 async def test_old_requests_sent_again_keep_nobody_from_joining_and_cost_no_memory(make_replicas: MakeReplicas) -> None:
     replicas = await make_replicas(2, **SUBJECTS)
     here = await replicas.start(0)

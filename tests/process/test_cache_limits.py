@@ -7,8 +7,6 @@ import re
 import signal
 import time
 
-import pytest
-
 from tests.blackbox.lattice_host import CallFailedError
 from tests.conformance.actor import Actor
 from tests.process.conftest import MakeReplicas
@@ -120,9 +118,6 @@ async def test_replicas_that_together_are_over_the_limit_still_agree_and_take_no
     assert await state(here, left) == await converged([here, there], left)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="removed tallies pile up while a replica is away: room, and time of each operation"
-)
 async def test_a_counter_that_is_deleted_and_counted_again_takes_no_room_and_no_time(
     make_replicas: MakeReplicas,
 ) -> None:
