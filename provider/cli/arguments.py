@@ -49,10 +49,10 @@ def request_from(name: str, arguments: list[str], expires: int | None = None) ->
         if not arguments:
             raise ArgumentsError(usage(type_))
         return type_(arguments)
-    names = _typed_names(type_)
-    if len(arguments) != len(names):
+    fields = _typed_fields(type_)
+    if len(arguments) != len(fields):
         raise ArgumentsError(f"{usage(type_)}; got {len(arguments)} argument{'s' if len(arguments) != 1 else ''}")
-    values: dict[str, Any] = dict(zip(names, arguments, strict=True))
+    values: dict[str, Any] = dict(zip((field.encode_name for field in fields), arguments, strict=True))
     if type_ is Set:
         values["expires"] = expires or 0
     try:
@@ -66,11 +66,12 @@ def usage(type_: type[Request]) -> str:
     if issubclass(type_, KeysRequest):
         return f"{type_.__name__} takes KEY [KEY ...]"
     expires = " [--expires SECONDS]" if type_ is Set else ""
-    return f"{type_.__name__} takes {' '.join(_typed_names(type_)).upper()}{expires}"
+    names = " ".join(field.name for field in _typed_fields(type_))
+    return f"{type_.__name__} takes {names.upper()}{expires}"
 
 
-def _typed_names(type_: type[Request]) -> list[str]:
-    return [field.name for field in structs.fields(type_) if field.name != "expires"]
+def _typed_fields(type_: type[Request]) -> list[structs.FieldInfo]:
+    return [field for field in structs.fields(type_) if field.name != "expires"]
 
 
 def _reason(error: msgspec.ValidationError) -> str:

@@ -196,7 +196,19 @@ def test_a_link_value_reaches_the_provider(tmp_path: Path) -> None:
     with dev(tmp_path, "--link-value", "bucket=elsewhere") as started:
         started.said("Set", "k", "v")
         assert any("kv ls elsewhere" in line for line in started.lines)
-        assert "bucket=elsewhere" in started.wait_for("link_opened")
+        assert "store=elsewhere" in started.wait_for("link_opened")
+
+
+def test_several_instances_replicate_the_cache_of_one_link(tmp_path: Path) -> None:
+    with dev(tmp_path, "--backend", "cache", "--instances", "3", "--quiet") as started:
+        assert len(started.children()) == 4
+        assert "kv ls" not in "".join(started.lines), "there is no bucket to look at"
+        for number in range(6):
+            started.said("Increment", "shared", str(number))
+        give_up = time.monotonic() + 10
+        while [started.said("Get", "shared") for _ in range(6)] != ["15\n"] * 6:
+            assert time.monotonic() < give_up
+        assert started.stop() == 0
 
 
 def test_a_provider_that_dies_ends_the_command_with_an_error(tmp_path: Path) -> None:

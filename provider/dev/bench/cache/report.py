@@ -19,6 +19,7 @@ class CacheSpeed(msgspec.Struct, frozen=True, kw_only=True):
         echo_p50_us: Of the bare echo service.
         reads_elsewhere: Gets sent to the other instance at the moment in which a Set was acknowledged.
         older_elsewhere: How many of them did not see that Set yet.
+        lone_set_p50_us: Of Sets, 1 in flight, with no other instance up; `None`: not measured.
     """
 
     rows: list[Row]
@@ -26,6 +27,7 @@ class CacheSpeed(msgspec.Struct, frozen=True, kw_only=True):
     echo_p50_us: float
     reads_elsewhere: int
     older_elsewhere: int
+    lone_set_p50_us: float | None = None
 
     def row(self, workload: WorkloadName, in_flight: int) -> Row | None:
         return next((row for row in self.rows if (row.workload, row.in_flight) == (workload, in_flight)), None)
@@ -132,13 +134,11 @@ def _speed(speed: CacheSpeed) -> Iterator[Target]:
     for workload in (WorkloadName.GET, WorkloadName.SET):
         if row := speed.row(workload, 1):
             parts = speed.echo_p50_us + speed.signature_cpu_us
-            yield Target(
-                f"cache: {workload}, 1 in flight: p50 / (echo + signature)",
-                row.measured.p50_us / parts,
-                1.25,
-                True,
-                f"{row.measured.p50_us:.0f} / ({speed.echo_p50_us:.0f} + {speed.signature_cpu_us:.0f}) µs",
-            )
+            detail = f"{row.measured.p50_us:.0f} / ({speed.echo_p50_us:.0f} + {speed.signature_cpu_us:.0f}) µs"
+            if workload is WorkloadName.SET and speed.lone_set_p50_us is not None:
+                detail += f"; with no other instance up {speed.lone_set_p50_us:.0f} µs"
+            what = f"cache: {workload}, 1 in flight: p50 / (echo + signature)"
+            yield Target(what, row.measured.p50_us / parts, 1.25, True, detail)
 
 
 def _size(size: CacheSize) -> Iterator[Target]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import median
 
 from contracts import keyvalue
-from provider.dev.bench.cache.instances import Instance, two_instances
+from provider.dev.bench.cache.instances import Instance, instance, two_instances
 from provider.dev.bench.cache.report import CacheSpeed
 from provider.dev.bench.rows import Row, median_row
 from provider.dev.bench.speed import Plan, Progress, echo_p50, make_job, run_job, yardstick
@@ -42,13 +42,28 @@ async def measure_cache_speed(lattice: DevLattice, plan: Plan, reads: int, progr
                 row = await run_job(job, [serving.provider.pid], progress, [other.provider.pid])
                 rounds.setdefault((workload, in_flight), []).append(row)
         older = await _older_elsewhere(serving, other, reads)
+    lone = [row.measured.p50_us for row in await _lone_sets(lattice, plan, progress)]
     return CacheSpeed(
         rows=[median_row(measured) for measured in rounds.values()],
         signature_cpu_us=median(signatures),
         echo_p50_us=median(echoes),
         reads_elsewhere=reads,
         older_elsewhere=older,
+        lone_set_p50_us=median(lone) if lone else None,
     )
+
+
+async def _lone_sets(lattice: DevLattice, plan: Plan, progress: Progress) -> list[Row]:
+    """Measure single Sets with no other instance up: what is left is what a Set costs its caller at the instance itself.
+
+    On a machine of two cores an instance that is told of the Set competes with the caller for them.
+    """
+    if WorkloadName.SET not in plan.workloads or 1 not in plan.in_flight:
+        return []
+    count = plan.count(WorkloadName.SET, 1)
+    async with instance(lattice) as alone:
+        jobs = [make_job(lattice, alone.link, WorkloadName.SET, count, 1) for _ in range(plan.rounds)]
+        return [await run_job(job, [alone.provider.pid], progress) for job in jobs]
 
 
 async def _older_elsewhere(serving: Instance, other: Instance, reads: int) -> int:

@@ -47,7 +47,14 @@ def row(name: WorkloadName, in_flight: int, cpu_us: float, p50_us: float) -> Row
 
 
 def speed(*rows: Row) -> CacheSpeed:
-    return CacheSpeed(rows=list(rows), signature_cpu_us=40, echo_p50_us=160, reads_elsewhere=100, older_elsewhere=3)
+    return CacheSpeed(
+        rows=list(rows),
+        signature_cpu_us=40,
+        echo_p50_us=160,
+        reads_elsewhere=100,
+        older_elsewhere=3,
+        lone_set_p50_us=230,
+    )
 
 
 def test_every_promise_of_a_cache_is_one_line_of_the_scorecard() -> None:
@@ -62,6 +69,7 @@ def test_every_promise_of_a_cache_is_one_line_of_the_scorecard() -> None:
     assert [round(target.ratio, 2) for target in judged] == [1.25, 1.5, 1, 1.5, 0.5, 60_000, 90, 2.5, 0, 6, 1.1]
     assert [target.is_met for target in judged] == [True, False, True, False, *[True] * 5, False, False]
     assert "7 µs on the other" in judged[1].detail
+    assert "no other instance up 230 µs" in judged[3].detail
 
 
 def test_of_a_cache_too_only_what_was_measured_is_judged() -> None:
