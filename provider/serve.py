@@ -13,7 +13,7 @@ from msgspec import Struct
 from contracts import keyvalue as kv
 from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily
-from contracts.lattice import CHUNK_THRESHOLD_BYTES, Invocation, encode_failure, encode_success
+from contracts.lattice import CHUNK_THRESHOLD_BYTES, encode_failure, encode_success
 from provider import errors
 from provider.config import ProviderConfig
 from provider.keyvalue.stores import LinkStore
@@ -150,7 +150,8 @@ class Provider:
             size = max(size, invocation.content_length)
         deadline = self._loop.time() + self._budget_seconds
         call = _Call(event, reply, header, size, time.perf_counter(), deadline)
-        refusal = self._refusal(invocation, size)
+        is_chunked = invocation.is_chunked
+        refusal = self._refusal(size, is_chunked=is_chunked)
         if refusal is not None:
             self._answer_error(call, refusal)
             return
@@ -161,13 +162,13 @@ class Provider:
             return
         self._bytes += size
         self._calls[call] = None
-        if invocation.is_chunked or not self._begin(call):
+        if is_chunked or not self._begin(call):
             self._start(call)
 
-    def _refusal(self, invocation: Invocation, size: int) -> errors.InvocationError | None:
+    def _refusal(self, size: int, *, is_chunked: bool) -> errors.InvocationError | None:
         """Return why a call of this size in bytes is not taken on, or not now; `None` when it is."""
         limits = self._config.limits
-        if invocation.is_chunked and size > limits.max_invocation_bytes:
+        if is_chunked and size > limits.max_invocation_bytes:
             return errors.InvocationTooLargeError(size, limits.max_invocation_bytes)
         if self._is_stopping:
             return errors.ShuttingDownError()

@@ -21,7 +21,7 @@ from provider.keyvalue.deltas import (
 from provider.keyvalue.replica import Coverage, Replica, size_of
 
 MAX_PAGE_BYTES = 24 * 1024
-_PAGE_KEYS = 128
+_PAGE_KEYS = 64
 _ITEM_BYTES = 40
 _MAX_TRANSFERS = 16
 _IDLE_SECONDS = 15.0

@@ -60,6 +60,7 @@ class Token(Struct, frozen=True, gc=False):
 _KNOWN_HEADER = base64.urlsafe_b64encode(b'{"typ":"jwt","alg":"Ed25519"}').rstrip(b"=")
 _claims_decoder = msgspec.json.Decoder(Claims)
 _header_decoder = msgspec.json.Decoder(_Header)
+_binary_decoder = msgspec.json.Decoder(bytes)
 
 
 def decode_token(encoded: str) -> Token:
@@ -224,12 +225,14 @@ def _check_header(segment: bytes) -> None:
 
 
 def _decode_segment(segment: bytes) -> bytes:
-    padding = b"==="[: -len(segment) % 4]
+    """Decode base64url without padding, by the strict decoder of binary values in JSON, which is the quickest."""
     try:
-        return binascii.a2b_base64(segment.translate(_TO_STANDARD_ALPHABET) + padding, strict_mode=True)
-    except binascii.Error:
+        return _binary_decoder.decode(
+            b'"%b%b"' % (segment.translate(_TO_STANDARD_ALPHABET), b"==="[: -len(segment) % 4])
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise errors.ClaimsMalformedError("a segment is not base64url without padding") from None
 
 
-_TO_STANDARD_ALPHABET = bytes.maketrans(b"-_+/=", b"+/!!!")
-"""What only the standard alphabet has becomes a character that neither has."""
+_TO_STANDARD_ALPHABET = bytes.maketrans(b'-_+/=\\"', b"+/!!!!!")
+"""What only the standard alphabet or JSON has becomes a character that neither has."""
