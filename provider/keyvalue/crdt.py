@@ -12,7 +12,7 @@ Source: Almeida, Shoker, Baquero, "Delta state replicated data types" (2018); Ku
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
 from msgspec import Struct
@@ -127,6 +127,14 @@ class Item(Struct, gc=False):
     def order(self) -> tuple[int, str, int]:
         """By time; replica and count decide between equal ones."""
         return self.clock, self.replica, self.count
+
+
+def dots_of(items: Iterable[Item]) -> dict[str, list[int]]:
+    """Return the dots of items, by replica."""
+    dots: dict[str, list[int]] = {}
+    for item in items:
+        dots.setdefault(item.replica, []).append(item.count)
+    return dots
 
 
 class Tally(Struct, gc=False):
@@ -272,6 +280,13 @@ class Cell(Struct, gc=False):
         if self.elements is not None:
             items += self.elements.by_dot.values()
         return items
+
+    def dots(self) -> dict[str, list[int]]:
+        """Return the dots of all items, by replica."""
+        text = self.text
+        if text is not None and self.rivals is None and self.members is None and self.elements is None:
+            return {text.replica: [text.count]}
+        return dots_of(self.items())
 
     def live_tallies(self) -> list[Tally]:
         return [tally for tally in self.tallies.values() if not tally.is_removed] if self.tallies else []

@@ -6,12 +6,12 @@ are those of `values`; there a value is computed anew, here only what changes is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from contracts import keyvalue as kv
 from provider import errors
-from provider.keyvalue.crdt import Cell, Dot, Item, Tally
+from provider.keyvalue.crdt import Cell, Item, Tally, dots_of
 from provider.keyvalue.deltas import AddCount, AddElement, AddMember, AddText, Event, Floor
 from provider.keyvalue.replica import BOOKKEEPING_BYTES, Replica, size_of
 from provider.keyvalue.values import Kind, Value, check_kind, number_of
@@ -39,6 +39,15 @@ class Limits:
         self.value_bytes = value_bytes
         self.event_bytes = event_bytes
 
+    def are_far(self, size_bytes: int, most_bytes: int) -> bool:
+        """Tell whether so many bytes more are surely within all limits, without a closer look."""
+        return (
+            not self.keys
+            and not self.value_bytes
+            and most_bytes <= self.event_bytes
+            and (not self.size_bytes or size_bytes + most_bytes <= self.size_bytes)
+        )
+
 
 class Change:
     """One change: of which key, where, when, within which limits."""
@@ -59,7 +68,7 @@ class Change:
     def commit(
         self,
         add: AddText | AddMember | AddElement | AddCount | None,
-        removes: Iterable[Dot] = (),
+        removes: dict[str, list[int]] | None = None,
         *,
         everything: bool = False,
     ) -> None:
@@ -67,22 +76,26 @@ class Change:
 
         Args:
             add: What it adds.
-            removes: Dots of items, or of tallies' starts, to remove.
+            removes: By replica, the counts of the dots of items, or of tallies' starts, to remove.
             everything: Whether to remove all that is there.
         """
         cell, floors = self.cell, _NO_FLOORS
         if everything:
-            removes = [item.dot for item in cell.items()]
+            removes = cell.dots()
             if cell.tallies:
                 live = cell.live_tallies()
                 floors = [Floor(tally.replica, tally.start, tally.count, tally.total) for tally in live]
-        dots: dict[str, list[int]] = {}
-        for place, (replica, count) in enumerate(removes):
-            if place and place % MAX_REMOVALS == 0:
-                self._commit(None, dots, _NO_FLOORS)
-                dots = {}
-            dots.setdefault(replica, []).append(count)
-        self._commit(add, dots, floors)
+            if cell.members is not None or cell.elements is not None:
+                removes = self._remove_many(removes)
+        self._commit(add, removes or {}, floors)
+
+    def _remove_many(self, removes: dict[str, list[int]]) -> dict[str, list[int]]:
+        """Remove items by as many events as that takes; returns what is left for the last one."""
+        for replica, counts in removes.items():
+            while len(counts) > MAX_REMOVALS:
+                self._commit(None, {replica: counts[-MAX_REMOVALS:]}, _NO_FLOORS)
+                del counts[-MAX_REMOVALS:]
+        return removes
 
     def _commit(
         self, add: AddText | AddMember | AddElement | AddCount | None, dots: dict[str, list[int]], floors: list[Floor]
@@ -100,6 +113,8 @@ class Change:
             errors.StoreError: It is over a limit; names it with both numbers.
         """
         limits, replica = self.limits, self.replica
+        if limits.are_far(replica.size_bytes, 4 * (len(text) + len(self.key)) + 2 * BOOKKEEPING_BYTES):
+            return
         size, key_size = size_of(text), size_of(self.key)
         if limits.value_bytes and size > limits.value_bytes:
             raise errors.ValueTooLargeError(self.key, size, "the cache's MAX_VALUE_SIZE", limits.value_bytes)
@@ -153,16 +168,16 @@ def _increment(change: Change, request: kv.Increment) -> int:
         if value is None and change.cell.is_live:
             change.commit(None, everything=True)  # what has expired
         add = AddCount(change.replica.count + 1, base, request.value, expires_at_ms)
-        change.commit(add, _finished(change))
+        change.commit(add, {change.replica.id: _finished(change)})
     else:
         change.commit(AddCount(own.start, base, own.total + request.value, expires_at_ms))
     return total
 
 
-def _finished(change: Change) -> list[Dot]:
-    """Return the own tallies of which all is removed: as nobody else adds to them, nobody needs to keep them."""
-    own = change.replica.id
-    return [start for start, tally in (change.cell.tallies or {}).items() if start[0] == own and tally.is_removed]
+def _finished(change: Change) -> list[int]:
+    """Return the starts of own tallies of which all is removed: nobody else adds to them, so nobody needs to keep them."""
+    tallies = change.cell.tallies.values() if change.cell.tallies else ()
+    return [tally.start for tally in tallies if tally.replica == change.replica.id and tally.is_removed]
 
 
 def _own_tally(change: Change, base: tuple[str, int] | None) -> Tally | None:
@@ -187,7 +202,7 @@ def _list_del(change: Change, request: kv.ListDel) -> bool:
     if value is None or elements is None or request.value not in elements.texts:
         return False
     found = elements.ordered[elements.texts.index(request.value)]
-    change.commit(None, [found.dot], everything=len(elements.texts) == 1)
+    change.commit(None, dots_of([found]), everything=len(elements.texts) == 1)
     return True
 
 
@@ -197,7 +212,7 @@ def _set_add(change: Change, request: kv.SetAdd) -> int:
     before: tuple[Item, ...] = value.data.get(request.value, ()) if value is not None else ()
     if not before:
         change.admit(request.value)
-    change.commit(AddMember(request.value), [item.dot for item in before], everything=value is None)
+    change.commit(AddMember(request.value), dots_of(before), everything=value is None)
     return 0 if before else 1
 
 
@@ -206,8 +221,7 @@ def _set_del(change: Change, request: kv.SetDel) -> int:
     check_kind(request.key, value, Kind.SET)
     if value is None or request.value not in value.data:
         return 0
-    found = [item.dot for item in value.data[request.value]]
-    change.commit(None, found, everything=len(value.data) == 1)
+    change.commit(None, dots_of(value.data[request.value]), everything=len(value.data) == 1)
     return 1
 
 

@@ -136,8 +136,9 @@ class Replica:
             self._lower(key, cell, floor, (replica, count))
         if event.add is not None:
             self._add(cell, replica, count, event)
-        self._touch(replica, count, key)
-        self._settle(key, cell)
+        self._journal(replica).note(key, count)
+        if self._dead or cell.text is None:
+            self._settle(key, cell)
 
     def _add(self, cell: Cell, replica: str, count: int, event: Event) -> None:
         add, key = event.add, event.key
@@ -146,7 +147,11 @@ class Replica:
             self._add_tally(key, cell, tally, is_start=count == add.start)
             return
         dot = (replica, count)
-        if replica != self.id and (self._is_spared(key, dot) or self._is_covered(key, dot) or cell.has(dot)):
+        if replica != self.id and (
+            (self._doomed and self._is_spared(key, dot))
+            or (self._coverages and self._is_covered(key, dot))
+            or cell.has(dot)
+        ):
             return  # it was removed before it came, or came with the key's state
         if isinstance(add, AddText):
             self._add_item(key, cell, _TEXT, Item(replica, count, event.clock, add.value, add.expires_at_ms))
@@ -185,7 +190,8 @@ class Replica:
             self.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
         elif cell.tally(dot) is not None:
             self._drop_tally(cell, dot)
-        self._doom(key, dot)
+        if not self.context.has(*dot):
+            self._doom(key, dot)
 
     def _doom(self, key: str, dot: Dot) -> None:
         """Note that an item or a tally is removed, for its coming and for others, unless the context says so."""
@@ -253,11 +259,11 @@ class Replica:
             self._hollow.add(key)
         self._dead[key] = None
 
-    def _touch(self, replica: str, count: int, key: str) -> None:
+    def _journal(self, replica: str) -> _Journal:
         journal = self._journals.get(replica)
         if journal is None:
             journal = self._journals[replica] = _Journal()
-        journal.note(key, count)
+        return journal
 
     # --- what another replica lacks
 
@@ -334,7 +340,7 @@ class Replica:
             self._merge_tallies(key, cell, part.tallies, context)
         coverage.add(part)
         for replica, count in part.touched.items():
-            self._touch(replica, count, key)
+            self._journal(replica).note(key, count)
         self._settle(key, cell)
 
     def _merge_tallies(self, key: str, cell: Cell, states: list[TallyState], context: Context) -> None:
