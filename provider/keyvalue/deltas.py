@@ -204,7 +204,7 @@ class ReplayPage(Struct, array_like=True, tag=4, frozen=True):
         is_last: Whether it is the last.
         is_full: Whether all keys are sent: what is in none of the pages and in the context has been removed.
         context: What the sender had when the transfer began; only in page 0.
-        pruned: Up to where the sender has forgotten deletions; only in page 0.
+        pruned: Up to where the sender has forgotten deletions; only in the last page.
         parts: The keys.
     """
 

@@ -115,9 +115,9 @@ class Replays:
             if parts and size > self.page_bytes:
                 break
             parts.append(transfer.waiting.pop())
-        context = context_state(transfer.context) if number == 0 else None
-        pruned = dict(replica.pruned) if number == 0 else {}
         is_full, is_last = transfer.is_full, transfer.is_sent
+        context = context_state(transfer.context) if number == 0 else None
+        pruned = dict(replica.pruned) if is_last else {}  # with what was forgotten while pages were sent
         transfer.page = ReplayPage(transfer.name, number, is_last, is_full, context, pruned, parts)
         return transfer.page
 
@@ -134,7 +134,6 @@ class Fetch:
         self._transfer = ""
         self._page = -1
         self._coverage: Coverage | None = None
-        self._pruned: dict[str, int] = {}
         self._is_full = False
         self.is_done = False
         self.keys = 0
@@ -156,7 +155,7 @@ class Fetch:
             raise ForeignMessageError("not the page that was asked for")
         self._check(page, now_ms)
         if page.context is not None and self._coverage is None:
-            self._transfer, self._pruned, self._is_full = page.transfer, page.pruned, page.is_full
+            self._transfer, self._is_full = page.transfer, page.is_full
             self._coverage = self._replica.cover(context_of(page.context))
         if self._coverage is None:
             raise ForeignMessageError("a first page without a context")
@@ -166,7 +165,7 @@ class Fetch:
         self._page = page.page
         if page.is_last:
             self.is_done = True
-            self._replica.absorb(self._coverage, self._pruned, is_full=self._is_full)
+            self._replica.absorb(self._coverage, page.pruned, is_full=self._is_full)
 
     def _check(self, page: ReplayPage, now_ms: int) -> None:
         """Refuse times far in the future, and events in the own name that are not known here."""

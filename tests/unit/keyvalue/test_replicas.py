@@ -420,6 +420,26 @@ def test_what_a_delta_removed_while_it_was_being_fetched_stays_removed() -> None
     assert seen(asker, "k") is None
 
 
+def test_a_deletion_forgotten_while_pages_were_sent_reaches_a_third_replica() -> None:
+    server, asker, third = replica_of(1), replica_of(2), replica_of(3)
+    for key in ("x", "y", "z"):
+        change(server, kv.Set(key, "v", 0))
+    fetch(third, server)
+    change(server, kv.Del("z"))
+    replays, incoming = Replays(server), Fetch(asker)
+    replays.page_bytes = 60
+    incoming.take(replays.answer(asker.id, incoming.request(), 0.0), 1000)
+    assert not incoming.is_done
+    _prune(server)
+    assert server.remembered_deletions == 0
+    while not incoming.is_done:
+        incoming.take(replays.answer(asker.id, incoming.request(), 0.0), 1000)
+    fetch(third, asker)
+    assert third.context == asker.context
+    assert state(third) == state(asker) == state(server)
+    assert seen(third, "z") is None
+
+
 def test_a_counter_that_is_deleted_and_counted_again_and_again_keeps_one_tally() -> None:
     one, absent = replica_of(1), replica_of(2)
     change(one, kv.Increment("n", 1))
