@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, NamedTuple
 
 from nats.aio.client import Client
+from nats.js.errors import NoKeysError
+from nats.js.kv import KeyValue
+
+LISTING_SECONDS = 10.0
 
 
 class Message(NamedTuple):
@@ -75,6 +80,20 @@ class StoredBucket:
         message = await self._client.request(f"$JS.API.{call}", payload, timeout=5)
         answer: dict[str, Any] = json.loads(message.data)
         return answer
+
+
+async def listed(bucket: KeyValue) -> list[str]:
+    """Return the keys that the client's own interface lists in a bucket that has some.
+
+    It sometimes takes what it has not looked at yet for nothing: when the entries arrive before it asks how many there
+    are. Then it is asked again.
+    """
+    give_up = time.monotonic() + LISTING_SECONDS
+    while True:
+        try:
+            return await bucket.keys()
+        except NoKeysError:
+            assert time.monotonic() < give_up
 
 
 def is_marker(message: Message) -> bool:
