@@ -34,29 +34,23 @@ _REFRESH_SECONDS = 10.0
 
 
 class BucketLink:
-    """One link's view of its store: its key prefix and its consistency.
-
-    Who has it holds the store open: the link itself, and each call under way, also when the link has left meanwhile.
-    """
+    """One link's view of its bucket; see `stores.LinkStore`."""
 
     def __init__(self, config: LinkConfig, store: BucketStore) -> None:
         self.config = config
         self._store = store
 
     def hold(self) -> BucketLink:
-        """Keep the store open until `let_go`."""
         self._store.users += 1
         return self
 
     def let_go(self) -> None:
-        """Give the store back; with its last holder it is closed, in the background."""
         self._store.users -= 1
         if not self._store.users:
             self._store.on_unused()
 
     @property
     def unhealthy(self) -> str | None:
-        """Why the store does not work; `None` while it does or is being opened for the first time."""
         return self._store.unhealthy
 
     @property
@@ -65,19 +59,7 @@ class BucketLink:
         return None
 
     def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
-        """Carry out an operation that reads one key, without a task, if the store can do that now.
-
-        Args:
-            request: Of any type of the contract.
-            deadline: On the event loop's clock.
-            use: Called exactly once, with the answer and whether there is one; if not, `perform` tells why.
-
-        Returns:
-            Whether it has begun; if not, `perform` is to be used.
-
-        Raises:
-            errors.StoreError: The key is none.
-        """
+        """Begin a read of one key; all else has to wait for the bucket."""
         answer = READS.get(type(request))
         if answer is None or self._store.opened is None:
             return False
@@ -95,16 +77,6 @@ class BucketLink:
         return self._store.opened[0].begin_read(encode_key(request.key, self.config.key_prefix), deadline, use_value)
 
     async def perform(self, request: kv.Request, deadline: float) -> Any:
-        """Carry out an operation and return what it answers.
-
-        Args:
-            request: Of any type of the contract.
-            deadline: When the caller must have an answer, on the event loop's clock.
-
-        Raises:
-            errors.LinkUnavailableError: The store is not open.
-            errors.StoreError: The store says no.
-        """
         bucket, engine = self._store.opened or await self._store.wait_open(deadline)
         prefix = self.config.key_prefix
         if isinstance(request, kv.KeysRequest):

@@ -22,7 +22,6 @@ from provider.keyvalue.link import CacheConfig, LinkConfig
 from provider.keyvalue.replica import Replica, size_of
 from provider.keyvalue.replication import Replication
 from provider.keyvalue.values import READS, READS_OF_MANY
-from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import cancel
 
@@ -104,7 +103,6 @@ class Cache:
         self._connections = connections
         self._settings = settings
         self._replication = Replication(config, self._on_expiry)
-        self._connection: Connection | None = None
         self._reason = ""
         self._may_wait_until = asyncio.get_running_loop().time() + config.join_wait_seconds
         self._expiring: list[tuple[int, int, str, Item]] = []
@@ -120,7 +118,7 @@ class Cache:
     @property
     def unhealthy(self) -> str | None:
         """Why it cannot talk to the others; `None` while it can."""
-        if self._connection is not None and not self._connection.is_connected:
+        if self._replication.is_cut_off:
             return f"cache {self._config.state_subject!r}: connection to NATS lost, it serves alone"
         if self._reason:
             return f"cache {self._config.state_subject!r}: {self._reason}, it serves alone"
@@ -207,8 +205,6 @@ class Cache:
         connection = await self._connections.connect(self._settings)
         stack.push_async_callback(self._connections.disconnect, self._settings)
         await self._replication.listen(connection, stack)
-        self._connection = connection
-        stack.callback(setattr, self, "_connection", None)
         self._reason = ""
         self.limits.event_bytes = self._replication.event_bytes
         _log.info("cache_opened", extra={"subject": self._config.state_subject, "replica": self.replica.id})

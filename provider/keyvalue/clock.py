@@ -1,4 +1,4 @@
-"""The clock of a NATS server, as far as it can be known from here."""
+"""What time it is: by the clock of a NATS server, as far as it can be known from here, and by this machine's."""
 
 from __future__ import annotations
 

@@ -83,9 +83,9 @@ class Membership:
         peer = self._peers.get(replica)
         if peer is None:
             return False
-        return not context.covers(Context(peer.heartbeat.vector)) or peer.heartbeat.rest != _digest(
-            context, peer.heartbeat.vector
-        )
+        seen = peer.heartbeat.vector
+        has_more = any(count > context.vector.get(name, 0) for name, count in seen.items())
+        return has_more or peer.heartbeat.rest != _digest(context, seen)
 
     def is_behind(self, replica: str, context: Context) -> bool:
         """Tell whether a replica lacks, by its last heartbeat, something of a context's vector."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from msgspec import structs
 
 from provider.keyvalue.crdt import Cell, Context, Dot, HybridClock, Item, Tally
 from provider.keyvalue.deltas import (
@@ -190,8 +192,7 @@ class Replica:
             self.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
         elif cell.tally(dot) is not None:
             self._drop_tally(cell, dot)
-        if not self.context.has(*dot):
-            self._doom(key, dot)
+        self._doom(key, dot)
 
     def _doom(self, key: str, dot: Dot) -> None:
         """Note that an item or a tally is removed, for its coming and for others, unless the context says so."""
@@ -265,6 +266,11 @@ class Replica:
             journal = self._journals[replica] = _Journal()
         return journal
 
+    def _touched(self, key: str) -> dict[str, int]:
+        """Return by replica its last event that touched a key."""
+        counts = ((replica, journal.count(key)) for replica, journal in self._journals.items())
+        return {replica: count for replica, count in counts if count is not None}
+
     # --- what another replica lacks
 
     def lacking(self, context: Context) -> tuple[list[str], bool]:
@@ -291,11 +297,7 @@ class Replica:
                 so tallies, of which any version can be taken in at any time.
             doomed: What was doomed then.
         """
-        touched = {}
-        for replica, journal in self._journals.items():
-            count = journal.count(key)
-            if count is not None:
-                touched[replica] = count
+        touched = self._touched(key)
         all_doomed = sorted({*doomed, *self._doomed.get(key, ())})
         cell = self._cells.get(key)
         if cell is None:
@@ -366,7 +368,7 @@ class Replica:
                 self.merge(Part(key, {}, [], [], [], None, None), coverage)
         self.context.merge(coverage.context)
         for replica, count in pruned.items():
-            self.pruned[replica] = max(count, self.pruned.get(replica, 0))
+            self._note_pruned(replica, count)
         self._coverages = [one for one in self._coverages if not self.context.covers(one.context)]
         for key, doomed in list(self._doomed.items()):
             for dot in [dot for dot in doomed if self.context.has(*dot)]:
@@ -387,10 +389,10 @@ class Replica:
         excess = len(self._dead) - max(_MIN_DEAD_KEPT, len(self._cells))
         forgotten = 0
         for key in list(itertools.islice(self._dead, limit)):
-            touched = [(replica, count) for replica, journal in self._journals.items() if (count := journal.count(key))]
+            touched = self._touched(key)
             if self._is_expecting(key):
                 self._dead[key] = self._dead.pop(key)
-            elif excess > 0 or all(count <= stable(replica) for replica, count in touched):
+            elif excess > 0 or all(count <= stable(replica) for replica, count in touched.items()):
                 excess -= 1
                 forgotten += 1
                 self._forget(key, touched)
@@ -404,9 +406,9 @@ class Replica:
         starts = cell.tallies if cell is not None and cell.tallies is not None else ()
         return key in self._doomed or any(not self.context.has(*start) for start in starts)
 
-    def _forget(self, key: str, touched: Sequence[Dot]) -> None:
-        for replica, count in touched:
-            self.pruned[replica] = max(count, self.pruned.get(replica, 0))
+    def _forget(self, key: str, touched: Mapping[str, int]) -> None:
+        for replica, count in touched.items():
+            self._note_pruned(replica, count)
             self._journals[replica].forget(key)
             if not self._journals[replica]:
                 del self._journals[replica]
@@ -433,8 +435,11 @@ class Replica:
                 excess -= 1
                 dropped += 1
                 self._drop_tally(cell, start)
-                self.pruned[by[0]] = max(by[1], self.pruned.get(by[0], 0))
+                self._note_pruned(*by)
         return dropped
+
+    def _note_pruned(self, replica: str, count: int) -> None:
+        self.pruned[replica] = max(count, self.pruned.get(replica, 0))
 
     def _drop_tally(self, cell: Cell, start: Dot) -> None:
         """Drop what is left of a tally; from now on it is known by its absence to have been removed."""
@@ -534,30 +539,8 @@ def _state_of(kind: int, item: Item, *, is_known: bool) -> ItemState:
 
 
 def _tally_state(tally: Tally) -> TallyState:
-    return TallyState(
-        tally.replica,
-        tally.start,
-        tally.base,
-        tally.count,
-        tally.clock,
-        tally.total,
-        tally.expires_at_ms,
-        tally.removed_count,
-        tally.removed_total,
-        tally.removed_by,
-    )
+    return TallyState(*structs.astuple(tally))
 
 
 def _tally_of(state: TallyState) -> Tally:
-    return Tally(
-        state.replica,
-        state.start,
-        state.base,
-        state.count,
-        state.clock,
-        state.total,
-        state.expires_at_ms,
-        state.removed_count,
-        state.removed_total,
-        state.removed_by,
-    )
+    return Tally(*structs.astuple(state))

@@ -86,6 +86,11 @@ class Replication:
         self._quiet_until: dict[str, float] = {}
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether there was a connection and it is lost."""
+        return self._connection is not None and not self._connection.is_connected
+
+    @property
     def event_bytes(self) -> int:
         """How large a key and a value together may be to fit into a message; as the server says, or usually says."""
         most = self._max_payload_bytes

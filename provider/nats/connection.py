@@ -41,8 +41,9 @@ _CREDENTIALS_REFUSED = ("authorization violation", "authentication", "user or pa
 class Connection:
     """A connection, its subscriptions and its requests, as an async context manager.
 
-    It does not hear what it publishes itself. Entering connects, or raises `errors.ConnectError` once `timeout_seconds` have passed or the credentials were
-    refused. From then on the connection comes back by itself, subscriptions included.
+    Entering connects, or raises `errors.ConnectError` once `timeout_seconds` have passed or the credentials were
+    refused. From then on the connection comes back by itself, subscriptions included. It does not hear what it publishes
+    itself.
 
     Args:
         settings: Servers and credentials.
@@ -52,12 +53,7 @@ class Connection:
     """
 
     def __init__(
-        self,
-        settings: ConnectionSettings,
-        name: str,
-        timeout_seconds: float,
-        *,
-        is_patient: bool = False,
+        self, settings: ConnectionSettings, name: str, timeout_seconds: float, *, is_patient: bool = False
     ) -> None:
         self.settings = settings
         self._is_patient = is_patient
