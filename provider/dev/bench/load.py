@@ -7,9 +7,10 @@ true}`, and after a second line on standard input the measurement.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -68,27 +69,43 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     own_cpu_seconds: float
 
 
-def main() -> None:
+def run_job(work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
+    """Read the job from standard input and do the work of this process with it."""
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
-    uvloop.run(_work(job))
+    uvloop.run(work(job))
 
 
-async def _work(job: Job) -> None:
+@contextlib.asynccontextmanager
+async def prepared(job: Job) -> AsyncIterator[tuple[Pipeline, list[Request], list[bytes]]]:
+    """Connect, have served what comes before, sign what is measured, and wait for the word to begin.
+
+    Yields the connection, the measured requests, and the same as signed invocations.
+    """
     requests = workload(job.workload, job.count, job.tag)
     signer = Signer(job.link)
     pipeline = await connect(job.nats_url)
     try:
         if not job.echo_subject:
-            await serve_before(pipeline, job, signer, requests.before)
-        payloads = signed(signer, requests.measured)
+            await _serve_before(pipeline, job, signer, requests.before)
+        payloads = _signed(signer, requests.measured)
         say({"ready": True})
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
+        await next_line()
+        yield pipeline, requests.measured, payloads
+    finally:
+        pipeline.close()
+
+
+async def next_line() -> None:
+    """Wait for the next line on standard input, which says when something is to happen."""
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
+
+
+async def _work(job: Job) -> None:
+    async with prepared(job) as (pipeline, requests, payloads):
         cpu, started = time.process_time(), time.perf_counter()
         latency_ns, answers = await pipeline.run(job.echo_subject or job.link.subjects.rpc, payloads, job.in_flight)
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    finally:
-        pipeline.close()
-    errors, results = ([], []) if job.echo_subject else read_answers(answers, requests.measured)
+    errors, results = ([], []) if job.echo_subject else read_answers(answers, requests)
     times = sorted(latency_ns)
     say(
         Measurement(
@@ -104,17 +121,17 @@ async def _work(job: Job) -> None:
     )
 
 
-async def serve_before(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
+async def _serve_before(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
     if not requests:
         return
-    _, answers = await pipeline.run(job.link.subjects.rpc, signed(signer, requests), _BEFORE_IN_FLIGHT)
+    _, answers = await pipeline.run(job.link.subjects.rpc, _signed(signer, requests), _BEFORE_IN_FLIGHT)
     errors, _ = read_answers(answers, requests)
     if errors:
         say({"failed": f"preparing {job.workload}: {len(errors)} of {len(requests)} failed: {errors[0]}"})
         sys.exit(1)
 
 
-def signed(signer: Signer, requests: list[Request]) -> list[bytes]:
+def _signed(signer: Signer, requests: list[Request]) -> list[bytes]:
     payloads = []
     for number, request in enumerate(requests, 1):
         payloads.append(lattice.encode_invocation(signer.sign(request)))
@@ -152,4 +169,4 @@ def say(what: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(_work)
