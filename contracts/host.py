@@ -65,9 +65,11 @@ class HostData(Struct, frozen=True, kw_only=True):
     otel_config: OtelConfig = OtelConfig()
     family: HostFamily = HostFamily.RUST
     """Not a key of the line: told from which keys are there."""
+    unreadable_links: list[str] = field(default_factory=list)
+    """Not a key of the line: what is wrong with the link definitions that are none."""
 
 
-_KNOWN = frozenset(HostData.__struct_fields__) - {"family"}
+_KNOWN = frozenset(HostData.__struct_fields__) - {"family", "unreadable_links"}
 _ALIASES = codec.camel_and_snake(*_KNOWN) | {"enable_structured_logging": "structured_logging"}
 _OTP_KEYS = frozenset({"js_domain", "lattice_rpc_tls"})
 _WHAT = "host data"
@@ -103,7 +105,7 @@ def decode_host_data(line: bytes) -> HostData:
 def encode_host_data(host_data: HostData) -> bytes:
     r"""Encode the line as a Rust host writes it: padded base64 of JSON, `\r\n` behind it."""
     value = codec.to_plain(host_data)
-    del value["family"]
+    del value["family"], value["unreadable_links"]
     if host_data.family is not HostFamily.OTP:
         del value["js_domain"], value["lattice_rpc_tls"]
     return codec.encode_base64(codec.pack_json(value)).encode() + b"\r\n"
@@ -114,12 +116,18 @@ def _tolerated(given: dict[str, Any]) -> dict[str, Any]:
     links = given.get("link_definitions", [])
     if not isinstance(links, list):
         raise codec.MalformedError(_WHAT, "field link_definitions: expected array")
+    readable: list[LinkDefinition] = []
+    unreadable: list[str] = []
+    for number, link in enumerate(links):
+        try:
+            readable.append(link_definition_from(link, f"{_WHAT}, link definition {number}"))
+        except codec.MalformedError as error:
+            unreadable.append(str(error))
     timeout_ms = given.get("default_rpc_timeout_ms", 0)
     return {
         "lattice_rpc_url": given.get("lattice_rpc_url") or DEFAULT_RPC_URL,
         "lattice_rpc_tls": given.get("lattice_rpc_tls", 0) in (True, 1, "1", "true"),
-        "link_definitions": [
-            link_definition_from(link, f"{_WHAT}, link definition {n}") for n, link in enumerate(links)
-        ],
+        "link_definitions": readable,
+        "unreadable_links": unreadable,
         "default_rpc_timeout_ms": timeout_ms or DEFAULT_RPC_TIMEOUT_MS,
     }

@@ -1,4 +1,4 @@
-"""The operations of wasmcloud:keyvalue: each one's name, request and response.
+"""The fifteen operations of wasmcloud:keyvalue: each one's name, request and response.
 
 Source: wasmCloud/interfaces keyvalue.smithy. Every field of every request is required: a missing or misnamed one is an
 error, never a default.
@@ -6,13 +6,9 @@ error, never a default.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
-import msgspec
 from msgspec import Meta, Struct, field
-
-from contracts import codec
 
 CONTRACT_ID = "wasmcloud:keyvalue"
 INTERFACE = "KeyValue"
@@ -25,6 +21,9 @@ U32 = Annotated[int, Meta(ge=0, le=U32_MAX)]
 
 class Request(Struct, frozen=True, gc=False):
     """The argument of one operation; its class is the operation."""
+
+    interface: ClassVar[str] = INTERFACE
+    """What stands before the class's name in the operation's."""
 
     response_type: ClassVar[Any]
     """What the operation answers; `None`: nothing, on the wire empty bytes."""
@@ -178,100 +177,3 @@ REQUESTS: dict[str, type[Request]] = {
     )
 }
 """Operation name on the wire -> request type."""
-
-_LEGACY_PREFIX, _CBOR_PREFIX = b"\xc1", b"\x7f"
-
-
-class UnknownOperationError(ValueError):
-    """An operation name that this contract does not have.
-
-    Attributes:
-        operation: The name, as it came.
-    """
-
-    def __init__(self, operation: str) -> None:
-        super().__init__(f"unknown operation {operation[:100]!r}")
-        self.operation = operation
-
-
-def decode_request(operation: str, msg: bytes) -> Request:
-    """Decode the payload of an invocation.
-
-    A leading byte 0xc1 (wasmbus protocol 2: "MessagePack follows") is skipped.
-
-    Raises:
-        UnknownOperationError: No such operation in this contract.
-        codec.MalformedError: The payload is not that operation's argument; names the operation and the field.
-    """
-    decode = _DECODERS.get(operation)
-    if decode is None:
-        raise UnknownOperationError(operation)
-    try:
-        return decode(msg)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_unusual(operation, msg)
-
-
-def _decode_unusual(operation: str, msg: bytes) -> Request:
-    """Decode what is not of the usual form, or tell what is wrong with it."""
-    what = f"argument of {operation}"
-    if msg[:1] == _LEGACY_PREFIX:
-        msg = msg[1:]
-    elif msg[:1] == _CBOR_PREFIX and len(msg) > 1:
-        raise codec.MalformedError(what, "CBOR is not supported, only MessagePack")
-    type_ = REQUESTS[operation]
-    argument = codec.unpack(msg, what)
-    if issubclass(type_, KeyRequest):
-        if type(argument) is not str:
-            raise codec.MalformedError(what, f"expected str, got {type(argument).__name__}")
-        return type_(argument)
-    if issubclass(type_, KeysRequest):
-        return type_(codec.to_struct(argument, list[str], what))
-    return codec.to_struct(argument, type_, what)
-
-
-def _decoder(type_: type[Request]) -> Callable[[bytes], Request]:
-    if issubclass(type_, KeyRequest):
-        decode_key = msgspec.msgpack.Decoder(str).decode
-        return lambda msg: type_(decode_key(msg))
-    if issubclass(type_, KeysRequest):
-        decode_keys = msgspec.msgpack.Decoder(list[str]).decode
-        return lambda msg: type_(decode_keys(msg))
-    return msgspec.msgpack.Decoder(type_).decode
-
-
-_DECODERS = {operation: _decoder(type_) for operation, type_ in REQUESTS.items()}
-
-
-def encode_request(request: Request) -> bytes:
-    match request:
-        case KeyRequest():
-            return codec.pack(request.key)
-        case KeysRequest():
-            return codec.pack(request.keys)
-    return codec.pack(codec.to_plain(request))
-
-
-def operation_name(request: Request) -> str:
-    return f"{INTERFACE}.{type(request).__name__}"
-
-
-def encode_response(response: Any) -> bytes:
-    """Encode what an operation answers; nothing is empty bytes."""
-    if response is None:
-        return b""
-    return codec.pack_struct(response)
-
-
-def decode_response(type_: type[Request], msg: bytes) -> Any:
-    """Decode the answer to an operation of the given request type.
-
-    Raises:
-        codec.MalformedError: Not what that operation answers.
-    """
-    what = f"response of {INTERFACE}.{type_.__name__}"
-    if type_.response_type is None:
-        if msg:
-            raise codec.MalformedError(what, "expected nothing")
-        return None
-    return codec.to_struct(codec.unpack(msg, what), type_.response_type, what)

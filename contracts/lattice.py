@@ -148,6 +148,11 @@ class Subjects(Struct, frozen=True):
         return f"{self.rpc}.shutdown"
 
 
+def actor_subject(lattice: str, actor_id: str) -> str:
+    """Return where hosts listen for calls of an actor, in a queue group of the same name."""
+    return f"wasmbus.rpc.{lattice}.{actor_id}"
+
+
 def check_subject_token(name: str, token: str, what: str) -> None:
     """Refuse a text that cannot stand in a subject.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contracts import host, keyvalue, lattice
+from contracts import host, keyvalue, lattice, operations
 from contracts.host import HostFamily
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "wasmbus.json").read_text())
@@ -23,15 +23,15 @@ def test_an_invocation_decodes_and_encodes_to_the_byte(name: str) -> None:
     assert invocation.msg.hex() == VECTORS["msg"]
     assert invocation.encoded_claims == VECTORS["jwt"]
     assert invocation.origin == lattice.WasmCloudEntity(VECTORS["keys"]["actor"])
-    assert keyvalue.decode_request(invocation.operation, invocation.msg) == keyvalue.Get("foo")
+    assert operations.decode_request(invocation.operation, invocation.msg) == keyvalue.Get("foo")
 
 
 def test_a_response_decodes_and_encodes_to_the_byte() -> None:
     data = bytes.fromhex(VECTORS["invocation_response_get_bar"])
     response = lattice.decode_invocation_response(data)
     assert lattice.encode_invocation_response(response) == data
-    assert keyvalue.decode_response(keyvalue.Get, response.msg) == keyvalue.GetResponse("bar", True)
-    assert keyvalue.encode_response(keyvalue.GetResponse("bar", True)) == response.msg
+    assert operations.decode_response(keyvalue.Get, response.msg) == keyvalue.GetResponse("bar", True)
+    assert operations.encode_response(keyvalue.GetResponse("bar", True)) == response.msg
 
 
 def test_a_link_definition_decodes_and_encodes_to_the_byte() -> None:

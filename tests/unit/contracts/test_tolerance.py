@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import codec, host, keyvalue, lattice
+from contracts import codec, host, keyvalue, lattice, operations, wasi
 from contracts.codec import MalformedError
 from contracts.secret import Secret
 
@@ -198,7 +198,7 @@ DECODERS = [
     lattice.decode_invocation_response,
     lattice.decode_link_definition,
     lattice.decode_health,
-    *(lambda data, name=name: keyvalue.decode_request(name, data) for name in keyvalue.REQUESTS),
+    *(lambda data, name=name: operations.decode_request(name, data) for name in operations.REQUESTS),
 ]
 
 
@@ -233,55 +233,63 @@ requests = st.one_of(
     st.builds(keyvalue.SetDel, keys, st.text()),
     st.builds(keyvalue.SetUnion, st.lists(keys)),
     st.builds(keyvalue.SetIntersection, st.lists(keys)),
+    st.builds(wasi.GetEntry, keys),
+    st.builds(wasi.Create, keys, st.text(), st.integers(0, keyvalue.U32_MAX)),
+    st.builds(wasi.CompareAndSwap, keys, st.text(), st.integers(0, keyvalue.U32_MAX), st.integers(0, 2**63 - 1)),
+    st.builds(wasi.CompareAndDelete, keys, st.integers(0, 2**63 - 1)),
+    st.builds(wasi.GetMany, st.lists(keys)),
+    st.builds(wasi.DeleteMany, st.lists(keys)),
+    st.builds(wasi.SetMany, st.lists(st.builds(wasi.Item, keys, st.text(), st.integers(0, keyvalue.U32_MAX)))),
+    st.builds(wasi.ListKeys, st.text(), st.text(), st.integers(1, wasi.MAX_PAGE_KEYS)),
 )
 
 
 @given(requests)
 def test_every_request_comes_back_as_it_went(request: keyvalue.Request) -> None:
-    name, payload = keyvalue.operation_name(request), keyvalue.encode_request(request)
-    assert keyvalue.decode_request(name, payload) == request
-    assert keyvalue.decode_request(name, b"\xc1" + payload) == request
+    name, payload = operations.operation_name(request), operations.encode_request(request)
+    assert operations.decode_request(name, payload) == request
+    assert operations.decode_request(name, b"\xc1" + payload) == request
 
 
 @given(requests)
 def test_a_request_without_or_with_a_misnamed_field_is_an_error(request: keyvalue.Request) -> None:
-    argument = msgpack.unpackb(keyvalue.encode_request(request))
+    argument = msgpack.unpackb(operations.encode_request(request))
     if not isinstance(argument, dict):
         return
     for name in argument:
         rest = {key: value for key, value in argument.items() if key != name}
         for wrong in (rest, rest | {f"{name}_": argument[name]}, rest | {"set_name": argument[name]}):
             with pytest.raises(MalformedError, match=name):
-                keyvalue.decode_request(keyvalue.operation_name(request), msgpack.packb(wrong))
+                operations.decode_request(operations.operation_name(request), msgpack.packb(wrong))
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", None, 2**31, -(2**31) - 1, b"1", [1]])
 def test_an_i32_is_an_i32(value: object) -> None:
     with pytest.raises(MalformedError, match="value"):
-        keyvalue.decode_request("KeyValue.Increment", msgpack.packb({"key": "k", "value": value}))
+        operations.decode_request("KeyValue.Increment", msgpack.packb({"key": "k", "value": value}))
 
 
 @pytest.mark.parametrize("expires", [-1, 2**32, 1.5, "0", True, None])
 def test_a_u32_is_a_u32(expires: object) -> None:
     with pytest.raises(MalformedError, match="expires"):
-        keyvalue.decode_request("KeyValue.Set", msgpack.packb({"key": "k", "value": "v", "expires": expires}))
+        operations.decode_request("KeyValue.Set", msgpack.packb({"key": "k", "value": "v", "expires": expires}))
 
 
 @given(st.builds(keyvalue.GetResponse, st.text(), st.booleans()))
 def test_an_answer_comes_back_as_it_went(answer: keyvalue.GetResponse) -> None:
-    assert keyvalue.decode_response(keyvalue.Get, keyvalue.encode_response(answer)) == answer
+    assert operations.decode_response(keyvalue.Get, operations.encode_response(answer)) == answer
 
 
 def test_nothing_is_empty_bytes() -> None:
-    assert keyvalue.encode_response(None) == b""
-    assert keyvalue.decode_response(keyvalue.Set, b"") is None
+    assert operations.encode_response(None) == b""
+    assert operations.decode_response(keyvalue.Set, b"") is None
 
 
 def test_cbor_and_unknown_operations_are_refused() -> None:
     with pytest.raises(MalformedError, match="CBOR"):
-        keyvalue.decode_request("KeyValue.Get", b"\x7fabc")
-    with pytest.raises(keyvalue.UnknownOperationError):
-        keyvalue.decode_request("KeyValue.Rename", b"\xa1a")
+        operations.decode_request("KeyValue.Get", b"\x7fabc")
+    with pytest.raises(operations.UnknownOperationError):
+        operations.decode_request("KeyValue.Rename", b"\xa1a")
 
 
 @pytest.mark.parametrize("values", [{}, None, {"a": "b"}])
