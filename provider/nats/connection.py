@@ -12,11 +12,11 @@ import logging
 import os
 import pathlib
 import ssl
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-import nkeys
 from nats import errors as nats_errors
 from nats.aio.client import RawCredentials
 
@@ -35,6 +35,7 @@ _MAX_PINGS_OUT = 2
 _SUPERVISE_SECONDS = 1.0
 _DROPPED = ("broken pipe", "connection reset", "unexpected eof", "empty response")
 _DROPS_BEFORE_GIVING_UP = 4
+_CONNECT_FAILURES: tuple[type[Exception], ...] = (nats_errors.Error, OSError, ValueError, AssertionError)
 _CREDENTIALS_REFUSED = ("authorization violation", "authentication", "user or password", "nkey", "expired", "revoked")
 
 
@@ -70,6 +71,7 @@ class Connection:
         self._supervisor: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._single_callbacks: list[Callable[[], None]] = []
+        self._write_callbacks: list[Callable[[], None]] = []
         self._mux = RequestMux(self._write)
         self._client = self._new_client()
 
@@ -113,6 +115,11 @@ class Connection:
         self._reconnect_callbacks.append(callback)
         return functools.partial(self._reconnect_callbacks.remove, callback)
 
+    def on_write(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called before every write, with which goes what it publishes; returns what ends that."""
+        self._write_callbacks.append(callback)
+        return functools.partial(self._write_callbacks.remove, callback)
+
     def on_single_message(self, callback: Callable[[], None]) -> None:
         """Have a function called after every message that came alone, at once after its handler."""
         self._single_callbacks.append(callback)
@@ -120,8 +127,24 @@ class Connection:
     # --- messages
 
     def publish(self, subject: bytes, payload: bytes, header: bytes = b"") -> None:
-        """Send a message, or raise `errors.NotConnectedError` at once."""
+        """Send a message.
+
+        Raises:
+            errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
+        """
         self._client.write(publish_frame(subject, b"", header, payload))
+
+    def answer(self, subject: bytes, payload: bytes) -> None:
+        """Reply to a stranger's message; without a subject there is nobody to reply to.
+
+        A system's subject, as `$JS.API.STREAM.PURGE.KV_b`, is none either: it would be a request made with the rights
+        of this connection.
+
+        Raises:
+            errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
+        """
+        if subject and not subject.startswith(b"$"):
+            self._client.write(publish_frame(subject, b"", b"", payload))
 
     def publish_request(self, subject: bytes, reply: bytes, payload: bytes) -> None:
         """Send a message whose replies go to a subject that the caller listens on."""
@@ -139,7 +162,7 @@ class Connection:
             deadline: When to give up, on the event loop's clock.
 
         Raises (from the future, the first also at once):
-            errors.NotConnectedError: Nothing was sent.
+            errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
             errors.NoRespondersError: Nobody serves the subject.
             errors.ConnectionLostError, errors.RequestTimeoutError: Whether it was carried out is unknown.
         """
@@ -196,7 +219,7 @@ class Connection:
     # --- life
 
     def _new_client(self) -> WireClient:
-        return WireClient(self._on_lost, self._on_refused, self._on_single)
+        return WireClient(self._on_lost, self._on_refused, self._on_single, self._on_write)
 
     async def _connect(self) -> None:
         self._given_up.clear()
@@ -223,16 +246,14 @@ class Connection:
             ends = {connecting, given_up}
             await asyncio.wait(ends, timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
-                connecting.cancel()
-                await asyncio.gather(connecting, return_exceptions=True)
                 raise self._connect_error()
             connecting.result()
-        except (nats_errors.Error, nkeys.NkeysError, OSError, ValueError, AssertionError) as error:
-            self._is_refused = self._is_refused or isinstance(error, nkeys.NkeysError)
+        except _CONNECT_FAILURES + _key_errors() as error:
+            self._is_refused = self._is_refused or isinstance(error, _key_errors())
             self._last_error = self._last_error or _describe(error)
             raise self._connect_error() from None
         finally:
-            given_up.cancel()
+            await cancel(given_up, connecting)
             if not self._client.is_connected:
                 await self._close_client()
         await self._client.listen(f"{self._mux.inbox}.*", self._mux.on_reply)
@@ -269,6 +290,10 @@ class Connection:
 
     def _on_single(self) -> None:
         for callback in self._single_callbacks:
+            callback()
+
+    def _on_write(self) -> None:
+        for callback in self._write_callbacks:
             callback()
 
     def _on_lost(self) -> None:
@@ -365,6 +390,12 @@ def _read_creds(path: str) -> str:
     if "-BEGIN NATS USER JWT-" not in text or "-BEGIN USER NKEY SEED-" not in text:
         raise errors.ConnectError("file is not a NATS credentials file", True, False)
     return text
+
+
+def _key_errors() -> tuple[type[Exception], ...]:
+    """Return what nats-py lets through when a seed is none; it loads that library only where there is a seed to use."""
+    nkeys = sys.modules.get("nkeys")
+    return () if nkeys is None else (nkeys.NkeysError,)
 
 
 def _is_dropped(reason: str) -> bool:

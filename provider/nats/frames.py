@@ -99,6 +99,12 @@ def publish_frame(subject: bytes, reply: bytes, header: bytes, payload: bytes) -
     return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(payload), payload)
 
 
+def payload_size(frame: bytes) -> int:
+    """Return how many bytes of headers and payload a PUB or HPUB has; 0 for any other frame."""
+    words = frame[: frame.find(CRLF)].split()
+    return int(words[-1]) if words[0] in (b"PUB", b"HPUB") else 0
+
+
 def header_value(block: bytes, name: bytes) -> bytes | None:
     """Return the first value of a header, or `None` when the block has none of that name (letter case counts)."""
     start = block.find(b"\n" + name + b":")
@@ -124,3 +130,9 @@ def status_of(block: bytes) -> int:
         return 0
     line = block[: block.find(CRLF)].split(None, 2)
     return int(line[1]) if len(line) > 1 and line[1].isdigit() else 0
+
+
+def status_text(block: bytes) -> str:
+    """Return what stands behind the status in the first line of a header block, "" when nothing does."""
+    words = block[: block.find(CRLF)].split(None, 2)
+    return words[2].decode(errors="replace") if len(words) > 2 else ""

@@ -8,23 +8,39 @@ from __future__ import annotations
 import base64
 import datetime
 import re
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
 from provider import errors
 from provider.nats.connection import Connection
+from provider.nats.frames import header_reader, header_value, status_of, status_text
+from provider.nats.requests import Reply
 
 T = TypeVar("T")
 
 STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
 MESSAGE_NOT_FOUND = 10037
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 """Both mean that a compare-and-set lost: 10071 names what stands there, 10164 that another write is under way."""
 
+DUPLICATE_IN_PROCESS = 10158
+"""A message of the same id is on its way into the stream."""
+
 NO_SPACE = frozenset({10002, 10023, 10028, 10047, 10077})
 """Resources of the account or the server, memory, storage, or the stream's own limit: exceeded."""
+
+MANY_SUBJECTS = 1024
+"""Of how many subjects the last messages can be read at once, since nats-server 2.11."""
+
+DELIVERED = b"$JS.ACK."
+"""How the reply subject of a message begins that a consumer delivers; see `delivery`."""
+
+STREAM = b"Nats-Stream"
+"""Which stream has answered a direct get: a mirror names itself."""
 
 TTL_LEVEL = 1
 """The API level since which messages may have a time to live of their own (nats-server 2.11)."""
@@ -42,9 +58,15 @@ class ApiFailure(Struct, frozen=True):
 
 
 class PublishAck(Struct, frozen=True, gc=False):
-    """The answer to a write into a stream."""
+    """The answer to a write into a stream.
+
+    Attributes:
+        seq: Of the message.
+        duplicate: Whether the stream had a message of the same id already; then `seq` is that one's.
+    """
 
     seq: int = 0
+    duplicate: bool = False
     error: ApiFailure | None = None
 
 
@@ -71,6 +93,20 @@ class StreamState(Struct, frozen=True):
     last_seq: int = 0
 
 
+class StreamReplica(Struct, frozen=True):
+    """A replica as the leader sees it. `lag` counts what the leader has committed and the replica has not."""
+
+    current: bool = False
+    offline: bool = False
+    lag: int = 0
+
+
+class StreamCluster(Struct, frozen=True):
+    """`replicas` are those that do not lead."""
+
+    replicas: list[StreamReplica] | None = None
+
+
 class StreamInfo(Struct, frozen=True):
     """`server_time` is the server's clock when it answered, "" before nats-server 2.10."""
 
@@ -78,6 +114,16 @@ class StreamInfo(Struct, frozen=True):
     state: StreamState
     created: str
     server_time: str = field(default="", name="ts")
+    cluster: StreamCluster | None = None
+
+    def is_everywhere(self, sequence: int) -> bool:
+        """Tell whether every replica has what the stream has, and that includes a sequence."""
+        replicas = (self.cluster and self.cluster.replicas) or []
+        return (
+            self.state.last_seq >= sequence
+            and len(replicas) == self.config.num_replicas - 1
+            and all(replica.current and not replica.offline and not replica.lag for replica in replicas)
+        )
 
 
 class StoredMessage(Struct, frozen=True, gc=False):
@@ -111,11 +157,46 @@ class _ErrorOnly(Struct, gc=False):
     error: ApiFailure | None = None
 
 
+_SUBJECT, _SEQUENCE, _NUM_PENDING = b"Nats-Subject", b"Nats-Sequence", b"Nats-Num-Pending"
+_UP_TO_SEQUENCE = b"Nats-UpTo-Sequence"
+_NO_RESULTS = "No Results"
+_read_many_headers = header_reader(_SUBJECT, _SEQUENCE, _NUM_PENDING)
 _ack_decoder = msgspec.json.Decoder(PublishAck)
 _message_decoder = msgspec.json.Decoder(_MessageResponse)
 _purge_decoder = msgspec.json.Decoder(_Purged)
 _error_decoder = msgspec.json.Decoder(_ErrorOnly)
 _info_decoder = msgspec.json.Decoder(StreamInfo)
+
+
+class Delivery(NamedTuple):
+    """Which message of a stream and of a consumer a delivery is, and how many more are due now."""
+
+    consumer: str
+    sequence: int
+    consumer_sequence: int
+    time_ms: int
+    pending: int
+
+
+class _Answers:
+    """The replies to one request for many messages: where they end, and how much they are."""
+
+    def __init__(self, max_bytes: int | None) -> None:
+        self.end = b""
+        self._left = max_bytes
+
+    @property
+    def are_too_much(self) -> bool:
+        return self._left is not None and self._left < 0
+
+    def is_last(self, reply: Reply) -> bool:
+        header, payload = reply
+        if status_of(header) and header_value(header, STREAM) is None:
+            self.end = header
+            return True
+        if self._left is not None:
+            self._left -= len(payload)
+        return self.are_too_much
 
 
 class JetStream:
@@ -125,7 +206,8 @@ class JetStream:
         self.connection = connection
         self.api_prefix = f"$JS.{domain}.API" if domain else "$JS.API"
         self.publish_prefix = f"{self.api_prefix}." if domain else ""
-        """What stands before a subject that is written to: a leaf node drops `$KV.>` on its way to another domain."""
+        """What stands before a bucket's subject that is written to: a leaf node drops `$KV.>` on its way to another
+        domain. Others pass it as they are, and the server maps none of them."""
 
     async def api(self, name: str, body: dict[str, Any] | None, deadline: float) -> bytes:
         """Call the API and return its JSON.
@@ -165,6 +247,51 @@ class JetStream:
         """Read the last message of a subject from the stream's leader; `None` when there is none."""
         return await self._message(stream, {"last_by_subj": subject}, deadline)
 
+    async def last_messages(
+        self, stream: str, subjects: Sequence[str], deadline: float, max_bytes: int | None = None
+    ) -> dict[str, Reply] | None:
+        """Read the last message of several subjects by direct gets, all of them as of one moment.
+
+        The server ends an answer at `max_bytes`, headers included, or at its own `max_pending`. What is left is read as
+        of the same moment, and counted: of a message that was overwritten meanwhile nothing is there.
+
+        Args:
+            stream: Its name.
+            subjects: At most `MANY_SUBJECTS`.
+            deadline: On the event loop's clock.
+            max_bytes: How large the payloads may be, all together; `None`: as large as they are.
+
+        Returns:
+            Header block and payload by subject, without those that have no message; `None`: over `max_bytes`.
+
+        Raises:
+            errors.ApiError: The answer is an error; with code 503 it is of more than one moment, to be asked for again.
+            errors.NatsError: See `Connection.request`.
+        """
+        target = f"{self.api_prefix}.DIRECT.GET.{stream}".encode()
+        wanted: dict[str, Any] = {"multi_last": list(subjects)}
+        if max_bytes is not None:
+            wanted["max_bytes"] = max_bytes
+        answers = _Answers(max_bytes)
+        found: dict[str, Reply] = {}
+        pending: int | None = None
+        while pending != 0:
+            replies = await self.connection.request_many(
+                target, msgspec.json.encode(wanted), deadline=deadline, is_last=answers.is_last
+            )
+            if answers.are_too_much:
+                return None
+            up_to = _up_to(answers.end)
+            heads = [_read_many_headers(header) for header, _ in replies]
+            # Of nats-server 2.11 the last message says how many are left; the end of the answer is one short.
+            left, last = (int(heads[-1][_NUM_PENDING]), int(heads[-1][_SEQUENCE])) if heads else (0, 0)
+            if pending not in (None, len(replies) + left):
+                raise errors.ApiError(503, 0, "messages were overwritten while they were read")
+            found.update((head[_SUBJECT].decode(), reply) for head, reply in zip(heads, replies, strict=True))
+            pending = left
+            wanted |= {"seq": last + 1, "up_to_seq": up_to}
+        return found
+
     async def next_message(self, stream: str, subject: str, sequence: int, deadline: float) -> StoredMessage | None:
         """Read the first message from `sequence` on whose subject matches, wildcards allowed, from the leader."""
         return await self._message(stream, {"seq": sequence, "next_by_subj": subject}, deadline)
@@ -186,12 +313,36 @@ class JetStream:
 
     async def publish(self, subject: str, payload: bytes, header: bytes, deadline: float) -> int:
         """Write into a stream and return the message's sequence."""
-        target = f"{self.publish_prefix}{subject}".encode()
-        return acknowledged(await self.connection.request(target, payload, header, deadline=deadline))
+        prefix = self.publish_prefix if subject.startswith("$KV.") else ""
+        target = f"{prefix}{subject}".encode()
+        return acknowledged(await self.connection.request(target, payload, header, deadline=deadline)).seq
 
 
-def acknowledged(reply: tuple[bytes, bytes]) -> int:
-    """Return the sequence that a publish acknowledgement gives.
+def _up_to(header: bytes) -> int:
+    """Return from the end of the answer to a request for many messages as of which sequence it is; 0: none is there."""
+    status, description = status_of(header), status_text(header)
+    if status == 204:
+        return int(header_value(header, _UP_TO_SEQUENCE) or 0)
+    if status == 404 and description == _NO_RESULTS:
+        return 0
+    # Not found is a message that has gone while the server looked.
+    raise errors.ApiError(503 if status == 404 else status, 0, description)
+
+
+def delivery(acknowledgement: bytes) -> Delivery:
+    """Read the subject that would acknowledge a message.
+
+    Source: ADR-15; `$JS.ACK.stream.consumer.delivered.sequence.consumer_sequence.nanoseconds.pending`, with domain and
+    account behind `ACK` in its longer form.
+    """
+    words = acknowledgement.split(b".")
+    first = 2 if len(words) < 11 else 4
+    sequence, consumer_sequence, nanoseconds, pending = (int(word) for word in words[first + 3 : first + 7])
+    return Delivery(words[first + 1].decode(), sequence, consumer_sequence, nanoseconds // 1_000_000, pending)
+
+
+def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:
+    """Return a publish acknowledgement.
 
     Raises:
         errors.ApiError: It is a refusal.
@@ -199,7 +350,7 @@ def acknowledged(reply: tuple[bytes, bytes]) -> int:
     ack = _decode(_ack_decoder, reply[1])
     if ack.error is not None:
         raise ack.error.to_error()
-    return ack.seq
+    return ack
 
 
 def time_ms(text: str) -> int:

@@ -126,11 +126,16 @@ class RequestMux:
         return len(pending) + len(callbacks)
 
     def refuse(self, reason: str) -> None:
-        """Fail the requests whose subject the server has refused; it names the subject in lower case."""
-        for token, request in list(self._pending.items()):
-            if request.subject.decode().lower() in reason:
-                del self._pending[token]
-                request.fail(errors.PermissionsError(reason))
+        """Fail the requests whose subject the server has refused; it names the subject, which comes in lower case.
+
+        Where only letter case tells subjects apart, nobody knows which of them was refused.
+        """
+        refused = [token for token, request in self._pending.items() if _quoted(request.subject) in reason]
+        is_certain = len({self._pending[token].subject for token in refused}) == 1
+        for token in refused:
+            self._pending.pop(token).fail(
+                errors.PermissionsError(reason) if is_certain else errors.ConnectionLostError()
+            )
 
     def close(self) -> None:
         self.fail_all()
@@ -150,3 +155,7 @@ class RequestMux:
                 then(None)
         is_waiting = self._pending or self._callbacks
         self._tick = self._loop.call_later(_TICK_SECONDS, self._expire) if is_waiting else None
+
+
+def _quoted(subject: bytes) -> str:
+    return f'"{subject.decode(errors="replace").lower()}"'

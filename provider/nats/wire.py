@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
+from typing import Any
 
 from nats import errors as nats_errors
-from nats.aio.client import Client
-from nats.aio.transport import TcpTransport, Transport
+from nats.aio.client import Client, Srv
 from nats.protocol.parser import Parser
 
 from provider import errors
-from provider.nats.frames import FrameError, FrameParser, Message
+from provider.nats.frames import FrameError, FrameParser, Message, payload_size
+from provider.nats.transport import DirectTransport
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ Handler = Callable[[bytes, bytes, bytes, bytes], None]
 """Called with subject, reply subject, header block and payload of a message; must not block."""
 
 _PONG = b"PONG\r\n"
+_BUFFER_BYTES = 32768
 _MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
 
@@ -35,7 +38,11 @@ class WireClient(Client):
     """A connection whose subscriptions call back at once and whose writes go out once per turn of the event loop."""
 
     def __init__(
-        self, on_lost: Callable[[], None], on_refused: Callable[[str], None], on_single: Callable[[], None]
+        self,
+        on_lost: Callable[[], None],
+        on_refused: Callable[[str], None],
+        on_single: Callable[[], None],
+        on_write: Callable[[], None],
     ) -> None:
         """Make an unconnected client.
 
@@ -44,9 +51,10 @@ class WireClient(Client):
             on_refused: Called with the server's text when it refuses a subscription or publication.
             on_single: Called when a message that came alone has been delivered: waiting for more to do together would
                 only make it late.
+            on_write: Called before each write; what it puts goes out with it.
         """
         super().__init__()
-        self._ps = _FastParser(self)
+        self._ps = self._frames = _FastParser(self)
         self._handlers: dict[int, Handler] = {}
         self._loop = asyncio.get_running_loop()
         self._unwritten: list[bytes] = []
@@ -55,6 +63,7 @@ class WireClient(Client):
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._on_single = on_single
+        self._on_write = on_write
 
     @property
     def max_payload_bytes(self) -> int:
@@ -87,19 +96,25 @@ class WireClient(Client):
 
         Raises:
             errors.NotConnectedError: The connection is down, or its peer has stopped reading.
+            errors.MessageTooLargeError: The server would end the connection for it.
         """
+        if len(frame) > self._max_payload and payload_size(frame) > self._max_payload:
+            raise errors.MessageTooLargeError(payload_size(frame), self._max_payload)
         if self._status != Client.CONNECTED or self._transport is None:
             raise errors.NotConnectedError
         if not self._unwritten:
-            if _unsent_bytes(self._transport) > _MAX_UNSENT_BYTES:
+            if isinstance(self._transport, DirectTransport) and self._transport.unsent_bytes > _MAX_UNSENT_BYTES:
                 raise errors.NotConnectedError
             self._loop.call_soon(self._write_out)
         self._unwritten.append(frame)
 
     def _write_out(self) -> None:
+        if not self._unwritten:
+            return
+        self._on_write()
         unwritten, self._unwritten = self._unwritten, []
         self.writes += 1
-        if unwritten and self.is_connected and self._transport is not None:
+        if self.is_connected and self._transport is not None:
             self._transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
 
     def deliver(self, message: Message, *, is_single: bool) -> bool:
@@ -119,6 +134,24 @@ class WireClient(Client):
         if is_single and self._unwritten:
             self._write_out()
         return True
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        s.last_attempt = time.monotonic()
+        if not self._transport:
+            self._transport = DirectTransport(self._receive)
+        await self._transport.connect(s.uri, _BUFFER_BYTES, self.options["connect_timeout"])
+
+    def _receive(self, data: bytes) -> bool:
+        """Take in what arrives; what a connection that was given up still sends is dropped."""
+        return not (self.is_closed or self.is_reconnecting) and self._frames.feed(data)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Take TLS where it was asked for, or nothing; nats-py would send credentials in clear to whoever asks for none."""
+        if initial_connection and "tls" in self.options and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise nats_errors.Error("nats: TLS was asked for, and the server offers none")
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     async def _process_op_err(self, e: Exception) -> None:
         self._lost()
@@ -141,32 +174,38 @@ class WireClient(Client):
         self._on_lost()
 
 
-def _unsent_bytes(transport: Transport) -> int:
-    """Return how much of what was written the socket has not taken yet."""
-    writer = transport._io_writer if isinstance(transport, TcpTransport) else None
-    return int(writer.transport.get_write_buffer_size()) if writer is not None else 0
-
-
 class _FastParser(Parser):
-    """nats-py's parser, fed by its read loop, around `FrameParser`."""
+    """nats-py's parser around `FrameParser`. Messages are delivered as they are fed; the rest waits for the read loop."""
 
     nc: WireClient
 
     def reset(self) -> None:
         super().reset()
         self._frames = FrameParser()
+        self._waiting: list[Message | bytes | FrameError] = []
 
-    async def parse(self, data: bytes = b"") -> None:
+    def feed(self, data: bytes) -> bool:
+        """Take bytes and deliver the messages that they complete; returns whether anything waits for `parse`."""
         try:
             frames = self._frames.feed(data)
         except FrameError as error:
-            raise nats_errors.ProtocolError from error
+            self._waiting.append(error)
+            return True
         is_single = len(frames) == 1
         for frame in frames:
+            if not isinstance(frame, tuple) or not self.nc.deliver(frame, is_single=is_single):
+                self._waiting.append(frame)
+        return bool(self._waiting)
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Work off what waits, which is rare. Called by the read loop, whose bytes say nothing."""
+        waiting, self._waiting = self._waiting, []
+        for frame in waiting:
+            if isinstance(frame, FrameError):
+                raise nats_errors.ProtocolError from frame
             if isinstance(frame, tuple):
-                if not self.nc.deliver(frame, is_single=is_single):
-                    sid, subject, reply, header, payload = frame
-                    await self.nc._process_msg(sid, subject, reply, payload, header)
+                sid, subject, reply, header, payload = frame
+                await self.nc._process_msg(sid, subject, reply, payload, header)
             else:
                 await self._control(frame)
 

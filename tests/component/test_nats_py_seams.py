@@ -65,5 +65,12 @@ def test_the_parser_is_fed_and_reset_as_the_replacement_is() -> None:
     assert list(inspect.signature(Parser.reset).parameters) == ["self"]
 
 
-def test_the_transport_keeps_its_writer_where_the_replacement_looks() -> None:
-    assert TcpTransport()._io_writer is None  # type: ignore[no-untyped-call]
+def test_the_transport_has_the_streams_that_the_replacement_sets() -> None:
+    transport = TcpTransport()  # type: ignore[no-untyped-call]
+    names = ["_bare_io_reader", "_bare_io_writer", "_io_reader", "_io_writer"]
+    assert [getattr(transport, name) for name in names] == [None] * 4
+
+
+def test_the_client_connects_through_the_coroutine_that_is_replaced() -> None:
+    assert list(inspect.signature(Client._connect_to_server).parameters) == ["self", "s"]
+    assert "self._connect_to_server(" in inspect.getsource(Client._select_next_server)

@@ -1,0 +1,139 @@
+"""nats-py's TCP transport, handing over what arrives in the turn in which it arrives.
+
+nats-py reads through a stream: bytes are copied into a buffer, a task is woken, and only in the next turn of the event
+loop does it see them. That is right while a connection is set up, line by line, and is kept for that; once nats-py's
+read loop has begun, bytes go straight to a function, and the loop is woken only for what is rare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from urllib.parse import ParseResult
+
+from nats.aio.transport import TcpTransport
+
+_NEWS = b"news"
+"""What the read loop reads; the function that was given the bytes knows more."""
+
+
+class DirectTransport(TcpTransport):
+    """A transport that may be connected again and again, as nats-py does it; one connection is open at a time.
+
+    nats-py drops a connection that was not welcomed (a frozen server accepts and says nothing) without closing it.
+
+    Args:
+        on_data: Called with bytes as they arrive; returns whether the read loop has something to do.
+    """
+
+    def __init__(self, on_data: Callable[[bytes], bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # nats-py's own has no types
+        self._on_data = on_data
+        self._protocol: _Protocol | None = None
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        assert uri.hostname is not None, "nats-py fills in what a URL leaves out"
+        assert uri.port is not None, "the same"
+        self.close()  # type: ignore[no-untyped-call]  # nats-py's own has no types
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=buffer_size)
+        self._protocol = protocol = _Protocol(reader, self._on_data)
+        connecting = loop.create_connection(lambda: protocol, uri.hostname, uri.port)
+        transport, _ = await asyncio.wait_for(connecting, connect_timeout)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._bare_io_reader, self._bare_io_writer = reader, writer
+        self._io_reader, self._io_writer = reader, writer
+
+    async def connect_tls(
+        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
+    ) -> None:
+        assert self._io_writer is not None, "connect comes first"
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=buffer_size)
+        self._protocol = protocol = _Protocol(reader, self._on_data, is_tls=True)
+        name = uri if isinstance(uri, str) else uri.hostname
+        upgrading = loop.start_tls(self._io_writer.transport, protocol, ssl_context, server_hostname=name)
+        transport = await asyncio.wait_for(upgrading, connect_timeout)
+        assert transport is not None
+        self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def read(self, buffer_size: int) -> bytes:
+        """Wait until there is something to do for the read loop, and return some bytes, or none at the end."""
+        assert self._protocol is not None, "connect comes first"
+        return await self._protocol.read()
+
+    def write(self, payload: bytes) -> None:
+        """Write, or drop what is for a connection that is lost, as asyncio does; uvloop would raise a RuntimeError.
+
+        The read loop is about to hear of the loss.
+        """
+        assert self._io_writer is not None, "connect comes first"
+        if not self._io_writer.transport.is_closing():
+            self._io_writer.write(payload)
+
+    def writelines(self, payload: list[bytes]) -> None:
+        self.write(b"".join(payload))
+
+    def at_eof(self) -> bool:
+        return self._protocol is None or self._protocol.is_at_end
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much of what was written the socket has not taken yet."""
+        return self._io_writer.transport.get_write_buffer_size() if self._io_writer is not None else 0
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """One connection: a stream until it is read for the first time, then direct."""
+
+    def __init__(self, reader: asyncio.StreamReader, on_data: Callable[[bytes], bool], *, is_tls: bool = False) -> None:
+        super().__init__(reader)
+        self._reader = reader
+        self._is_tls = is_tls
+        self._on_data = on_data
+        self._is_direct = False
+        self._has_news = False
+        self._is_over = False
+        self._error: Exception | None = None
+        self._wake = asyncio.Event()
+
+    @property
+    def is_at_end(self) -> bool:
+        return self._is_over and not self._has_news
+
+    async def read(self) -> bytes:
+        if not self._is_direct:
+            self._is_direct = True
+            self._reader.feed_eof()
+            self.data_received(await self._reader.read())  # what it has: nothing is waited for
+        if not self._has_news and not self._is_over:
+            self._wake.clear()
+            await self._wake.wait()
+        if self._has_news:
+            self._has_news = False
+            return _NEWS
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_direct:
+            super().data_received(data)
+        elif self._on_data(data):
+            self._has_news = True
+            self._wake.set()
+
+    def eof_received(self) -> bool | None:
+        """Note the end. The event loop warns of a TLS connection that wants to stay open after it, which none can."""
+        self._end(None)
+        return super().eof_received() and not self._is_tls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc)
+        super().connection_lost(exc)
+
+    def _end(self, error: Exception | None) -> None:
+        self._is_over = True
+        self._error = self._error or error
+        self._wake.set()
