@@ -12,16 +12,19 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from contracts import keyvalue as kv
+from contracts import wasi
 from provider import errors
+from provider.keyvalue.atomics import entry_response
+from provider.keyvalue.batch import change_result, single_changes
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.connections import ConnectionPool, link_error
-from provider.keyvalue.crdt import Item
-from provider.keyvalue.events import EVENTS, Change, Limits, expire
+from provider.keyvalue.crdt import MAX_DRIFT_MS, Item
+from provider.keyvalue.events import EVENTS, Change, Limits, expire, list_keys
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.link import CacheConfig, LinkConfig
 from provider.keyvalue.replica import Replica, size_of
 from provider.keyvalue.replication import Replication
-from provider.keyvalue.values import READS, READS_OF_MANY
+from provider.keyvalue.values import NOT_AT_ONCE, READS, READS_OF_MANY
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import cancel
 
@@ -39,6 +42,8 @@ class CacheLink:
     def __init__(self, config: LinkConfig, cache: Cache) -> None:
         self.config = config
         self._cache = cache
+        limits = config.cache
+        self._limits = Limits(limits.max_keys, limits.max_bytes, limits.max_value_bytes)
 
     def hold(self) -> CacheLink:
         self._cache.users += 1
@@ -57,11 +62,15 @@ class CacheLink:
     def notice(self) -> str | None:
         return self._cache.notice
 
+    def answer_at_once(self, request: kv.Request) -> Any:
+        """Answer from memory; not what is of many keys, which is checked for its number first."""
+        if self._cache.is_awaited or not isinstance(request, kv.SingleKeyRequest):
+            return NOT_AT_ONCE
+        return self._answer_single(request)
+
     def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
-        if self._cache.is_awaited or isinstance(request, kv.KeysRequest):
-            return False
-        use(self._answer(request), True)
-        return True
+        """Begin nothing: what can be answered is answered at once."""
+        return False
 
     async def perform(self, request: kv.Request, deadline: float) -> Any:
         await self._cache.joined(deadline)
@@ -69,19 +78,37 @@ class CacheLink:
 
     def _answer(self, request: kv.Request) -> Any:
         replica, prefix, now_ms = self._cache.replica, self.config.key_prefix, wall_clock_ms()
-        if isinstance(request, kv.KeysRequest):
-            values = [replica.read(_checked(prefix, key), now_ms) for key in request.keys]
-            return READS_OF_MANY[type(request)](request, values)
+        match request:
+            case wasi.SetMany() | wasi.DeleteMany():
+                return [change_result(change, self._tried(change)) for change in single_changes(request)]
+            case kv.KeysRequest():
+                values = [replica.read(_checked(prefix, key), now_ms) for key in request.keys]
+                return READS_OF_MANY[type(request)](request, values)
+            case wasi.ListKeys():
+                return list_keys(replica, request, prefix, now_ms)
         assert isinstance(request, kv.SingleKeyRequest)
-        key = _checked(prefix, request.key)
+        return self._answer_single(request)
+
+    def _answer_single(self, request: kv.SingleKeyRequest) -> Any:
+        replica, now_ms = self._cache.replica, wall_clock_ms()
+        key = _checked(self.config.key_prefix, request.key)
         read = READS.get(type(request))
         if read is not None:
             return read(request, replica.read(key, now_ms))
-        return EVENTS[type(request)](Change(replica, self._cache.limits, key, now_ms), request)
+        if isinstance(request, wasi.GetEntry):
+            return entry_response(request.key, replica.read(key, now_ms), replica.revision(key), now_ms)
+        self._limits.event_bytes = self._cache.event_bytes
+        return EVENTS[type(request)](Change(replica, self._limits, key, now_ms), request)
+
+    def _tried(self, change: kv.SingleKeyRequest) -> Any:
+        try:
+            return self._answer_single(change)
+        except errors.StoreError as error:
+            return error
 
 
 class Cache:
-    """A replica, its limits and its connection.
+    """A replica and its connection.
 
     Args:
         connections: Where its connection comes from.
@@ -99,7 +126,8 @@ class Cache:
     ) -> None:
         self.users = 0
         self.on_unused = on_unused
-        self.limits = Limits()
+        self.event_bytes = 0
+        """How large a key and a value together may be."""
         self._connections = connections
         self._settings = settings
         self._replication = Replication(config, self._on_expiry)
@@ -122,6 +150,13 @@ class Cache:
             return f"cache {self._config.state_subject!r}: connection to NATS lost, it serves alone"
         if self._reason:
             return f"cache {self._config.state_subject!r}: {self._reason}, it serves alone"
+        ahead_ms = self.replica.clock.ahead_ms(wall_clock_ms())
+        if ahead_ms > MAX_DRIFT_MS:
+            seconds = (ahead_ms - MAX_DRIFT_MS) // 1000
+            return (
+                f"cache {self._config.state_subject!r}: its clock was ahead, so that the other replicas take nothing "
+                f"from it for {seconds} s; a restart ends that, and loses what they have not taken"
+            )
         return None
 
     @property
@@ -156,10 +191,7 @@ class Cache:
         """Follow a link's settings."""
         self._config = config
         self._replication.configure(config)
-        self.limits.keys = config.max_keys
-        self.limits.size_bytes = config.max_bytes
-        self.limits.value_bytes = config.max_value_bytes
-        self.limits.event_bytes = self._replication.event_bytes
+        self.event_bytes = self._replication.event_bytes
 
     # --- life
 
@@ -206,14 +238,18 @@ class Cache:
         stack.push_async_callback(self._connections.disconnect, self._settings)
         await self._replication.listen(connection, stack)
         self._reason = ""
-        self.limits.event_bytes = self._replication.event_bytes
+        self.event_bytes = self._replication.event_bytes
         _log.info("cache_opened", extra={"subject": self._config.state_subject, "replica": self.replica.id})
 
     # --- what expires
 
     def _on_expiry(self, key: str, item: Item) -> None:
-        """See to it that a text is removed when it expires; that of another replica later, in case that one is gone."""
-        grace_ms = 0 if item.replica == self.replica.id else 2000 * self._config.heartbeat_seconds
+        """See to it that a text is removed when it expires.
+
+        That of another replica later, in case that one is gone: its clock counts, and may be behind this one.
+        """
+        is_own = item.replica == self.replica.id
+        grace_ms = 0 if is_own else max(2000 * self._config.heartbeat_seconds, MAX_DRIFT_MS)
         heapq.heappush(self._expiring, (item.expires_at_ms + grace_ms, next(self._expiries), key, item))
         if len(self._expiring) > 2 * self._kept_expiries + 1024:
             self._expiring = [entry for entry in self._expiring if self._is_there(entry[2], entry[3])]
@@ -222,18 +258,20 @@ class Cache:
 
     def _is_there(self, key: str, item: Item) -> bool:
         cell = self.replica.cell(key)
-        return cell is not None and cell.has(item.dot)
+        return cell is not None and (cell.has(item.dot) or cell.tally(item.dot) is not None)
 
     async def _expire(self) -> None:
         """Remove what has expired, so that it takes no room; nobody has seen it since it expired."""
         while True:
-            await asyncio.sleep(_EXPIRE_SECONDS)
             now_ms = wall_clock_ms()
+            is_due = False
             for _ in range(_EXPIRE_SLICE):
-                if not self._expiring or self._expiring[0][0] > now_ms:
+                is_due = bool(self._expiring) and self._expiring[0][0] <= now_ms
+                if not is_due:
                     break
                 _, _, key, item = heapq.heappop(self._expiring)
                 expire(self.replica, key, item, now_ms)
+            await asyncio.sleep(0 if is_due else _EXPIRE_SECONDS)
 
 
 def _checked(prefix: str, key: str) -> str:

@@ -39,6 +39,10 @@ class HybridClock:
         self.last = max(self.last + 1, now_ms << _LOGICAL_BITS)
         return self.last
 
+    def ahead_ms(self, now_ms: int) -> int:
+        """Return how far the last time is ahead of a clock: after that one was set back, until it gets there again."""
+        return max((self.last >> _LOGICAL_BITS) - now_ms, 0)
+
     def see(self, clock: int) -> None:
         """Take in the time of somebody else's event."""
         self.last = max(self.last, clock)
@@ -284,9 +288,14 @@ class Cell(Struct, gc=False):
     def dots(self) -> dict[str, list[int]]:
         """Return the dots of all items, by replica."""
         text = self.text
-        if text is not None and self.rivals is None and self.members is None and self.elements is None:
+        if text is not None and self.is_single:
             return {text.replica: [text.count]}
         return dots_of(self.items())
+
+    @property
+    def is_single(self) -> bool:
+        """Whether nothing is there but the text, if that is."""
+        return self.rivals is None and self.members is None and self.elements is None and self.tallies is None
 
     def live_tallies(self) -> list[Tally]:
         return [tally for tally in self.tallies.values() if not tally.is_removed] if self.tallies else []

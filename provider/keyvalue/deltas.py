@@ -170,7 +170,7 @@ class Heartbeat(Struct, array_like=True, tag=2, frozen=True):
 
     Attributes:
         vector: The vector of its context, for the replicas that it knows to be alive.
-        rest: Digest of the rest of the vector.
+        rest: Digest of the rest of the context.
         wants_answer: Whether the others are to answer with theirs at once.
         is_leaving: Whether it is about to end.
     """

@@ -6,14 +6,16 @@ are those of `values`; there a value is computed anew, here only what changes is
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from typing import Any
 
 from contracts import keyvalue as kv
+from contracts import wasi
 from provider import errors
 from provider.keyvalue.crdt import Cell, Item, Tally, dots_of
 from provider.keyvalue.deltas import AddCount, AddElement, AddMember, AddText, Event, Floor
-from provider.keyvalue.replica import BOOKKEEPING_BYTES, Replica, size_of
+from provider.keyvalue.replica import BOOKKEEPING_BYTES, Replica, floor_of, size_of
 from provider.keyvalue.values import Kind, Value, check_kind, number_of
 
 MAX_REMOVALS = 1000
@@ -83,11 +85,14 @@ class Change:
         if everything:
             removes = cell.dots()
             if cell.tallies:
-                live = cell.live_tallies()
-                floors = [Floor(tally.replica, tally.start, tally.count, tally.total) for tally in live]
+                floors = [floor_of(tally) for tally in cell.live_tallies()]
             if cell.members is not None or cell.elements is not None:
                 removes = self._remove_many(removes)
         self._commit(add, removes or {}, floors)
+
+    def remove(self, items: list[Item], tallies: list[Tally]) -> None:
+        """Make the event that removes some items, and of some tallies what they have come to."""
+        self._commit(None, dots_of(items), [floor_of(tally) for tally in tallies])
 
     def _remove_many(self, removes: dict[str, list[int]]) -> dict[str, list[int]]:
         """Remove items by as many events as that takes; returns what is left for the last one."""
@@ -138,10 +143,10 @@ def _set(change: Change, request: kv.Set) -> None:
 
 
 def _delete(change: Change, request: kv.SingleKeyRequest) -> bool:
-    if change.look() is None:
-        return False
-    change.commit(None, everything=True)
-    return True
+    is_seen = change.look() is not None
+    if is_seen or change.cell.is_live:  # what has expired and takes room goes too
+        change.commit(None, everything=True)
+    return is_seen
 
 
 def _list_clear(change: Change, request: kv.ListClear) -> bool:
@@ -225,6 +230,50 @@ def _set_del(change: Change, request: kv.SetDel) -> int:
     return 1
 
 
+def _create(change: Change, request: wasi.Create) -> wasi.SwapResponse:
+    return _swap(change, request, 0)
+
+
+def _compare_and_swap(change: Change, request: wasi.CompareAndSwap) -> wasi.SwapResponse:
+    return _swap(change, request, request.revision)
+
+
+def _swap(change: Change, request: wasi.Create | wasi.CompareAndSwap, wanted: int) -> wasi.SwapResponse:
+    revision = _revision(change)
+    if revision != wanted:
+        return wasi.SwapResponse(False, revision)
+    _set(change, kv.Set(request.key, request.value, request.expires))
+    return wasi.SwapResponse(True, change.replica.revision(change.key))
+
+
+def _compare_and_delete(change: Change, request: wasi.CompareAndDelete) -> wasi.SwapResponse:
+    revision = _revision(change)
+    if not revision or revision != request.revision:
+        return wasi.SwapResponse(False, revision)
+    change.commit(None, everything=True)
+    return wasi.SwapResponse(True, 0)
+
+
+def _revision(change: Change) -> int:
+    return 0 if change.look() is None else change.replica.revision(change.key)
+
+
+def list_keys(replica: Replica, request: wasi.ListKeys, key_prefix: str, now_ms: int) -> wasi.ListKeysResponse:
+    """Return a page of an actor's keys in their order; the cursor is the last key."""
+    wanted, after = key_prefix + request.prefix, key_prefix + request.cursor
+    found = (
+        key
+        for key in replica.live_keys()
+        if key.startswith(wanted)
+        and len(key) > len(key_prefix)
+        and key > after
+        and replica.read(key, now_ms) is not None
+    )
+    keys = heapq.nsmallest(request.limit + 1, found)
+    page = [key[len(key_prefix) :] for key in keys[: request.limit]]
+    return wasi.ListKeysResponse(page, page[-1] if len(keys) > request.limit else "")
+
+
 EVENTS: dict[type[kv.Request], Callable[[Change, Any], Any]] = {
     kv.Set: _set,
     kv.Del: _delete,
@@ -235,12 +284,39 @@ EVENTS: dict[type[kv.Request], Callable[[Change, Any], Any]] = {
     kv.SetAdd: _set_add,
     kv.SetClear: _set_clear,
     kv.SetDel: _set_del,
+    wasi.Create: _create,
+    wasi.CompareAndSwap: _compare_and_swap,
+    wasi.CompareAndDelete: _compare_and_delete,
 }
-"""Operations that change one key; see `values.CHANGES`."""
+"""Operations that change one key; see `values.CHANGES` and `atomics.CONDITIONS`."""
 
 
 def expire(replica: Replica, key: str, item: Item, now_ms: int) -> None:
-    """Remove a text that has expired, and what counts on it, unless it has been removed or replaced since."""
+    """Remove a text that has expired with what counts on it, or a tally whose text is gone, unless it is gone itself.
+
+    Nobody has asked for that, so all else stays: other kinds, increments on other texts, later texts. Not so the texts
+    that it superseded.
+
+    Args:
+        replica: Which removes it.
+        key: Where.
+        item: The text, or what stood for the tally when `Replica` told of it.
+        now_ms: What time it is here.
+    """
     cell = replica.cell(key)
-    if cell is not None and cell.text is item and 0 < item.expires_at_ms <= now_ms:
-        Change(replica, Limits(), key, now_ms).commit(None, everything=True)
+    if cell is None or not 0 < item.expires_at_ms <= now_ms:
+        return
+    texts = [] if cell.text is None else [cell.text, *(cell.rivals or ())]
+    gone = [text for text in texts if text.order <= item.order] if cell.has(item.dot) else []
+    bases, kept = {text.dot for text in gone}, {text.dot for text in texts}
+    ended = [
+        tally
+        for tally in cell.live_tallies()
+        if tally.base in bases or (_is_of(tally, item) and tally.base not in kept and 0 < tally.expires_at_ms <= now_ms)
+    ]
+    if gone or ended:
+        Change(replica, Limits(), key, now_ms).remove(gone, ended)
+
+
+def _is_of(tally: Tally, item: Item) -> bool:
+    return (tally.replica, tally.start) == item.dot

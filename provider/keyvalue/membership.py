@@ -1,7 +1,8 @@
 """Which other replicas there are and what they have seen. Pure: times are arguments, in seconds of any steady clock.
 
 A heartbeat carries the vector of the replicas that its sender knows to be alive, and a digest of the rest: replicas end
-with their processes, but what they wrote stays, and so do their counts.
+with their processes, but what they wrote stays, and so do their counts. Strays are part of the rest, also those of the
+living: their author may have ended without anybody knowing.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class Membership:
         self._peers[replica] = _Peer(heartbeat, now)
         return True
 
+    def is_heard(self, replica: str, since: float) -> bool:
+        """Tell whether a replica has been heard of since a time."""
+        peer = self._peers.get(replica)
+        return peer is not None and peer.heard_at >= since
+
     def is_leaving(self, replica: str) -> bool:
         """Tell whether a replica has said that it is about to end."""
         peer = self._peers.get(replica)
@@ -106,7 +112,14 @@ class Membership:
                 peer.confirmed = {**rest, **vector}
 
     def stable(self, context: Context) -> dict[str, int]:
-        """Return by replica up to which event everybody has taken in its events, as far as is known here."""
+        """Return by replica up to which event everybody has taken in its events, as far as is known here.
+
+        Whom another replica has heard of and this one has not counts as well: it has taken in nothing, for all that is
+        known. None is waited for longer than `forget_seconds`, as all forget it then.
+        """
+        named = {name for peer in self._peers.values() for name in peer.heartbeat.vector}
+        if not named <= {self.id, *self._peers}:
+            return {}
         return {
             replica: min([count, *(peer.confirmed.get(replica, 0) for peer in self._peers.values())])
             for replica, count in context.vector.items()
@@ -114,10 +127,15 @@ class Membership:
 
 
 def _digest(context: Context, without: Container[str]) -> int:
-    """Return a digest of a context's vector, in whatever order, some replicas left out."""
+    """Return a digest of a context in whatever order, some replicas left out of its vector."""
     digest = 0
     for replica, count in context.vector.items():
         if replica not in without:
-            text = f"{replica} {count}".encode()
-            digest ^= int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
+            digest ^= _hash(f"{replica} {count}")
+    for replica, counts in context.strays.items():
+        digest ^= _hash(f"{replica} strays {sorted(counts)}")
     return digest
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 
+from provider.keyvalue.coverage import Coverage
 from provider.keyvalue.crdt import Context, is_drifted
 from provider.keyvalue.deltas import (
     ForeignMessageError,
@@ -18,7 +19,7 @@ from provider.keyvalue.deltas import (
     context_of,
     context_state,
 )
-from provider.keyvalue.replica import Coverage, Replica, size_of
+from provider.keyvalue.replica import Replica, size_of
 
 MAX_PAGE_BYTES = 24 * 1024
 _PAGE_KEYS = 64
@@ -166,6 +167,12 @@ class Fetch:
         if page.is_last:
             self.is_done = True
             self._replica.absorb(self._coverage, page.pruned, is_full=self._is_full)
+
+    def end(self) -> None:
+        """Keep of what has been taken in what can be kept, if that is not all; nothing can be taken any more."""
+        if self._coverage is not None and not self.is_done:
+            self._replica.abandon(self._coverage)
+            self._coverage = None
 
     def _check(self, page: ReplayPage, now_ms: int) -> None:
         """Refuse times far in the future, and events in the own name that are not known here."""

@@ -10,13 +10,13 @@ seen the deletion. And a key's whole state, sent with the sender's context, tell
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import structs
 
+from provider.keyvalue.coverage import Coverage
 from provider.keyvalue.crdt import Cell, Context, Dot, HybridClock, Item, Tally
 from provider.keyvalue.deltas import (
     AddCount,
@@ -29,6 +29,7 @@ from provider.keyvalue.deltas import (
     Part,
     TallyState,
 )
+from provider.keyvalue.journal import Journal
 from provider.keyvalue.values import Value
 
 BOOKKEEPING_BYTES = 100
@@ -36,6 +37,10 @@ BOOKKEEPING_BYTES = 100
 
 _TEXT, _MEMBER, _ELEMENT = 1, 2, 3
 _MIN_DEAD_KEPT = 10_000
+_MAX_ADOPTED = 10_000
+"""How many strays there may be by transfers that ended half-way: contexts must fit into messages."""
+
+_MAX_REMOVALS = 1000
 _MAX_COVERAGES = 16
 """Transfers that ended half-way and are remembered; more only when they fail one after the other."""
 
@@ -50,7 +55,8 @@ class Replica:
     Args:
         replica_id: Never used by any other replica, nor by this one's process before it was started again.
         on_event: Called after every own event.
-        on_expiry: Called with the key and the item when a text that expires has been added.
+        on_expiry: Called with the key and the item when a text that expires has been added, and when nothing is left of a
+            tally that expires but itself, with an item of the tally's dot; see `events.expire`.
 
     Attributes:
         context: The events taken in.
@@ -74,7 +80,13 @@ class Replica:
         self._on_event = on_event
         self._on_expiry = on_expiry
         self._cells: dict[str, Cell] = {}
-        self._journals: dict[str, _Journal] = {}
+        self._journals: dict[str, Journal] = {}
+        self._forgotten_revision = 0
+        """The highest of a key that has been forgotten."""
+        self._first_revisions: dict[str, int] = {}
+        """By key, what its revisions begin from, if not from 0."""
+        self._unnumbered = ""
+        """A key that is new and has no revision yet."""
         self._dead: dict[str, None] = {}
         self._hollow: set[str] = set()
         """Dead keys that still have cells, for tallies that not everybody knows to be removed."""
@@ -83,6 +95,10 @@ class Replica:
         self._coverages: list[Coverage] = []
         """Of transfers that have not been absorbed."""
         self._residues: deque[tuple[Dot, str, Dot]] = deque()
+        self._lost: list[Floor] = []
+        """Of the key at hand: what some replica has added to tallies that others have removed and forgotten."""
+        self._outdated: list[Dot] = []
+        """Of the key at hand: items that came after all, of whose removal only a transfer that was abandoned told."""
 
     # --- reading
 
@@ -110,6 +126,17 @@ class Replica:
         cell = self._cells.get(key)
         return cell.value(now_ms) if cell is not None else None
 
+    def revision(self, key: str) -> int:
+        """Return a number that grows with every event on a key that is taken in here; other replicas have others.
+
+        It is never given twice, not even when the key was deleted and forgotten in between.
+        """
+        return self._first_revisions.get(key, 0) + sum(self._touched(key).values())
+
+    def live_keys(self) -> Iterator[str]:
+        """Iterate over the keys that have something, be it expired."""
+        return (key for key in self._cells if key not in self._hollow)
+
     def all_keys(self) -> Iterator[str]:
         """Iterate over the keys, deleted ones that are kept in mind included."""
         return itertools.chain(self._cells, (key for key in self._dead if key not in self._cells))
@@ -131,16 +158,43 @@ class Replica:
         cell = self._cells.get(key)
         if cell is None:
             cell = self._new_cell(key)
-        for remover, counts in event.removes.items():
-            for removed in counts:
-                self._remove(key, cell, (remover, removed))
-        for floor in event.floors:
-            self._lower(key, cell, floor, (replica, count))
-        if event.add is not None:
-            self._add(cell, replica, count, event)
-        self._journal(replica).note(key, count)
+        if not self._overwrite(cell, replica, count, event):
+            for floor in event.floors:
+                self._lower(key, cell, floor, (replica, count))
+            for remover, counts in event.removes.items():
+                for removed in counts:
+                    self._remove(key, cell, (remover, removed))
+            if event.add is not None:
+                self._add(cell, replica, count, event)
+        self._note(key, replica, count)
         if self._dead or cell.text is None:
             self._settle(key, cell)
+        if self._lost or self._outdated:
+            self._give_up(key)
+
+    def _overwrite(self, cell: Cell, replica: str, count: int, event: Event) -> bool:
+        """Put a text in the place of the one that is all there is and that the event removes; false: it is no such event.
+
+        It comes to the same as removing and adding, at a third of the cost, and most events are of this form.
+        """
+        add, before, removes = event.add, cell.text, event.removes
+        if (
+            type(add) is not AddText
+            or before is None
+            or not cell.is_single
+            or len(removes) != 1
+            or removes.get(before.replica) != [before.count]
+            or event.floors
+            or self._doomed
+            or self._coverages
+            or not self.context.has(before.replica, before.count)
+        ):
+            return False
+        cell.text = item = Item(replica, count, event.clock, add.value, add.expires_at_ms)
+        self.size_bytes += size_of(item.value) - size_of(before.value)
+        if item.expires_at_ms:
+            self._on_expiry(event.key, item)
+        return True
 
     def _add(self, cell: Cell, replica: str, count: int, event: Event) -> None:
         add, key = event.add, event.key
@@ -149,12 +203,12 @@ class Replica:
             self._add_tally(key, cell, tally, is_start=count == add.start)
             return
         dot = (replica, count)
-        if replica != self.id and (
-            (self._doomed and self._is_spared(key, dot))
-            or (self._coverages and self._is_covered(key, dot))
-            or cell.has(dot)
-        ):
-            return  # it was removed before it came, or came with the key's state
+        if replica != self.id:
+            if (self._doomed and self._is_spared(key, dot)) or cell.has(dot):
+                return  # it was removed before it came, or came with the key's state
+            if self._coverages and self._is_covered(key, dot):
+                self._note_outdated(key, dot)
+                return
         if isinstance(add, AddText):
             self._add_item(key, cell, _TEXT, Item(replica, count, event.clock, add.value, add.expires_at_ms))
         elif isinstance(add, AddMember):
@@ -173,23 +227,46 @@ class Replica:
         else:
             cell.add_element(item)
 
-    def _add_tally(self, key: str, cell: Cell, tally: Tally, *, is_start: bool = False) -> None:
-        """Take in a tally or a later version of one. One whose start has been seen and that is not there was removed."""
+    def _add_tally(self, key: str, cell: Cell, tally: Tally, *, is_start: bool = False, is_seen: bool = False) -> None:
+        """Take in a tally or a later version of one.
+
+        One whose start has been seen and that is not there was removed, and how much of it is not known any more. What
+        its replica has added since, not knowing, is lost then: by an event, as others may still know.
+        """
         start = (tally.replica, tally.start)
         known = cell.tally(start)
+        before = None
         if known is not None:
+            before = known.base, known.expires_at_ms
             known.add(tally)
+            tally = known
         elif is_start and self._is_spared(key, start):
             return
         elif (is_start and not self._is_covered(key, start)) or not self._has_seen(key, start):
             cell.add_tally(tally)
             self.size_bytes += BOOKKEEPING_BYTES
+        elif not tally.is_removed and not is_seen:
+            cell.add_tally(tally)
+            self.size_bytes += BOOKKEEPING_BYTES
+            self._lost.append(floor_of(tally))
+        else:
+            return
+        if tally.expires_at_ms and before != (tally.base, tally.expires_at_ms):
+            self._watch_tally(key, cell, tally)
+
+    def _watch_tally(self, key: str, cell: Cell, tally: Tally) -> None:
+        """See to it that a tally ends when it expires; one whose text is there ends with that."""
+        if tally.expires_at_ms and not tally.is_removed and (tally.base is None or not cell.has(tally.base)):
+            self._on_expiry(key, Item(tally.replica, tally.start, tally.clock, "", tally.expires_at_ms))
 
     def _remove(self, key: str, cell: Cell, dot: Dot) -> None:
         """Remove an item, or a tally by its start, and see to it that it is not added when it comes after its removal."""
         item = cell.remove(dot)
         if item is not None:
             self.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
+            for tally in cell.live_tallies() if cell.tallies else ():
+                if tally.base == dot:
+                    self._watch_tally(key, cell, tally)
         elif cell.tally(dot) is not None:
             self._drop_tally(cell, dot)
         self._doom(key, dot)
@@ -237,10 +314,29 @@ class Replica:
         tally.remove(floor.count, floor.total, by)
         self._residues.append((by, key, start))
 
+    def _give_up(self, key: str) -> None:
+        """Remove what is lost, on all replicas."""
+        floors, self._lost = self._lost, []
+        dots, self._outdated = self._outdated, []
+        self.commit(Event(self.clock.tick(0), key, None, by_replica(dots), floors))
+
+    def _note_outdated(self, key: str, dot: Dot) -> None:
+        if any(coverage.is_abandoned and coverage.has(key, dot) for coverage in self._coverages):
+            self._outdated.append(dot)
+
     def _new_cell(self, key: str) -> Cell:
         self.size_bytes += BOOKKEEPING_BYTES + size_of(key)
         cell = self._cells[key] = Cell()
+        if self._forgotten_revision:
+            self._unnumbered = key
         return cell
+
+    def _begin_revisions(self, key: str) -> None:
+        """See to it that the revisions of a key that is new are beyond those of keys that have been forgotten."""
+        self._unnumbered = ""
+        missing = self._forgotten_revision + 1 - self.revision(key)
+        if missing > 0:
+            self._first_revisions[key] = self._first_revisions.get(key, 0) + missing
 
     def _drop_cell(self, key: str) -> None:
         del self._cells[key]
@@ -260,10 +356,16 @@ class Replica:
             self._hollow.add(key)
         self._dead[key] = None
 
-    def _journal(self, replica: str) -> _Journal:
+    def _note(self, key: str, replica: str, count: int) -> None:
+        """Note that an event has touched a key."""
+        self._journal(replica).note(key, count)
+        if self._unnumbered:
+            self._begin_revisions(key)
+
+    def _journal(self, replica: str) -> Journal:
         journal = self._journals.get(replica)
         if journal is None:
-            journal = self._journals[replica] = _Journal()
+            journal = self._journals[replica] = Journal()
         return journal
 
     def _touched(self, key: str) -> dict[str, int]:
@@ -331,28 +433,48 @@ class Replica:
         ]
         for dot in (*gone, *part.doomed):
             self._remove(key, cell, dot)
-        for state in part.items:
+        coverage.note_removals(key, [*gone, *part.doomed])
+        self._merge_items(key, cell, part.items)
+        if part.after is None:
+            self._merge_tallies(key, cell, part.tallies, coverage)
+        coverage.add(part)
+        for replica, count in part.touched.items():
+            self._note(key, replica, count)
+        self._settle(key, cell)
+        if self._lost or self._outdated:
+            self._give_up(key)
+
+    def _merge_items(self, key: str, cell: Cell, states: list[ItemState]) -> None:
+        for state in states:
             dot = (state.replica, state.count)
-            if state.value is None or self._has_seen(key, dot) or cell.has(dot):
+            if state.value is None or cell.has(dot):
+                continue
+            if self._has_seen(key, dot):
+                if not self.context.has(*dot):
+                    self._note_outdated(key, dot)
                 continue
             item = Item(state.replica, state.count, state.clock, state.value, state.expires_at_ms)
             self._add_item(key, cell, state.kind, item)
             self.clock.see(state.clock)
-        if part.after is None:
-            self._merge_tallies(key, cell, part.tallies, context)
-        coverage.add(part)
-        for replica, count in part.touched.items():
-            self._journal(replica).note(key, count)
-        self._settle(key, cell)
 
-    def _merge_tallies(self, key: str, cell: Cell, states: list[TallyState], context: Context) -> None:
+    def _merge_tallies(self, key: str, cell: Cell, states: list[TallyState], coverage: Coverage) -> None:
+        context = coverage.context
         there = {(state.replica, state.start) for state in states}
         for start in [start for start in cell.tallies or () if start not in there and context.has(*start)]:
-            self._remove(key, cell, start)
+            tally = cell.tally(start)
+            if tally is None or tally.is_removed or context.has(tally.replica, tally.count):
+                self._remove(key, cell, start)
+                coverage.note_removals(key, [start])
+            else:
+                self._lost.append(floor_of(tally))
         for state in states:
-            self._add_tally(key, cell, _tally_of(state))
+            is_seen = self.context.has(state.replica, state.count)
+            self._add_tally(key, cell, _tally_of(state), is_seen=is_seen)
             self.clock.see(state.clock)
             if state.removed_by is not None:
+                if not self.context.has(*state.removed_by):
+                    floor = Floor(state.replica, state.start, state.removed_count, state.removed_total)
+                    coverage.note_removals(key, (), [floor])
                 self._residues.append((state.removed_by, key, (state.replica, state.start)))
 
     def absorb(self, coverage: Coverage, pruned: dict[str, int], *, is_full: bool) -> None:
@@ -373,6 +495,47 @@ class Replica:
         for key, doomed in list(self._doomed.items()):
             for dot in [dot for dot in doomed if self.context.has(*dot)]:
                 self._forget_doomed(key, dot)
+
+    def abandon(self, coverage: Coverage) -> None:
+        """End a transfer half-way, as its sender may be gone for good; more of it must not be merged.
+
+        What has been merged is here and in no context, so nobody would ask for it. An event touches one key, so of keys
+        that came whole what was added is taken in event by event. What was removed is removed once more, by own events.
+        """
+        if self.context.covers(coverage.context):
+            return
+        coverage.is_abandoned = True
+        for key in coverage.begun:
+            cell = self._cells.get(key)
+            if cell is not None:
+                self._adopt(key, cell, coverage)
+        for key, (dots, floors) in coverage.removals.items():
+            while dots or floors:
+                self.commit(
+                    Event(self.clock.tick(0), key, None, by_replica(dots[:_MAX_REMOVALS]), floors[:_MAX_REMOVALS])
+                )
+                del dots[:_MAX_REMOVALS], floors[:_MAX_REMOVALS]
+        coverage.removals = {}
+
+    def _adopt(self, key: str, cell: Cell, coverage: Coverage) -> None:
+        """Take in the events that added what came of a key; undo it when that was not all, or when it is too much."""
+        room = _MAX_ADOPTED - sum(map(len, self.context.strays.values()))
+        others = [other for other in self._coverages if other is not coverage]
+        new = [
+            dot for dot in (item.dot for item in cell.items()) if coverage.has(key, dot) and not self.context.has(*dot)
+        ]
+        if not coverage.has_key(key) or len(new) > room:
+            for dot in new:
+                item = cell.remove(dot) if not any(other.has(key, dot) for other in others) else None
+                if item is not None:
+                    self.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
+            coverage.forget(key)
+            self._settle(key, cell)
+            new = []
+        for tally in (cell.tallies or {}).values():
+            new += [(tally.replica, tally.start), (tally.replica, tally.count)]
+        for dot in new:
+            self.context.add(*dot)
 
     # --- forgetting
 
@@ -407,6 +570,8 @@ class Replica:
         return key in self._doomed or any(not self.context.has(*start) for start in starts)
 
     def _forget(self, key: str, touched: Mapping[str, int]) -> None:
+        self._forgotten_revision = max(self._forgotten_revision, self.revision(key))
+        self._first_revisions.pop(key, None)
         for replica, count in touched.items():
             self._note_pruned(replica, count)
             self._journals[replica].forget(key)
@@ -447,81 +612,22 @@ class Replica:
         self.size_bytes -= BOOKKEEPING_BYTES
 
 
-class Coverage:
-    """What has been taken in of a transfer so far: of some keys, all that the sender had when it began.
-
-    Until the transfer is absorbed the own context does not say so. Without this, a late copy of an event would bring an
-    item back that the sender had seen removed.
-    """
-
-    __slots__ = ("_keys", "_until", "context")
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._keys: set[str] = set()
-        self._until: dict[str, Dot] = {}
-
-    def add(self, part: Part) -> None:
-        """Note a part that has been taken in; the parts of a key come in order."""
-        if part.until is None:
-            self._until.pop(part.key, None)
-            self._keys.add(part.key)
-        else:
-            self._until[part.key] = part.until
-
-    def has_key(self, key: str) -> bool:
-        return key in self._keys
-
-    def has(self, key: str, dot: Dot) -> bool:
-        """Tell whether it is known what has become of an item or a tally."""
-        if not self.context.has(*dot):
-            return False
-        return key in self._keys or (key in self._until and dot <= self._until[key])
-
-
-class _Journal:
-    """By key, the last event of one replica that touched it; in the order of the events unless they came otherwise."""
-
-    __slots__ = ("_counts", "_is_ordered", "_last")
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-        self._last = 0
-        self._is_ordered = True
-
-    def __len__(self) -> int:
-        return len(self._counts)
-
-    def count(self, key: str) -> int | None:
-        return self._counts.get(key)
-
-    def note(self, key: str, count: int) -> None:
-        counts = self._counts
-        if key in counts:
-            if counts[key] >= count:
-                return
-            del counts[key]
-        counts[key] = count
-        if count > self._last:
-            self._last = count
-        else:
-            self._is_ordered = False
-
-    def forget(self, key: str) -> None:
-        self._counts.pop(key, None)
-
-    def after(self, count: int) -> Iterable[str]:
-        """Return the keys touched by later events than one."""
-        if count >= self._last:
-            return ()
-        if not self._is_ordered:
-            return [key for key, touched in self._counts.items() if touched > count]
-        return itertools.islice(self._counts, bisect.bisect_right(list(self._counts.values()), count), None)
-
-
 def size_of(text: str) -> int:
     """Return the size of a text in UTF-8, in bytes."""
     return len(text) if text.isascii() else len(text.encode())
+
+
+def by_replica(dots: Iterable[Dot]) -> dict[str, list[int]]:
+    """Return the counts of dots by replica."""
+    counts: dict[str, list[int]] = {}
+    for replica, count in dots:
+        counts.setdefault(replica, []).append(count)
+    return counts
+
+
+def floor_of(tally: Tally) -> Floor:
+    """Return what removes all that a tally has come to."""
+    return Floor(tally.replica, tally.start, tally.count, tally.total)
 
 
 def _groups(cell: Cell) -> Iterator[tuple[int, Iterable[Item]]]:

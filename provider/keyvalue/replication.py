@@ -44,6 +44,9 @@ _ANSWER_JITTER_SECONDS = 0.02
 _GRACE_SECONDS = 0.1
 """What another replica has seen and this one has not may be on its way; it is fetched after that."""
 
+_SILENT_HEARTBEATS = 2.5
+"""A replica that is silent for longer is not asked for what it has: waiting for it would hold up the others."""
+
 _FLUSH_SECONDS = 1.0
 _PAGE_SECONDS = 1.0
 _PAGE_TRIES = 3
@@ -52,6 +55,7 @@ _PRUNE_SLICE = 500
 _MESSAGE_BYTES = 128 * 1024
 _MESSAGE_RESERVE_BYTES = 32 * 1024
 _DEFAULT_MAX_PAYLOAD = 1024 * 1024
+_MAX_COUNT = 2**53
 _QUIET_SECONDS = 60.0
 """How often what strangers send is logged at most."""
 
@@ -83,6 +87,7 @@ class Replication:
         """Set when a replica that is about to end has something that is wanted."""
         self._is_flush_due = False
         self._is_answer_due = False
+        self._is_leaving = False
         self._quiet_until: dict[str, float] = {}
 
     @property
@@ -115,6 +120,7 @@ class Replication:
         for listener in listeners:
             stack.push_async_callback(connection.unlisten, listener, _LEAVE_SECONDS)
         stack.callback(connection.on_reconnect(self._on_reconnect))
+        stack.callback(connection.on_write(self._flush))
         self._connection = connection
         stack.callback(setattr, self, "_connection", None)
         await connection.flush(_FLUSH_SECONDS)
@@ -130,8 +136,9 @@ class Replication:
         """See to it that the others have what happened here, for a short while."""
         if self._connection is None or not self._connection.is_connected:
             return
+        self._is_leaving = True
         self._flush()
-        self._publish(self._members.heartbeat(self.replica.context, wants_answer=True, is_leaving=True))
+        self._publish(self._heartbeat(wants_answer=True))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
                 is_behind = True  # somebody may be there who has not been heard yet
@@ -143,7 +150,7 @@ class Replication:
 
     async def _join(self) -> None:
         """Say hello, and fetch what the first to answer has."""
-        self._publish(self._members.heartbeat(self.replica.context, wants_answer=True))
+        self._publish(self._heartbeat(wants_answer=True))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ALONE_AFTER_SECONDS):
                 await self._heard.wait()
@@ -164,7 +171,7 @@ class Replication:
             self.joined.set()
 
     def _on_reconnect(self) -> None:
-        self._publish(self._members.heartbeat(self.replica.context, wants_answer=True))
+        self._publish(self._heartbeat(wants_answer=True))
 
     async def _beat(self) -> None:
         """Say what has been seen, at every heartbeat, and forget what everybody has seen to be deleted."""
@@ -174,9 +181,11 @@ class Replication:
                 _log.info("cache_replica_forgotten", extra={"subject": self._config.state_subject, "replica": peer})
             self._members.confirm(self.replica.context)
             await self._prune()
-            self._publish(self._members.heartbeat(self.replica.context))
+            self._publish(self._heartbeat())
+            silent_since = self._loop.time() - _SILENT_HEARTBEATS * self._config.heartbeat_seconds
             for peer in self._members.peers:
-                self._want_if_ahead(peer)
+                if self._members.is_heard(peer, silent_since):
+                    self._want_if_ahead(peer)
 
     async def _prune(self) -> None:
         stable = self._members.stable(self.replica.context)
@@ -188,7 +197,7 @@ class Replication:
     # --- what happens here
 
     def _on_event(self) -> None:
-        """See to it that the others are told, once per turn and in one write with the turn's answers."""
+        """See to it that the others are told: with the next write, by which its caller is answered, or at the turn's end."""
         if not self._is_flush_due:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
@@ -197,8 +206,10 @@ class Replication:
         """Tell the others what has happened since the last time. What cannot be sent now will be fetched."""
         self._is_flush_due = False
         replica = self.replica
+        if not replica.unsent:
+            return
         events, replica.unsent = replica.unsent, []
-        if events and self._connection is not None:
+        if self._connection is not None:
             self._publish_events(replica.count - len(events) + 1, events)
 
     def _publish_events(self, first: int, events: list[Event]) -> None:
@@ -209,25 +220,29 @@ class Replication:
             self._publish_events(first, events[:middle])
             self._publish_events(first + middle, events[middle:])
         else:
-            self._send_encoded(self._config.state_subject.encode(), data)
+            self._send(data)
 
-    def _publish(self, message: Message) -> None:
-        self._send(self._config.state_subject.encode(), message)
+    def _heartbeat(self, *, wants_answer: bool = False) -> Heartbeat:
+        return self._members.heartbeat(self.replica.context, wants_answer=wants_answer, is_leaving=self._is_leaving)
 
-    def _send(self, subject: bytes, message: Message) -> None:
-        """Send a message if there is a connection. A server would end the connection for one that is too large."""
+    def _publish(self, message: Message, reply_subject: bytes = b"") -> None:
+        """Tell all, or who has asked, if there is a connection."""
         if self._connection is not None:
-            self._send_encoded(subject, encode_message(self.replica.id, message))
+            self._send(encode_message(self.replica.id, message), reply_subject)
 
-    def _send_encoded(self, subject: bytes, data: bytes) -> None:
+    def _send(self, data: bytes, reply_subject: bytes = b"") -> None:
         if self._connection is None:
             return
-        if len(data) > self._connection.max_payload_bytes > 0:
-            fields = {"subject": self._config.state_subject, "bytes": len(data)}
+        try:
+            if reply_subject:
+                self._connection.answer(reply_subject, data)
+            else:
+                self._connection.publish(self._config.state_subject.encode(), data)
+        except errors.NotConnectedError:
+            pass
+        except errors.MessageTooLargeError as error:
+            fields = {"subject": self._config.state_subject, "bytes": error.size}
             _log.error("cache_message_too_large", extra=fields)
-            return
-        with contextlib.suppress(errors.NotConnectedError):
-            self._connection.publish(subject, data)
 
     # --- what others say
 
@@ -245,6 +260,8 @@ class Replication:
 
     def _take_deltas(self, sender: str, deltas: Deltas) -> None:
         now_ms = wall_clock_ms()
+        if deltas.first + len(deltas.events) > _MAX_COUNT:
+            raise ForeignMessageError(f"replica {sender} counts further than any replica can")
         if any(is_drifted(event.clock, now_ms) for event in deltas.events):
             raise ForeignMessageError(f"replica {sender} has a clock too far ahead")
         replica = self.replica
@@ -258,7 +275,8 @@ class Replication:
         replica = self.replica
         if heartbeat.vector.get(replica.id, 0) > replica.count:
             raise ForeignMessageError(f"replica {sender} knows events of this one that never were")
-        if self._members.hear(sender, heartbeat, self._loop.time()):
+        is_new = self._members.hear(sender, heartbeat, self._loop.time())
+        if is_new and not heartbeat.is_leaving:
             _log.info("cache_replica_heard", extra={"subject": self._config.state_subject, "replica": sender})
         self._heard.set()
         if heartbeat.wants_answer:
@@ -277,14 +295,14 @@ class Replication:
 
     def _answer(self) -> None:
         self._is_answer_due = False
-        self._publish(self._members.heartbeat(self.replica.context))
+        self._publish(self._heartbeat())
 
     def _on_replay_request(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         try:
             sender, request = decode_message(payload)
             if reply and isinstance(request, ReplayRequest):
                 self._replays.page_bytes = min(MAX_PAGE_BYTES, self._max_payload_bytes // 2)
-                self._send(reply, self._replays.answer(sender, request, self._loop.time()))
+                self._publish(self._replays.answer(sender, request, self._loop.time()), reply)
         except ForeignMessageError as error:
             self._refuse(error)
 
@@ -333,11 +351,17 @@ class Replication:
 
     async def _fetch(self, peer: str) -> bool:
         """Fetch what another replica has and this one lacks; returns whether all of it is here."""
+        fetch = Fetch(self.replica)
+        try:
+            return await self._take_pages(peer, fetch)
+        finally:
+            fetch.end()
+
+    async def _take_pages(self, peer: str, fetch: Fetch) -> bool:
         connection = self._connection
         if connection is None:
             return False
         subject = f"{self._config.replay_subject}.{peer}".encode()
-        fetch = Fetch(self.replica)
         failures = 0
         while not fetch.is_done and failures < _PAGE_TRIES:
             try:

@@ -7,7 +7,11 @@ import re
 import signal
 import time
 
-from tests.blackbox.lattice_host import CallFailedError
+import pytest
+
+from tests.blackbox.families import RUST
+from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.process.conftest import MakeReplicas
 from tests.process.replicas import converged, sees, state
@@ -15,6 +19,9 @@ from tests.process.replicas import converged, sees, state
 MAX_KEYS = 10
 MAX_BYTES = 50_000
 VALUE_BYTES = 1_000
+EXPIRING = 9_000
+
+only_rust = pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
 
 
 def numbers(text: str) -> set[int]:
@@ -139,3 +146,30 @@ async def test_a_counter_that_is_deleted_and_counted_again_takes_no_room_and_no_
     seconds = [max(each) for each in rounds]
     assert max(seconds[1:]) < 3 * seconds[0] + 0.5, seconds
     assert await here.increment("n:set", 0) in range(5)
+
+
+@only_rust
+async def test_each_link_of_a_cache_has_its_own_limits(host: LatticeHost) -> None:
+    wide, narrow = (Actor(host, host.actor(), "", 2) for _ in range(2))
+    values = {"BACKEND": "cache", "STATE_REPL_SUBJECT": f"c.{host.who.lattice}.s"}
+    await host.start_provider([host.link(wide.public_key, values)])
+    await host.put_link(host.link(narrow.public_key, values | {"MAX_KEYS": "1", "KEY_PREFIX": "narrow."}))
+    await narrow.set("only", "v")
+    for number in range(3):
+        await wide.set(f"k{number}", "v")
+    assert "MAX_KEYS" in await narrow.error("Set", {"key": "second", "value": "v", "expires": 0})
+
+
+@only_rust
+async def test_many_keys_that_expire_together_make_room_at_once(host: LatticeHost) -> None:
+    actor = Actor(host, host.actor(), "", 2)
+    await host.start_provider([host.link(actor.public_key, {"BACKEND": "cache", "MAX_KEYS": str(EXPIRING)})])
+    for start in range(0, EXPIRING, 1000):
+        items = [{"key": f"old{start + number}", "value": "v", "expires": 1} for number in range(1000)]
+        assert all(result["done"] for result in await actor.call("KeyValueBatch.SetMany", items))
+
+    async def has_room() -> bool:
+        items = [{"key": f"new{number}", "value": "v", "expires": 0} for number in range(EXPIRING)]
+        return all(result["done"] for result in await actor.call("KeyValueBatch.SetMany", items))
+
+    await eventually(has_room, "room for as many again, sooner than by a slice every half second", EXPIRING / 1000)

@@ -115,6 +115,26 @@ async def test_increments_after_a_delete_start_from_nothing_on_the_side_that_del
     await all_see([here, there], {"n:again": "3"})
 
 
+async def test_a_counter_is_the_same_everywhere_though_a_new_replica_never_heard_the_one_that_counts_on(
+    make_replicas: MakeReplicas,
+) -> None:
+    replicas = await make_replicas(3)
+    here, cut_off, replaced = await replicas.start_all()
+    assert await cut_off.increment("n:counted-on", 1) == 1
+    await all_see([here, replaced], {"n:counted-on": "1"})
+    await heartbeats_pass(2)
+    replicas.lattice.cut(1)
+    replaced.host.provider.signal(signal.SIGKILL)
+    new = await replicas.start(2)
+    await sees(new, {"n:counted-on": "1"})
+    assert await here.delete("n:counted-on")
+    await sees(new, {"n:counted-on": None})
+    await heartbeats_pass(3)
+    assert await cut_off.increment("n:counted-on", 5) == 6
+    await replicas.lattice.heal()
+    await all_see([here, cut_off, new], {"n:counted-on": "5"})
+
+
 # --- what a delete saw, and what it did not
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from contracts import keyvalue as kv
 from provider import errors
-from provider.keyvalue.crdt import MAX_DRIFT_MS, Context, is_drifted
+from provider.keyvalue.crdt import MAX_DRIFT_MS, Context, Item, is_drifted
 from provider.keyvalue.deltas import Event, decode_message, encode_message
 from provider.keyvalue.events import EVENTS, Change, Limits, expire
 from provider.keyvalue.membership import Membership
@@ -25,6 +25,7 @@ from provider.keyvalue.values import CHANGES, READS, READS_OF_MANY, Value
 NO_LIMITS = Limits()
 KEYS = ["a", "b"]
 TEXTS = ["x", "y", "7"]
+PAIRS = list(itertools.permutations(range(3), 2))
 
 keys = st.sampled_from(KEYS)
 texts = st.sampled_from(TEXTS)
@@ -39,6 +40,8 @@ changes: st.SearchStrategy[kv.SingleKeyRequest] = st.one_of(
     st.builds(kv.SetDel, keys, texts),
     st.builds(kv.SetClear, keys),
 )
+
+countings = st.sampled_from([kv.Increment("a", 1), kv.Increment("a", 5), kv.Del("a")])
 
 
 def replica_of(number: int) -> Replica:
@@ -122,7 +125,7 @@ def test_one_replica_answers_as_the_values_do(steps: list[tuple[kv.SingleKeyRequ
         def by_model(request: kv.SingleKeyRequest = request, now_ms: int = now_ms) -> Any:
             before = model.get(request.key)
             before = None if before is None or before.is_expired(now_ms) else before.copy()
-            value, result, _ = CHANGES[type(request)](request, before, now_ms)
+            value, result, *_ = CHANGES[type(request)](request, before, now_ms)
             model.pop(request.key, None)
             if value is not None:
                 model[request.key] = value
@@ -316,6 +319,105 @@ def test_a_clear_of_many_elements_takes_several_events() -> None:
     assert state(one) == state(other) == {}
 
 
+# --- expiry ------------------------------------------------------------------------------------------------------------
+
+
+def expiring(number: int) -> tuple[Replica, Callable[[int], None]]:
+    """Make a replica, and what removes there what has expired by a time."""
+    due: list[tuple[str, Item]] = []
+    replica = Replica(f"replica-{number:04}", on_expiry=lambda key, item: due.append((key, item)))
+
+    def expire_all(now_ms: int) -> None:
+        for key, item in due.copy():
+            expire(replica, key, item, now_ms)
+
+    return replica, expire_all
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        (kv.SetAdd("k", "m"), ("set", ["m"], 0)),
+        (kv.ListAdd("k", "e"), ("list", ["e"], 0)),
+        (kv.Increment("k", 3), ("counter", 3, 0)),
+    ],
+)
+def test_the_expiry_of_a_text_removes_nothing_of_another_kind_that_was_written_concurrently(
+    request_: kv.SingleKeyRequest, wanted: Any
+) -> None:
+    (one, expire_one), (other, expire_other) = expiring(1), expiring(2)
+    change(one, kv.Set("k", "5", 2))
+    change(other, request_, now_ms=1500)
+    exchange(one, other)
+    change(one, kv.Set("unrelated", "5", 2))
+    for expire_all in (expire_one, expire_other):
+        expire_all(10_000)
+    exchange(one, other)
+    assert seen(one, "k", 10_000) == seen(other, "k", 10_000) == wanted
+    assert seen(one, "unrelated", 10_000) is None
+
+
+def test_the_expiry_of_a_text_takes_what_counts_on_it_and_texts_that_it_superseded() -> None:
+    (one, expire_one), (other, expire_other) = expiring(1), expiring(2)
+    change(other, kv.Set("k", "1", 0))
+    change(one, kv.Set("k", "5", 2), now_ms=1500)
+    exchange(one, other)
+    change(one, kv.Increment("k", 1), now_ms=1500)
+    change(other, kv.Increment("k", 1), now_ms=1500)
+    exchange(one, other)
+    assert seen(one, "k") == ("counter", 7, 3500)
+    expire_one(10_000)
+    expire_other(10_000)
+    exchange(one, other)
+    for replica in (one, other):
+        assert seen(replica, "k", 10_000) is None
+        assert replica.keys == 0
+
+
+def test_a_hidden_text_that_has_expired_does_not_take_room_once_the_one_above_it_is_deleted() -> None:
+    (one, expire_one), (other, _) = expiring(1), expiring(2)
+    change(one, kv.Set("k", "5", 2))
+    change(other, kv.Set("k", "later", 0), now_ms=1500)
+    fetch(one, other)
+    expire_one(10_000)
+    assert seen(one, "k") == ("text", "later", 0)
+    change(other, kv.Del("k"), now_ms=10_000)
+    exchange(one, other)
+    assert (one.keys, other.keys) == (0, 0)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_counter_whose_text_was_removed_by_one_who_did_not_see_it_ends_when_it_expires(is_late: bool) -> None:
+    (one, expire_one), (other, expire_other) = expiring(1), expiring(2)
+    change(one, kv.Set("k", "0", 2))
+    exchange(one, other)
+    change(other, kv.Increment("k", 1), now_ms=2900)
+    if is_late:
+        expire_one(3001)
+    else:
+        change(one, kv.Del("k"))
+    exchange(one, other)
+    assert seen(other, "k") == ("counter", 1, 3000)
+    assert (one.keys, other.keys) == (1, 1)
+    expire_other(3001)
+    exchange(one, other)
+    assert (one.keys, other.keys) == (0, 0)
+    assert (expire_one(9000), one.keys) == (None, 0)
+
+
+def test_a_deletion_of_what_has_expired_says_false_and_makes_room() -> None:
+    one, other = replica_of(1), replica_of(2)
+    change(one, kv.Set("k", "0", 2))
+    exchange(one, other)
+    change(other, kv.Increment("k", 1))
+    change(one, kv.Del("k"))
+    exchange(one, other)
+    assert one.keys == 1
+    assert change(one, kv.Del("k"), now_ms=10_000) is False
+    exchange(one, other)
+    assert (one.keys, other.keys) == (0, 0)
+
+
 # --- forgetting --------------------------------------------------------------------------------------------------------
 
 
@@ -473,6 +575,228 @@ def test_too_many_deletions_are_not_remembered_and_an_absent_replica_still_gets_
     assert absent.keys == 10
 
 
+@given(st.permutations(PAIRS))
+def test_increments_on_a_counter_that_only_some_remember_to_be_deleted_end_the_same_everywhere(
+    order: list[tuple[int, int]],
+) -> None:
+    cut_off, remembers, forgets = replicas = [replica_of(number) for number in range(3)]
+    change(cut_off, kv.Increment("n", 1))
+    for one, other in itertools.permutations(replicas, 2):
+        fetch(one, other)
+    change(remembers, kv.Del("n"))
+    exchange(remembers, forgets)
+    forgets.prune(lambda _: 10**9, 100)
+    change(cut_off, kv.Increment("n", 5))
+    for here, there in (*order, *PAIRS, *PAIRS):
+        fetch(replicas[here], replicas[there])
+    assert {seen(replica, "n") for replica in replicas} <= {None, ("counter", 5, 0)}
+    events = [replica.count for replica in replicas]
+    for _ in range(2):
+        for one, other in itertools.permutations(replicas, 2):
+            fetch(one, other)
+    assert [replica.count for replica in replicas] == events, "replicas go on answering each other"
+    assert state(cut_off) == state(remembers) == state(forgets)
+    change(cut_off, kv.Increment("n", 2))
+    for replica in (remembers, forgets):
+        apply_all(replica, [(cut_off.id, cut_off.count, cut_off.unsent[-1])])
+    assert state(cut_off) == state(remembers) == state(forgets)
+
+
+def test_an_increment_told_to_one_who_has_forgotten_the_counter_ends_the_same_everywhere() -> None:
+    one, other = replica_of(1), replica_of(2)
+    change(one, kv.Increment("n", 1))
+    apply_all(other, deltas(one))
+    change(other, kv.Del("n"))
+    other.prune(lambda _: 10**9, 100)
+    change(one, kv.Increment("n", 5))
+    told = deltas(one)
+    change(one, kv.Increment("n", 7))
+    apply_all(other, told)
+    apply_all(one, deltas(other))
+    apply_all(other, deltas(one))
+    assert state(one) == state(other)
+    assert seen(one, "n") == ("counter", 7, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), countings | changes, st.integers(0, 9)), max_size=40))
+def test_who_forgets_too_early_may_lose_increments_but_agrees_with_the_others(
+    steps: list[tuple[int, Any, int]],
+) -> None:
+    replicas = [replica_of(number) for number in range(3)]
+    for number, request, what in steps:
+        if what < 4:
+            attempt(lambda: change(replicas[number], request))  # noqa: B023
+        elif what < 7:
+            fetch(replicas[number], replicas[(number + 1 + what % 2) % 3])
+        else:
+            replicas[number].prune(lambda _: 10**9, 100)
+    for _ in range(4):
+        for one, other in itertools.permutations(replicas, 2):
+            fetch(one, other)
+    assert replicas[0].context == replicas[1].context == replicas[2].context
+    assert state(replicas[0]) == state(replicas[1]) == state(replicas[2])
+
+
+def test_nothing_is_forgotten_before_one_has_been_heard_whom_another_knows() -> None:
+    replicas = known, knowing, new = [replica_of(number) for number in range(3)]
+    members = {replica.id: Membership(replica.id, 1000.0) for replica in replicas}
+    change(known, kv.Increment("n", 1))
+    fetch(knowing, known)
+    fetch(new, knowing)
+    members[knowing.id].hear(known.id, members[known.id].heartbeat(known.context), 0.0)
+    members[new.id].hear(knowing.id, members[knowing.id].heartbeat(knowing.context), 0.0)
+    members[new.id].confirm(new.context)
+    assert members[new.id].stable(new.context) == {}
+    assert members[knowing.id].forget_absent(2000.0) == [known.id]
+    members[new.id].hear(knowing.id, members[knowing.id].heartbeat(knowing.context), 2000.0)
+    members[new.id].confirm(new.context)
+    assert members[new.id].stable(new.context) == {known.id: 1}
+
+
+def test_a_revision_is_not_given_twice_though_the_key_was_forgotten_in_between() -> None:
+    one, other = replica_of(1), replica_of(2)
+    for number in range(9):
+        change(one, kv.Set(f"k{number}", "v", 0))
+    exchange(one, other)
+    change(one, kv.Set("k", "first", 0))
+    exchange(one, other)
+    change(other, kv.Set("k", "second", 0))
+    given = {other.revision("k")}
+    change(other, kv.Del("k"))
+    exchange(one, other)
+    _prune(other, one)
+    assert other.remembered_deletions == 0
+    for _ in range(20):
+        change(other, kv.Set("k", "again", 0))
+        assert other.revision("k") > max(given)
+        given.add(other.revision("k"))
+    for _ in range(20):
+        change(other, kv.Del("k"))
+        _prune(other)
+        change(other, kv.Set("k", "again", 0))
+        assert max(given) < other.revision("k") < max(given) + 10
+        given.add(other.revision("k"))
+
+
+# --- who lacks something -----------------------------------------------------------------------------------------------
+
+
+def test_who_lacks_an_event_that_another_got_out_of_turn_from_one_who_ended_notices() -> None:
+    ended, has_it, lacks_it = replicas = [replica_of(number) for number in range(3)]
+    members = {replica.id: Membership(replica.id, 1000.0) for replica in replicas}
+    change(ended, kv.Set("lost", "1", 0))
+    change(ended, kv.Set("heard", "2", 0))
+    for hearer in (has_it, lacks_it):
+        members[hearer.id].hear(ended.id, members[ended.id].heartbeat(Context()), 0.0)
+    has_it.apply(ended.id, 2, ended.unsent[1])
+    members[lacks_it.id].hear(has_it.id, members[has_it.id].heartbeat(has_it.context), 0.0)
+    assert members[lacks_it.id].is_ahead(has_it.id, lacks_it.context)
+    fetch(lacks_it, has_it)
+    assert seen(lacks_it, "heard") == ("text", "2", 0)
+    assert not members[lacks_it.id].is_ahead(has_it.id, lacks_it.context)
+
+
+def half_of(asker: Replica, server: Replica, pages: int, page_bytes: int = 200) -> None:
+    """Fetch so many pages, and no more, as the server has ended."""
+    replays, incoming = Replays(server), Fetch(asker)
+    replays.page_bytes = page_bytes
+    for _ in range(pages):
+        if not incoming.is_done:
+            incoming.take(replays.answer(asker.id, incoming.request(), 0.0), 1000)
+    incoming.end()
+
+
+def all_states(*replicas: Replica) -> list[Any]:
+    return [(replica.context, state(replica)) for replica in replicas]
+
+
+def test_what_came_before_its_sender_ended_is_on_all_replicas_or_on_none() -> None:
+    ended, asker, third = replica_of(1), replica_of(2), replica_of(3)
+    change(asker, kv.Set("old", "1", 0))
+    change(asker, kv.Increment("n", 1))
+    change(asker, kv.SetAdd("s", "old"))
+    exchange(ended, asker)
+    exchange(third, asker)
+    change(ended, kv.Del("old"))
+    change(ended, kv.Del("n"))
+    change(ended, kv.Increment("visits", 3))
+    for number in range(30):
+        change(ended, kv.Set(f"k{number}", "v", 0))
+        change(ended, kv.SetAdd("s", f"m{number}"))
+    half_of(asker, ended, 3)
+    assert 0 < sum(seen(asker, f"k{number}") is not None for number in range(30)) < 30
+    members = Membership(third.id, 1000.0)
+    members.hear(asker.id, Membership(asker.id, 1000.0).heartbeat(asker.context), 0.0)
+    assert members.is_ahead(asker.id, third.context)
+    exchange(asker, third)
+    assert all_states(asker) == all_states(third)
+    assert seen(third, "visits") == ("counter", 3, 0)
+    assert (seen(third, "old"), seen(third, "n")) == (None, None)
+    change(third, kv.Del("k0"))
+    change(third, kv.Increment("visits", 1))
+    exchange(asker, third)
+    assert seen(asker, "k0") is None
+    assert seen(asker, "visits") == ("counter", 4, 0)
+    exchange(asker, ended)  # it had only been cut off
+    exchange(asker, third)
+    assert all_states(asker) == all_states(third) == all_states(ended)
+    assert [seen(asker, f"k{number}") for number in range(1, 30)] == [("text", "v", 0)] * 29
+    assert seen(asker, "s") == ("set", sorted(["old", *(f"m{number}" for number in range(30))]), 0)
+
+
+def test_of_half_a_transfer_not_more_is_kept_than_fits_into_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provider.keyvalue.replica._MAX_ADOPTED", 5)
+    server, asker = replica_of(1), replica_of(2)
+    change(server, kv.Set("overwritten", "v", 0))
+    for number in range(30):
+        change(server, kv.Set(f"k{number}", "v", 0))
+    change(server, kv.Set("overwritten", "w", 0))
+    half_of(asker, server, 3)
+    assert asker.keys == len(asker.context.strays[server.id]) == 5
+    assert asker.size_bytes == sum(len(key) + 1 + 200 for key in asker.live_keys())
+    exchange(asker, server)
+    assert all_states(asker) == all_states(server)
+
+
+def test_a_removal_of_which_only_half_a_transfer_told_reaches_those_who_have_the_item() -> None:
+    ended, asker, author, third = (replica_of(number) for number in range(4))
+    change(author, kv.Set("k", "v", 0))
+    exchange(ended, author)
+    exchange(third, author)
+    change(ended, kv.Set("k", "later", 0))
+    change(ended, kv.Set("z", "v" * 100, 0))
+    half_of(asker, ended, 1, page_bytes=60)
+    assert seen(asker, "k") == ("text", "later", 0)
+    for _ in range(2):
+        exchange(asker, third)
+        exchange(asker, author)
+    assert all_states(asker) == all_states(third) == all_states(author)
+    assert state(asker)["k"][0] == state(third)["k"][0]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), countings | changes, st.integers(0, 9)), max_size=40),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_after_transfers_that_ended_half_way_replicas_hold_the_same(
+    steps: list[tuple[int, Any, int]], pages: int, is_back: bool
+) -> None:
+    replicas = [replica_of(number) for number in range(3)]
+    for number, request, what in steps:
+        if what < 6:
+            attempt(lambda: change(replicas[number], request))  # noqa: B023
+        elif what < 7:
+            fetch(replicas[number], replicas[(number + 1) % 3])
+        else:
+            half_of(replicas[number], replicas[(number + 1 + what % 2) % 3], pages, 60)
+    left = replicas if is_back else replicas[1:]
+    for _ in range(4):
+        for one, other in itertools.permutations(left, 2):
+            fetch(one, other)
+    assert all(found == all_states(left[0])[0] for found in all_states(*left))
+
+
 # --- three replicas over a bad network, against what was acknowledged ---------------------------------------------------
 
 
@@ -531,7 +855,8 @@ class BadNetwork(RuleBasedStateMachine):
 
     @rule(pair=st.permutations([0, 1, 2]))
     def abandon_a_transfer(self, pair: list[int]) -> None:
-        self.transfers.pop((pair[0], pair[1]), None)
+        if (pair[0], pair[1]) in self.transfers:
+            self.transfers.pop((pair[0], pair[1]))[1].end()
 
     @rule(pair=st.permutations([0, 1, 2]))
     def heartbeat(self, pair: list[int]) -> None:
