@@ -11,16 +11,20 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from contracts import keyvalue as kv
+from contracts import wasi
 from provider import errors
+from provider.keyvalue.atomics import entry_response
+from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket import Bucket
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
-from provider.keyvalue.engine import Engine
+from provider.keyvalue.engine import CACHED_BYTES, Engine
 from provider.keyvalue.keys import encode_key
 from provider.keyvalue.link import BucketConfig, LinkConfig
+from provider.keyvalue.listing import list_keys
 from provider.keyvalue.opening import look_at_stream, open_stream, traits_of
 from provider.keyvalue.sweeper import SWEEP_SECONDS, sweep
-from provider.keyvalue.values import READS, READS_OF_MANY, Value
+from provider.keyvalue.values import NOT_AT_ONCE, READS, READS_OF_MANY, Value
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
@@ -38,30 +42,34 @@ class BucketLink:
 
     def __init__(self, config: LinkConfig, store: BucketStore) -> None:
         self.config = config
-        self._store = store
+        self.store = store
 
     def hold(self) -> BucketLink:
-        self._store.users += 1
+        self.store.users += 1
         return self
 
     def let_go(self) -> None:
-        self._store.users -= 1
-        if not self._store.users:
-            self._store.on_unused()
+        self.store.users -= 1
+        if not self.store.users:
+            self.store.on_unused()
 
     @property
     def unhealthy(self) -> str | None:
-        return self._store.unhealthy
+        return self.store.unhealthy
 
     @property
     def notice(self) -> str | None:
         """Nothing: a bucket works or it does not."""
         return None
 
+    def answer_at_once(self, request: kv.Request) -> Any:
+        """Answer nothing: the bucket is elsewhere."""
+        return NOT_AT_ONCE
+
     def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
         """Begin a read of one key; all else has to wait for the bucket."""
         answer = READS.get(type(request))
-        if answer is None or self._store.opened is None:
+        if answer is None or self.store.opened is None:
             return False
         assert isinstance(request, kv.SingleKeyRequest)
 
@@ -74,20 +82,29 @@ class BucketLink:
                     is_read = False
             use(result, is_read)
 
-        return self._store.opened[0].begin_read(encode_key(request.key, self.config.key_prefix), deadline, use_value)
+        return self.store.opened[0].begin_read(encode_key(request.key, self.config.key_prefix), deadline, use_value)
 
     async def perform(self, request: kv.Request, deadline: float) -> Any:
-        bucket, engine = self._store.opened or await self._store.wait_open(deadline)
+        bucket, engine = self.store.opened or await self.store.wait_open(deadline)
         prefix = self.config.key_prefix
-        if isinstance(request, kv.KeysRequest):
-            keys = [encode_key(key, prefix) for key in request.keys]
-            values = await bucket.read_many(keys, self.config.consistency, deadline)
-            return READS_OF_MANY[type(request)](request, values)
+        match request:
+            case wasi.SetMany() | wasi.DeleteMany():
+                return await change_many(request, lambda change: self.perform(change, deadline))
+            case kv.KeysRequest():
+                keys = [encode_key(key, prefix) for key in request.keys]
+                return READS_OF_MANY[type(request)](
+                    request, await bucket.read_many(keys, self.config.consistency, deadline)
+                )
+            case wasi.ListKeys():
+                return await list_keys(self.store.jetstream, bucket, request, prefix, deadline)
         assert isinstance(request, kv.SingleKeyRequest)
         bucket_key = encode_key(request.key, prefix)
         answer = READS.get(type(request))
         if answer is not None:
             return answer(request, await bucket.read(bucket_key, self.config.consistency, deadline))
+        if isinstance(request, wasi.GetEntry):
+            entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
+            return entry_response(request.key, entry.value, entry.revision, bucket.now_ms())
         return await engine.change(request, bucket_key, deadline)
 
 
@@ -101,6 +118,7 @@ class BucketStore:
         config: BucketConfig,
         tasks: TaskOwner,
         on_unused: Callable[[], None],
+        cached_bytes: int = CACHED_BYTES,
     ) -> None:
         self.users = 0
         self.on_unused = on_unused
@@ -109,8 +127,10 @@ class BucketStore:
         self._settings = settings
         self._config = config
         self._tasks = tasks
+        self._cached_bytes = cached_bytes
         self._reason = ""
         self._was_tried = asyncio.Event()
+        self._is_reconfigured = asyncio.Event()
         self._is_missed = asyncio.Event()
         """Set when nobody answers a request to the bucket: it may have been deleted."""
         self._connection: Connection | None = None
@@ -125,7 +145,15 @@ class BucketStore:
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep_open(), name=f"keep bucket {self._config.name}")
-        self._keeper.add_done_callback(self._on_kept)
+
+    def configure(self, config: BucketConfig) -> None:
+        """Follow a link's settings: a bucket that could not be opened is tried again at once, an open one is as it is."""
+        if config != self._config:
+            self._config = config
+            if self.opened is None:
+                self._reason = ""
+                self._was_tried.clear()
+                self._is_reconfigured.set()
 
     async def close(self) -> None:
         if self._keeper is not None:
@@ -142,18 +170,12 @@ class BucketStore:
             raise errors.LinkUnavailableError(f"bucket {self._config.name!r}: {self._reason}")
         return self.opened
 
-    def _on_kept(self, keeper: asyncio.Task[None]) -> None:
-        """Make a defect of the keeper visible: it ends in no other way than being cancelled."""
-        if not keeper.cancelled() and (error := keeper.exception()) is not None:
-            self._reason = f"internal error ({type(error).__name__})"
-            self._was_tried.set()
-            _log.error("bucket_keeper_failed", extra={"bucket": self._config.name}, exc_info=error)
-
     async def _keep_open(self) -> None:
         """Open the bucket, look after it, and open it again when it is gone; for as long as some link uses it."""
         pause = _FIRST_RETRY_SECONDS
         while True:
             try:
+                self._is_reconfigured.clear()
                 async with AsyncExitStack() as stack:
                     await self._open(stack)
                     pause = _FIRST_RETRY_SECONDS
@@ -162,10 +184,20 @@ class BucketStore:
                 reason = str(link_error(error, self._settings))
                 if reason != self._reason:
                     _log.warning("bucket_unavailable", extra={"bucket": self._config.name, "reason": reason})
-                self._reason = reason
-                self._was_tried.set()
-            await asyncio.sleep(pause * (0.5 + random.random() / 2))
+                self._failed(reason)
+            except Exception as defect:  # noqa: BLE001  (the links of this bucket are not given up for it)
+                _log.exception("bucket_keeper_failed", extra={"bucket": self._config.name})
+                self._failed(f"internal error ({type(defect).__name__})")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause * (0.5 + random.random() / 2)):
+                    await self._is_reconfigured.wait()
             pause = min(pause * 2, _LAST_RETRY_SECONDS)
+
+    def _failed(self, reason: str) -> None:
+        """Note why the bucket is not open, unless the link's settings have changed meanwhile."""
+        if not self._is_reconfigured.is_set():
+            self._reason = reason
+            self._was_tried.set()
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._connection = connection = await self._connections.connect(self._settings)
@@ -177,11 +209,11 @@ class BucketStore:
         clock = ServerClock()
         await look_at_stream(jetstream, info.config.name, clock, deadline)
         bucket = Bucket(jetstream, self._config.name, traits_of(info, level), clock, self._tasks, self._is_missed.set)
-        engine = Engine(bucket, self._tasks)
+        engine = Engine(bucket, self._tasks, self._cached_bytes)
         stack.callback(engine.close)
         stack.callback(connection.on_reconnect(engine.forget))
         self._created = info.created
-        self._jetstream, self._clock = jetstream, clock
+        self.jetstream, self._clock = jetstream, clock
         self.opened = bucket, engine
         stack.callback(setattr, self, "opened", None)
         if self._reason:
@@ -219,15 +251,15 @@ class BucketStore:
     async def _sweep(self, bucket: Bucket) -> None:
         """Give the room of expired values back; that it cannot be done now hurts nobody."""
         try:
-            removed = await sweep(self._jetstream, bucket)
+            removed = await sweep(self.jetstream, bucket)
             _log.debug("bucket_swept", extra={"bucket": bucket.name, "removed": removed})
         except (errors.NatsError, TimeoutError) as error:
             _log.warning("bucket_not_swept", extra={"bucket": bucket.name, "reason": str(error)})
 
     async def _refresh(self, bucket: Bucket) -> None:
         deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
-        info = await look_at_stream(self._jetstream, bucket.stream, self._clock, deadline)
+        info = await look_at_stream(self.jetstream, bucket.stream, self._clock, deadline)
         if info.created != self._created:
             raise errors.ApiError(404, js.STREAM_NOT_FOUND, "stream was made anew")
-        bucket.traits = traits_of(info, await self._jetstream.level(deadline))
+        bucket.traits = traits_of(info, await self.jetstream.level(deadline))
         self._reason = ""

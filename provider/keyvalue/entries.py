@@ -15,8 +15,8 @@ import msgspec
 
 from contracts.keyvalue import I32_MAX, I32_MIN
 from provider.keyvalue.values import Kind, Value
-from provider.nats.entry_headers import DELETIONS, KV_OPERATION, MARKER_REASON, ROLLUP
-from provider.nats.frames import header_block, header_reader
+from provider.nats.entry_headers import DELETIONS, KV_OPERATION, MARKER_REASON, ROLLUP, is_deletion
+from provider.nats.frames import header_block, header_reader, header_value
 
 KIND = b"Kv-Kind"
 EXPIRES_AT = b"Expires-At"
@@ -24,6 +24,7 @@ OPERATION_ID = b"Op-Id"
 TTL = b"Nats-TTL"
 SEQUENCE = b"Nats-Sequence"
 EXPECTED_REVISION = b"Nats-Expected-Last-Subject-Sequence"
+MESSAGE_ID = b"Nats-Msg-Id"
 
 MARKER_TTL_SECONDS = 120
 """How long the marker of a deleted key stays, so that watchers see it. Markers of servers without TTLs are swept."""
@@ -45,14 +46,18 @@ class Entry:
         revision: The message's sequence in the stream; 0: there is no message.
         value: `None` when there is none, or a marker.
         operation_id: Of the write that made it; b"" when somebody else wrote it.
+        size: Of the payload, in bytes.
+        is_checked: Whether it is what stands there for sure; otherwise it is good for a compare-and-set alone.
     """
 
-    __slots__ = ("operation_id", "revision", "value")
+    __slots__ = ("is_checked", "operation_id", "revision", "size", "value")
 
-    def __init__(self, revision: int, value: Value | None, operation_id: bytes = b"") -> None:
+    def __init__(self, revision: int, value: Value | None, operation_id: bytes = b"", size: int = 0) -> None:
         self.revision = revision
         self.value = value
         self.operation_id = operation_id
+        self.size = size
+        self.is_checked = True
 
     def is_expired(self, now_ms: int) -> bool:
         return self.value is not None and self.value.is_expired(now_ms)
@@ -72,6 +77,8 @@ class Write(NamedTuple):
         payload: The value encoded.
         operation_id: Stored with it, so that it can be recognised.
         expected_revision: What must stand there now; 0: nothing; `None`: whatever it is.
+        keeps_history: Whether a marker leaves what came before, in a bucket with history.
+        message_id: What attempts at the same change have in common: the stream takes but one of them.
     """
 
     bucket_key: str
@@ -80,6 +87,8 @@ class Write(NamedTuple):
     payload: bytes
     operation_id: bytes
     expected_revision: int | None
+    keeps_history: bool = False
+    message_id: bytes = b""
 
 
 def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
@@ -98,13 +107,24 @@ def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
     kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
     data = _decode_data(kind, payload)
     if data is None:
-        kind = Kind.BINARY
+        kind, data = Kind.BINARY, payload
     expires_at = found.get(EXPIRES_AT) if found else None
-    if expires_at is None:
-        return Entry(revision, Value(kind, data), operation_id)
-    if not _TIME_MS.match(expires_at):
-        return Entry(revision, Value(Kind.BINARY, None), operation_id)
-    return Entry(revision, Value(kind, data, int(expires_at)), operation_id)
+    expires_at_ms = _time_ms(expires_at) if expires_at is not None else 0
+    if expires_at_ms is None:
+        kind, data, expires_at_ms = Kind.BINARY, payload, 0
+    return Entry(revision, Value(kind, data, expires_at_ms), operation_id, len(payload))
+
+
+def is_live(header: bytes, now_ms: int) -> bool:
+    """Tell of a message's headers whether it is a value that can be read, neither a marker nor expired."""
+    expires_at = header_value(header, EXPIRES_AT)
+    is_expired = expires_at is not None and 0 < (_time_ms(expires_at) or 0) <= now_ms
+    return not is_expired and not is_deletion(header)
+
+
+def _time_ms(expires_at: bytes) -> int | None:
+    """Return when a value ends by its header: 0 never, `None` when the header is nothing that is written here."""
+    return int(expires_at) if _TIME_MS.match(expires_at) else None
 
 
 def encode_payload(value: Value) -> bytes:
@@ -115,11 +135,14 @@ def encode_payload(value: Value) -> bytes:
             return text.encode()
         case Kind.COUNTER:
             return b"%d" % value.data
+        case Kind.BINARY:
+            payload: bytes = value.data
+            return payload
         case _:
             return msgspec.json.encode(list(value.data))
 
 
-def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool) -> bytes:
+def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool, sends_message_id: bool = False) -> bytes:
     """Encode the header block of a write.
 
     Args:
@@ -127,13 +150,16 @@ def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool) -> bytes:
         now_ms: The time by the store's clock.
         sends_ttl: Whether to tell the server when the message ends. A server without TTLs ignores it, but honours it
             once it is upgraded; a bucket with history or without TTLs on a newer server must not see it.
+        sends_message_id: Whether the stream is to look for other attempts at the same change.
     """
     pairs = [(OPERATION_ID, write.operation_id)]
+    if sends_message_id and write.message_id:
+        pairs.append((MESSAGE_ID, write.message_id))
     if write.expected_revision is not None:
         pairs.append((EXPECTED_REVISION, b"%d" % write.expected_revision))
     value = write.value
     if value is None:
-        pairs += [(KV_OPERATION, b"PURGE"), (ROLLUP, b"sub")]
+        pairs += [(KV_OPERATION, b"DEL")] if write.keeps_history else [(KV_OPERATION, b"PURGE"), (ROLLUP, b"sub")]
         if sends_ttl:
             pairs.append((TTL, b"%ds" % MARKER_TTL_SECONDS))
         return header_block(*pairs)
@@ -147,7 +173,7 @@ def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool) -> bytes:
     return header_block(*pairs)
 
 
-def _decode_data(kind: Kind, payload: bytes) -> str | int | list[str] | dict[str, None] | None:
+def _decode_data(kind: Kind, payload: bytes) -> str | bytes | int | list[str] | dict[str, None] | None:
     try:
         if kind is Kind.TEXT:
             return payload.decode()

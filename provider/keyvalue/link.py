@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import nkeys
-
 from contracts import codec
 from contracts.secret import Secret
 from provider import errors
+from provider.keyvalue.keys import encode_key
 from provider.nats.settings import ConnectionSettings
 
 
@@ -82,6 +81,19 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """What changes the actor is told of.
+
+    Attributes:
+        patterns: Of bucket keys, as in subjects; none: it is told of nothing.
+        tries: How often it is called with one change before that is put aside.
+    """
+
+    patterns: tuple[str, ...]
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkConfig:
     """What a link is to be. Of `bucket` and `cache` the one that its backend names counts."""
 
@@ -91,6 +103,7 @@ class LinkConfig:
     cache: CacheConfig
     consistency: Consistency
     key_prefix: str
+    watch: WatchConfig
 
     @property
     def store_name(self) -> str:
@@ -128,20 +141,33 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
+_LARGEST_SECONDS = (2**63 - 1) // 10**9
+"""The server counts nanoseconds in 64 bits."""
+
+
 def _seconds(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,12})\s*([smhd]?)", text.lower())
     if match is None:
         raise ValueError("expected seconds, or a number with one of the units s m h d")
-    return int(match[1]) * _UNITS[match[2]]
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > _LARGEST_SECONDS:
+        raise ValueError(f"expected at most {_LARGEST_SECONDS} seconds, which is 292 years")
+    return seconds
 
 
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)(?:I?B)?", text.upper())
-    if text == "-1":
-        return -1
-    if match is None:
-        raise ValueError("expected bytes, or a number with one of the units K M G T")
-    return int(match[1]) * _SIZES[match[2]] or -1
+def _bytes(largest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)(?:I?B)?", text.upper())
+        if text == "-1":
+            return -1
+        if match is None:
+            raise ValueError("expected bytes, or a number with one of the units K M G T")
+        size = int(match[1]) * _SIZES[match[2]]
+        if size > largest:
+            raise ValueError(f"expected at most {largest} bytes")
+        return size or -1
+
+    return parse
 
 
 def _bucket_name(text: str) -> str:
@@ -184,6 +210,8 @@ def server_url(text: str) -> str:
 
 
 def _seed(text: str) -> Secret:
+    import nkeys  # noqa: PLC0415  (1.3 MiB with libsodium, which the state-proxy connector spares)
+
     try:
         nkeys.from_seed(bytearray(text.encode())).wipe()
     except (nkeys.NkeysError, ValueError, AttributeError):
@@ -197,6 +225,29 @@ def _js_domain(text: str) -> str:
     return text
 
 
+def _patterns(text: str) -> tuple[str, ...]:
+    patterns = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for pattern in patterns:
+        words = pattern.split(".")
+        if "" in words or ">" in words[:-1] or any(len(word) > 1 and set(word) & {"*", ">"} for word in words):
+            raise ValueError("expected keys in which * stands for one part between dots, and > at the end for the rest")
+    return patterns
+
+
+def _watched(pattern: str, key_prefix: str) -> str:
+    """Return the bucket keys that a pattern of an actor's keys stands for."""
+    try:
+        prefix = encode_key("x", key_prefix).removesuffix("x")
+        words = [word if word in ("*", ">") else encode_key(word) for word in pattern.split(".")]
+    except errors.StoreError as error:
+        raise errors.LinkError("WATCH", str(error)) from None
+    if prefix and not prefix.endswith("."):
+        raise errors.LinkError(
+            "WATCH", "a KEY_PREFIX that ends in a dot, right behind another character, is needed with it"
+        )
+    return prefix + ".".join(words)
+
+
 _SETTINGS: dict[str, _Setting] = {
     "BACKEND": _Setting(_one_of(*(backend.value for backend in Backend))),
     "BUCKET": _Setting(_bucket_name),
@@ -204,11 +255,13 @@ _SETTINGS: dict[str, _Setting] = {
     "REPLICAS": _Setting(_count(1)),
     "STORAGE": _Setting(_one_of("file", "memory")),
     "TTL": _Setting(_seconds),
-    "MAX_BYTES": _Setting(_bytes),
-    "MAX_VALUE_SIZE": _Setting(_bytes),
+    "MAX_BYTES": _Setting(_bytes(2**63 - 1)),
+    "MAX_VALUE_SIZE": _Setting(_bytes(2**31 - 1)),
     "MAX_KEYS": _Setting(_count(0)),
     "CONSISTENCY": _Setting(_one_of(*(consistency.value for consistency in Consistency))),
     "KEY_PREFIX": _Setting(str),
+    "WATCH": _Setting(_patterns),
+    "WATCH_TRIES": _Setting(_count(1)),
     "STATE_REPL_SUBJECT": _Setting(_subject),
     "REPLAY_REQ_SUBJECT": _Setting(_subject),
     "REPLAY_HEARTBEAT_SECS": _Setting(_count(1)),
@@ -300,13 +353,19 @@ def parse_link(
         max_bytes=parsed.get("MAX_BYTES", -1),
         max_value_bytes=parsed.get("MAX_VALUE_SIZE", -1),
     )
+    backend = Backend(parsed.get("BACKEND", "bucket"))
+    key_prefix = parsed.get("KEY_PREFIX", "")
+    patterns = tuple(_watched(pattern, key_prefix) for pattern in parsed.get("WATCH", ()))
+    if patterns and backend is Backend.CACHE:
+        raise errors.LinkError("WATCH", "a cache cannot be watched, only a bucket")
     return LinkConfig(
-        backend=Backend(parsed.get("BACKEND", "bucket")),
+        backend=backend,
         connection=_connection(parsed, lattice_connection),
         bucket=bucket,
         cache=cache,
         consistency=Consistency(parsed.get("CONSISTENCY", "strong")),
-        key_prefix=parsed.get("KEY_PREFIX", ""),
+        key_prefix=key_prefix,
+        watch=WatchConfig(patterns, parsed.get("WATCH_TRIES", 5)),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from provider import errors
 from provider.keyvalue.bucket import BucketTraits
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.entries import RESERVED_HEADER
+from provider.keyvalue.entries import MARKER_TTL_SECONDS, RESERVED_HEADER
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link import BucketConfig
 from provider.nats import jetstream as js
@@ -23,8 +23,10 @@ Answer = TypeVar("Answer")
 
 _ATTEMPT_SECONDS = 1.0
 _NANOSECONDS = 1_000_000_000
-_DUPLICATE_WINDOW_SECONDS = 120
+_DUPLICATE_WINDOW_SECONDS = 30
 _STREAM_NAME_IN_USE = 10058
+_SMALLEST_REPLICATED_BYTES = 256
+"""What is written under the reserved key takes about half of it, for its headers."""
 _SETTING_AT_FAULT = {
     10005: "REPLICAS",
     10074: "REPLICAS",
@@ -55,11 +57,13 @@ async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: f
         info = await _create(jetstream, config, level, deadline)
     if info.config.subjects != [f"$KV.{config.name}.>"]:
         raise errors.LinkError("BUCKET", f"stream {name!r} is not a key-value bucket of its own subjects")
+    _check_value_size(info.config.num_replicas, info.config.max_msg_size)
     _warn_of_differences(config, info.config)
     return info, level
 
 
 async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, deadline: float) -> js.StreamInfo:
+    _check_value_size(config.replicas, config.max_value_bytes)
     stream = stream_config(config, level)
     try:
         info = await _repeated(functools.partial(jetstream.create_stream, stream), deadline)
@@ -71,6 +75,12 @@ async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, dea
         raise
     _log.info("bucket_created", extra={"bucket": config.name, "replicas": config.replicas, "storage": config.storage})
     return info
+
+
+def _check_value_size(replicas: int, max_value_bytes: int) -> None:
+    if replicas > 1 and 0 <= max_value_bytes < _SMALLEST_REPLICATED_BYTES:
+        reason = f"a bucket with several replicas needs {_SMALLEST_REPLICATED_BYTES} bytes at least, headers included"
+        raise errors.LinkError("MAX_VALUE_SIZE", reason)
 
 
 async def _repeated(request: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
@@ -109,6 +119,7 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
     }
     if level >= js.TTL_LEVEL:
         stream["allow_msg_ttl"] = True
+        stream["subject_delete_marker_ttl"] = MARKER_TTL_SECONDS * _NANOSECONDS
     return stream
 
 
@@ -127,6 +138,7 @@ def traits_of(info: js.StreamInfo, level: int) -> BucketTraits:
         allows_direct=config.allow_direct,
         sends_ttl=not has_history and (has_ttl or level < js.TTL_LEVEL),
         expires_by_itself=has_ttl and not has_history,
+        has_history=has_history,
         max_value_bytes=config.max_msg_size,
     )
 
@@ -134,7 +146,8 @@ def traits_of(info: js.StreamInfo, level: int) -> BucketTraits:
 async def look_at_stream(jetstream: js.JetStream, stream: str, clock: ServerClock, deadline: float) -> js.StreamInfo:
     """Return what a stream is now, and measure the server's clock by the same answer.
 
-    nats-server before 2.10 does not tell its time; there a message is written and its time read back.
+    nats-server before 2.10 does not tell its time; there a message is written and its time read back. In a bucket
+    without room for it, the time that was known before is kept.
     """
     info, sent_at = await _repeated(functools.partial(_timed_info, jetstream, stream), deadline)
     if info.server_time:
@@ -142,7 +155,12 @@ async def look_at_stream(jetstream: js.JetStream, stream: str, clock: ServerCloc
         return info
     subject = f"$KV.{stream.removeprefix('KV_')}.{RESERVED_KEY}"
     sent_at = time.monotonic()
-    await jetstream.publish(subject, b"", RESERVED_HEADER, deadline)
+    try:
+        await jetstream.publish(subject, b"", RESERVED_HEADER, deadline)
+    except errors.ApiError as error:
+        if error.err_code not in js.NO_SPACE:
+            raise
+        return info
     received_at = time.monotonic()
     message = await jetstream.last_message(stream, subject, deadline)
     if message is not None:

@@ -12,6 +12,7 @@ from provider.keyvalue.bucket_store import BucketLink, BucketStore
 from provider.keyvalue.cache import Cache, CacheLink
 from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.link import Backend, LinkConfig
+from provider.keyvalue.watch import Deliver, Watch
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
@@ -41,6 +42,14 @@ class LinkStore(Protocol):
 
     def let_go(self) -> None:
         """Give the store back; with its last holder it is closed, in the background."""
+        ...
+
+    def answer_at_once(self, request: kv.Request) -> Any:
+        """Carry out an operation and return what it answers, if nothing has to be waited for; else `NOT_AT_ONCE`.
+
+        Raises:
+            errors.StoreError: The store says no, and `perform` would say the same.
+        """
         ...
 
     def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
@@ -102,10 +111,16 @@ class StorePool:
         """Return a link's view of its store, which is opened in the background if it is not open yet."""
         return self._cache(config) if config.backend is Backend.CACHE else self._bucket(config)
 
-    def _bucket(self, config: LinkConfig) -> LinkStore:
+    def watch(self, config: LinkConfig, name: str, lattice: str, deliver: Deliver) -> Watch:
+        """Return a watch of a link's bucket that has not begun; see `Watch`."""
+        return Watch(self._bucket(config), name, lattice, deliver)
+
+    def _bucket(self, config: LinkConfig) -> BucketLink:
         key = (config.backend, config.connection, config.bucket.name)
         store = self._stores.get(key)
-        if not isinstance(store, BucketStore):
+        if isinstance(store, BucketStore):
+            store.configure(config.bucket)
+        else:
             on_unused = functools.partial(self._retire, key)
             store = BucketStore(self._connections, config.connection, config.bucket, self._tasks, on_unused)
             self._stores[key] = store

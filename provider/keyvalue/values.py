@@ -12,9 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from contracts import keyvalue as kv
+from contracts.wasi import GetMany, GetResult
 from provider import errors
 
 DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")
+
+NOT_AT_ONCE: Any = object()
+"""What a store returns in place of an answer that has to be waited for."""
+
+
+MANY_BYTES = 16 * 1024 * 1024
+"""How large the values are at most that one call reads of many keys, all together."""
 
 
 class Kind(enum.Enum):
@@ -33,7 +41,7 @@ class Value:
 
     Attributes:
         kind: Decides the type of `data`: `str`, `int`, `list[str]`, or for a set `dict[str, None]` in order of
-            adding; for a binary value `None`.
+            adding; for a binary value `bytes`.
         expires_at_ms: When it ends, in milliseconds since 1970 by the store's clock; 0: never.
     """
 
@@ -72,11 +80,13 @@ class Change(NamedTuple):
         value: The new value; `None`: nothing is there.
         result: What the operation answers.
         is_change: Whether anything is to be written.
+        keeps_history: Whether a deletion leaves what came before in a bucket with history.
     """
 
     value: Value | None
     result: Any
     is_change: bool
+    keeps_history: bool = False
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------
@@ -121,6 +131,26 @@ def set_union(request: kv.SetUnion, values: Sequence[Value | None]) -> list[str]
 def set_intersection(request: kv.SetIntersection, values: Sequence[Value | None]) -> list[str]:
     first, *others = _sets(request, values) or [{}]
     return [member for member in first if all(member in other for other in others)]
+
+
+def get_many(request: GetMany, values: Sequence[Value | None]) -> list[GetResult]:
+    results = [_get_result(key, value) for key, value in zip(request.keys, values, strict=True)]
+    # A key that is named twice is answered twice.
+    if sum(_size_bytes(result.value) for result in results) > MANY_BYTES:
+        raise errors.TooMuchAtOnceError(len(results), MANY_BYTES)
+    return results
+
+
+def _size_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _get_result(key: str, value: Value | None) -> GetResult:
+    try:
+        found = get(kv.Get(key), value)
+    except errors.StoreError as error:
+        return GetResult(key, "", True, str(error))
+    return GetResult(key, found.value, found.exists)
 
 
 # --- changing ----------------------------------------------------------------------------------------------------------
@@ -198,6 +228,7 @@ READS: dict[type[kv.Request], Callable[[Any, Value | None], Any]] = {
 READS_OF_MANY: dict[type[kv.Request], Callable[[Any, Sequence[Value | None]], Any]] = {
     kv.SetUnion: set_union,
     kv.SetIntersection: set_intersection,
+    GetMany: get_many,
 }
 """Operations that read several keys; the values come in the order of the keys."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
+from contracts import wasi
 from provider import errors
-from provider.keyvalue.engine import ConflictError, Engine, NotWrittenError, UnknownError
+from provider.keyvalue.engine import ConflictError, Engine, NotWrittenError, UnknownError, WrittenBeforeError
 from provider.keyvalue.entries import Entry, Write
 from provider.keyvalue.values import Kind, Value
 from provider.tasks import TaskOwner
@@ -35,16 +37,31 @@ class Fault(enum.Enum):
     LOST_AND_RIVAL = enum.auto()
     """The acknowledgement is lost, and another provider increments before anybody can look."""
     READ_FAILS = enum.auto()
+    REFUSED = enum.auto()
+    """A leader that was deposed refuses the write, and its successor never gets it."""
+    REFUSED_AND_WRITTEN = enum.auto()
+    """A leader that was deposed refuses what its successor stores."""
+    REFUSED_WRITTEN_AND_RIVAL = enum.auto()
+    """The same, and another provider increments before anybody can look."""
+
+
+REFUSALS = (Fault.REFUSED, Fault.REFUSED_AND_WRITTEN, Fault.REFUSED_WRITTEN_AND_RIVAL)
 
 
 class ScriptedStore:
-    """One key of a compare-and-set store in memory, with faults by script; afterwards it works."""
+    """One key of a compare-and-set store in memory, with faults by script; afterwards it works.
 
-    def __init__(self, script: list[Fault]) -> None:
+    `is_replicated`: a refusal may come from a leader that was deposed.
+    """
+
+    def __init__(self, script: list[Fault], *, is_replicated: bool = True) -> None:
+        self.is_replicated = is_replicated
         self.script = list(script)
         self.entry = Entry(0, None)
         self.writes = 0
         self.rival_increments = 0
+        self._revisions: dict[bytes, int] = {}
+        """By message id."""
 
     def now_ms(self) -> int:
         return 1_000_000
@@ -66,24 +83,39 @@ class ScriptedStore:
             raise UnknownError("scripted")
         if fault is Fault.RIVAL:
             self._rival()
-        self._put(write)
-        if fault is Fault.LOST_AND_RIVAL:
+        if fault is not Fault.REFUSED:
+            self._put(write)
+        if fault in (Fault.LOST_AND_RIVAL, Fault.REFUSED_WRITTEN_AND_RIVAL):
             self._rival()
+        if fault in REFUSALS:
+            raise ConflictError(is_certain=False)
         if fault in (Fault.LOST_AFTER, Fault.LOST_AND_RIVAL):
             raise UnknownError("scripted")
         return self.entry.revision
 
+    async def claim(self, message_id: bytes, deadline: float) -> int | None:
+        await asyncio.sleep(0)
+        found = self._revisions.setdefault(message_id, 0)
+        return found or None
+
     def _put(self, write: Write) -> None:
+        if write.message_id in self._revisions:
+            raise WrittenBeforeError(self._revisions[write.message_id])
         if write.expected_revision not in (None, self.entry.revision):
-            raise ConflictError
+            raise ConflictError(is_certain=not self.is_replicated)
         self.writes += 1
+        self._revisions[write.message_id] = self.entry.revision + 1
         value = write.value.copy() if write.value else None
         self.entry = Entry(self.entry.revision + 1, value, write.operation_id)
 
     def _rival(self) -> None:
-        total = self.total() + 1000
         self.rival_increments += 1
-        self.entry = Entry(self.entry.revision + 1, Value(Kind.COUNTER, total), b"rival")
+        value = self.entry.value
+        if value is not None and value.kind is Kind.SET:
+            changed = Value(Kind.SET, {**value.data, f"rival-{self.rival_increments}": None})
+        else:
+            changed = Value(Kind.COUNTER, self.total() + 1000)
+        self.entry = Entry(self.entry.revision + 1, changed, b"rival")
 
     def total(self) -> int:
         return int(self.entry.value.data) if self.entry.value is not None else 0
@@ -134,6 +166,97 @@ def test_a_fault_that_can_be_told_apart_is_no_error(fault: Fault) -> None:
     assert run(lambda: outcomes(store, [kv.Increment(KEY, 1)])) == [1001 if fault is Fault.RIVAL else 1]
 
 
+@pytest.mark.parametrize("faults", list(itertools.product(REFUSALS, repeat=2)), ids=str)
+def test_what_a_deposed_leader_refused_is_done_once_and_answered_as_it_was_done(faults: tuple[Fault, ...]) -> None:
+    store = ScriptedStore([])
+    store.entry = Entry(1, Value(Kind.SET, {"a": None, "b": None}), b"before")
+    store.script = list(faults)
+    assert run(lambda: outcomes(store, [kv.SetDel(KEY, "a")])) == [1]
+    assert store.entry.value is not None
+    assert "a" not in store.entry.value.data
+    assert "b" in store.entry.value.data
+
+
+class NarrowStore(ScriptedStore):
+    """Takes lists of a few characters only; a rival adds to them."""
+
+    async def write(self, write: Write, deadline: float) -> int:
+        size = sum(map(len, write.value.data)) if write.value else 0
+        if size > 60:
+            raise errors.ValueTooLargeError(write.key, size, "maximum", 60)
+        return await super().write(write, deadline)
+
+    def _rival(self) -> None:
+        elements = self.entry.value.data if self.entry.value is not None else []
+        self.entry = Entry(self.entry.revision + 1, Value(Kind.LIST, [*elements, "rival"]), b"rival")
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=str)
+@pytest.mark.parametrize("lengths", [(52, 1), (52, 1, 1, 1), (58,)], ids=str)
+def test_what_is_too_large_after_a_refused_attempt_is_not_done_twice_nor_refused_when_it_was_done(
+    fault: Fault, lengths: tuple[int, ...]
+) -> None:
+    elements = [letter * length for letter, length in zip("abcd", lengths, strict=False)]
+    store = NarrowStore([fault])
+    found = run(lambda: outcomes(store, [kv.ListAdd(KEY, element) for element in elements]))
+    assert store.entry.value is not None
+    for element, outcome in zip(elements, found, strict=True):
+        assert store.entry.value.data.count(element) == isinstance(outcome, int), (element, found)
+
+
+def test_what_is_too_large_and_cannot_be_claimed_is_of_unknown_outcome() -> None:
+    class Silent(NarrowStore):
+        async def claim(self, message_id: bytes, deadline: float) -> int | None:
+            raise errors.OutcomeUnknownError("scripted")
+
+    found = run(
+        lambda: outcomes(
+            Silent([Fault.REFUSED_WRITTEN_AND_RIVAL]), [kv.ListAdd(KEY, "a" * 52), kv.ListAdd(KEY, "b" * 6)]
+        )
+    )
+    assert isinstance(found[0], errors.OutcomeUnknownError)
+
+
+@pytest.mark.parametrize("refusal", [errors.StoreFullError("x"), errors.ValueTooLargeError(KEY, 2, "maximum", 1)])
+def test_a_refusal_of_what_may_have_been_written_before_is_of_unknown_outcome(refusal: errors.StoreError) -> None:
+    class LostThenRefused(ScriptedStore):
+        async def write(self, write: Write, deadline: float) -> int:
+            if not self.script:
+                raise refusal
+            return await super().write(write, deadline)
+
+    (found,) = run(lambda: outcomes(LostThenRefused([Fault.LOST_BEFORE]), [kv.Increment(KEY, 1)]))
+    assert isinstance(found, errors.OutcomeUnknownError)
+
+
+def test_an_entry_that_could_not_be_checked_is_good_for_a_change_and_not_for_an_answer_without_one() -> None:
+    class Unchecked(ScriptedStore):
+        async def read_latest(self, bucket_key: str, deadline: float) -> Entry:
+            entry = await super().read_latest(bucket_key, deadline)
+            entry.is_checked = False
+            return entry
+
+    store = Unchecked([])
+    store.entry = Entry(3, Value(Kind.TEXT, "x"))
+    assert run(lambda: outcomes(store, [kv.Del(KEY)])) == [True]
+    (found,) = run(lambda: outcomes(store, [kv.Del(KEY)]))
+    assert isinstance(found, errors.StoreFullError)
+    assert store.writes == 1
+
+
+def test_who_finds_a_lock_taken_does_not_touch_it() -> None:
+    lock = Entry(5, Value(Kind.TEXT, "theirs"), b"theirs")
+
+    class TakenMeanwhile(ScriptedStore):
+        async def write(self, write: Write, deadline: float) -> int:
+            self.entry = lock
+            return await super().write(write, deadline)
+
+    store = TakenMeanwhile([])
+    assert run(lambda: outcomes(store, [wasi.Create(KEY, "mine", 0)])) == [wasi.SwapResponse(False, 5)]
+    assert store.entry is lock
+
+
 def test_a_lost_write_that_somebody_has_overwritten_is_of_unknown_outcome() -> None:
     store = ScriptedStore([Fault.LOST_AND_RIVAL])
     (found,) = run(lambda: outcomes(store, [kv.Increment(KEY, 1)]))
@@ -163,7 +286,7 @@ def test_an_error_of_one_call_is_not_the_error_of_the_calls_it_was_combined_with
 
 def test_what_changes_nothing_is_answered_from_a_fresh_read_and_writes_nothing() -> None:
     async def scenario() -> None:
-        tasks, store = TaskOwner(), ScriptedStore([])
+        tasks, store = TaskOwner(), ScriptedStore([], is_replicated=False)
         engine = Engine(store, tasks)
         deadline = asyncio.get_running_loop().time() + 5
         assert await engine.change(kv.SetAdd(KEY, "a"), KEY, deadline) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -28,14 +29,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+def nats_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if given := pytestconfig.getoption("--nats-url"):
+        yield given
+        return
     with NatsServer(tmp_path_factory.mktemp("nats-server")) as server:
-        yield server
+        yield server.url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def host(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LatticeHost]:
-    async with LatticeHost(RUST, nats_server.url, tmp_path_factory.mktemp("host")) as host:
+async def host(
+    nats_url: str, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LatticeHost]:
+    given = pytestconfig.getoption("--provider-command")
+    command = shlex.split(given) if given else None
+    async with LatticeHost(RUST, nats_url, tmp_path_factory.mktemp("host"), command=command) as host:
         await host.start_provider()
         yield host
 

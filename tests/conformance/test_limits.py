@@ -90,3 +90,18 @@ async def test_one_call_over_the_limit_does_not_fail_those_combined_with_it(make
     check(str(refused[0]), "MAX_VALUE_SIZE", maximum)
     assert sorted(outcome for outcome in outcomes if isinstance(outcome, int)) == list(range(1, 21))
     assert sorted(await actor.list_range("list")) == sorted(f"e{number}" for number in range(20))
+
+
+async def test_a_limit_that_was_lowered_is_named_though_the_provider_does_not_know_it_yet(
+    make_actor: MakeActor,
+) -> None:
+    actor = await make_actor()
+    await actor.set("k", "before")
+    jetstream = actor.host.client.jetstream()
+    config = (await jetstream.stream_info(f"KV_{actor.bucket}")).config
+    config.max_msg_size = OWN_MAXIMUM
+    await jetstream.update_stream(config)
+    said = await actor.error("Set", {"key": "k", "value": "x" * OWN_MAXIMUM, "expires": 0})
+    assert check(said, "MAX_VALUE_SIZE", OWN_MAXIMUM) > OWN_MAXIMUM
+    assert await actor.get("k") == "before"
+    await actor.set("k", "x" * (OWN_MAXIMUM - 300))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import errors
-from provider.keyvalue.entries import Write, decode_entry, encode_headers, encode_payload
+from provider.keyvalue.entries import Write, decode_entry, encode_headers, encode_payload, is_live
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key, encode_key
 from provider.keyvalue.values import Kind, Value
 from provider.nats.frames import header_block, header_value
@@ -162,3 +162,12 @@ def test_what_somebody_else_wrote_without_headers_is_a_text() -> None:
 @pytest.mark.parametrize("reason", [b"MaxAge", b"Purge", b"Remove"])
 def test_a_marker_of_the_server_is_absence(reason: bytes) -> None:
     assert decode_entry(1, header_block((b"Nats-Marker-Reason", reason)), b"").value is None
+
+
+@pytest.mark.parametrize(
+    "expires_at", [b"0", b"1", b"1000", b"1001", b"-1", b"soon", b"", b"9" * 13, b"9" * 14, b"9" * 5000]
+)
+def test_an_expiry_that_somebody_wrote_means_the_same_to_a_read_and_to_a_listing(expires_at: bytes) -> None:
+    header = header_block((b"Expires-At", expires_at))
+    assert is_live(header, 1000) is not decode_entry(1, header, b"v").is_expired(1000)
+    assert is_live(header, 1000) is (expires_at not in (b"1", b"1000"))

@@ -19,7 +19,9 @@ from contracts.lattice import LinkDefinition
 from contracts.secret import Secret
 from provider import errors
 from provider.config import link_config, load_config, load_provider_toml
+from provider.keyvalue.keys import encode_key
 from provider.keyvalue.link import Consistency, LinkConfig, canonical_values, parse_link
+from provider.keyvalue.patterns import matches
 from provider.nats.settings import ConnectionSettings
 
 LATTICE = ConnectionSettings(
@@ -71,6 +73,10 @@ def test_the_lattices_credentials_go_to_no_other_server() -> None:
         ({"STORAGE": "tape"}, "STORAGE"),
         ({"TTL": "-5"}, "TTL"),
         ({"TTL": "1y"}, "TTL"),
+        ({"TTL": "9223372037s"}, "TTL"),
+        ({"TTL": "999999999999d"}, "TTL"),
+        ({"MAX_BYTES": "8388608T"}, "MAX_BYTES"),
+        ({"MAX_VALUE_SIZE": "2G"}, "MAX_VALUE_SIZE"),
         ({"MAX_BYTES": "many"}, "MAX_BYTES"),
         ({"CONSISTENCY": "eventual"}, "CONSISTENCY"),
         ({"BACKEND": "paper"}, "BACKEND"),
@@ -106,6 +112,28 @@ def test_a_time_may_have_a_unit(text: str, seconds: int) -> None:
 )
 def test_a_size_may_have_a_unit(text: str, size: int) -> None:
     assert parse({"MAX_BYTES": text}).bucket.max_bytes == size
+
+
+def test_times_and_sizes_may_be_what_the_server_can_count() -> None:
+    config = parse({"TTL": "9223372036", "MAX_BYTES": "8388607T", "MAX_VALUE_SIZE": "2047M"})
+    assert config.bucket.ttl_seconds * 10**9 < 2**63
+    assert config.bucket.max_bytes < 2**63
+    assert config.bucket.max_value_bytes < 2**31
+
+
+@pytest.mark.parametrize("key_prefix", ["shop.", ".shop.", "a..b.", "order:1.", ""])
+def test_a_pattern_stands_for_keys_as_they_are_stored(key_prefix: str) -> None:
+    (pattern,) = parse({"WATCH": "user:1.*.a", "KEY_PREFIX": key_prefix}).watch.patterns
+    assert matches(pattern, encode_key("user:1.x.a", key_prefix))
+    assert not matches(pattern, encode_key("user:1.x.b", key_prefix))
+
+
+@pytest.mark.parametrize("key_prefix", ["a..", ".", "p", "="])
+def test_a_prefix_under_which_no_pattern_can_stand_is_refused(key_prefix: str) -> None:
+    with pytest.raises(errors.LinkError) as error:
+        parse({"WATCH": "user.*", "KEY_PREFIX": key_prefix})
+    assert error.value.setting == "WATCH"
+    assert "KEY_PREFIX" in error.value.reason
 
 
 def test_unknown_names_are_listed_and_empty_values_are_none() -> None:

@@ -1,0 +1,94 @@
+"""Reads of a bucket that are joined to one request: only while it has not gone out, and never to one that has failed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest
+
+from provider.keyvalue.bucket import Bucket, BucketTraits
+from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.values import Kind, Value
+from provider.nats.connection import Connection
+from provider.nats.jetstream import JetStream
+from provider.nats.requests import Reply
+from provider.tasks import TaskOwner
+
+FOUND = (b"NATS/1.0\r\nNats-Stream: KV_b\r\nNats-Subject: $KV.b.k\r\nNats-Sequence: 7\r\n\r\n", b"v")
+OF_A_MIRROR = (FOUND[0].replace(b"KV_b", b"M"), b"old")
+FAR = 1e9
+
+
+class Requests:
+    """Stands for a connection: counts its writes and keeps what waits for a reply."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.waiting: list[Callable[[Reply | None], None]] = []
+
+    def request_then(self, subject: bytes, deadline: float, then: Callable[[Reply | None], None]) -> None:
+        self.waiting.append(then)
+
+    def settle(self, reply: Reply | None) -> None:
+        waiting, self.waiting = self.waiting, []
+        for then in waiting:
+            then(reply)
+
+
+@pytest.fixture
+def requests() -> Requests:
+    return Requests()
+
+
+@pytest.fixture
+async def bucket(requests: Requests) -> AsyncIterator[Bucket]:
+    tasks = TaskOwner()
+    traits = BucketTraits(1, 1, True, True, True, False, -1)
+    yield Bucket(JetStream(cast(Connection, requests)), "b", traits, ServerClock(), tasks, lambda: None)
+    await tasks.close()
+
+
+def read(bucket: Bucket, told: list[Any]) -> bool:
+    return bucket.begin_read("k", FAR, lambda value, is_read: told.append((value, is_read)))
+
+
+async def test_reads_that_come_before_a_request_goes_out_share_it(bucket: Bucket, requests: Requests) -> None:
+    told: list[Any] = []
+    assert read(bucket, told)
+    assert read(bucket, told)
+    assert len(requests.waiting) == 1
+    requests.writes += 1
+    assert read(bucket, told)
+    assert len(requests.waiting) == 2
+    requests.settle(FOUND)
+    assert told == [(Value(Kind.TEXT, "v"), True)] * 3
+
+
+async def test_a_read_does_not_join_a_request_that_has_failed_before_it_went_out(
+    bucket: Bucket, requests: Requests
+) -> None:
+    told: list[Any] = []
+    read(bucket, told)
+    requests.settle(None)
+    assert told == [(None, False)]
+    assert read(bucket, told)
+    requests.settle(FOUND)
+    assert told[1:] == [(Value(Kind.TEXT, "v"), True)]
+
+
+async def test_after_an_answer_of_a_mirror_no_read_is_direct(bucket: Bucket, requests: Requests) -> None:
+    told: list[Any] = []
+    read(bucket, told)
+    requests.settle(OF_A_MIRROR)
+    assert told == [(None, False)]
+    assert not read(bucket, told)
+    bucket.traits = bucket.traits
+    assert not read(bucket, told)
+
+
+async def test_a_stored_message_with_a_status_of_its_own_is_a_value(bucket: Bucket, requests: Requests) -> None:
+    told: list[Any] = []
+    read(bucket, told)
+    requests.settle((FOUND[0].replace(b"NATS/1.0", b"NATS/1.0 404 gone"), b"v"))
+    assert told == [(Value(Kind.TEXT, "v"), True)]

@@ -1,0 +1,387 @@
+"""How the connector deals with its clients: slow, gone, greedy, many. The bucket is a dictionary here, the socket is real."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from provider.state_proxy import operations as ops
+from provider.state_proxy.http import Answer
+from provider.state_proxy.server import Limits, Server, Service
+from tests.blackbox.waiting import eventually
+
+MAX_BODY_BYTES = 200_000
+LIMITS = Limits(
+    connections=4,
+    large_bodies=1,
+    turn_seconds=0.1,
+    idle_seconds=0.2,
+    head_seconds=0.1,
+    body_seconds=0.1,
+    whole_body_seconds=0.5,
+    answer_seconds=0.2,
+    rest_seconds=0.2,
+    ending_seconds=0.5,
+    tick_seconds=0.01,
+)
+
+
+class Store:
+    """A dictionary that answers when its gate is open."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.begun = asyncio.Event()
+        self.operations: list[ops.Operation] = []
+
+    def max_body_bytes(self, operation: ops.Operation) -> int:
+        return MAX_BODY_BYTES
+
+    async def perform(self, operation: ops.Operation, body: bytes) -> Answer:
+        self.operations.append(operation)
+        self.begun.set()
+        await self.gate.wait()
+        match operation:
+            case ops.Write(key):
+                self.values[key] = body
+                return Answer(204)
+            case ops.Read(key):
+                return Answer(200, self.values[key], b"application/octet-stream")
+        return Answer(200, b"{}")
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+Open = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Serve = Callable[[Limits], AbstractAsyncContextManager[tuple[Server, Open]]]
+
+
+@pytest.fixture
+def serve(store: Store, tmp_path: Path) -> Serve:
+    @contextlib.asynccontextmanager
+    async def run(limits: Limits) -> AsyncIterator[tuple[Server, Open]]:
+        path = str(tmp_path / "s")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            writers = []
+
+            async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await asyncio.open_unix_connection(path)
+                writers.append(writer)
+                return reader, writer
+
+            async with Server(listener, Service(store.max_body_bytes, store.perform), limits) as server:
+                yield server, connect
+            for writer in writers:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+    return run
+
+
+@pytest.fixture
+async def connect(serve: Serve) -> AsyncIterator[Open]:
+    async with serve(LIMITS) as (_, connect):
+        yield connect
+
+
+async def said(reader: asyncio.StreamReader) -> bytes:
+    """Return everything until the server ends the connection."""
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionResetError):
+            return await reader.read()
+        return b""
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Return the head of the next answer."""
+    async with asyncio.timeout(5):
+        return await reader.readuntil(b"\r\n\r\n")
+
+
+def put(key: str, length: int, more: str = "") -> bytes:
+    return f"PUT /keys/{key} HTTP/1.1\r\nContent-Length: {length}\r\n{more}\r\n".encode()
+
+
+async def test_requests_sent_without_waiting_are_answered_in_their_order(connect: Open) -> None:
+    reader, writer = await connect()
+    writer.write(
+        put("a", 3)
+        + b"one"
+        + b"GET /keys/a HTTP/1.1\r\n\r\n"
+        + put("a", 3)
+        + b"two"
+        + b"GET /keys/a HTTP/1.1\r\nConnection: close\r\n\r\n"
+    )
+    everything = await said(reader)
+    assert everything.count(b"204 No Content") == 2
+    assert everything.index(b"one") < everything.index(b"two")
+    assert everything.endswith(b"two")
+
+
+async def test_who_says_nothing_is_let_go_without_a_word(connect: Open) -> None:
+    reader, _ = await connect()
+    assert await said(reader) == b""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET /keys/a HT", put("a", 5) + b"ab", b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"],
+)
+async def test_who_does_not_finish_a_request_is_told_so_and_nothing_is_stored(
+    connect: Open, store: Store, sent: bytes
+) -> None:
+    reader, writer = await connect()
+    writer.write(sent)
+    assert (await said(reader)).startswith(b"HTTP/1.1 408 ")
+    assert store.values == {}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET /keys/a HT", put("a", 5) + b"ab", b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"],
+)
+async def test_a_request_that_ends_too_early_is_refused_and_nothing_is_stored(
+    connect: Open, store: Store, sent: bytes
+) -> None:
+    reader, writer = await connect()
+    writer.write(sent)
+    writer.write_eof()
+    assert (await said(reader)).startswith(b"HTTP/1.1 400 ")
+    assert store.values == {}
+
+
+async def test_a_request_that_has_begun_behind_another_has_to_come_in_time_as_well(serve: Serve) -> None:
+    async with serve(Limits(idle_seconds=60, head_seconds=0.1, tick_seconds=0.01)) as (_, connect):
+        reader, writer = await connect()
+        writer.write(b"GET /healthz HTTP/1.1\r\n\r\nGET /heal")
+        everything = await said(reader)
+    assert everything.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in everything
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (put("a", 100_000) + b"x" * 99_000, b"x"),
+        (b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ],
+    ids=["by length", "in chunks"],
+)
+async def test_a_body_that_drips_has_to_come_in_time_as_a_whole(
+    connect: Open, store: Store, head: bytes, piece: bytes
+) -> None:
+    reader, writer = await connect()
+    writer.write(head)
+    answered = asyncio.ensure_future(answer(reader))
+    while not answered.done():
+        writer.write(piece)
+        await asyncio.wait([answered], timeout=LIMITS.body_seconds / 4)
+    assert answered.result().startswith(b"HTTP/1.1 408 ")
+    assert store.values == {}
+
+
+async def test_who_only_listens_any_more_is_answered(connect: Open) -> None:
+    reader, writer = await connect()
+    writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+    writer.write_eof()
+    assert (await said(reader)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_does_not_take_its_answer_is_let_go(connect: Open, store: Store) -> None:
+    store.values["a"] = b"x" * 10_000_000
+    reader, writer = await connect()
+    writer.write(b"GET /keys/a HTTP/1.1\r\n\r\n")
+    assert (await answer(reader)).startswith(b"HTTP/1.1 200 ")
+    reader._transport.pause_reading()  # type: ignore[attr-defined]
+    await asyncio.wait_for(asyncio.shield(_gone(connect)), 5)
+    reader._transport.resume_reading()  # type: ignore[attr-defined]
+    assert len(await said(reader)) < 10_000_000
+
+
+async def _gone(connect: Open) -> None:
+    """Wait until all other connections are closed: then as many as there may be are open again."""
+    while True:
+        opened = [await connect() for _ in range(LIMITS.connections)]
+        for _, writer in opened:
+            writer.write(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        if all([(await said(reader)).startswith(b"HTTP/1.1 200 ") for reader, _ in opened]):
+            return
+
+
+async def test_a_body_over_the_limit_is_refused_before_it_is_sent(connect: Open, store: Store) -> None:
+    reader, writer = await connect()
+    writer.write(put("a", MAX_BODY_BYTES + 1))
+    assert (await said(reader)).startswith(b"HTTP/1.1 413 ")
+    assert store.values == {}
+
+
+async def test_a_body_in_chunks_is_refused_when_it_gets_over_the_limit(connect: Open, store: Store) -> None:
+    reader, writer = await connect()
+    writer.write(b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+    for _ in range(MAX_BODY_BYTES // 0x8000 + 1):
+        writer.write(chunk)
+    assert (await answer(reader)).startswith(b"HTTP/1.1 413 ")
+    assert store.values == {}
+
+
+async def test_the_rest_of_a_refused_request_is_read_so_that_its_client_sees_why(connect: Open) -> None:
+    reader, writer = await connect()
+    writer.write(put("a", 5_000_000) + b"x" * 5_000_000)
+    async with asyncio.timeout(5):
+        await writer.drain()
+    assert (await said(reader)).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_who_waits_before_it_sends_a_body_is_told_to_go_on(connect: Open, store: Store) -> None:
+    reader, writer = await connect()
+    writer.write(put("a", 3, "Expect: 100-continue\r\n"))
+    assert await answer(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"abc")
+    assert (await answer(reader)).startswith(b"HTTP/1.1 204 ")
+    assert store.values == {"a": b"abc"}
+
+
+async def test_who_waits_before_it_sends_too_much_never_sends_it(connect: Open) -> None:
+    reader, writer = await connect()
+    writer.write(put("a", MAX_BODY_BYTES + 1, "Expect: 100-continue\r\n"))
+    assert (await said(reader)).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_refused_request_with_a_small_body_does_not_end_the_connection(connect: Open) -> None:
+    reader, writer = await connect()
+    writer.write(
+        b"PUT /meta/a HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}" + b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
+    )
+    everything = await said(reader)
+    assert everything.startswith(b"HTTP/1.1 400 ")
+    assert b"HTTP/1.1 200 " in everything
+
+
+async def test_only_so_many_connections_are_served(connect: Open) -> None:
+    opened = [await connect() for _ in range(LIMITS.connections)]
+    for _, writer in opened:
+        writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+    for reader, _ in opened:
+        assert (await answer(reader)).startswith(b"HTTP/1.1 200 ")
+    reader, _ = await connect()
+    assert (await said(reader)).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_only_so_many_large_bodies_are_in_memory(connect: Open, store: Store) -> None:
+    store.gate.clear()
+    first, first_writer = await connect()
+    first_writer.write(put("a", 100_000) + b"a" * 100_000)
+    await store.begun.wait()
+    second, second_writer = await connect()
+    second_writer.write(put("b", 100_000) + b"b" * 100_000)
+    assert (await answer(second)).startswith(b"HTTP/1.1 503 ")
+    store.gate.set()
+    assert (await answer(first)).startswith(b"HTTP/1.1 204 ")
+    third, third_writer = await connect()
+    third_writer.write(put("c", 100_000) + b"c" * 100_000)
+    assert (await answer(third)).startswith(b"HTTP/1.1 204 ")
+    assert store.values.keys() == {"a", "c"}
+
+
+async def test_only_so_many_large_answers_are_in_memory_and_nobody_keeps_a_turn_for_ever(
+    connect: Open, store: Store
+) -> None:
+    store.values |= {"large": b"x" * 10_000_000, "small": b"s"}
+    first, writer = await connect()
+    first._transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(b"GET /keys/large HTTP/1.1\r\n\r\n")
+    await store.begun.wait()
+    second, second_writer = await connect()
+    second_writer.write(b"GET /keys/large HTTP/1.1\r\n\r\n")
+    assert (await answer(second)).startswith(b"HTTP/1.1 503 ")
+    second_writer.write(b"GET /keys/small HTTP/1.1\r\n\r\n")
+    assert (await answer(second)).endswith(b"\r\n\r\n")
+    async with asyncio.timeout(5):
+        while True:  # until the first one is let go, which never reads
+            third, third_writer = await connect()
+            third_writer.write(b"GET /keys/large HTTP/1.1\r\nConnection: close\r\n\r\n")
+            everything = await said(third)
+            if everything.startswith(b"HTTP/1.1 200 "):
+                break
+    assert everything.endswith(b"x" * 10_000_000)
+    first._transport.resume_reading()  # type: ignore[attr-defined]
+    assert len(await said(first)) < 10_000_000
+
+
+async def test_a_large_answer_that_has_to_wait_is_dropped_and_read_again(serve: Serve, store: Store) -> None:
+    store.values["a"] = b"old" * 30_000
+    async with serve(Limits(large_bodies=1, tick_seconds=0.01)) as (server, connect):
+        await server.large_bodies.acquire()
+        reader, writer = await connect()
+        writer.write(b"GET /keys/a HTTP/1.1\r\nConnection: close\r\n\r\n")
+        await store.begun.wait()
+        await eventually(lambda: server.large_bodies._waiters, "somebody who waits")
+        store.values["a"] = b"new" * 30_000
+        server.large_bodies.release()
+        assert (await said(reader)).endswith(b"\r\n\r\n" + b"new" * 30_000)
+    assert store.operations == [ops.Read("a")] * 2
+
+
+async def test_a_client_that_leaves_costs_nobody_else_anything(connect: Open, store: Store) -> None:
+    store.gate.clear()
+    _, gone = await connect()
+    gone.write(put("a", 3) + b"abc")
+    await store.begun.wait()
+    gone.transport.abort()
+    store.gate.set()
+    reader, writer = await connect()
+    writer.write(b"GET /keys/a HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert (await said(reader)).endswith(b"abc")
+
+
+async def test_a_defect_is_one_requests_error(connect: Open, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await connect()
+    writer.write(b"GET /keys/absent HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    everything = await said(reader)
+    assert everything.startswith(b"HTTP/1.1 500 ")
+    assert b"KeyError" in everything
+    assert b"HTTP/1.1 200 " in everything
+    assert "request_failed" in caplog.text
+
+
+async def test_in_the_end_what_is_under_way_is_finished_and_idle_connections_are_closed(
+    serve: Serve, store: Store
+) -> None:
+    async with serve(Limits(idle_seconds=60, tick_seconds=0.01)) as (server, connect):
+        idle, _ = await connect()
+        busy, writer = await connect()
+        store.gate.clear()
+        writer.write(put("a", 3) + b"abc")
+        await store.begun.wait()
+        ending = asyncio.ensure_future(server.__aexit__(None, None, None))
+        assert await said(idle) == b""
+        assert not ending.done()
+        store.gate.set()
+        everything = await said(busy)
+        await ending
+    assert everything.startswith(b"HTTP/1.1 204 ")
+    assert b"Connection: close" in everything
+    assert store.values == {"a": b"abc"}
+
+
+async def test_the_end_does_not_wait_for_ever(serve: Serve, store: Store) -> None:
+    store.gate.clear()
+    async with asyncio.timeout(5), serve(LIMITS) as (_, connect):
+        reader, writer = await connect()
+        writer.write(put("a", 3) + b"abc")
+        await store.begun.wait()
+    assert await said(reader) == b""
