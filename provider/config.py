@@ -94,7 +94,7 @@ def load_provider_toml(path: str | None = None) -> ProviderToml:
     """
     where = path or "provider.toml"
     try:
-        value = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8") if path else _packaged())
+        value = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8") if path else packaged_provider_toml())
         toml = codec.to_struct(value, ProviderToml, where)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise errors.ConfigError(str(error), where) from None
@@ -145,7 +145,7 @@ def lattice_connection(host_data: HostData) -> ConnectionSettings:
     )
 
 
-def _packaged() -> str:
+def packaged_provider_toml() -> str:
     """Read the file from the package, or from beside it in a checkout."""
     packaged = importlib.resources.files("provider") / "provider.toml"
     if packaged.is_file():

@@ -6,6 +6,7 @@
     ├── InvocationError              this call is answered with an error, before any store was asked
     │   └── InvocationDeniedError    ... because it could not be trusted; one subclass per reason
     ├── StoreError                   this call is answered with an error; `may_retry` says whether a retry may help
+    ├── ActorError                   an actor was to be told of a change; it will be told again
     └── NatsError                    what went wrong on a NATS connection; never leaves the process as it is
 
 Each class builds its text from typed fields. No text holds a secret, a value or a server's address.
@@ -14,9 +15,10 @@ Each class builds its text from typed fields. No text holds a secret, a value or
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 _SHOWN_CHARACTERS = 120
+_AnyError = TypeVar("_AnyError", bound=BaseException)
 
 
 def shown(text: str) -> str:
@@ -32,6 +34,12 @@ class ProviderError(Exception):
 
     def __str__(self) -> str:
         return self.text.format_map(vars(self))
+
+
+def bare(error: _AnyError) -> _AnyError:
+    """Return an exception to be kept: without the frames that it has come through, and all that they hold."""
+    error.__traceback__ = error.__context__ = None
+    return error
 
 
 # --- the process exits -----------------------------------------------------------------------------------------------
@@ -110,6 +118,15 @@ class InvocationTooLargeError(InvocationError):
     size: int
     maximum: int
     text = "payload of {size} bytes is over max_invocation_bytes, the maximum is {maximum}"
+
+
+@dataclass(eq=False)
+class ResponseTooLargeError(InvocationError):
+    """What is to be answered does not fit into a message, nor may it travel through the object store."""
+
+    size: int
+    maximum: int
+    text = "response of {size} bytes cannot be sent: the server's max_payload is {maximum}"
 
 
 @dataclass(eq=False)
@@ -313,10 +330,49 @@ class ReplayedError(InvocationDeniedError):
 
 
 @dataclass(eq=False)
+class ActorError(ProviderError):
+    """An actor was to be called with something; `reason` says what became of that."""
+
+    reason: str
+    text = "{reason}"
+
+
+@dataclass(eq=False)
+class ActorUnreachableError(ActorError):
+    """It was not called."""
+
+    text = "actor cannot be called: {reason}"
+
+
+@dataclass(eq=False)
+class ActorFailedError(ActorError):
+    """It did not say that it is done."""
+
+    text = "actor failed: {reason}"
+
+
+@dataclass(eq=False)
 class StoreError(ProviderError):
     """This call is answered with an error. Unless it is an `OutcomeUnknownError`, nothing was changed."""
 
     may_retry: ClassVar[bool] = False
+
+
+@dataclass(eq=False)
+class BadCursorError(StoreError):
+    """A page was asked for with a cursor that no page gave."""
+
+    cursor: str
+    text = "cursor {cursor!r} is none that ListKeys gave"
+
+
+@dataclass(eq=False)
+class UnsupportedError(StoreError):
+    """The link's store does not do that."""
+
+    operation: str
+    reason: str
+    text = "{operation} is not for this link: {reason}"
 
 
 @dataclass(eq=False)
@@ -349,6 +405,15 @@ class ValueTooLargeError(StoreError):
             f"value of key {shown(self.key)} would take {self.size} bytes in all, "
             f"over {self.limit}: the maximum is {self.maximum} bytes"
         )
+
+
+@dataclass(eq=False)
+class TooMuchAtOnceError(StoreError):
+    """The values that one call reads are too large together. `maximum` is in bytes."""
+
+    count: int
+    maximum: int
+    text = "values of {count} keys are over {maximum} bytes together, the maximum of one call; ask for fewer at once"
 
 
 @dataclass(eq=False)
@@ -454,6 +519,15 @@ class NotConnectedError(NatsError):
     """The connection is down; nothing was sent."""
 
     text = "not connected to NATS"
+
+
+@dataclass(eq=False)
+class MessageTooLargeError(NatsError):
+    """Headers and payload are over the server's limit; nothing was sent, or the server would end the connection."""
+
+    size: int
+    maximum: int
+    text = "message of {size} bytes is over the server's max_payload: the maximum is {maximum}"
 
 
 @dataclass(eq=False)

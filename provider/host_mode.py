@@ -18,11 +18,13 @@ from contracts.host import HostData, HostFamily, decode_host_data
 from provider import errors, logs
 from provider.config import ProviderConfig, load_config, wanted_log_level
 from provider.keyvalue.stores import StorePool
+from provider.lattice.actors import ActorCaller
 from provider.links import Links
 from provider.nats.connection import Connection
 from provider.serve import Provider
 from provider.tasks import TaskOwner
 from provider.telemetry import Telemetry
+from provider.watches import Watches
 
 _MAX_HOST_DATA_BYTES = 64 * 1024 * 1024
 _PARENT_CHECK_SECONDS = 0.5
@@ -65,7 +67,8 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
             return
         stack.push_async_callback(watchers.close)
         pool = await stack.enter_async_context(StorePool(tasks, connection, f"{name} store"))
-        links = Links(config, host_data, pool)
+        watches = Watches(host_data, pool, ActorCaller(connection, host_data), tasks)
+        links = Links(config, host_data, pool, watches)
         provider = Provider(config, host_data, connection, links, tasks, telemetry)
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, provider.stop, signal.Signals(number).name)

@@ -10,6 +10,7 @@ from provider import errors
 from provider.config import ProviderConfig, link_config
 from provider.keyvalue.stores import LinkStore, StorePool
 from provider.lattice.protocol import LinkDeleted, LinkEvent, LinkIgnored, LinkKey, LinkPut
+from provider.watches import Watches
 
 _log = logging.getLogger(__name__)
 
@@ -21,12 +22,14 @@ class Links:
         config: For the defaults of link values.
         host_data: Whose lattice and link name they belong to.
         pool: Where stores come from; closed with the links.
+        watches: Of actors that are told of changes; closed with the links.
     """
 
-    def __init__(self, config: ProviderConfig, host_data: HostData, pool: StorePool) -> None:
+    def __init__(self, config: ProviderConfig, host_data: HostData, pool: StorePool, watches: Watches) -> None:
         self._config = config
         self._host_data = host_data
         self._pool = pool
+        self._watches = watches
         self._links: dict[LinkKey, LinkStore | errors.LinkError] = {}
 
     def apply(self, event: LinkEvent) -> None:
@@ -35,13 +38,14 @@ class Links:
             case LinkPut():
                 self._put(event)
             case LinkDeleted():
+                self._watches.delete(event.key)
                 self._release(self._links.pop(event.key, None))
                 _log.info("link_deleted", extra=_named(event.key) | {"reason": event.reason})
             case LinkIgnored() if event.reason:
                 _log.warning("link_ignored", extra={"reason": event.reason})
 
     def store(self, key: LinkKey) -> LinkStore:
-        """Return what serves a link, held for one call; the call lets it go.
+        """Return what serves a link; whoever waits for it must hold it.
 
         Raises:
             errors.LinkUnavailableError: Its settings are wrong.
@@ -49,11 +53,13 @@ class Links:
         found = self._links[key]
         if isinstance(found, errors.LinkError):
             raise errors.LinkUnavailableError(str(found))
-        return found.hold()
+        return found
 
     def unhealthy(self) -> str | None:
         """Name the first link that does not work, and why; `None` when all do."""
-        return self._first_said(lambda found: str(found) if isinstance(found, errors.LinkError) else found.unhealthy)
+        said = self._first_said(lambda found: str(found) if isinstance(found, errors.LinkError) else found.unhealthy)
+        watch = self._watches.unhealthy()
+        return said or (_of_link(*watch) if watch is not None else None)
 
     def notice(self) -> str | None:
         """Name the first link of which there is something to know though it works; `None`: there is none."""
@@ -63,11 +69,12 @@ class Links:
         for key, found in self._links.items():
             said = say(found)
             if said is not None:
-                return f"link {key[2]} of actor {key[0]}: {said}"
+                return _of_link(key, said)
         return None
 
     async def close(self) -> None:
         self._links.clear()
+        await self._watches.close()
         await self._pool.close()
 
     def _put(self, event: LinkPut) -> None:
@@ -77,9 +84,11 @@ class Links:
             wanted, unknown = link_config(self._config, self._host_data, event.definition)
         except errors.LinkError as error:
             self._links[event.key] = error
+            self._watches.suspend(event.key)
             _log.warning("link_failed", extra=_named(event.key) | {"reason": str(error)})
         else:
             self._links[event.key] = self._pool.acquire(wanted)
+            self._watches.put(event.key, wanted)
             fields = {"backend": wanted.backend.value, "store": wanted.store_name, "is_change": event.is_change}
             _log.info("link_opened", extra=_named(event.key) | fields)
             if unknown:
@@ -89,6 +98,10 @@ class Links:
     def _release(self, before: LinkStore | errors.LinkError | None) -> None:
         if before is not None and not isinstance(before, errors.LinkError):
             before.let_go()
+
+
+def _of_link(key: LinkKey, said: str) -> str:
+    return f"link {key[2]} of actor {key[0]}: {said}"
 
 
 def _named(key: LinkKey) -> dict[str, object]:

@@ -22,6 +22,10 @@ _LEVELS = {
 }
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_LINES_A_SECOND = 20
+_EVENTS = 500
+"""Of how many events spates are told apart; more than there are of this provider's own."""
+
 
 def configure(level: str, *, is_json: bool) -> None:
     """Send this process's log lines to standard error.
@@ -32,6 +36,7 @@ def configure(level: str, *, is_json: bool) -> None:
     """
     handler = _Handler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if is_json else _TextFormatter())
+    handler.addFilter(_Spates())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -42,6 +47,32 @@ def configure(level: str, *, is_json: bool) -> None:
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         """Lose the line when nobody reads standard error any more: the provider must not fail for that."""
+
+
+class _Spates(logging.Filter):
+    """Let through so many warnings or errors of one event a second.
+
+    Whoever may publish to the provider could fill a disk otherwise. The event's next line has, as `left_out`, how many
+    there were beyond it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[object, tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        if len(self._seen) > _EVENTS:
+            self._seen.clear()
+        second, count = self._seen.get(record.msg, (0, 0))
+        left_out = max(count - _LINES_A_SECOND, 0)
+        if second != int(record.created):
+            second, count = int(record.created), 0
+            if left_out:
+                record.left_out = left_out
+        self._seen[record.msg] = second, count + 1
+        return count < _LINES_A_SECOND
 
 
 class _JsonFormatter(logging.Formatter):

@@ -11,13 +11,15 @@ from typing import Any
 from msgspec import Struct
 
 from contracts import keyvalue as kv
+from contracts import operations, wasi
 from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, encode_failure, encode_success
 from provider import errors
 from provider.config import ProviderConfig
+from provider.keyvalue.atomics import CONDITIONS
 from provider.keyvalue.stores import LinkStore
-from provider.keyvalue.values import CHANGES
+from provider.keyvalue.values import CHANGES, NOT_AT_ONCE
 from provider.lattice.chunks import ChunkStore
 from provider.lattice.claims import ClaimsVerifier, is_public_key
 from provider.lattice.connection import LatticeConnection
@@ -37,7 +39,11 @@ _STORE_SHARE_OF_TIMEOUT = 0.8
 
 _OVERDUE_GRACE_SECONDS = 0.15
 _TICK_SECONDS = 0.05
-_EXPECTED = (errors.ProviderError, MalformedError, kv.UnknownOperationError)
+_CHANGING = frozenset({*CHANGES, *CONDITIONS, wasi.SetMany, wasi.DeleteMany})
+_SHOWN_ID = 256
+"""Of an invocation's id, how many characters an error's answer repeats; a host's has 36."""
+
+_EXPECTED = (errors.ProviderError, MalformedError, operations.UnknownOperationError)
 """What a call may be answered with; anything else is a defect."""
 
 _DRAIN_SECONDS = {HostFamily.OTP: 1.5, HostFamily.TEST_HARNESS: 1.5, HostFamily.RUST: 0.2}
@@ -55,9 +61,9 @@ class _Call(Struct, eq=False):
     """By `time.perf_counter`."""
     deadline: float
     """By the event loop's clock."""
-    store: LinkStore | None = None
-    """Held until the call is done, whatever becomes of its link."""
     request: kv.Request | None = None
+    store: LinkStore | None = None
+    """Held until the call is done, whatever becomes of its link; `None`: it is answered at once, or has none."""
     is_answered: bool = False
 
 
@@ -143,7 +149,7 @@ class Provider:
     def on_invocation(self, event: InvocationEvent, reply: bytes, header: bytes, size: int) -> None:
         if isinstance(event, InvocationRefused):
             _log_refusal(event)
-            self._lattice.reply(reply, encode_failure(event.invocation_id, str(event.error)))
+            self._lattice.reply(reply, encode_failure(event.invocation_id[:_SHOWN_ID], str(event.error)))
             return
         invocation = event.invocation
         if isinstance(invocation.content_length, int):
@@ -151,18 +157,23 @@ class Provider:
         deadline = self._loop.time() + self._budget_seconds
         call = _Call(event, reply, header, size, time.perf_counter(), deadline)
         is_chunked = invocation.is_chunked
-        refusal = self._refusal(size, is_chunked=is_chunked)
-        if refusal is not None:
-            self._answer_error(call, refusal)
-            return
         try:
-            call.store = self._links.store(event.link)
-        except errors.LinkUnavailableError as error:
+            refusal = self._refusal(size, is_chunked=is_chunked)
+            if refusal is not None:
+                raise refusal
+            store = self._links.store(event.link)
+        except (errors.InvocationError, errors.LinkUnavailableError) as error:
             self._answer_error(call, error)
+            self._note(call, 0, error)
+            if is_chunked:
+                self._tasks.start(self._discard(call), "remove the payload of a refused invocation")
             return
+        if not is_chunked and self._answer_at_once(call, store):
+            return
+        call.store = store.hold()
         self._bytes += size
         self._calls[call] = None
-        if is_chunked or not self._begin(call):
+        if is_chunked or not self._begin(call, store):
             self._start(call)
 
     def _refusal(self, size: int, *, is_chunked: bool) -> errors.InvocationError | None:
@@ -193,22 +204,42 @@ class Provider:
 
     # --- one invocation
 
-    def _begin(self, call: _Call) -> bool:
-        """Serve what the store can do with one request or none, without a task, which would cost more than all the rest.
+    def _answer_at_once(self, call: _Call, store: LinkStore) -> bool:
+        """Serve what the store can do without waiting for anything.
+
+        Returns:
+            Whether it is done; if not, or when there is trouble on the way, a task begins anew and tells why.
+        """
+        invocation = call.event.invocation
+        try:
+            call.request = operations.decode_request(invocation.operation, invocation.msg)
+            answer = store.answer_at_once(call.request)
+        except _EXPECTED:
+            return False
+        if answer is NOT_AT_ONCE:
+            return False
+        response = operations.encode_response(answer)
+        if len(response) > CHUNK_THRESHOLD_BYTES:
+            return False
+        self._answer_success(call, response, len(response))
+        self._note(call, len(response), None)
+        return True
+
+    def _begin(self, call: _Call, store: LinkStore) -> bool:
+        """Serve what the store can do with one request, without a task, which would cost more than all the rest.
 
         Returns:
             Whether it has begun; if not, or when there is trouble on the way, a task begins anew and tells why.
         """
-        invocation = call.event.invocation
         try:
-            call.request = kv.decode_request(invocation.operation, invocation.msg)
-            assert call.store is not None
-            return call.store.begin(call.request, call.deadline, functools.partial(self._end, call))
+            return call.request is not None and store.begin(
+                call.request, call.deadline, functools.partial(self._end, call)
+            )
         except _EXPECTED:
             return False
 
     def _end(self, call: _Call, answer: Any, has_answer: bool) -> None:
-        response = kv.encode_response(answer) if has_answer else b""
+        response = operations.encode_response(answer) if has_answer else b""
         if not has_answer or len(response) > CHUNK_THRESHOLD_BYTES:
             self._start(call)
             return
@@ -225,13 +256,13 @@ class Provider:
         invocation = call.event.invocation
         try:
             msg = await self._fetch(call) if invocation.is_chunked else invocation.msg
-            call.request = kv.decode_request(invocation.operation, msg)
+            call.request = operations.decode_request(invocation.operation, msg)
             self._check_keys(call.request)
             assert call.store is not None
-            response = kv.encode_response(await call.store.perform(call.request, call.deadline))
+            response = operations.encode_response(await call.store.perform(call.request, call.deadline))
             await self._answer(call, response)
         except _EXPECTED as refusal:
-            error = refusal
+            error = errors.bare(refusal)
             self._answer_error(call, refusal)
         except asyncio.CancelledError:
             error = _cut_off(call)
@@ -246,8 +277,10 @@ class Provider:
 
     def _check_keys(self, request: kv.Request) -> None:
         maximum = self._config.limits.max_keys_per_call
-        if isinstance(request, kv.KeysRequest) and len(request.keys) > maximum:
-            raise errors.TooManyKeysError(len(request.keys), maximum)
+        keys = request.keys if isinstance(request, kv.KeysRequest) else ()
+        count = len(request.items) if isinstance(request, wasi.SetMany) else len(keys)
+        if count > maximum:
+            raise errors.TooManyKeysError(count, maximum)
 
     async def _fetch(self, call: _Call) -> bytes:
         """Fetch and check the payload of a chunked invocation; its store's time begins after that."""
@@ -258,23 +291,39 @@ class Provider:
         call.deadline = self._loop.time() + self._budget_seconds
         return payload
 
+    async def _discard(self, call: _Call) -> None:
+        """Remove the payload of an invocation that was verified and is not served: nobody else would."""
+        try:
+            await self._chunks.remove(call.event.invocation.id, call.deadline)
+        except (errors.ChunkError, TimeoutError) as error:
+            _log.warning("payload_not_removed", extra={"reason": str(error)})
+
     async def _answer(self, call: _Call, response: bytes) -> None:
         size = len(response)
         if size > CHUNK_THRESHOLD_BYTES and not call.is_answered:
-            await self._chunks.put(f"{call.event.invocation.id}-r", response, call.deadline)
+            try:
+                await self._chunks.put(f"{call.event.invocation.id}-r", response, call.deadline)
+            except errors.ChunkError as error:
+                if not _is_change(call):
+                    raise
+                raise errors.OutcomeUnknownError(f"its answer could not be sent: {error}") from None
             response = b""
         self._answer_success(call, response, size)
 
     def _answer_success(self, call: _Call, response: bytes, size: int) -> None:
         if not call.is_answered:
+            try:
+                self._lattice.reply(call.reply, encode_success(call.event.invocation.id, response, size))
+            except errors.MessageTooLargeError as error:
+                self._answer_error(call, _unsent(call, error))
             call.is_answered = True
-            self._lattice.reply(call.reply, encode_success(call.event.invocation.id, response, size))
 
     def _answer_error(self, call: _Call, error: Exception) -> None:
         if not call.is_answered:
             call.is_answered = True
             invocation = call.event.invocation
-            self._lattice.reply(call.reply, encode_failure(invocation.id, f"{invocation.operation[:100]}: {error}"))
+            text = f"{invocation.operation[:100]}: {error}"
+            self._lattice.reply(call.reply, encode_failure(invocation.id[:_SHOWN_ID], text))
 
     async def _answer_overdue(self) -> None:
         """Answer calls that nothing else has answered in time: no caller may be left without an answer."""
@@ -290,7 +339,7 @@ class Provider:
                         self._done(call, 0, error)
 
     def _done(self, call: _Call, size: int, error: Exception | None) -> None:
-        """Forget a call that has been answered; count, trace and, when asked for, log it."""
+        """Forget a call that has been answered."""
         if call not in self._calls:
             return
         del self._calls[call]
@@ -299,6 +348,10 @@ class Provider:
             call.store.let_go()
         if self._is_stopping and not self._calls:
             self._drained.set()
+        self._note(call, size, error)
+
+    def _note(self, call: _Call, size: int, error: Exception | None) -> None:
+        """Count, trace and, when asked for, log a call that is done."""
         seconds = time.perf_counter() - call.began
         invocation = call.event.invocation
         self._statistics.count(invocation.operation, seconds, "" if error is None else type(error).__name__)
@@ -321,15 +374,25 @@ class Provider:
             _log.debug("invocation_failed", extra={**fields, "error": str(error)})
 
 
+def _is_change(call: _Call) -> bool:
+    return type(call.request) in _CHANGING
+
+
+def _unsent(call: _Call, error: errors.MessageTooLargeError) -> errors.ProviderError:
+    """Say of a call that was served that its answer cannot be sent."""
+    too_large = errors.ResponseTooLargeError(error.size, error.maximum)
+    return errors.OutcomeUnknownError(str(too_large)) if _is_change(call) else too_large
+
+
 def _cut_off(call: _Call) -> errors.ProviderError:
     """Say what becomes of a call that the provider's end leaves unfinished."""
-    if type(call.request) in CHANGES:
+    if _is_change(call):
         return errors.OutcomeUnknownError("the provider is shutting down")
     return errors.ShuttingDownError()
 
 
 def _overdue(call: _Call) -> errors.ProviderError:
-    if type(call.request) in CHANGES:
+    if _is_change(call):
         return errors.OutcomeUnknownError("the provider took too long")
     return errors.StoreTimeoutError(int((time.perf_counter() - call.began) * 1000), "the provider is too busy")
 
@@ -350,8 +413,13 @@ def _verifier(host_data: HostData) -> ClaimsVerifier:
 
 
 def _key_of(request: kv.Request | None) -> str:
-    if isinstance(request, kv.KeysRequest):
-        return ", ".join(request.keys)
+    match request:
+        case kv.KeysRequest():
+            return ", ".join(request.keys)
+        case wasi.SetMany():
+            return ", ".join(item.key for item in request.items)
+        case wasi.ListKeys():
+            return request.prefix
     return getattr(request, "key", "")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime
 import hashlib
 import secrets
@@ -20,6 +21,7 @@ from provider.nats.connection import Connection
 from provider.nats.frames import header_block
 
 CHUNK_BYTES = 128 * 1024
+_CLEAN_UP_SECONDS = 0.5
 
 _ROLLUP = header_block((b"Nats-Rollup", b"sub"))
 
@@ -71,7 +73,8 @@ class ChunkStore:
             errors.ChunkError: It could not be written.
         """
         nuid = secrets.token_hex(11)
-        pieces = [payload[at : at + CHUNK_BYTES] for at in range(0, len(payload), CHUNK_BYTES)]
+        size = min(CHUNK_BYTES, self._jetstream.connection.max_payload_bytes)
+        pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
         subject = f"$O.{self._bucket}.C.{nuid}"
         try:
             try:
@@ -83,6 +86,20 @@ class ChunkStore:
             digest = base64.urlsafe_b64encode(hashlib.sha256(payload).digest()).decode()
             info = self._meta(name, nuid, len(payload), len(pieces), f"SHA-256={digest}", is_deleted=False)
             await self._jetstream.publish(self._meta_subject(name), info, _ROLLUP, deadline)
+        except errors.NatsError as error:
+            with contextlib.suppress(errors.NatsError):  # nobody would ever look for these pieces
+                until = asyncio.get_running_loop().time() + _CLEAN_UP_SECONDS
+                await self._jetstream.purge(self._stream, subject, until)
+            raise errors.ChunkError(str(error)) from None
+
+    async def remove(self, name: str, deadline: float) -> None:
+        """Remove an object unread.
+
+        Raises:
+            errors.ChunkError: It is not there, or could not be removed.
+        """
+        try:
+            await self._remove(name, await self._info(name, deadline), deadline)
         except errors.NatsError as error:
             raise errors.ChunkError(str(error)) from None
 

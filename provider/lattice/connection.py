@@ -70,6 +70,8 @@ class LatticeConnection:
         await self._connection.listen(subjects.delete_link, self._on_delete_link)
         await self._connection.listen(subjects.health, self._on_health)
         await self._connection.listen(subjects.shutdown, self._on_shutdown)
+        for reason in host_data.unreadable_links:
+            self._service.on_link(LinkIgnored(reason))
         for definition in host_data.link_definitions:
             self._service.on_link(self._protocol.put_definition(definition))
         self._connection.on_single_message(self._work_off)
@@ -86,11 +88,13 @@ class LatticeConnection:
             await self._connection.stop_listening(listener, _STOP_SECONDS)
 
     def reply(self, subject: bytes, payload: bytes) -> None:
-        """Answer an invocation; without a reply subject, or a connection, there is nobody to answer."""
-        if not subject:
-            return
+        """Answer an invocation; without a connection there is nobody to answer.
+
+        Raises:
+            errors.MessageTooLargeError: Nothing was sent.
+        """
         try:
-            self._connection.publish(subject, payload)
+            self._connection.answer(subject, payload)
         except errors.NotConnectedError:
             _log.warning("reply_lost", extra={"reason": "not connected to the lattice"})
 
@@ -115,7 +119,11 @@ class LatticeConnection:
             return
         events = self._protocol.receive_invocations([payload for _, _, payload in arrived], time.time())
         for event, (reply, header, payload) in zip(events, arrived, strict=True):
-            self._service.on_invocation(event, reply, header, len(payload))
+            try:
+                self._service.on_invocation(event, reply, header, len(payload))
+            except Exception as defect:  # noqa: BLE001  (those that arrived with it are served all the same)
+                _log.exception("internal_error")
+                self.reply(reply, encode_failure("", str(errors.InternalError(type(defect).__name__))))
 
     def _on_put_link(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         self._work_off()
@@ -136,7 +144,10 @@ class LatticeConnection:
 
     def _on_shutdown(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         self._work_off()
-        if isinstance(self._protocol.receive_shutdown(payload), ShutdownRequested):
+        is_ours = isinstance(self._protocol.receive_shutdown(payload), ShutdownRequested)
+        if is_ours and reply:
             self._service.on_shutdown(reply)
+        elif is_ours:
+            _log.warning("shutdown_ignored", extra={"reason": "nobody waits for its acknowledgement, as a host does"})
         else:
             _log.info("shutdown_ignored", extra={"reason": "request of another host"})

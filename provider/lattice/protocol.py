@@ -40,8 +40,8 @@ class InvocationAccepted(Struct, frozen=True, gc=False):
     link: LinkKey
 
 
-class InvocationRefused(Struct, frozen=True, gc=False):
-    """An invocation to be answered with an error. `invocation_id` is "" when none could be read."""
+class InvocationRefused(Struct, frozen=True):
+    """An invocation to be answered with an error, a bare one. `invocation_id` is "" when none could be read."""
 
     invocation_id: str
     operation: str
@@ -131,7 +131,7 @@ class LatticeProtocol:
         try:
             return invocation, decode_token(invocation.encoded_claims)
         except errors.InvocationDeniedError as error:
-            return InvocationRefused(invocation.id, invocation.operation, error)
+            return InvocationRefused(invocation.id, invocation.operation, errors.bare(error))
 
     def _check_signature(self, opened: tuple[Invocation, Token] | InvocationRefused) -> bool | errors.InvocationError:
         if isinstance(opened, InvocationRefused):
@@ -139,7 +139,7 @@ class LatticeProtocol:
         try:
             return self._verifier.is_signed(opened[1])
         except errors.InvocationDeniedError as error:
-            return error
+            return errors.bare(error)
 
     def _judge(
         self,
@@ -157,7 +157,7 @@ class LatticeProtocol:
             link = self._link_of(invocation)
             self._check_beyond_reference(invocation, claims, now)
         except errors.InvocationDeniedError as error:
-            return InvocationRefused(invocation.id, invocation.operation, error)
+            return InvocationRefused(invocation.id, invocation.operation, errors.bare(error))
         return InvocationAccepted(invocation, claims, link)
 
     def check_payload(self, accepted: InvocationAccepted, payload: bytes) -> None:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from typing import Any
 
 import msgspec
 
-from contracts.keyvalue import REQUESTS
+from contracts.operations import REQUESTS
+from provider import errors
 from provider.nats.connection import Connection
 
 
@@ -57,8 +59,8 @@ class ServiceStatistics:
         for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
 
             def on_request(subject: bytes, reply: bytes, header: bytes, payload: bytes, make: Any = answer) -> None:
-                if reply and connection.is_connected:
-                    connection.publish(reply, msgspec.json.encode(make()))
+                with contextlib.suppress(errors.NotConnectedError):
+                    connection.answer(reply, msgspec.json.encode(make()))
 
             for name in (f"$SRV.{verb}", f"$SRV.{verb}.{self._name}", f"$SRV.{verb}.{self._name}.{self._id}"):
                 await connection.listen(name, on_request)

@@ -18,7 +18,7 @@ from nacl.signing import SigningKey
 
 from contracts.lattice import Invocation, WasmCloudEntity, entity_url, invocation_hash, target_url
 from provider import errors
-from provider.lattice.claims import ClaimsVerifier, decode_token, public_key_bytes
+from provider.lattice.claims import ClaimsVerifier, decode_token, is_public_key, public_key_bytes
 
 NOW = 1_800_000_000
 CLUSTER_PREFIX = 2 << 3
@@ -172,6 +172,20 @@ def test_an_issuer_may_be_a_key_of_any_kind(prefix: int) -> None:
     issuer = nkey(prefix, bytes(CLUSTER.verify_key))
     assert public_key_bytes(issuer) == bytes(CLUSTER.verify_key)
     assert ClaimsVerifier([issuer]).verify(Case(claims={"iss": issuer}).build(), NOW).iss == issuer
+
+
+NEUTRAL, ORDER_TWO = (1).to_bytes(32, "little"), (2**255 - 20).to_bytes(32, "little")
+ORDER_FOUR, ORDER_EIGHT = bytes(32), bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
+
+
+@pytest.mark.parametrize("point", [NEUTRAL, ORDER_TWO, ORDER_FOUR, ORDER_EIGHT], ids=bytes.hex)
+def test_a_point_for_which_anybody_can_sign_is_no_issuer(point: bytes) -> None:
+    issuer = nkey(2 << 3, point)
+    assert not is_public_key(issuer)
+    forged = Case(claims={"iss": issuer}).build()
+    forged.encoded_claims = f"{forged.encoded_claims.rpartition('.')[0]}.{segment(NEUTRAL + bytes(32))}"
+    with pytest.raises(errors.IssuerUnknownError):
+        VERIFIER.verify(forged, NOW)
 
 
 # --- the same thousands of tokens through PyJWT with cryptography
