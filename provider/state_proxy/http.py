@@ -1,0 +1,239 @@
+"""HTTP/1.1 as a state machine: bytes to typed events, answers to bytes. Pure; refuses to know what requests mean.
+
+httptools parses: llhttp, which refuses what may be read in two ways. In Python alone, parsing would cost more than
+asking the bucket.
+
+Source: RFC 9112.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import httptools
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_MAX_SILENT_BYTES = 32 * 1024
+"""How much may be sent without completing anything: a head, a trailer. Three bytes in a target are one in a key."""
+
+_SIZED_HEAD = b"PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+_CHUNKED_HEAD = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+_PHRASES = {
+    200: b"OK",
+    204: b"No Content",
+    400: b"Bad Request",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    409: b"Conflict",
+    413: b"Content Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+
+class Head(NamedTuple):
+    """What stands before a request's body.
+
+    Attributes:
+        method: In upper case.
+        target: Path and query, percent-escapes untouched.
+        length: Of the body, in bytes; 0: there is none; `None`: it comes in chunks and shows its end.
+        if_none_match: The header of that name; "" without it.
+        expects_continue: Whether the body waits for `CONTINUE`.
+        keeps_alive: Whether another request may follow.
+        is_old: Whether it is HTTP/1.0, which has to be told that the connection is kept.
+    """
+
+    method: str
+    target: str
+    length: int | None
+    if_none_match: str
+    expects_continue: bool
+    keeps_alive: bool
+    is_old: bool
+
+
+class End(NamedTuple):
+    """The end of a request and its body."""
+
+
+class Malformed(NamedTuple):
+    """What was sent is no HTTP, or too much of it; nothing after it is read."""
+
+    reason: str
+
+
+Event = Head | bytes | End | Malformed
+"""Of each request a head, pieces of its body, its end."""
+
+
+class Answer(NamedTuple):
+    """What a request is answered with.
+
+    Attributes:
+        status: One that this module has a phrase for.
+        body: Empty with 204.
+        content_type: Of the body.
+        headers: Others, as they are sent.
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+    headers: bytes = b""
+
+
+class RequestParser:
+    """The requests that come over one connection.
+
+    Attributes:
+        is_amid: Whether a request has begun and not ended.
+    """
+
+    def __init__(self) -> None:
+        self.is_amid = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._events: list[Event] = []
+        self._silent_bytes = 0
+        self._is_broken = False
+        self._begin()
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take bytes and return what they complete; after `Malformed`, nothing any more."""
+        if self._is_broken:
+            return []
+        self._silent_bytes += len(data)
+        try:
+            while data:
+                data = self._parse(data)
+        except httptools.HttpParserError as error:
+            self._break(str(error) or "not HTTP")
+        events, self._events = self._events, []
+        if events:
+            self._silent_bytes = 0
+        elif self._silent_bytes > _MAX_SILENT_BYTES:
+            self._break(f"over {_MAX_SILENT_BYTES} bytes without the end of a head")
+            events, self._events = self._events, []
+        return events
+
+    def _parse(self, data: bytes) -> bytes:
+        """Parse, up to the end of a head that asks for another protocol; returns what is left.
+
+        llhttp takes for that protocol what follows such a head, even the request's own body. A server may go on with
+        HTTP/1.1 (RFC 9110 section 7.8): so another parser goes on, which is told of nothing but how long the body is.
+        After a CONNECT nothing is HTTP any more.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            (parsed,) = upgrade.args
+        else:
+            return b""
+        if self._is_broken:
+            return b""
+        if self._parser.get_method() == b"CONNECT":
+            *self._events, head, end = self._events
+            assert isinstance(head, Head), "a request with another protocol behind it has no body"
+            self._events += [head._replace(keeps_alive=False), end]
+            self._is_broken = True
+            return b""
+        self._parser = httptools.HttpRequestParser(self)
+        if self._length != 0:
+            self._events.pop()  # the end, which is not there yet
+            self._parser.feed_data(_CHUNKED_HEAD if self._length is None else _SIZED_HEAD % self._length)
+            self._events.pop()  # the head, for the second time
+        return data[parsed:]
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._is_in_head = True
+        self._length: int | None = 0
+        self._if_none_match = b""
+        self._expects_continue = False
+
+    def _break(self, reason: str) -> None:
+        if not self._is_broken:
+            self._is_broken = True
+            self._events.append(Malformed(reason))
+
+    # --- called by httptools
+
+    def on_message_begin(self) -> None:
+        self.is_amid = True
+        self._begin()
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_head:
+            return
+        match name.lower():
+            case b"content-length":
+                self._length = int(value)
+            case b"transfer-encoding":
+                self._length = None
+                if value.strip().lower() != b"chunked":
+                    self._break("a transfer encoding other than chunked")
+            case b"if-none-match":
+                self._if_none_match = value
+            case b"expect":
+                self._expects_continue = value.lower() == b"100-continue"
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        if self._is_broken:
+            return
+        version = self._parser.get_http_version()
+        head = Head(
+            self._parser.get_method().decode("ascii"),
+            self._target.decode("latin-1"),
+            self._length,
+            self._if_none_match.decode("latin-1"),
+            self._expects_continue and version == "1.1",
+            self._parser.should_keep_alive(),
+            version != "1.1",
+        )
+        self._events.append(head)
+
+    def on_body(self, part: bytes) -> None:
+        if not self._is_broken:
+            self._events.append(part)
+
+    def on_message_complete(self) -> None:
+        self.is_amid = False
+        if not self._is_broken:
+            self._events.append(_END)
+
+
+_END = End()
+
+
+def encode_answer(answer: Answer, *, is_head: bool, is_last: bool, is_old: bool) -> bytes:
+    """Encode an answer.
+
+    Args:
+        answer: What to say.
+        is_head: Whether the request was a HEAD: no body then.
+        is_last: Whether the connection ends with it.
+        is_old: Whether the request was of HTTP/1.0.
+    """
+    parts = [b"HTTP/1.1 %d %b\r\n" % (answer.status, _PHRASES[answer.status])]
+    if answer.status != 204:
+        parts.append(b"Content-Type: %b\r\nContent-Length: %d\r\n" % (answer.content_type, len(answer.body)))
+    if answer.headers:
+        parts.append(answer.headers)
+    if is_last:
+        parts.append(b"Connection: close\r\n")
+    elif is_old:
+        parts.append(b"Connection: keep-alive\r\n")
+    parts.append(b"\r\n")
+    if not is_head:
+        parts.append(answer.body)
+    return b"".join(parts)

@@ -1,0 +1,100 @@
+"""How the connector is started: environment in, objects built, run, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from provider import errors, logs
+from provider.keyvalue.bucket_store import BucketStore
+from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
+from provider.nats import jetstream as js
+from provider.nats.connection import Connection
+from provider.state_proxy.connector import Connector
+from provider.state_proxy.names import Names
+from provider.state_proxy.server import Limits, Server, Service
+from provider.state_proxy.settings import ConnectorSettings, settings_of, startup_error
+from provider.state_proxy.socket_file import SocketFile
+from provider.tasks import TaskOwner
+
+_log = logging.getLogger(__name__)
+
+_NAME = "keyvalue-nats state-proxy"
+_CACHED_BYTES = 256 * 1024
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(environment: Mapping[str, str] = os.environ) -> int:
+    """Serve until a signal; returns the exit code."""
+    logs.configure("off", is_json=False)
+    try:
+        settings = settings_of(environment)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except errors.StartupError as error:
+        sys.stderr.write(f"{_NAME}: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(settings: ConnectorSettings) -> None:
+    serving = asyncio.current_task()
+    assert serving is not None, "there is one inside a coroutine"
+    loop = asyncio.get_running_loop()
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        async with AsyncExitStack() as stack:
+            connector = await _open(settings, stack)
+            socket_file = stack.enter_context(SocketFile(settings.socket_path))
+            stop = asyncio.Event()
+            for number in _STOP_SIGNALS:
+                loop.add_signal_handler(number, stop.set)
+            service = Service(connector.max_body_bytes, connector.perform)
+            await stack.enter_async_context(Server(socket_file.listener, service, Limits()))
+            socket_file.show()
+            stack.callback(socket_file.hide)
+            logs.configure("info", is_json=False)
+            _log.info("connector_ready", extra={"bucket": settings.bucket.name, "prefix": settings.prefix})
+            gc.collect()
+            gc.freeze()
+            await stop.wait()
+    except asyncio.CancelledError:
+        return
+
+
+async def _open(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector:
+    """Open the bucket.
+
+    Raises:
+        errors.StartupError: It is not there or cannot be reached; names the variable.
+    """
+    tasks = TaskOwner()
+    connection = Connection(settings.connection, _NAME, OPEN_SECONDS)
+    loop = asyncio.get_running_loop()
+    try:
+        await stack.enter_async_context(connection)
+        stack.push_async_callback(tasks.close)
+        await js.JetStream(connection).stream_info(f"KV_{settings.bucket.name}", loop.time() + OPEN_SECONDS)
+    except (errors.NatsError, TimeoutError) as error:
+        found = link_error(error, settings.connection)
+        if isinstance(error, errors.ApiError) and error.err_code == js.STREAM_NOT_FOUND:
+            found = errors.LinkError("BUCKET", f"bucket {settings.bucket.name!r} does not exist")
+        raise startup_error(found) from None
+    pool = ConnectionPool(connection, _NAME)
+    store = BucketStore(pool, settings.connection, settings.bucket, tasks, lambda: None, _CACHED_BYTES)
+    store.start()
+    stack.push_async_callback(store.close)
+    try:
+        await store.wait_open(loop.time() + OPEN_SECONDS)
+    except errors.LinkUnavailableError as error:
+        raise startup_error(errors.LinkError("BUCKET", error.reason)) from None
+    return Connector(store, connection, Names(settings.prefix))

@@ -1,0 +1,466 @@
+"""How a connector begins, what it does while NATS is away, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from nats.js.client import JetStreamContext
+
+from tests.blackbox.lattice_host import PROJECT_FOLDER
+from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.operator_mode import Operator, creds_file
+from tests.blackbox.state_proxy import COMMAND, Connector, UnixConnection, in_bucket, make_bucket, outside
+from tests.blackbox.waiting import eventually_blocking
+
+BUCKET = "state"
+DEADLINE_SECONDS = 6.0
+"""Of an answer while NATS is away; an actor's runtime waits longer."""
+
+HEALED_SECONDS = 15.0
+LIMIT_BYTES = 32 * 1024 * 1024
+REQUESTS = 4_000
+LONGEST_PATH = 107
+
+
+@pytest.fixture
+def server(own_nats_server: NatsServer) -> NatsServer:
+    make_bucket(own_nats_server.url, BUCKET)
+    return own_nats_server
+
+
+@pytest.fixture
+def connector(server: NatsServer, tmp_path: Path) -> Iterator[Connector]:
+    with Connector(tmp_path, variables(server.url)) as started:
+        yield started
+
+
+@pytest.fixture
+def client(connector: Connector) -> Iterator[UnixConnection]:
+    with connector.connection() as connection:
+        yield connection
+
+
+def variables(url: str, **more: str | None) -> dict[str, str | None]:
+    return {"NATS_URL": url, "NATS_KV_BUCKET": BUCKET} | more
+
+
+def refusal(folder: Path, environment: dict[str, str | None]) -> str:
+    """Start a connector that is to refuse, and return the one line it says."""
+    with Connector(folder, environment, is_ready=False) as connector:
+        assert connector.exited() == 1
+        assert not connector.socket_path.exists()
+        assert connector.said.count("\n") == 1, connector.said
+        return connector.said
+
+
+def healed(client: UnixConnection, target: str = "/healthz") -> None:
+    eventually_blocking(lambda: client.ask("GET", target).status == 200, "the connector healed", HEALED_SECONDS)
+
+
+def answers(client: UnixConnection) -> None:
+    """Wait for a connector behind a path where something else may be, or nothing."""
+
+    def is_ready() -> bool:
+        try:
+            return client.ask("GET", "/healthz").status == 200
+        except OSError:
+            client.close()
+            return False
+
+    eventually_blocking(is_ready, "a connector that answers")
+
+
+# --- how it begins
+
+
+@pytest.mark.parametrize("name", ["CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET"])
+def test_without_a_variable_it_does_not_start(tmp_path: Path, name: str) -> None:
+    said = refusal(tmp_path, variables("nats://127.0.0.1:1") | {name: None})
+    assert said == f"keyvalue-nats state-proxy: {name}: not set\n"
+
+
+def test_without_the_bucket_it_does_not_start(nats_server: NatsServer, tmp_path: Path) -> None:
+    said = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="absent"))
+    assert said == "keyvalue-nats state-proxy: NATS_KV_BUCKET: bucket 'absent' does not exist\n"
+
+
+def test_a_stream_that_is_no_bucket_is_refused(nats_server: NatsServer, tmp_path: Path) -> None:
+    async def add(jetstream: JetStreamContext) -> None:
+        await jetstream.add_stream(name="KV_other", subjects=["other.>"])
+
+    outside(nats_server.url, add)
+    said = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="other"))
+    assert said.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
+    assert "not a key-value bucket" in said
+
+
+def test_without_a_server_it_does_not_start(tmp_path: Path) -> None:
+    said = refusal(tmp_path, variables(f"nats://127.0.0.1:{free_port()}"))
+    assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
+
+
+def test_without_jetstream_it_does_not_start(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "server", has_jetstream=False) as server:
+        said = refusal(tmp_path / "connector", variables(server.url))
+    assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
+
+
+@pytest.mark.parametrize("token", ["", "hidden-wrong@"], ids=["no token", "another token"])
+def test_wrong_credentials_are_named_and_not_shown(tmp_path: Path, token: str) -> None:
+    with NatsServer(tmp_path / "server", "authorization { token: hidden-right }") as server:
+        url = server.url.replace("nats://", f"nats://{token}")
+        said = refusal(tmp_path / "connector", variables(url))
+    assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
+    assert "hidden" not in said
+    assert "authorization" in said.lower()
+
+
+def test_a_credentials_file_that_cannot_be_read_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
+    said = refusal(tmp_path, variables(nats_server.url, NATS_CREDS_FILE=str(tmp_path / "absent.creds")))
+    assert said == "keyvalue-nats state-proxy: NATS_CREDS_FILE: file cannot be read: no such file or directory\n"
+
+
+def test_credentials_are_used_and_those_of_somebody_else_are_refused(tmp_path: Path) -> None:
+    operator, stranger = Operator(), Operator()
+    ours, theirs = tmp_path / "ours.creds", tmp_path / "theirs.creds"
+    ours.write_text(creds_file(*operator.user()))
+    theirs.write_text(creds_file(*stranger.user()))
+    with NatsServer(tmp_path / "server", operator.server_config()) as server:
+        make_bucket(server.url, BUCKET, creds=ours)
+        given = variables(server.url, NATS_CREDS_FILE=str(ours))
+        with Connector(tmp_path / "connector", given) as connector, connector.connection() as client:
+            assert client.ask("PUT", "/keys/a", b"1").status == 204
+        said = refusal(tmp_path / "refused", variables(server.url, NATS_CREDS_FILE=str(theirs)))
+    assert said.startswith("keyvalue-nats state-proxy: NATS_CREDS_FILE: ")
+
+
+def test_a_token_in_the_url_is_enough(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "server", "authorization { token: right }") as server:
+        url = server.url.replace("nats://", "nats://right@")
+        make_bucket(url, BUCKET)
+        with Connector(tmp_path / "connector", variables(url)) as connector, connector.connection() as client:
+            assert client.ask("PUT", "/keys/a", b"1").status == 204
+
+
+def test_a_server_of_several_that_is_not_there_is_passed_over(server: NatsServer, tmp_path: Path) -> None:
+    urls = f"nats://127.0.0.1:{free_port()},{server.url}"
+    with Connector(tmp_path, variables(urls)) as connector, connector.connection() as client:
+        assert client.ask("GET", "/healthz").status == 200
+
+
+def test_a_folder_that_is_not_there_is_named(server: NatsServer, tmp_path: Path) -> None:
+    said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(tmp_path / "absent" / "s")))
+    assert said.startswith("keyvalue-nats state-proxy: CONNECTOR_SOCKET: ")
+
+
+def test_other_users_may_connect(connector: Connector) -> None:
+    assert stat.S_IMODE(connector.socket_path.stat().st_mode) == 0o666
+
+
+@pytest.mark.parametrize("is_socket", [True, False], ids=["socket", "empty file"])
+def test_a_stale_socket_is_taken_away(server: NatsServer, tmp_path: Path, is_socket: bool) -> None:
+    path = tmp_path / "connector.sock"
+    if is_socket:
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(path))
+    else:
+        path.touch()
+    with Connector(tmp_path, variables(server.url), is_ready=False) as connector, connector.connection() as client:
+        answers(client)
+
+
+def test_a_living_connector_is_left_alone(connector: Connector, server: NatsServer, tmp_path: Path) -> None:
+    taken = {"CONNECTOR_SOCKET": str(connector.socket_path)}
+    with Connector(tmp_path / "second", variables(server.url) | taken, is_ready=False) as second:
+        assert second.exited() == 1
+        assert second.said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: somebody is listening there\n"
+    with connector.connection() as client:
+        assert client.ask("GET", "/healthz").status == 200
+
+
+def test_somebody_who_has_more_callers_than_it_answers_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting.connect(str(path))
+        with Connector(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)), is_ready=False) as connector:
+            assert connector.exited() == 1
+            assert connector.said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: somebody is listening there\n"
+
+
+def test_files_beside_the_socket_are_left_alone(server: NatsServer, tmp_path: Path) -> None:
+    beside = [tmp_path / name for name in ("connector.sock~", ".connector.sock")]
+    for path in beside:
+        path.write_text("content", encoding="utf-8")
+    with Connector(tmp_path, variables(server.url)) as connector:
+        connector.signal(signal.SIGTERM)
+        assert connector.exited() == 0
+    assert [path.read_text(encoding="utf-8") for path in beside] == ["content"] * 2
+    assert {path.name for path in tmp_path.iterdir()} - {"own-nats-server"} == {
+        "stderr",
+        *(path.name for path in beside),
+    }
+
+
+@pytest.mark.parametrize("name", ["s", "connector.sock"])
+def test_the_longest_path_that_can_be_connected_to_is_served_and_no_longer_one(
+    server: NatsServer, tmp_path: Path, name: str
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(short) / ("f" * (LONGEST_PATH - len(short) - len(name) - 2))
+        folder.mkdir()
+        longest = folder / name
+        assert len(str(longest)) == LONGEST_PATH
+        given = variables(server.url, CONNECTOR_SOCKET=str(longest))
+        with Connector(tmp_path, given, is_ready=False), UnixConnection(longest) as client:
+            answers(client)
+        said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=f"{longest}s"))
+    assert said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: path is over 107 bytes long\n"
+
+
+def test_a_file_with_something_in_it_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("content", encoding="utf-8")
+    said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)))
+    assert said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: something is there that is not a socket\n"
+    assert path.read_text(encoding="utf-8") == "content"
+
+
+# --- while NATS is away
+
+
+def test_a_server_that_is_gone_is_unavailable_in_time_and_healed(server: NatsServer, client: UnixConnection) -> None:
+    client.ask("PUT", "/keys/a", b"1")
+    server.stop()
+    for method, target, body in (
+        ("GET", "/healthz", None),
+        ("GET", "/keys/a", None),
+        ("PUT", "/keys/a", b"2"),
+        ("DELETE", "/keys/a", None),
+        ("HEAD", "/keys/a", None),
+        ("GET", "/keys/?prefix=", None),
+        ("GET", "/meta/a", None),
+    ):
+        asked_at = time.monotonic()
+        reply = client.ask(method, target, body)
+        assert reply.status == 503, (method, target, reply)
+        assert time.monotonic() - asked_at < DEADLINE_SECONDS
+    server.start()
+    healed(client)
+    assert client.ask("GET", "/keys/a").body == b"1"
+    assert client.ask("PUT", "/keys/a", b"2").status == 204
+
+
+def test_a_server_that_is_frozen_is_too_slow_in_time_and_healed(server: NatsServer, client: UnixConnection) -> None:
+    client.ask("PUT", "/keys/a", b"1")
+    server.freeze()
+    try:
+        asked_at = time.monotonic()
+        assert client.ask("PUT", "/keys/a", b"2").error in {(504, "timeout"), (503, "unavailable")}
+        assert client.ask("GET", "/keys/a").error in {(504, "timeout"), (503, "unavailable")}
+        assert time.monotonic() - asked_at < 2 * DEADLINE_SECONDS
+    finally:
+        server.thaw()
+    healed(client)
+    assert client.ask("GET", "/keys/a").body in {b"1", b"2"}
+
+
+def test_a_bucket_that_is_deleted_and_made_again(server: NatsServer, client: UnixConnection) -> None:
+    client.ask("PUT", "/keys/a", b"1")
+
+    async def delete(jetstream: JetStreamContext) -> None:
+        await jetstream.delete_key_value(BUCKET)
+
+    outside(server.url, delete)
+    assert client.ask("GET", "/keys/a").error == (503, "unavailable")
+    assert client.ask("GET", "/healthz").error == (503, "unavailable")
+    make_bucket(server.url, BUCKET)
+    healed(client)
+    assert client.ask("GET", "/keys/a").status == 404
+    assert client.ask("PUT", "/keys/a", b"2").status == 204
+
+
+def test_what_was_read_in_a_bucket_of_the_same_name_before_is_not_what_is_there_now(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    url, name = nats_server.url, "remade"
+    make_bucket(url, name, direct=True)
+    with Connector(tmp_path, variables(url, NATS_KV_BUCKET=name)) as connector, connector.connection() as client:
+        client.ask("PUT", "/keys/a", b"1")
+        version = client.ask("GET", "/meta/a?attr=version").json
+        assert client.ask("GET", "/keys/a").body == b"1"
+        assert client.ask("GET", "/keys/b").status == 404
+        outside(url, lambda jetstream: jetstream.delete_key_value(name))
+        missed = "link is not available"
+        eventually_blocking(lambda: missed in client.ask("GET", "/keys/c").json["message"], "that the bucket is missed")
+        make_bucket(url, name, direct=True)
+        in_bucket(url, name, lambda bucket: bucket.put("a", b"theirs"))
+        healed(client)
+        assert client.ask("GET", "/meta/a?attr=version").json == version
+        assert client.ask("PUT", "/keys/a", b"2").error == (409, "conflict")
+        assert client.ask("PUT", "/keys/b", b"2").status == 204
+        assert client.ask("GET", "/keys/a").body == b"theirs"
+        assert client.ask("PUT", "/keys/a", b"2").status == 204
+
+
+def test_what_the_user_may_not_do_is_forbidden(tmp_path: Path) -> None:
+    permissions = """
+        authorization { users = [
+            { user: operator, password: right }
+            { user: reader, password: right, permissions: {
+                publish: { deny: ["$KV.state.>", "$JS.API.CONSUMER.CREATE.KV_state"] } } }
+        ] }"""
+    with NatsServer(tmp_path / "server", permissions) as server:
+        make_bucket(server.url.replace("nats://", "nats://operator:right@"), BUCKET)
+        reader = server.url.replace("nats://", "nats://reader:right@")
+        with Connector(tmp_path / "connector", variables(reader)) as connector, connector.connection() as client:
+            assert client.ask("GET", "/keys/a").status == 404
+            assert client.ask("PUT", "/keys/a", b"1").error == (403, "permission_denied")
+            assert client.ask("GET", "/keys/?prefix=").error == (403, "permission_denied")
+            assert client.ask("GET", "/healthz").status == 200
+
+
+def test_it_needs_no_more_permissions_than_the_operators_page_says(tmp_path: Path) -> None:
+    page = (PROJECT_FOLDER / "docs" / "operating.md").read_text(encoding="utf-8")
+    wanted = page.split("state-proxy connector needs")[1].split("```")[1]
+    wanted = wanted.replace("BUCKET", BUCKET).replace("PREFIX", "cache-actor")
+    users = f"""
+        authorization {{ users = [
+            {{ user: operator, password: right }}
+            {{ user: connector, password: right, {wanted} }}
+        ] }}"""
+    with NatsServer(tmp_path / "server", users) as server:
+        make_bucket(server.url.replace("nats://", "nats://operator:right@"), BUCKET, direct=True)
+        url = server.url.replace("nats://", "nats://connector:right@")
+        given = variables(url, STATE_PREFIX="cache-actor")
+        with Connector(tmp_path / "connector", given) as connector, connector.connection() as client:
+            assert client.ask("PUT", "/keys/a/b", b"1").status == 204
+            assert client.ask("GET", "/keys/a/b").body == b"1"
+            assert client.ask("HEAD", "/keys/a").status == 204
+            assert client.ask("GET", "/keys/?delimiter=/").json == {"keys": [], "prefixes": ["a/"]}
+            assert client.ask("PUT", "/meta/a/b?attr=ttl", b'{"value": "60"}').status == 204
+            assert client.ask("GET", "/meta/a/b?attr=ttl").status == 200
+            assert client.ask("DELETE", "/keys/a/b").status == 204
+            assert client.ask("GET", "/healthz").status == 200
+        assert "Permissions Violation" not in server.log
+
+
+def test_a_full_bucket_is_an_error_that_says_so(own_nats_server: NatsServer, tmp_path: Path) -> None:
+    make_bucket(own_nats_server.url, BUCKET, max_bytes=2000)
+    with Connector(tmp_path, variables(own_nats_server.url)) as connector, connector.connection() as client:
+        assert client.ask("PUT", "/keys/a", b"x" * 1000).status == 204
+        refused = client.ask("PUT", "/keys/b", b"x" * 1000)
+        assert refused.error == (500, "internal_error")
+        assert "full" in refused.json["message"]
+
+
+# --- how it ends
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(connector: Connector, client: UnixConnection, number: signal.Signals) -> None:
+    assert client.ask("GET", "/healthz").status == 200
+    connector.signal(number)
+    assert connector.exited() == 0
+    assert not connector.socket_path.exists()
+
+
+def test_a_signal_lets_requests_under_way_finish(connector: Connector) -> None:
+    body = b"x" * 500_000
+    with connector.raw() as raw, connector.raw() as idle:
+        raw.sendall(b"PUT /keys/a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+        assert raw.recv(100).startswith(b"HTTP/1.1 100 ")
+        connector.signal(signal.SIGTERM)
+        assert idle.recv(100) == b""
+        assert not connector.socket_path.exists()
+        raw.sendall(body)
+        assert raw.recv(1000).startswith(b"HTTP/1.1 204 ")
+    assert connector.exited() == 0
+
+
+def test_a_signal_ends_it_while_nats_is_gone(server: NatsServer, connector: Connector) -> None:
+    server.stop()
+    connector.signal(signal.SIGTERM)
+    assert connector.exited() == 0
+
+
+def test_a_signal_ends_a_start(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        with Connector(tmp_path, variables(url), is_ready=False) as connector:
+            accepted, _ = silent.accept()
+            connector.signal(signal.SIGTERM)
+            assert connector.exited() == 0
+            accepted.close()
+
+
+# --- what it takes
+
+
+def test_its_memory_stays_within_that_of_a_sidecar(server: NatsServer, tmp_path: Path) -> None:
+    compiled = {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    with Connector(tmp_path / "first", variables(server.url) | compiled):
+        pass  # compiling leaves memory behind; the image does that when it is built
+    with Connector(tmp_path / "second", variables(server.url) | compiled) as connector:
+        assert connector.resident_bytes <= LIMIT_BYTES
+
+        def work(number: int) -> None:
+            with connector.connection() as client:
+                for count in range(REQUESTS // 8):
+                    key = f"/keys/{number}/{count}"
+                    assert client.ask("PUT", key, b"x" * 500).status == 204
+                    assert client.ask("GET", key).status == 200
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert connector.resident_bytes <= LIMIT_BYTES
+
+
+def test_answers_that_nobody_takes_do_not_fill_the_memory(server: NatsServer, connector: Connector) -> None:
+    with connector.connection() as client, ExitStack() as stack:
+        assert client.ask("PUT", "/keys/large", b"x" * 1_000_000).status == 204
+        unread = [stack.enter_context(connector.raw()) for _ in range(100)]
+        for raw in unread:
+            raw.sendall(b"GET /keys/large HTTP/1.1\r\n\r\n")
+        answered = [raw.recv(12) for raw in unread]
+        assert answered.count(b"HTTP/1.1 200") >= 4
+        assert answered.count(b"HTTP/1.1 503") >= 90
+        assert connector.resident_bytes <= 2 * LIMIT_BYTES
+        assert client.ask("GET", "/healthz").status == 200
+
+
+def test_it_loads_neither_the_command_line_nor_what_it_does_not_need() -> None:
+    check = (
+        "import sys; sys.argv = ['keyvalue-nats', 'state-proxy']\n"
+        "import provider.__main__\n"
+        "assert provider.__main__.main() == 1\n"
+        "print(*(name for name in ('typer', 'rich', 'nkeys', 'zipfile', 'importlib.metadata') if name in sys.modules))\n"
+        "import importlib.metadata"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CONNECTOR_SOCKET"}
+    done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_its_help_names_the_environment() -> None:
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    for name in ("CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET", "NATS_CREDS_FILE", "STATE_PREFIX"):
+        assert name in done.stdout

@@ -1,0 +1,70 @@
+"""Which status each error has, and what the environment may say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from provider import errors
+from provider.keyvalue.link import BucketConfig
+from provider.nats.settings import ConnectionSettings
+from provider.state_proxy.errors import RefusedError, answer_of
+from provider.state_proxy.settings import ConnectorSettings, settings_of
+
+GIVEN = {"CONNECTOR_SOCKET": "/run/a.sock", "NATS_URL": "nats://hidden@one:4222, two", "NATS_KV_BUCKET": "state"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RefusedError("conflict", "x"), 409, "conflict"),
+        (errors.EmptyKeyError(), 400, "bad_request"),
+        (errors.KeyTooLongError(4000, 3500), 400, "bad_request"),
+        (errors.ValueTooLargeError("a", 2, "max", 1), 413, "too_large"),
+        (errors.StoreRefusedError("permissions violation"), 403, "permission_denied"),
+        (errors.StoreFullError("maximum bytes exceeded"), 500, "internal_error"),
+        (errors.StoreUnreachableError("not connected"), 503, "unavailable"),
+        (errors.LinkUnavailableError("no bucket"), 503, "unavailable"),
+        (errors.StoreTimeoutError(3000, "silent"), 504, "timeout"),
+        (errors.OutcomeUnknownError("no reply"), 504, "timeout"),
+    ],
+)
+def test_an_error_has_a_status_a_code_and_says_why(error: errors.ProviderError, status: int, code: str) -> None:
+    answer = answer_of(error, is_connected=True)
+    assert answer.status == status
+    assert json.loads(answer.body) == {"error": code, "message": str(error)}
+
+
+@pytest.mark.parametrize("error", [errors.StoreTimeoutError(3000, "silent"), errors.OutcomeUnknownError("lost")])
+def test_no_answer_in_time_means_unavailable_while_nats_is_gone(error: errors.ProviderError) -> None:
+    assert answer_of(error, is_connected=False).status == 503
+
+
+def test_the_environment_says_where_to_listen_and_what_to_serve() -> None:
+    more = {"STATE_PREFIX": "cache-actor.", "NATS_CREDS_FILE": "/etc/a.creds", "HOME": "/"}
+    assert settings_of(GIVEN | more) == ConnectorSettings(
+        "/run/a.sock",
+        ConnectionSettings(("nats://hidden@one:4222", "nats://two"), creds_file="/etc/a.creds"),
+        BucketConfig("state", is_created=False),
+        "cache-actor",
+    )
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_variable_is_named(name: str, value: str | None) -> None:
+    rest = {other: text for other, text in GIVEN.items() if other != name}
+    with pytest.raises(errors.StartupError) as caught:
+        settings_of(rest if value is None else rest | {name: value})
+    assert str(caught.value) == f"{name}: not set"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("NATS_URL", "http://hidden@x"), ("NATS_URL", ","), ("NATS_KV_BUCKET", "hidden bucket")]
+)
+def test_a_wrong_variable_is_named_and_its_value_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(errors.StartupError) as caught:
+        settings_of(GIVEN | {name: value})
+    assert str(caught.value).startswith(f"{name}: expected")
+    assert "hidden" not in str(caught.value)

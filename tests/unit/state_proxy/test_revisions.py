@@ -1,0 +1,83 @@
+"""What a client has seen of a key decides what its next write of the key has to find."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider.state_proxy.revisions import SeenRevisions
+
+
+def test_a_key_that_was_never_read_may_be_overwritten() -> None:
+    seen = SeenRevisions()
+    assert seen.expected("a") is None
+    seen.written("a", None, 5)
+    assert seen.expected("a") is None
+
+
+def test_a_write_has_to_find_what_was_read_last_or_written_since() -> None:
+    seen = SeenRevisions()
+    seen.read("a", 4)
+    seen.read("a", 7)
+    assert seen.expected("a") == 7
+    seen.written("a", 7, 9)
+    assert seen.expected("a") == 9
+
+
+def test_absence_is_seen_too() -> None:
+    seen = SeenRevisions()
+    seen.read("a", 0)
+    seen.found_absent("b")
+    assert (seen.expected("a"), seen.expected("b")) == (0, 0)
+
+
+def test_that_a_key_is_gone_does_not_hide_what_was_read_of_it() -> None:
+    seen = SeenRevisions()
+    seen.read("a", 4)
+    seen.found_absent("a")
+    assert seen.expected("a") == 4
+
+
+def test_a_write_does_not_hide_what_another_connection_has_read_meanwhile() -> None:
+    seen = SeenRevisions()
+    seen.read("a", 4)
+    seen.read("a", 3)
+    seen.written("a", 4, 5)
+    assert seen.expected("a") == 3
+
+
+def test_after_a_conflict_a_key_is_as_good_as_never_read() -> None:
+    seen = SeenRevisions()
+    seen.read("a", 4)
+    seen.forget("a")
+    seen.forget("a")
+    assert seen.expected("a") is None
+
+
+def test_of_another_bucket_absence_is_the_same_and_nothing_else() -> None:
+    seen = SeenRevisions()
+    seen.read("a", 4)
+    seen.read("b", 0)
+    seen.outdate()
+    assert seen.expected("a") not in (None, *range(10))
+    assert (seen.expected("b"), seen.expected("c")) == (0, None)
+    seen.read("a", 1)
+    assert seen.expected("a") == 1
+
+
+@given(st.lists(st.tuples(st.text("abc", min_size=1, max_size=8), st.integers(0, 99), st.sampled_from("rwf"))))
+def test_the_last_ones_are_remembered_within_both_bounds(steps: list[tuple[str, int, str]]) -> None:
+    seen = SeenRevisions(max_keys=4, max_bytes=16)
+    model: dict[str, int] = {}
+    for key, revision, step in steps:
+        if step == "r" or (step == "w" and key in model):
+            seen.read(key, revision) if step == "r" else seen.written(key, seen.expected(key), revision)
+            model.pop(key, None)
+            model[key] = revision
+        elif step == "f":
+            seen.forget(key)
+            model.pop(key, None)
+        while len(model) > 4 or sum(map(len, model)) > 16:
+            del model[next(iter(model))]
+        assert len(seen) == len(model)
+        assert all(seen.expected(known) == value for known, value in model.items())
