@@ -1,0 +1,1 @@
+"""`keyvalue-nats kv`: the commands that a person knows from `nats kv`."""
