@@ -1,0 +1,10 @@
+"""Run while the connector's image is built, with -OO: compile what its start runs, without docstrings."""
+
+from __future__ import annotations
+
+from trim import compile_what_loads
+
+STARTED = ("asyncio.unix_events", "encodings.idna", "provider.__main__", "provider.state_proxy.run")
+
+if __name__ == "__main__":
+    compile_what_loads(STARTED)

@@ -1,0 +1,285 @@
+"""The first code that runs in an executable of an archive: finds what was unpacked, or unpacks it, and starts the provider.
+
+It travels alone and runs before anything else can be imported, so it knows the standard library only, and as little of
+that as a start needs. A host may start several instances at the same moment, from the same file or from copies; the
+environment may be empty, and every folder but the executable's own read-only.
+
+What is unpacked is a folder named by the hash of its content. It is written under another name and renamed when it is
+whole, so nobody sees half of one. A folder of another user, or that others may write to, is not believed, whatever is in
+it: in a shared temporary folder anybody may have put it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import zipimport
+from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
+
+BUILD_NAME = "build"
+"""Text beside this module: digest, number of files and bytes of the payload, version of Python."""
+
+BUILD_BYTES = 128
+PAYLOAD_NAME = "payload.tar"
+NATIVE_NAME = "native"
+SITE_NAME = "site.zip"
+FOLDER_PREFIX = ".keyvalue-nats-"
+_PARTIAL = ".partial-"
+_ATTEMPTS = 3
+_STALE_SECONDS = 3600
+_AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where Debian, Fedora, SUSE and Alpine keep certificate authorities."""
+
+
+class UnpackError(Exception):
+    """There is nowhere to unpack to; the text says what was tried."""
+
+
+class Build:
+    """What the executable was built with."""
+
+    def __init__(self, text: str) -> None:
+        digest, files, size, self.python = text.split()
+        self.folder_name = FOLDER_PREFIX + digest[:16]
+        self.measure = int(files), int(size)
+
+
+def run_zipapp() -> int:
+    """Start from a zip archive that this module is the main module of: any Python of the right version runs it."""
+    here = os.path.dirname(__file__)
+    build = Build(zipimport.zipimporter(here).get_data(os.path.join(here, BUILD_NAME)).decode("ascii"))
+    if build.python != f"{sys.version_info.major}.{sys.version_info.minor}":
+        return _fail(f"needs Python {build.python}, {sys.executable} is {sys.version.split()[0]}")
+    executable = os.path.realpath(sys.argv[0])
+    try:
+        folder = unpacked(build, _parents(executable), lambda partial: _unpack_zip(executable, partial))
+    except UnpackError as error:
+        return _fail(str(error))
+    return _start_provider(executable, folder)
+
+
+def run_bundled() -> int:
+    """Start from the Python that was unpacked with this module, by the shell script of `bundled.py`.
+
+    Arguments: the executable, the folder that the one with this module is to become or "" when it is there, and then
+    those of the command.
+    """
+    executable, final, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
+    here = os.path.dirname(os.path.abspath(__file__))
+    if final:
+        with open(os.path.join(here, BUILD_NAME), encoding="ascii") as file:
+            build = Build(file.read())
+        try:
+            put_in_place(here, final, build)
+        except OSError as error:
+            _remove(here)
+            return _fail(f"cannot unpack to {final}: {error.strerror}")
+        python = os.path.join(final, os.path.relpath(sys.executable, here))
+        library_path = os.environ.get("LD_LIBRARY_PATH", "").replace(here, final)
+        environment = os.environ | {"LD_LIBRARY_PATH": library_path}
+        start = os.path.join(final, os.path.basename(__file__))
+        os.execve(python, [python, "-IS", start, executable, "", *arguments], environment)
+    sys.path.insert(0, os.path.join(here, SITE_NAME))
+    sys.argv = [executable, *arguments]
+    if "SSL_CERT_FILE" not in os.environ:  # the unpacked OpenSSL looks where the machine that built it had them
+        for path in _AUTHORITIES:
+            if os.path.exists(path):
+                os.environ["SSL_CERT_FILE"] = path
+                break
+    return _start_provider(executable, os.path.join(here, NATIVE_NAME))
+
+
+def unpacked(build: Build, parents: list[str], unpack: Callable[[str], None]) -> str:
+    """Return the folder in which everything is, unpacking it where that is possible first.
+
+    Args:
+        build: What is to be in it.
+        parents: Where it may be, best first: the executable's folder, then ones that only this user may write to.
+        unpack: Fills a folder.
+
+    Raises:
+        UnpackError: Nowhere.
+    """
+    for parent in parents:
+        folder = os.path.join(parent, build.folder_name)
+        is_trusted = parent == parents[0] or is_own(parent)
+        if is_trusted and is_own(folder) and measure(folder) == build.measure:
+            return folder
+    tried = []
+    for parent in parents:
+        folder = os.path.join(parent, build.folder_name)
+        try:
+            _prepare(parent, is_first=parent == parents[0])
+            partial = _private_folder(folder)
+            try:
+                unpack(partial)
+                put_in_place(partial, folder, build)
+            except BaseException:
+                _remove(partial)
+                raise
+        except OSError as error:
+            tried.append(f"{parent}: {error.strerror or error}")
+        else:
+            return folder
+    raise UnpackError(f"cannot unpack: {'; '.join(tried)}")
+
+
+def put_in_place(partial: str, folder: str, build: Build) -> None:
+    """Give a whole folder its name; where another one was quicker, that one stays, unless it is damaged.
+
+    Raises:
+        OSError: The folder is not whole, or something that is not ours is in its place.
+    """
+    if measure(partial) != build.measure:
+        raise OSError(0, "what was unpacked is not whole")
+    for _ in range(_ATTEMPTS):
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            if not is_own(folder):
+                raise
+        else:
+            return
+        if measure(folder) == build.measure:
+            _remove(partial)
+            return
+        with contextlib.suppress(OSError):  # somebody else has just done so
+            aside = _private_folder(folder)
+            os.rename(folder, aside)
+            _remove(aside)
+    raise OSError(0, "it is being replaced all the time")
+
+
+def is_own(folder: str) -> bool:
+    """Tell a folder of this user that nobody else may write to; a symbolic link is none."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def measure(folder: str) -> tuple[int, int]:
+    """Return how many files are below a folder, and how many bytes; (0, 0) when it cannot be read."""
+    files = size = 0
+    try:
+        for entry in _entries(folder):
+            files += 1
+            size += entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0, 0
+    return files, size
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    folders = [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    yield entry
+
+
+def _parents(executable: str) -> list[str]:
+    """Return where to unpack to: beside the executable, else in a folder of this user's in a temporary one."""
+    temporary = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp"]
+    own = f"keyvalue-nats-{os.geteuid()}"
+    return [os.path.dirname(executable), *(os.path.join(path, own) for path in temporary if path.startswith("/"))]
+
+
+def _prepare(parent: str, *, is_first: bool) -> None:
+    """Make a folder in a temporary one; the executable's own is there. Take away what others left half done in it."""
+    if not is_first:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(parent, 0o700)
+        if not is_own(parent):
+            raise OSError(0, "belongs to somebody else")
+    import time
+
+    with os.scandir(parent) as entries:
+        for entry in entries:
+            is_partial = entry.name.startswith(FOLDER_PREFIX) and _PARTIAL in entry.name
+            if is_partial and is_own(entry.path) and entry.stat().st_mtime < time.time() - _STALE_SECONDS:
+                _remove(entry.path)
+
+
+def _private_folder(folder: str) -> str:
+    """Make a folder with a name of its own, that only this user may enter."""
+    import tempfile
+
+    return tempfile.mkdtemp(prefix=f"{os.path.basename(folder)}{_PARTIAL}", dir=os.path.dirname(folder))
+
+
+def _unpack_zip(executable: str, folder: str) -> None:
+    import tarfile
+    import zipfile
+
+    try:
+        with (
+            zipfile.ZipFile(executable) as archive,
+            archive.open(PAYLOAD_NAME) as payload,
+            tarfile.open(fileobj=payload, mode="r|") as tar,
+        ):
+            for member in tar:
+                path = os.path.join(folder, member.name)
+                content = tar.extractfile(member)
+                if content is None:
+                    os.mkdir(path)
+                else:
+                    with open(path, "wb") as file:
+                        file.write(content.read())
+    except (zipfile.BadZipFile, tarfile.TarError) as error:
+        raise OSError(0, f"{executable} is damaged: {error}") from None
+
+
+def _remove(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class CompiledModules:
+    """Finds compiled modules below a folder, whose packages are in a zip archive and therefore do not look there."""
+
+    def __init__(self, folder: str) -> None:
+        self._files: dict[str, str] = {}
+        for entry in _entries(folder):
+            for suffix in EXTENSION_SUFFIXES:
+                if entry.name.endswith(suffix):
+                    path = os.path.relpath(entry.path, folder).removesuffix(suffix)
+                    self._files.setdefault(path.replace(os.sep, "."), entry.path)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        file = self._files.get(name)
+        return ModuleSpec(name, ExtensionFileLoader(name, file), origin=file) if file else None
+
+
+def _start_provider(executable: str, native: str) -> int:
+    sys.dont_write_bytecode = True  # the folder is measured at every start
+    sys.path.insert(0, native)
+    sys.meta_path.append(CompiledModules(native))
+    sys.executable = executable
+    sys.frozen = True  # type: ignore[attr-defined]  # what others call an executable that is its own interpreter
+    from importlib import import_module
+
+    exit_code: int = import_module("provider.__main__").main()  # by name: what starts it is none of its parts
+    return exit_code
+
+
+def _fail(text: str) -> int:
+    sys.stderr.write(f"keyvalue-nats: {text}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(run_zipapp() if os.path.isfile(os.path.dirname(__file__)) else run_bundled())
