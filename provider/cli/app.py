@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from provider.cli import bench, call, demo, dev
+from provider.archive.errors import ArchiveError
+from provider.cli import bench, call, demo, dev, par, state_proxy
+from provider.cli.kv.app import kv
 from provider.cli.output import say, stderr_console
 from provider.dev.errors import DevError
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
 
+_REWORDED = (
+    (re.compile(r"Value error, "), ""),
+    (re.compile(r"Input should be a valid integer.*"), "expected a whole number"),
+    (re.compile(r"Input should be a valid number.*"), "expected a number"),
+    (re.compile(r"Input should be (?:less|greater) than or equal to (\S+)"), r"the limit is \1"),
+)
+"""What typer passes on from the library that it checks with."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            for pattern, text in _REWORDED:
+                error.message = pattern.sub(text, error.message)
+            raise
+
+
 app = typer.Typer(
     name="keyvalue-nats",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,13 +70,16 @@ app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 app.command("call", epilog=call.EXAMPLES, context_settings={"ignore_unknown_options": True})(call.call)
 app.command("demo")(demo.demo)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
+app.command("state-proxy", epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
+app.add_typer(par.par, name="par")
+app.add_typer(kv, name="kv")
 
 
 def main() -> int:
     """Run the command line; return the exit code. What a person can mend is one line on standard error."""
     try:
         app()  # leaves with SystemExit
-    except DevError as error:
+    except (DevError, ArchiveError) as error:
         say(stderr_console(), f"error: {error}", "red")
         return 1
     return 0

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from provider.cli.bench_tables import show
+from provider.cli.options import NATS, writable_file
 from provider.cli.output import stderr_console, stdout_console
 from provider.dev.bench.cache.measure import measure_cache
 from provider.dev.bench.report import Report
@@ -38,9 +39,13 @@ keyvalue-nats bench --ops 50000 --json bench.json --plot bench.svg
 
 def bench(
     ops: int = typer.Option(20_000, min=100, max=500_000, help="Operations of a row at 64 in flight; fewer at less."),
-    nats: str = typer.Option(None, metavar="URL", help="Use this nats-server instead of starting one."),
-    json: Path = typer.Option(None, metavar="FILE", dir_okay=False, help="Write everything that was measured there."),
-    plot: Path = typer.Option(None, metavar="FILE.svg|png", dir_okay=False, help="Draw latency and CPU there."),
+    nats: str = NATS,
+    json: Path = typer.Option(
+        None, metavar="FILE", dir_okay=False, callback=writable_file, help="Write everything that was measured there."
+    ),
+    plot: Path = typer.Option(
+        None, metavar="FILE.svg|png", dir_okay=False, callback=writable_file, help="Draw latency and CPU there."
+    ),
     workload: list[WorkloadName] = typer.Option(None, help="Only this one; may be repeated."),
     in_flight: list[int] = typer.Option(None, min=1, max=1024, help="Only so many at a time; may be repeated."),
     backend: list[Backend] = typer.Option(None, help="Only links of this kind; may be repeated."),

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from typing import Any
 
 import msgspec
 import typer
 
-from contracts.keyvalue import GetResponse, Request, operation_name
-from provider.cli.arguments import ArgumentsError, request_from
+from contracts.keyvalue import GetResponse, Request
+from contracts.operations import operation_name
+from contracts.wasi import ListKeysResponse
+from provider.cli.arguments import OPERATIONS, ArgumentsError, request_from
+from provider.cli.options import timeout_seconds
 from provider.cli.output import plain_result, say, stderr_console
 from provider.dev import connection_file
 from provider.dev.actor import Actor
+from provider.dev.connecting import connected
+from provider.dev.connection_file import ConnectionFile
 from provider.dev.errors import DevError
-from provider.dev.lattice import connected
 
-EXAMPLES = """Examples:
+EXAMPLES = f"""Operations:
+
+\b
+{OPERATIONS}
+
+Examples:
 
 keyvalue-nats call Set user:1 Ann --expires 60
 
@@ -30,17 +38,30 @@ keyvalue-nats call ListRange jobs 0 -1
 
 keyvalue-nats call SetUnion red blue --json
 
+keyvalue-nats call Create lock mine --expires 30
+
+keyvalue-nats call CompareAndSwap page new 17
+
+keyvalue-nats call SetMany a=1 b=2
+
+keyvalue-nats call ListKeys user: "" 100
+
 A text that begins with -- goes behind a lone --:  keyvalue-nats call Set k -- --json
+
+Exit codes: 0 answered, also with success=false or false; 1 an error of the provider, or no answer; 2 what was typed cannot be used.
+An error has changed nothing, unless it says: outcome unknown.
 """
 
 
 def call(
-    operation: str = typer.Argument(help="One of the fifteen, in any letter case; KeyValue.Get is Get."),
-    arguments: list[str] = typer.Argument(None, help="The operation's arguments, in the contract's order."),
-    expires: int = typer.Option(None, metavar="SECONDS", help="When a value that is Set goes away; 0: never."),
+    operation: str = typer.Argument(help="Its name in any letter case; KeyValue.Get is Get."),
+    arguments: list[str] = typer.Argument(None, help="The operation's arguments, see below."),
+    expires: int = typer.Option(None, metavar="SECONDS", help="When a value that is put goes away; 0: never."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object, for machines."),
-    lattice: str = typer.Option(None, help="Which lattice, if several run."),
-    timeout: float = typer.Option(5.0, metavar="SECONDS", help="How long to wait for the answer."),
+    lattice: str = typer.Option(None, help="Which lattice, if several run; default: the one started last."),
+    timeout: float = typer.Option(
+        5.0, metavar="SECONDS", callback=timeout_seconds, help="How long to wait for a connection, and for the answer."
+    ),
 ) -> None:
     """Send one signed invocation and print what the operation answers."""
     try:
@@ -49,7 +70,7 @@ def call(
         say(stderr_console(), f"usage: {error}", "red")
         raise typer.Exit(2) from None
     try:
-        result = asyncio.run(_send(request, lattice, timeout))
+        result = asyncio.run(_send(request, _found(lattice), timeout))
     except DevError as error:
         if json:
             _print_json({"operation": operation_name(request), "error": str(error)})
@@ -61,10 +82,17 @@ def call(
         _print(result)
 
 
-async def _send(request: Request, lattice: str | None, timeout_seconds: float) -> Any:
+def _found(lattice: str | None) -> ConnectionFile:
+    """Return the lattice to call; of several, say which."""
     found = connection_file.find(lattice)
-    async with contextlib.AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(connected(found.nats_url))
+    others = [repr(other.lattice) for other in connection_file.all_running() if other != found]
+    if lattice is None and others:
+        say(stderr_console(), f"lattice {found.lattice!r}; --lattice takes another: {', '.join(others)}", "dim")
+    return found
+
+
+async def _send(request: Request, found: ConnectionFile, timeout_seconds: float) -> Any:
+    async with connected(found.nats_url, timeout_seconds) as connection:
         return await Actor(connection, found.link, timeout_seconds=timeout_seconds).call(request)
 
 
@@ -73,8 +101,10 @@ def _print_json(answer: dict[str, Any]) -> None:
 
 
 def _print(result: Any) -> None:
-    """Print a result so that a script can read it; that there is none goes to standard error."""
+    """Print a result so that a script can read it; that there is none, or more, goes to standard error."""
     if isinstance(result, GetResponse) and not result.exists:
         say(stderr_console(), "(no value)", "dim")
     for line in plain_result(result):
         sys.stdout.write(line + "\n")
+    if isinstance(result, ListKeysResponse) and result.cursor:
+        say(stderr_console(), f"more: cursor {result.cursor}", "dim")

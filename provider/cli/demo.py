@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from provider.cli.options import NATS
 from provider.cli.output import say, short_result, stdout_console, table
+from provider.dev.beyond import show_beyond
 from provider.dev.bucket import RawBucket
 from provider.dev.lattice import LatticeSettings, running
 from provider.dev.replicas import REPLICAS, ReplicaOutcome, running_replicas, show_a_cut
@@ -19,7 +21,7 @@ from provider.dev.walkthrough import CALLERS, Outcome, Walkthrough
 
 
 def demo(
-    nats: str = typer.Option(None, metavar="URL", help="Use this nats-server instead of starting one."),
+    nats: str = NATS,
 ) -> None:
     """Run all fifteen operations and check every promise; exit code 1 if one is broken."""
     lattice = f"demo{time.time_ns()}" if nats else "demo"
@@ -44,6 +46,8 @@ async def _demonstrate(settings: LatticeSettings) -> int:
         columns: tuple[str, ...] = ("operation", "argument", "result", as_stored)
         show("All fifteen operations", await walk.operations(), columns)
         show(f"One counter, {CALLERS} callers at once", [await walk.crowd()], columns)
+        beyond = await show_beyond(lattice)
+        show("Beyond the fifteen: a lock, a race, a watch; two actors on one bucket", beyond, columns)
         show("Forged calls", await walk.forgeries(), ("call", "", "answer", as_stored))
         show("A crash", await walk.restart(), columns)
         show("A clean stop", [await walk.stop()], ("", "", "", ""))

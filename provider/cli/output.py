@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import datetime
 from typing import Any
 
+from msgspec import UNSET, Struct, structs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from contracts.keyvalue import INTERFACE, GetResponse
+from contracts import wasi
+from contracts.keyvalue import GetResponse
+from contracts.wasi import HandleChange
 from provider.dev.host import LogEvent
 
 _PLAIN_WIDTH = 200
 _KEY_WIDTH = 24
-_INVOCATION_STYLES = {"invocation_served": "green", "invocation_failed": "red", "invocation_denied": "bold red"}
+_NAME_WIDTH = 16
+_INVOCATION_STYLES = {
+    "invocation_served": "green",
+    "invocation_failed": "red",
+    "invocation_denied": "bold red",
+    "invocation_refused": "bold red",
+}
+_LEVELS = {"warning": "WARN", "error": "ERROR", "critical": "ERROR"}
+_SHOWN_EVENTS = frozenset({"link_opened", "link_failed", "nats_reconnected"})
 
 
 def stdout_console() -> Console:
@@ -46,8 +58,18 @@ def plain_result(result: Any) -> list[str]:
         case bool():
             return ["true" if result else "false"]
         case list():
-            return [str(item) for item in result]
+            return [item if isinstance(item, str) else _fields(item) for item in result]
+        case wasi.ListKeysResponse():
+            return result.keys
+        case Struct():
+            return [_fields(result)]
     return [str(result)]
+
+
+def _fields(result: Struct) -> str:
+    """Return an answer of several fields as NAME=VALUE."""
+    shown = structs.asdict(result).items()
+    return "  ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in shown if value is not UNSET)
 
 
 def short_result(result: Any) -> str:
@@ -67,21 +89,38 @@ def event_line(event: LogEvent, now: datetime) -> Text | None:
     fields = event.fields
     if event.name in _INVOCATION_STYLES:
         line = Text(f"{now:%H:%M:%S}  ")
-        operation = str(fields.get("operation", "")).removeprefix(f"{INTERFACE}.")
-        line.append(f"{operation:<16}", style=_INVOCATION_STYLES[event.name])
+        operation = str(fields.get("operation", "")).rpartition(".")[2]
+        line.append(_name(operation), style=_INVOCATION_STYLES[event.name])
         line.append(f"{_key(fields.get('key')):<{_KEY_WIDTH}}  ")
         size = f"{fields.get('result_bytes', 0)} B" if event.name == "invocation_served" else ""
         line.append(f"{size:>9}  ")
         if "microseconds" in fields:
             line.append(f"{fields['microseconds']:>7} µs", style="dim")
         if reason := fields.get("error") or fields.get("reason"):
-            line.append(f"  {reason}", style="red")
+            line.append(f"  {_LEVELS.get(event.level, 'ERROR')}  {reason}", style="red")
         return line
-    if event.name in ("link_opened", "link_failed") or event.level in ("warning", "error"):
-        style = "red" if event.level in ("warning", "error") else "dim"
+    level = _LEVELS.get(event.level, "")
+    if event.name in _SHOWN_EVENTS or level:
         shown = "  ".join(f"{name}={value}" for name, value in fields.items() if name not in ("time", "actor_id"))
-        return Text(f"{now:%H:%M:%S}  {event.name or 'log':<16}{shown}", style=style)
+        level = f"{level}  " if level else ""
+        return Text(f"{now:%H:%M:%S}  {_name(event.name or 'log')}{level}{shown}", style="red" if level else "dim")
     return None
+
+
+def change_line(change: HandleChange, now: datetime) -> Text:
+    """Return the line that the live view shows when the actor is told of a change."""
+    line = Text(f"{now:%H:%M:%S}  ")
+    line.append(_name("HandleChange"), style="magenta")
+    line.append(f"{_key(change.key):<{_KEY_WIDTH}}  {change.operation}")
+    if change.kind:
+        line.append(f" {change.kind} {_key(change.value)!r}")
+    line.append(f"  revision {change.revision}", style="dim")
+    return line
+
+
+def _name(name: str) -> str:
+    """Return a name as a column; what follows never runs into it."""
+    return f"{name:<{_NAME_WIDTH}}  "
 
 
 def _key(key: Any) -> str:

@@ -11,11 +11,27 @@ import nats.errors
 from msgspec import structs
 from nats.aio.client import Client
 
-from contracts import keyvalue, lattice
+from contracts import keyvalue, lattice, operations, wasi
 from contracts.lattice import Invocation, Subjects, WasmCloudEntity
 from contracts.secret import Secret
 from provider.dev.errors import CallFailedError, NoAnswerError
 from provider.dev.tokens import TokenIssuer
+
+_READS = frozenset(
+    f"{type_.interface}.{type_.__name__}"
+    for type_ in (
+        keyvalue.Get,
+        keyvalue.Contains,
+        keyvalue.ListRange,
+        keyvalue.SetQuery,
+        keyvalue.SetUnion,
+        keyvalue.SetIntersection,
+        wasi.GetEntry,
+        wasi.GetMany,
+        wasi.ListKeys,
+    )
+)
+"""What changes nothing, so that it does not matter whether it was served."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +67,8 @@ class Signer:
             request: What is asked of the provider.
             issued_at: Whole seconds since 1970; `None`: now.
         """
-        operation = keyvalue.operation_name(request)
-        msg = keyvalue.encode_request(request)
+        operation = operations.operation_name(request)
+        msg = operations.encode_request(request)
         invocation_id = str(uuid.uuid4())
         target_url = lattice.target_url(self._target, operation)
         wascap = {
@@ -89,7 +105,7 @@ class Actor:
             CallFailedError: The provider answered with an error.
             NoAnswerError: Nobody serves the link, or no answer came in time.
         """
-        return keyvalue.decode_response(type(request), await self.send(self._signer.sign(request)))
+        return operations.decode_response(type(request), await self.send(self._signer.sign(request)))
 
     async def send(self, invocation: Invocation) -> bytes:
         """Send an invocation as it is, forged or not, and return the `msg` of the response.
@@ -104,7 +120,10 @@ class Actor:
         except nats.errors.NoRespondersError:
             raise NoAnswerError("no provider serves this link") from None
         except nats.errors.TimeoutError:
-            raise NoAnswerError(f"no answer within {self._timeout_seconds:g} s") from None
+            unknown = "" if invocation.operation in _READS else ": outcome unknown"
+            raise NoAnswerError(f"no answer within {self._timeout_seconds:g} s{unknown}") from None
+        except nats.errors.Error as error:
+            raise NoAnswerError(f"the call cannot be sent: {str(error).removeprefix('nats: ')}") from None
         response = lattice.decode_invocation_response(reply.data)
         if isinstance(response.error, str):
             raise CallFailedError(response.error)
@@ -116,5 +135,5 @@ class Actor:
 
 def with_payload(invocation: Invocation, request: keyvalue.Request) -> Invocation:
     """Put another payload under an existing signature."""
-    msg = keyvalue.encode_request(request)
+    msg = operations.encode_request(request)
     return structs.replace(invocation, msg=msg, content_length=len(msg))

@@ -1,8 +1,12 @@
-"""Where a running development lattice tells `keyvalue-nats call` how to reach it: one file per lattice, for one user."""
+"""Where a running development lattice tells `keyvalue-nats call` how to reach it: one file per lattice, for one user.
+
+Of one name there is one: it would not be told which of two a call is for.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +16,8 @@ import msgspec
 
 from contracts.secret import Secret
 from provider.dev.actor import Link
-from provider.dev.errors import NoLatticeError
+from provider.dev.errors import LatticeTakenError, NoLatticeError
+from provider.dev.locks import LockedError, held
 
 _START_ONE = "start one with `keyvalue-nats dev` in another terminal"
 
@@ -42,15 +47,37 @@ def folder() -> Path:
     """Return this user's runtime folder, which nobody else may read.
 
     Raises:
-        NoLatticeError: Somebody else owns a folder of that name.
+        NoLatticeError: Somebody else owns a folder of that name, or none can be made.
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
     path = Path(base, "keyvalue-nats") if base else Path(tempfile.gettempdir(), f"keyvalue-nats-{os.getuid()}")
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise NoLatticeError(f"{path} belongs to another user")
-    path.chmod(0o700)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_uid != os.getuid():
+            raise NoLatticeError(f"{path} belongs to another user")
+        path.chmod(0o700)
+    except OSError as error:
+        raise NoLatticeError(f"{path} cannot be made: {(error.strerror or 'error').lower()}") from None
     return path
+
+
+@contextlib.contextmanager
+def reserved(lattice: str) -> Iterator[None]:
+    """Be the one lattice of this name.
+
+    Raises:
+        LatticeTakenError: Another one is running.
+        NoLatticeError: There is nowhere to say so.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder() / f"{_file_name(lattice)}.lock"))
+        except LockedError as error:
+            text = (
+                f"a lattice named {lattice!r} is running (pid {error.pid}): stop it, or give this one a --lattice NAME"
+            )
+            raise LatticeTakenError(text) from None
+        yield
 
 
 @contextlib.contextmanager
@@ -66,7 +93,7 @@ def announced(link: Link, nats_url: str) -> Iterator[Path]:
         link_name=link.link_name,
         cluster_seed=link.cluster_seed.reveal(),
     )
-    path = folder() / f"{link.lattice}-{os.getpid()}.json"
+    path = folder() / f"{_file_name(link.lattice)}.json"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(content))
@@ -85,18 +112,40 @@ def find(lattice: str | None = None) -> ConnectionFile:
     Raises:
         NoLatticeError: None runs; says what to do.
     """
-    newest_first = sorted(folder().glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in newest_first:
-        try:
-            found = msgspec.json.decode(path.read_bytes(), type=ConnectionFile)
-        except (msgspec.DecodeError, FileNotFoundError):
-            continue
-        if not _is_alive(found.pid):
-            path.unlink(missing_ok=True)  # its command was killed before it could
-        elif lattice in (None, found.lattice):
-            return found
-    named = f" named {lattice!r}" if lattice else ""
-    raise NoLatticeError(f"no development lattice{named} is running: {_START_ONE}")
+    found = [running for running in all_running() if lattice in (None, running.lattice)]
+    if not found:
+        named = f" named {lattice!r}" if lattice else ""
+        raise NoLatticeError(f"no development lattice{named} is running: {_START_ONE}")
+    return found[0]
+
+
+def all_running() -> list[ConnectionFile]:
+    """Return the lattices that run now, the one started last first."""
+    return [found for path in sorted(folder().glob("*.json"), key=_written_ns, reverse=True) if (found := _read(path))]
+
+
+def _read(path: Path) -> ConnectionFile | None:
+    """Read a connection file, or remove one that was left behind."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=ConnectionFile)
+    except (msgspec.DecodeError, FileNotFoundError):
+        return None
+    if _is_alive(found.pid):
+        return found
+    path.unlink(missing_ok=True)  # its command was killed before it could
+    return None
+
+
+def _written_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _file_name(lattice: str) -> str:
+    """Return a name for files: a lattice's may be too long for one, or have a slash in it."""
+    return hashlib.sha256(lattice.encode()).hexdigest()[:16]
 
 
 def _is_alive(pid: int) -> bool:

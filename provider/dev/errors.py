@@ -1,9 +1,10 @@
 """What can go wrong in a development lattice. A person reads every one of these.
 
 DevError
-├── NatsServerError      no nats-server, or it does not come up
+├── NatsServerError      no nats-server, it does not come up, or it ended
 ├── ProviderExitError    the provider ended or never served
 ├── NoLatticeError       `call` found no running development lattice
+├── LatticeTakenError    one of that name is running
 ├── NoAnswerError        an invocation that nobody answered
 └── CallFailedError      an invocation that the provider answered with an error
 """
@@ -24,6 +25,10 @@ class ProviderExitError(DevError):
 
 
 class NoLatticeError(DevError):
+    pass
+
+
+class LatticeTakenError(DevError):
     pass
 
 

@@ -23,14 +23,14 @@ from contracts import lattice
 from contracts.host import HostData, encode_host_data
 from contracts.lattice import HealthCheckResponse, LinkDefinition
 from provider.dev.actor import Link
-from provider.dev.errors import ProviderExitError
+from provider.dev.errors import NoAnswerError, ProviderExitError
 from provider.dev.keys import cluster_public_key
 from provider.dev.nats_server import die_with_parent
 
 READY_TIMEOUT_SECONDS = 15.0
 SHUTDOWN_TIMEOUT_SECONDS = 4.0
 _EVENTS_KEPT = 1000
-_FREQUENT_EVENTS = frozenset({"invocation_served", "invocation_failed", "invocation_denied"})
+_FREQUENT_EVENTS = frozenset({"invocation_served", "invocation_failed", "invocation_denied", "invocation_refused"})
 
 
 class LogEvent(msgspec.Struct, frozen=True):
@@ -112,9 +112,7 @@ class ProviderProcess:
     async def start(self) -> None:
         """Start the process and write its one line; it is not ready yet."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "provider",
+            *provider_command(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -156,6 +154,11 @@ class ProviderProcess:
             self._process.kill()
         await self.wait()
         self.events.clear()
+
+    def terminate(self) -> None:
+        """Let the process stop in order."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
 
     async def wait(self) -> int:
         """Wait until the process has ended; return its exit code."""
@@ -200,6 +203,20 @@ class Host:
         await self._connection.publish(self.subjects.delete_link, lattice.encode_link_definition(link))
         await self._connection.flush()
 
+    async def trouble(self) -> str | None:
+        """Return why a link does not work; `None`: all do.
+
+        Raises:
+            NoAnswerError: The provider cannot be asked.
+        """
+        try:
+            health = await self.health()
+        except nats.errors.Error as error:
+            raise NoAnswerError(f"no answer about health: {error}") from None
+        link = self._settings.link
+        said = (health.message or "unknown").removeprefix(f"link {link.link_name} of actor {link.actor_id}: ")
+        return None if health.healthy else said
+
     async def health(self, timeout_seconds: float = 2.0) -> HealthCheckResponse:
         reply = await self._connection.request(self.subjects.health, b"", timeout=timeout_seconds)
         return lattice.decode_health(reply.data)
@@ -208,7 +225,10 @@ class Host:
         """Ask the provider to stop as a host does; return its exit code, which is negative if it had to be killed."""
         request = json.dumps({"host_id": self._settings.link.host_id}).encode()
         try:
-            await self._connection.request(self.subjects.shutdown, request, timeout=SHUTDOWN_TIMEOUT_SECONDS)
+            if self._connection.is_connected:
+                await self._connection.request(self.subjects.shutdown, request, timeout=SHUTDOWN_TIMEOUT_SECONDS)
+            else:
+                self.provider.terminate()
             return await asyncio.wait_for(self.provider.wait(), SHUTDOWN_TIMEOUT_SECONDS)
         except (nats.errors.Error, TimeoutError):
             await self.provider.kill()
@@ -219,6 +239,11 @@ class Host:
         await self.provider.kill()
         await self.provider.start()
         await self.provider.wait_for("ready")
+
+
+def provider_command() -> tuple[str, ...]:
+    """Return how to start the provider from here: an executable of an archive is started as it is."""
+    return (sys.executable,) if getattr(sys, "frozen", False) else (sys.executable, "-m", "provider")
 
 
 def _environment() -> dict[str, str]:

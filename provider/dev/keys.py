@@ -11,12 +11,17 @@ from nacl.signing import SigningKey
 
 from contracts.secret import Secret
 
+_PUBLIC_KEY_BYTES = 35
+
 
 class KeyKind(enum.IntEnum):
     """The prefix byte of a public key, which decides its first letter.
 
     Source: wasmCloud nkeys v0.4 src/lib.rs.
     """
+
+    ACCOUNT = 0
+    """`A...`: answers for archives and actors."""
 
     CLUSTER = 2 << 3
     """`C...`: signs invocations."""
@@ -38,6 +43,18 @@ def encode_public_key(kind: KeyKind, raw: bytes) -> str:
     """
     body = bytes([kind]) + raw
     return base64.b32encode(body + nkeys.crc16_checksum(body)).rstrip(b"=").decode("ascii")
+
+
+def decode_public_key(public_key: str) -> tuple[int, bytes]:
+    """Return the prefix byte of a public nkey, and its 32 bytes.
+
+    Raises:
+        ValueError: Not an nkey: alphabet, length or checksum.
+    """
+    data = base64.b32decode(public_key + "=" * (-len(public_key) % 8))
+    if len(data) != _PUBLIC_KEY_BYTES or nkeys.crc16_checksum(data[:-2]) != data[-2:]:
+        raise ValueError("not an nkey")
+    return data[0], data[1:-2]
 
 
 def make_public_key(kind: KeyKind) -> str:

@@ -10,18 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 
 from contracts.keyvalue import CONTRACT_ID
 from contracts.lattice import LinkDefinition
 from provider.dev.actor import Actor, Link
-from provider.dev.errors import NatsServerError
+from provider.dev.connecting import connected
 from provider.dev.host import Host, HostSettings, LogEvent
 from provider.dev.keys import KeyKind, make_cluster_seed, make_public_key
 from provider.dev.nats_server import NatsServer
-
-CONNECT_TIMEOUT_SECONDS = 5
+from provider.keyvalue.link import canonical_values
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class LatticeSettings:
     Attributes:
         nats_url: A running nats-server; `None`: start one.
         data_folder: Where the started nats-server keeps its files; `None`: temporary.
+        port: Of the started nats-server; 0: a free one.
         instances: How many provider processes share the invocations.
         log_level: `debug` brings one event per invocation.
         config: The providers' `config_json`.
@@ -41,6 +40,7 @@ class LatticeSettings:
     link_values: dict[str, str] = field(default_factory=dict)
     nats_url: str | None = None
     data_folder: Path | None = None
+    port: int = 0
     instances: int = 1
     log_level: str = "debug"
     config: dict[str, Any] = field(default_factory=dict)
@@ -48,16 +48,16 @@ class LatticeSettings:
     @property
     def bucket(self) -> str:
         """The bucket that the provider makes for this link when the link values name none."""
-        return self._value("BUCKET") or re.sub(r"[^A-Za-z0-9_-]", "_", f"{self.lattice}_{self.link_name}")
+        return self.link_value("BUCKET") or re.sub(r"[^A-Za-z0-9_-]", "_", f"{self.lattice}_{self.link_name}")
 
     @property
     def is_cache(self) -> bool:
         """Whether the link has a cache, and so no bucket."""
-        return self._value("BACKEND").lower() == "cache"
+        return self.link_value("BACKEND").lower() == "cache"
 
-    def _value(self, wanted: str) -> str:
-        named = {name.upper().replace("-", "_"): value for name, value in self.link_values.items()}
-        return named.get(wanted, "")
+    def link_value(self, name: str) -> str:
+        """Return what the link says under a canonical name, in whatever way it was written; "": nothing."""
+        return canonical_values(self.link_values)[0].get(name, "")
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ async def running(
     """Start a lattice and stop it again: providers asked to shut down first, nats-server last.
 
     Raises:
-        NatsServerError: No nats-server, or none to be reached at `nats_url`.
+        NatsServerError: No nats-server, none to be reached at `nats_url`, or the data folder is in use.
         ProviderExitError: A provider that does not come up; the text shows why.
     """
     async with contextlib.AsyncExitStack() as stack:
         server = None
         if settings.nats_url is None:
-            server = await stack.enter_async_context(NatsServer(settings.data_folder))
+            server = await stack.enter_async_context(NatsServer(settings.data_folder, port=settings.port))
         nats_url = settings.nats_url or (server.url if server else "")
         connection = await stack.enter_async_context(connected(nats_url))
         link = make_link(settings.lattice, settings.link_name)
@@ -123,31 +123,6 @@ async def running(
             )
         )
         yield DevLattice(settings, link, nats_url, server, connection, list(hosts), Actor(connection, link))
-
-
-@contextlib.asynccontextmanager
-async def connected(nats_url: str) -> AsyncIterator[Client]:
-    """Connect to a nats-server and close the connection at the end.
-
-    Raises:
-        NatsServerError: Nothing answers there.
-    """
-    refused: list[Exception] = []
-
-    async def note(error: Exception) -> None:
-        refused.append(error)
-
-    try:
-        connection = await nats.connect(
-            nats_url, connect_timeout=CONNECT_TIMEOUT_SECONDS, max_reconnect_attempts=2, error_cb=note
-        )
-    except (OSError, TimeoutError, nats.errors.Error) as error:
-        reason = refused[-1] if refused else error
-        raise NatsServerError(f"cannot connect to NATS at {nats_url}: {reason}") from None
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def _host_settings(settings: LatticeSettings, link: Link, nats_url: str) -> HostSettings:

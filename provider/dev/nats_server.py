@@ -11,11 +11,13 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import deque
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from provider.dev.errors import NatsServerError
+from provider.dev.locks import LockedError, held
 
 BINARY_VARIABLE = "NATS_SERVER_BINARY"
 START_TIMEOUT_SECONDS = 15.0
@@ -23,6 +25,12 @@ STOP_TIMEOUT_SECONDS = 5.0
 _LAST_LINES = 20
 _LISTENING = re.compile(rb"Listening for client connections on [^ ]*:(\d+)")
 _READY = b"Server is ready"
+_FATAL = re.compile(r"\[(?:FTL|ERR)\] (.*)")
+_LOCK = "keyvalue-nats.lock"
+_TEMPORARY = "keyvalue-nats-"
+_STALE_SECONDS = 60
+"""A temporary folder that is younger may be about to be locked."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -52,18 +60,17 @@ class NatsServer:
 
     Args:
         data_folder: Where JetStream keeps its files; `None`: a temporary folder that is removed at the end.
-        config: More lines of configuration, e.g. an authorization block; `None`: none.
+        port: Where it listens; 0: on a free port.
     """
 
-    def __init__(self, data_folder: Path | None = None, *, config: str | None = None) -> None:
+    def __init__(self, data_folder: Path | None = None, *, port: int = 0) -> None:
         self._data_folder = data_folder
-        self._config = config
         self._cleanup = contextlib.ExitStack()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._ready: asyncio.Future[int] | None = None
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -99,11 +106,20 @@ class NatsServer:
             await self._reader
         self._cleanup.close()
 
+    async def fail_when_ended(self) -> NoReturn:
+        """Wait until the server has ended by itself.
+
+        Raises:
+            NatsServerError: It has.
+        """
+        assert self._process is not None, "not started"
+        code = await self._process.wait()
+        raise NatsServerError(f"nats-server ended with code {code}{self._fatal() and ': '}{self._fatal()}")
+
     async def _start(self) -> None:
         binary = find_binary()
-        arguments = ["--addr", "127.0.0.1", "--port", str(self.port or -1), "--jetstream", "--store_dir", self._store()]
-        if self._config is not None:
-            arguments += ["--config", self._write_config(self._config)]
+        folder, lock = self._store()
+        arguments = ["--addr", "127.0.0.1", "--port", str(self.port or -1), "--jetstream", "--store_dir", folder]
         self._ready = asyncio.get_running_loop().create_future()
         self._process = await asyncio.create_subprocess_exec(
             binary,
@@ -111,6 +127,7 @@ class NatsServer:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            pass_fds=(lock,),  # whoever kills the command has not yet ended the server, which has the files open
             start_new_session=True,  # Ctrl-C is for the command, which then stops its children in order
             preexec_fn=die_with_parent,
         )
@@ -120,19 +137,21 @@ class NatsServer:
         except TimeoutError:
             raise NatsServerError(f"{binary} was not ready after {START_TIMEOUT_SECONDS:g} s") from None
 
-    def _store(self) -> str:
-        if self._data_folder is None:
-            self._data_folder = Path(self._temporary_folder())
-        self._data_folder.mkdir(parents=True, exist_ok=True)
-        return str(self._data_folder)
+    def _store(self) -> tuple[str, int]:
+        """Return the folder for JetStream's files, and the descriptor of its lock: two servers would lose each other's."""
+        folder = self._data_folder or self._temporary_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return str(folder), self._cleanup.enter_context(held(folder / _LOCK))
+        except LockedError as error:
+            raise NatsServerError(f"{folder} is used by a running dev (pid {error.pid})") from None
+        except OSError as error:
+            reason = (error.strerror or "error").lower()
+            raise NatsServerError(f"{folder} cannot be used for the data: {reason}") from None
 
-    def _write_config(self, config: str) -> str:
-        path = Path(self._temporary_folder()) / "nats-server.conf"
-        path.write_text(config)
-        return str(path)
-
-    def _temporary_folder(self) -> str:
-        return self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="keyvalue-nats-"))
+    def _temporary_folder(self) -> Path:
+        _remove_stale_folders()
+        return Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix=_TEMPORARY)))
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         """Follow the log until the server ends: it says its port, then that it is ready."""
@@ -147,8 +166,22 @@ class NatsServer:
                 self._ready.set_result(port)
         await process.wait()
         if not self._ready.done():
-            said = "\n  ".join(self._last_lines)
-            self._ready.set_exception(NatsServerError(f"nats-server ended with code {process.returncode}:\n  {said}"))
+            said = self._fatal() or "\n  ".join(["", *self._last_lines])
+            self._ready.set_exception(NatsServerError(f"nats-server ended with code {process.returncode}: {said}"))
+
+    def _fatal(self) -> str:
+        """Return the last error that the server has told of; "": none."""
+        return next((found[1] for line in reversed(self._last_lines) if (found := _FATAL.search(line))), "")
+
+
+def _remove_stale_folders() -> None:
+    """Remove this user's temporary folders whose command was killed: each has a lock that nobody holds any more."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*/{_LOCK}"):
+        with contextlib.suppress(OSError, LockedError):
+            status = lock.parent.lstat()
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > _STALE_SECONDS:
+                with held(lock):
+                    shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def die_with_parent() -> None:

@@ -1,6 +1,6 @@
-"""Mint the claims of invocations as a lattice host does, with PyJWT over cryptography.
+"""Mint the claims of invocations as a lattice host does, and sign any others, with PyJWT over cryptography.
 
-The provider checks them with another library (PyNaCl) and its own parser, so each proves the other.
+The provider checks them with another library (ed25519-zebra) and its own parser, so each proves the other.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ HEADER = {"typ": "jwt", "alg": ALGORITHM}
 WASCAP_REVISION = 3
 
 
-class TokenIssuer:
-    """Sign tokens with one cluster key.
+class TokenSigner:
+    """Sign tokens with one key.
 
     Attributes:
-        public_key: The issuer that the tokens name, `C...`.
+        public_key: The issuer that the tokens name.
     """
 
-    def __init__(self, seed: Secret) -> None:
-        self.public_key = cluster_public_key(seed)
-        self._key = Ed25519PrivateKey.from_private_bytes(raw_seed(seed))
+    def __init__(self, public_key: str, raw_key: bytes) -> None:
+        self.public_key = public_key
+        self._key = Ed25519PrivateKey.from_private_bytes(raw_key)
         self._jws = jwt.PyJWS()
         if ALGORITHM not in self._jws.get_algorithms():
             self._jws.register_algorithm(ALGORITHM, OKPAlgorithm())
@@ -38,6 +38,13 @@ class TokenIssuer:
         """Sign any claims, also wrong ones: forging is part of the job."""
         payload = json.dumps(claims, separators=(",", ":")).encode()
         return self._jws.encode(payload, self._key, algorithm=ALGORITHM, headers=HEADER, sort_headers=False)
+
+
+class TokenIssuer(TokenSigner):
+    """Sign the tokens of invocations with one cluster key, `C...`."""
+
+    def __init__(self, seed: Secret) -> None:
+        super().__init__(cluster_public_key(seed), raw_seed(seed))
 
     def claims(self, invocation_id: str, issued_at: int, wascap: dict[str, str]) -> dict[str, Any]:
         """Return the claims of one invocation in the order in which hosts write them.

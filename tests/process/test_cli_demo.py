@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contracts.keyvalue import REQUESTS
-from provider.dev.lattice import connected
+from provider.dev.connecting import connected
 from provider.dev.nats_server import NatsServer
 
 COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")
@@ -52,6 +52,13 @@ def test_a_plot_that_could_not_be_drawn_is_refused_before_anything_is_measured(t
     done = run("bench", "--plot", str(tmp_path / "bench.txt"))
     assert done.returncode == 2
     assert ".svg or .png" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_file_that_could_not_be_written_is_refused_before_anything_is_measured(option: str, tmp_path: Path) -> None:
+    done = run("bench", option, str(tmp_path / "none" / "bench.svg"))
+    assert done.returncode == 2
+    assert f"there is no folder {tmp_path / 'none'}" in done.stderr
 
 
 async def test_nothing_stays_behind_on_somebody_elses_server() -> None:

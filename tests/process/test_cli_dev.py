@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.blackbox.nats_server import NatsServer, free_port, freeze
+from tests.blackbox.waiting import eventually_blocking
+
 COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")
 READY = "Ctrl-C stops it."
 DEADLINE_SECONDS = 20.0
@@ -38,10 +41,11 @@ class Dev:
             if text in line:
                 return line
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while (line_or_end := self._arrived.get(timeout=deadline - time.monotonic())) is not None:
-            self.lines.append(line_or_end)
-            if text in line_or_end:
-                return line_or_end
+        with contextlib.suppress(queue.Empty):
+            while (line_or_end := self._arrived.get(timeout=max(deadline - time.monotonic(), 0))) is not None:
+                self.lines.append(line_or_end)
+                if text in line_or_end:
+                    return line_or_end
         raise AssertionError(f"{text!r} never came; instead:\n{''.join(self.lines)}")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -59,6 +63,10 @@ class Dev:
         return [
             int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         ]
+
+    def child(self, name: str) -> int:
+        """Return the child whose command has this in it."""
+        return next(pid for pid in self.children() if name in Path(f"/proc/{pid}/cmdline").read_text())
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run(self.runtime_folder, "call", *arguments)
@@ -195,8 +203,15 @@ def test_several_instances_share_the_invocations_of_one_link(tmp_path: Path) -> 
 def test_a_link_value_reaches_the_provider(tmp_path: Path) -> None:
     with dev(tmp_path, "--link-value", "bucket=elsewhere") as started:
         started.said("Set", "k", "v")
-        assert any("kv ls elsewhere" in line for line in started.lines)
+        assert any(line == "    keyvalue-nats kv ls elsewhere\n" for line in started.lines)
         assert "store=elsewhere" in started.wait_for("link_opened")
+
+
+def test_the_actor_of_a_link_that_watches_is_shown_what_it_is_told(tmp_path: Path) -> None:
+    with dev(tmp_path, "--link-value", "WATCH=orders.*") as started:
+        for _ in range(3):  # the first may come before the watch has begun
+            started.said("Set", "orders.1", "two apples")
+        assert "put text 'two apples'" in started.wait_for("HandleChange")
 
 
 def test_several_instances_replicate_the_cache_of_one_link(tmp_path: Path) -> None:
@@ -213,8 +228,7 @@ def test_several_instances_replicate_the_cache_of_one_link(tmp_path: Path) -> No
 
 def test_a_provider_that_dies_ends_the_command_with_an_error(tmp_path: Path) -> None:
     with dev(tmp_path) as started:
-        provider = next(pid for pid in started.children() if b"provider" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        os.kill(provider, signal.SIGKILL)
+        os.kill(started.child("provider"), signal.SIGKILL)
         assert started.ended() == 1
     assert "every provider process has ended" in started.lines[-1]
 
@@ -237,3 +251,180 @@ def test_a_missing_nats_server_binary_is_answered_with_how_to_get_one(tmp_path: 
     )
     assert done.returncode == 1
     assert "NATS_SERVER_BINARY" in done.stderr
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """Return what a command that failed has said, which is one line, without the usage that stands before it."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    lines = [line for line in done.stderr.splitlines() if line and not line.startswith(("Usage:", "Try "))]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_a_data_folder_that_a_running_dev_uses_is_refused(tmp_path: Path) -> None:
+    folder = str(tmp_path / "data")
+    with dev(tmp_path, "--data-dir", folder) as first:
+        said = one_line(run(tmp_path, "dev", "--data-dir", folder, "--lattice", "second"), 1)
+        assert said == f"error: {folder} is used by a running dev (pid {first.process.pid})"
+
+
+def test_a_second_lattice_of_one_name_is_refused_and_of_two_names_call_says_which_it_took(lattice: Dev) -> None:
+    said = one_line(run(lattice.runtime_folder, "dev"), 1)
+    assert said.startswith(f"error: a lattice named 'default' is running (pid {lattice.process.pid})")
+    with dev(lattice.runtime_folder, "--lattice", "second"):
+        assert lattice.call("Contains", "nothing").stderr == "lattice 'second'; --lattice takes another: 'default'\n"
+        assert lattice.call("Contains", "nothing", "--lattice", "default").stderr == ""
+
+
+def test_a_write_whose_answer_does_not_come_says_that_its_outcome_is_unknown(tmp_path: Path) -> None:
+    with dev(tmp_path, "--quiet") as started:
+        provider = started.child("provider")
+        freeze(provider)
+        written, read = started.call("Set", "k", "v", "--timeout", "0.5"), started.call("Get", "k", "--timeout", "0.5")
+        os.kill(provider, signal.SIGCONT)
+        assert one_line(written, 1) == "error: no answer within 0.5 s: outcome unknown"
+        assert one_line(read, 1) == "error: no answer within 0.5 s"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "3601"])
+def test_a_time_out_that_is_none_is_refused(seconds: str, tmp_path: Path) -> None:
+    said = one_line(run(tmp_path, "call", "Increment", "n", "1", "--timeout", seconds), 2)
+    assert "'--timeout': expected more than 0 and at most 3600 seconds" in said
+
+
+def test_the_password_in_an_address_is_never_shown(tmp_path: Path) -> None:
+    config = "authorization { user: ann, password: s3cret }"
+    with NatsServer(tmp_path / "server", config) as server:
+        address = server.url.replace("//", "//ann:s3cret@")
+        with dev(tmp_path, "--nats", address) as started:
+            assert started.said("Set", "k", "v") == "ok\n"
+            assert server.url in started.wait_for("    nats ")
+            assert not any("s3cret" in line for line in started.lines)
+            said = one_line(run(tmp_path, "dev", "--nats", address.replace("s3cret", "wr0ng"), "--lattice", "two"), 1)
+            reasons = ("authorization violation", "connection reset by peer")  # it may hang up before that was read
+            assert said.lower() in [f"error: cannot connect to nats at {server.url}: {reason}" for reason in reasons]
+            server.kill()
+            assert server.url in one_line(started.call("Get", "k"), 1)
+    nobody = f"nats://ann:s3cret@127.0.0.1:{free_port()}"
+    for command in ("dev", "demo", "bench"):
+        said = one_line(run(tmp_path, command, "--nats", nobody), 1)
+        assert said == f"error: cannot connect to NATS at {nobody.replace('ann:s3cret@', '')}: connection refused"
+
+
+def test_it_stops_in_order_while_its_server_is_away_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "server") as server:
+        with dev(tmp_path, "--nats", server.url, "--link-value", "WATCH=orders.*") as started:
+            told_of = "HandleChange      {}"
+            started.call("Set", "orders.1", "x")
+            started.wait_for(told_of.format("orders.1"))
+            server.kill()
+            started.wait_for("nats_disconnected")
+            server.start()
+            started.wait_for("nats_reconnected")
+            eventually_blocking(lambda: started.call("Set", "orders.2", "x").returncode == 0, "a write that is served")
+            started.wait_for(told_of.format("orders.2"))
+            server.kill()
+            assert started.stop() == 0
+        assert not any("Traceback" in line for line in started.lines)
+
+
+def test_the_end_of_its_own_server_ends_the_command_with_an_error(tmp_path: Path) -> None:
+    with dev(tmp_path) as started:
+        os.kill(started.child("nats-server"), signal.SIGKILL)
+        assert started.ended() == 1
+    assert started.lines[-1] == "error: nats-server ended with code -9\n"
+
+
+def test_a_frozen_server_is_waited_for_no_longer_than_said(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "server") as server, dev(tmp_path, "--nats", server.url) as started:
+        server.freeze()
+        began = time.monotonic()
+        said = one_line(started.call("Get", "k", "--timeout", "1"), 1)
+        assert time.monotonic() - began < 4
+        server.thaw()
+        assert said == f"error: cannot connect to NATS at {server.url}: no answer within 1 s"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--nats", "http://127.0.0.1:1"), "'--nats': expected a URL of scheme nats or tls, not 'http'"),
+        (("--nats", "nats://127.0.0.1:1", "--data-dir", "x"), "--data-dir: is of a nats-server that is started"),
+        (("--nats", "nats://127.0.0.1:1", "--port", "1"), "--port: is of a nats-server that is started"),
+        (("--backend", "cache", "--link-value", "BACKEND=bucket"), "--link-value: BACKEND is given twice"),
+        (("--link-value", "BUKET=x"), "--link-value: no setting is named 'BUKET'; did you mean BUCKET?"),
+        (("--backend", "foo"), "'--backend': 'foo' is not one of 'bucket', 'cache'."),
+        (("--instances", "x"), "'--instances': expected a whole number"),
+        (("--instances", "99"), "'--instances': the limit is 32"),
+        (("--lattice", "\udcff"), "--lattice: not UTF-8"),
+    ],
+)
+def test_options_that_cannot_be_used_are_usage_errors(arguments: tuple[str, ...], text: str, tmp_path: Path) -> None:
+    assert one_line(run(tmp_path, "dev", *arguments), 2).startswith(f"Error: Invalid value for {text}")
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    said = one_line(run(tmp_path, "dev", "--data-dir", "/proc/x"), 1)
+    assert said == "error: /proc/x cannot be used for the data: no such file or directory"
+
+
+def test_a_port_that_is_taken_is_one_line_and_a_free_one_is_used(tmp_path: Path) -> None:
+    port = str(free_port())
+    with dev(tmp_path, "--port", port) as started:
+        assert f"nats://127.0.0.1:{port}\n" in started.wait_for("    nats ")
+        said = one_line(run(tmp_path, "dev", "--port", port, "--lattice", "second"), 1)
+        assert "address already in use" in said
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error(tmp_path: Path) -> None:
+    assert "argument 1 is not UTF-8" in one_line(run(tmp_path, "call", "Set", "\udcff\udcfe", "v"), 2)
+
+
+@pytest.mark.parametrize("value", ["TTL=abc", "REPLICAS=3"])
+def test_a_link_that_does_not_work_is_told_after_the_greeting(value: str, tmp_path: Path) -> None:
+    with dev(tmp_path, "--link-value", value) as started:
+        name = value.partition("=")[0]
+        assert name in started.wait_for("the link does not work: ")
+
+
+def test_the_greeting_names_the_links_own_server(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "server") as server:
+        address = server.url.replace("//", "//ann:s3cret@")
+        with dev(tmp_path, "--link-value", f"URL={address}", "--link-value", "BUCKET=there") as started:
+            assert started.wait_for("kv ls") == f"    keyvalue-nats kv ls there --nats {server.url}\n"
+
+
+def test_that_there_are_more_keys_is_said_on_standard_error(lattice: Dev) -> None:
+    for number in range(3):
+        lattice.said("Set", f"page.{number}", "x")
+    page = lattice.call("ListKeys", "page.", "", "2")
+    cursor = page.stderr.removeprefix("more: cursor ").rstrip()
+    assert len(page.stdout.split()) <= 2
+    assert cursor.isdigit()
+    keys = page.stdout.split()
+    while cursor:
+        page = lattice.call("ListKeys", "page.", cursor, "2")
+        keys += page.stdout.split()
+        cursor = page.stderr.removeprefix("more: cursor ").rstrip()
+    assert sorted(set(keys)) == ["page.0", "page.1", "page.2"]
+
+
+def test_what_a_killed_command_left_behind_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    variables = environment(tmp_path) | {"TMPDIR": str(temporary)}
+    with subprocess.Popen([COMMAND, "dev"], env=variables, stdout=subprocess.PIPE, text=True) as process:
+        killed = Dev(process, tmp_path)
+        killed.wait_for(READY)
+        server = killed.child("nats-server")
+        process.kill()
+        killed.ended()
+    eventually_blocking(lambda: not Path(f"/proc/{server}").exists(), "the end of its server")
+    (left,) = temporary.glob("keyvalue-nats-*")
+    os.utime(left, (0, 0))
+    with subprocess.Popen([COMMAND, "dev"], env=variables, stdout=subprocess.PIPE, text=True) as process:
+        following = Dev(process, tmp_path)
+        following.wait_for(READY)
+        assert not left.exists()
+        assert following.stop() == 0
+    assert list(temporary.iterdir()) == []

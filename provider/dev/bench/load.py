@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from contracts import keyvalue, lattice
+from contracts import lattice, operations
 from contracts.codec import MalformedError
 from contracts.keyvalue import Request
 from contracts.secret import Secret
@@ -153,7 +153,7 @@ def read_answers(answers: Sequence[bytes | None], requests: Sequence[Request]) -
             errors.append(response.error)
             continue
         try:
-            results.append(keyvalue.decode_response(type(request), response.msg))
+            results.append(operations.decode_response(type(request), response.msg))
         except MalformedError as error:
             errors.append(str(error))
     return errors, results

@@ -52,6 +52,29 @@ def test_an_event_of_no_interest_has_no_line() -> None:
     assert event_line(LogEvent("connected", "info", {}), NOON) is None
 
 
+def test_a_long_name_does_not_run_into_what_follows() -> None:
+    fields = {"operation": "KeyValueAtomics.CompareAndDelete", "key": "red", "result_bytes": 1, "microseconds": 2}
+    served = event_line(LogEvent("invocation_served", "debug", fields), NOON)
+    assert served is not None
+    assert served.plain.startswith("12:00:00  CompareAndDelete  red ")
+    unknown = event_line(LogEvent("link_values_unknown", "warning", {"link_name": "default"}), NOON)
+    assert unknown is not None
+    assert unknown.plain == "12:00:00  link_values_unknown  WARN  link_name=default"
+
+
+@pytest.mark.parametrize(("level", "word"), [("warning", "WARN"), ("error", "ERROR")])
+def test_the_level_is_a_word_where_it_is_above_info(level: str, word: str) -> None:
+    line = event_line(LogEvent("nats_disconnected", level, {}), NOON)
+    assert line is not None
+    assert word in line.plain.split()
+
+
+def test_a_connection_that_is_back_has_a_line_as_its_loss_has() -> None:
+    line = event_line(LogEvent("nats_reconnected", "info", {"connection": "lattice"}), NOON)
+    assert line is not None
+    assert line.plain.split()[1:] == ["nats_reconnected", "connection=lattice"]
+
+
 def test_a_log_line_that_is_no_event_keeps_its_text() -> None:
     assert parse_log_line(b"Traceback\n") == LogEvent("", "info", {"text": "Traceback"})
     parsed = parse_log_line(b'{"time":"t","level":"info","event":"ready","links":1}\n')

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from provider.dev import connection_file
-from provider.dev.errors import NoLatticeError
+from provider.dev.errors import LatticeTakenError, NoLatticeError
 from provider.dev.lattice import make_link
 
 
@@ -59,3 +59,28 @@ def test_of_several_lattices_one_is_found_by_its_name() -> None:
         assert connection_file.find("one").nats_url == "nats://127.0.0.1:1"
         with pytest.raises(NoLatticeError, match="three"):
             connection_file.find("three")
+        assert [running.lattice for running in connection_file.all_running()] == ["two", "one"]
+
+
+def test_a_lattice_may_have_any_name_that_a_subject_may_have() -> None:
+    for name in ("a/b", "x" * 300):
+        with (
+            connection_file.reserved(name),
+            connection_file.announced(make_link(name, "default"), "nats://127.0.0.1:1"),
+        ):
+            assert connection_file.find(name).lattice == name
+
+
+def test_of_one_name_there_is_one_lattice_at_a_time(runtime_folder: Path) -> None:
+    taken = pytest.raises(LatticeTakenError, match=rf"'one' is running \(pid {os.getpid()}\).*--lattice")
+    with connection_file.reserved("one"), connection_file.reserved("two"), taken, connection_file.reserved("one"):
+        pass
+    with connection_file.reserved("one"):
+        pass
+    assert list((runtime_folder / "keyvalue-nats").iterdir()) == []
+
+
+def test_a_runtime_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/none")
+    with pytest.raises(NoLatticeError, match="/proc/none/keyvalue-nats cannot be made: no such file"):
+        connection_file.find()

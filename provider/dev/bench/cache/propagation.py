@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from statistics import median
-from typing import Any
 
 import uvloop
 
@@ -90,10 +89,8 @@ async def follow(nats_url: str, name: str) -> None:
     seen_subject = _seen_subject(name).encode()
 
     def look() -> None:
-        link.begin(keyvalue.Get(_KEY), 0.0, on_value)
-
-    def on_value(answer: Any, has_answer: bool) -> None:
         nonlocal last
+        answer = link.answer_at_once(keyvalue.Get(_KEY))
         if answer.exists and answer.value != last:
             last = answer.value
             connection.publish(seen_subject, f"{last} {time.perf_counter_ns()}".encode())
@@ -134,7 +131,7 @@ class _Writer:
         self._number += 1
         self._heard = self._loop.create_future()
         began = time.perf_counter_ns()
-        self._link.begin(keyvalue.Set(_KEY, str(self._number), 0), 0.0, lambda *_: None)
+        self._link.answer_at_once(keyvalue.Set(_KEY, str(self._number), 0))
         return await asyncio.wait_for(self._heard, patience_seconds) - began
 
     async def round_trip_ns(self) -> int:
