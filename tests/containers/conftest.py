@@ -1,67 +1,141 @@
-"""A nats-server in a container of its own image: its statically linked binary on nothing. No image is pulled.
-
-Where Docker runs, this tier runs; where it does not, it is skipped, unless this is CI.
-"""
+"""The tier that needs Docker. Where Docker runs, it runs; where it cannot, it says what is missing, and in CI it fails."""
 
 from __future__ import annotations
 
+import inspect
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-
-import pytest
-
-from provider.dev.nats_server import find_binary
-
-os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # its reaper's image would have to be pulled
-os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
+from typing import Any, NoReturn
 
 import docker
+import pytest
+import pytest_asyncio
 from docker.errors import DockerException
-from testcontainers.core.container import DockerContainer
-from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-IMAGE = "local/nats-server-of-the-tests"
-LABEL = "wasmcloud-keyvalue-nats.tests"
-DOCKERFILE = 'FROM scratch\nCOPY nats-server /nats-server\nENTRYPOINT ["/nats-server"]\n'
+from tests.blackbox.families import RUST, HostFamily
+from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.nats_server import NatsServer
+from tests.containers import images
+from tests.containers.cluster import Cluster
+from tests.containers.cutting import what_cutting_lacks
+from tests.containers.nats_node import NatsNode
+from tests.containers.networks import ContainerNetwork
+from tests.containers.ownership import remove_abandoned, remove_own
+from tests.containers.provider_container import ContainedHost
+
+StartImage = Callable[..., Awaitable[ContainedHost]]
+
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
+_TEST_SECONDS = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let every coroutine of the tier run on the loop on which clusters and hosts of a module live.
+
+    And let images take their time: they are made while the first test that needs one is set up.
+    """
+    for item in items:
+        if "tests/containers/" not in item.path.as_posix():
+            continue
+        if inspect.iscoroutinefunction(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+        given = item.get_closest_marker("timeout")
+        seconds = given.args[0] if given is not None else _TEST_SECONDS
+        item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
+
+
+def cannot_run(why: str) -> NoReturn:
+    """Skip what asks for it, or fail it in CI: there is a Docker, so there is a way."""
+    if os.environ.get("CI"):
+        pytest.fail(f"the container tier must run where Docker does: {why}", pytrace=False)
+    pytest.skip(why)
 
 
 @pytest.fixture(scope="session")
 def docker_client() -> Iterator[docker.DockerClient]:
     try:
-        client = docker.from_env()
+        client = docker.from_env(timeout=300)
         client.ping()
     except DockerException as error:
-        if os.environ.get("CI") and shutil.which("docker"):
-            raise
-        pytest.skip(f"no Docker: {error}")
-    with_label = {"label": LABEL}
-    for left_behind in client.containers.list(all=True, filters=with_label):
-        left_behind.remove(force=True, v=True)
+        if "DOCKER_HOST" in os.environ or _DOCKER_SOCKET.exists():
+            cannot_run(f"Docker does not answer: {error}")
+        pytest.skip("no Docker on this machine: nothing of the image, of clusters and of cut networks is tested")
+    remove_abandoned(client)
     yield client
+    left_behind = remove_own(client)
     client.close()
+    assert left_behind == [], "tests remove what they make"
+
+
+def _made(make: Callable[[docker.DockerClient], str], client: docker.DockerClient) -> str:
+    try:
+        return make(client)
+    except images.CannotBuildError as error:
+        cannot_run(str(error))
 
 
 @pytest.fixture(scope="session")
-def nats_image(docker_client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder: Path = tmp_path_factory.mktemp("nats-image")
-    shutil.copy(find_binary(), folder / "nats-server")
-    (folder / "Dockerfile").write_text(DOCKERFILE)
-    docker_client.images.build(path=str(folder), tag=IMAGE, rm=True, forcerm=True)
-    return IMAGE
+def nats_image(docker_client: docker.DockerClient) -> str:
+    return images.nats_image(docker_client)
 
 
-@pytest.fixture
-def nats_container(nats_image: str) -> Iterator[DockerContainer]:
-    container = (
-        DockerContainer(nats_image)
-        .with_command("-js -sd /data -a 0.0.0.0")
-        .with_exposed_ports(4222)
-        .with_name(f"nats-{uuid.uuid4().hex[:12]}")
-        .with_kwargs(labels={LABEL: "1"})
-        .waiting_for(LogMessageWaitStrategy("Server is ready"))
-    )
-    with container:
-        yield container
+@pytest.fixture(scope="session")
+def project_image(docker_client: docker.DockerClient) -> str:
+    return _made(images.project_image, docker_client)
+
+
+@pytest.fixture(scope="module")
+def network(docker_client: docker.DockerClient) -> Iterator[ContainerNetwork]:
+    """One for all tests of a module: Docker has about thirty to give."""
+    with ContainerNetwork(docker_client) as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def node(network: ContainerNetwork, nats_image: str) -> NatsNode:
+    """A server with JetStream, running."""
+    node = NatsNode(network, nats_image, "nats")
+    node.start()
+    return node
+
+
+@pytest.fixture(scope="session")
+def cuts() -> None:
+    """Ask for it to cut networks."""
+    if lacks := what_cutting_lacks():
+        cannot_run(lacks)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cluster(network: ContainerNetwork, nats_image: str, cuts: None) -> AsyncIterator[Cluster]:
+    """Three servers, ready for streams of three replicas."""
+    async with Cluster(network, nats_image) as cluster:
+        yield cluster
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def start_image(network: ContainerNetwork, project_image: str, tmp_path: Path) -> AsyncIterator[StartImage]:
+    """Make connected hosts whose providers will be containers of the image; all end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def make(family: HostFamily, server_url: str, **options: Any) -> ContainedHost:
+            host = ContainedHost(family, server_url, tmp_path, image=project_image, network=network, **options)
+            return await stack.enter_async_context(host)
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def lattice_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """The lattice's own, which no fault of the store touches."""
+    with NatsServer(tmp_path_factory.mktemp("lattice-server")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def host(lattice_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LatticeHost]:
+    async with LatticeHost(RUST, lattice_server.url, tmp_path_factory.mktemp("host")) as host:
+        await host.start_provider()
+        yield host

@@ -1,0 +1,60 @@
+"""Three nats-servers in containers that are one cluster."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+from tests.blackbox.cluster import SIZE, Members
+from tests.blackbox.raft import cluster_client
+from tests.containers.nats_node import NatsNode
+from tests.containers.networks import ContainerNetwork
+
+_ROUTE_PORT = 6222
+
+
+class Cluster(Members[NatsNode]):
+    """A cluster to which faults can be done, as `tests.blackbox.cluster.Nodes` has them. An async context manager.
+
+    What it does to nodes blocks for as long as Docker takes, some tenths of a second: a test whose callers must go on
+    meanwhile calls it in a thread.
+
+    Args:
+        network: Which the nodes are in; they are removed with it.
+        image: Of nats-server.
+        config: Text added to the configuration of each.
+    """
+
+    def __init__(self, network: ContainerNetwork, image: str, config: str = "") -> None:
+        names = [f"node{number}" for number in range(SIZE)]
+        super().__init__()
+        for name in names:
+            routes = ", ".join(f'"nats-route://{other}:{_ROUTE_PORT}"' for other in names if other != name)
+            own = f'cluster {{ name: c, listen: "0.0.0.0:{_ROUTE_PORT}", routes: [ {routes} ] }}'
+            self.members[name] = NatsNode(network, image, name, f"{own}\n{config}")
+
+    async def __aenter__(self) -> Self:
+        with ThreadPoolExecutor(SIZE) as threads:
+            list(threads.map(NatsNode.start, self.members.values()))
+        urls = [node.url for node in self.members.values()]
+        self._client = await self._stack.enter_async_context(cluster_client(urls, SIZE))
+        return self
+
+    def stop(self, name: str) -> None:
+        """End a node as an operator does."""
+        self.members[name].stop()
+
+    def cut(self, sender: str, receiver: str, *, is_one_way: bool = False) -> None:
+        self.members[receiver].cut_from(self.members[sender], is_one_way=is_one_way)
+
+    def cut_off(self, name: str) -> None:
+        """Cut one node off from all others; clients go on reaching it."""
+        self.members[name].cut_from(*(node for node in self.members.values() if node.name != name))
+
+    def rejoin(self, name: str) -> None:
+        """Undo the cuts of one node."""
+        self.members[name].mend()
+
+    def heal(self) -> None:
+        for name in self.names:
+            self.rejoin(name)

@@ -1,0 +1,71 @@
+"""The project's image as a lattice host runs it: `docker run` is the command, and gets the host data."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+
+import docker
+from docker.models.containers import Container
+
+from tests.blackbox.families import HostFamily
+from tests.blackbox.keys import KeyPair
+from tests.blackbox.lattice_host import LatticeHost
+from tests.containers.networks import ContainerNetwork
+from tests.containers.ownership import labels
+
+CONFINED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+"""As little as a container can be given: the provider writes no file and asks for no right."""
+
+
+class ContainedHost(LatticeHost):
+    """A lattice host whose provider is a container of the image.
+
+    Args:
+        family: Which host of the field this is.
+        server_url: The lattice's NATS, as host and container reach it.
+        folder: Where what the provider prints is kept.
+        image: The project's.
+        network: Which the container is in; it is removed with it, should it still be there.
+        mounted: A folder that the container finds at the same path, to read.
+        lattice: See `LatticeHost`; also `cluster`.
+        cluster: Who signs.
+    """
+
+    def __init__(
+        self,
+        family: HostFamily,
+        server_url: str,
+        folder: Path,
+        *,
+        image: str,
+        network: ContainerNetwork,
+        mounted: Path | None = None,
+        lattice: str | None = None,
+        cluster: KeyPair | None = None,
+    ) -> None:
+        self._name = f"keyvalue-nats-{uuid.uuid4().hex[:12]}"
+        options = ["--name", self._name, "--network", network.name, *CONFINED]
+        for name, value in labels().items():
+            options += ["--label", f"{name}={value}"]
+        if mounted is not None:
+            options += ["--volume", f"{mounted}:{mounted}:ro"]
+        command = [docker_command(), "run", "--interactive", "--rm", *options, image]
+        super().__init__(family, server_url, folder, lattice=lattice, cluster=cluster, command=command)
+
+    def container(self, client: docker.DockerClient) -> Container:
+        """Return the provider's container while it runs."""
+        return client.containers.get(self._name)
+
+
+def docker_command() -> str:
+    """Return the path of the Docker command.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    found = shutil.which("docker")
+    if found is None:
+        raise FileNotFoundError("no docker command: apt-get install docker.io, or docker-cli")
+    return found
