@@ -5,9 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 TIERS = frozenset({"unit", "component", "conformance", "integration", "process", "containers"})
+
+# A machine may be busy otherwise: no example is wrong for being slow.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance tests of something built")
+    group.addoption(
+        "--provider-command", help="a provider to test in place of this checkout's, run with no environment"
+    )
+    group.addoption("--nats-url", help="the lattice's server, in place of one that the tests start")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgpack
-import nats
 import nats.errors
 from nats.aio.client import Client
 
 from tests.blackbox import tokens
+from tests.blackbox.client import patient_client
 from tests.blackbox.families import CONTRACT_ID, Health, HostFamily, Identity, Response
 from tests.blackbox.keys import KeyPair
 from tests.blackbox.object_store import ObjectStore
@@ -47,6 +47,8 @@ class LatticeHost:
         lattice: The lattice prefix; `None` makes one up, so that tests can share a server.
         provider_key: `None` makes one up.
         link_name: The link name of the provider process.
+        command: A provider to execute in place of this checkout's, in the root folder and with the variables that
+            `launch` is given, no others.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class LatticeHost:
         provider_key: KeyPair | None = None,
         cluster: KeyPair | None = None,
         link_name: str = "default",
+        command: Sequence[str] | None = None,
     ) -> None:
         self.family = family
         self.who = Identity(
@@ -71,13 +74,12 @@ class LatticeHost:
         )
         self._server_url = server_url
         self._folder = folder
+        self._command = command
         self._client: Client | None = None
         self._provider: ProviderProcess | None = None
 
     async def __aenter__(self) -> Self:
-        self._client = await nats.connect(
-            self._server_url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_ignore
-        )
+        self._client = await patient_client(self._server_url)
         return self
 
     async def __aexit__(
@@ -125,13 +127,14 @@ class LatticeHost:
     def launch(self, line: bytes, *, variables: dict[str, str] | None = None) -> ProviderProcess:
         """Execute the provider and write the line, whatever it is."""
         assert self._provider is None, "one host starts a provider once"
+        environment = self.family.environment() if self._command is None else {}
         self._provider = ProviderProcess(
-            PROVIDER_COMMAND,
+            self._command or PROVIDER_COMMAND,
             self._folder / f"provider-{self.who.instance_id}",
-            self.family.environment() | (variables or {}),
+            environment | (variables or {}),
             line,
             keeps_stdin_open=self.family.keeps_stdin_open,
-            working_folder=PROJECT_FOLDER,
+            working_folder=PROJECT_FOLDER if self._command is None else Path("/"),
         )
         return self._provider
 
@@ -237,18 +240,19 @@ class LatticeHost:
         return response
 
     async def call(self, actor: str, operation: str, argument: Any, timeout_seconds: float | None = None) -> Any:
-        """Call an operation of the key-value interface by its short name and return what it answers.
+        """Call an operation by its name, or one of the key-value interface by its short name; return what it answers.
 
         Args:
             actor: Who calls.
-            operation: E.g. `Get`.
+            operation: E.g. `Get`, or `KeyValueBatch.GetMany`.
             argument: As the interface has it: a text, an array or a map.
             timeout_seconds: How long the caller waits; `None`: as long as this family does.
 
         Raises:
             CallFailedError: The answer is an error.
         """
-        invocation = self.invocation(actor, f"KeyValue.{operation}", msgpack.packb(argument))
+        name = operation if "." in operation else f"KeyValue.{operation}"
+        invocation = self.invocation(actor, name, msgpack.packb(argument))
         response = await self.invoke(invocation, timeout_seconds)
         if response.error is not None:
             raise CallFailedError(response.error)
@@ -310,7 +314,3 @@ class LatticeHost:
 async def gather_outcomes(calls: Sequence[Any]) -> list[Any]:
     """Run calls together and return each one's answer or exception."""
     return await asyncio.gather(*calls, return_exceptions=True)
-
-
-async def _ignore(error: Exception) -> None:
-    """Say nothing of a lost connection: tests cut it on purpose."""

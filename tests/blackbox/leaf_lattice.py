@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tests.blackbox.client import patient_client
 from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.proxy import Proxy
 from tests.blackbox.waiting import eventually
@@ -112,9 +112,7 @@ class LeafLattice:
         self.servers.append(server)
 
     async def _probe(self, stack: AsyncExitStack, number: int, server: NatsServer) -> Client:
-        client = await nats.connect(
-            server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_say_nothing
-        )
+        client = await patient_client(server.url)
         stack.push_async_callback(client.close)
 
         async def hear(message: Msg) -> None:
@@ -134,7 +132,3 @@ class LeafLattice:
             return (receiver, nonce) in self._heard
 
         await eventually(has_arrived, f"a message of server {sender} at server {receiver}", seconds)
-
-
-async def _say_nothing(error: Exception) -> None:
-    """Lost connections are what is tested."""

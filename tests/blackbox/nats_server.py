@@ -48,6 +48,15 @@ def free_port() -> int:
         return port
 
 
+def greets(address: str, port: int) -> bool:
+    """Tell whether a nats-server speaks to whoever connects."""
+    try:
+        with socket.create_connection((address, port), timeout=1) as connection:
+            return connection.recv(5) == b"INFO "
+    except OSError:
+        return False
+
+
 def freeze(pid: int) -> None:
     """Stop a process, and return once none of its threads runs any more; SIGCONT lets it go on."""
     os.kill(pid, signal.SIGSTOP)
@@ -153,11 +162,7 @@ class NatsServer:
             )
 
     def _greets(self) -> str:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                return "up" if connection.recv(5) == b"INFO " else ""
-        except OSError:
-            return ""
+        return "up" if greets("127.0.0.1", self.port) else ""
 
     def _has_ended(self) -> str:
         assert self._process is not None

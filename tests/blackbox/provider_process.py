@@ -17,6 +17,13 @@ from tests.blackbox.waiting import eventually
 EXIT_SECONDS = 10.0
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 class ProviderProcess:
     """A started provider.
 
@@ -69,9 +76,7 @@ class ProviderProcess:
 
     @property
     def resident_bytes(self) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
-        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(kilobytes) * 1024
+        return resident_bytes(self.pid)
 
     @property
     def is_stdout_open(self) -> bool:
@@ -117,3 +122,10 @@ class ProviderProcess:
         if not keeps_stdin_open:
             with contextlib.suppress(BrokenPipeError):
                 stdin.close()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has in use."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(kilobytes) * 1024

@@ -20,15 +20,20 @@ class Proxy:
     """Forward a loopback port to a server. An async context manager.
 
     Args:
-        target_port: Of the server, on loopback.
+        target_port: Of the server.
+        target_address: Of the server.
+        delay_seconds: How much later everything is carried, in each direction.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, target_address: str = "127.0.0.1", *, delay_seconds: float = 0.0) -> None:
         self._target_port = target_port
+        self._target_address = target_address
+        self._delay_seconds = delay_seconds
         self._pairs: list[_Pair] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
-        self._is_dark = False
+        self._is_swallowing_requests = False
+        self._is_swallowing_replies = False
         self._is_refusing = False
         self._is_flowing = asyncio.Event()
         self._is_flowing.set()
@@ -65,14 +70,15 @@ class Proxy:
             pair.is_swallowing_requests = pair.is_swallowing_requests or requests
             pair.is_swallowing_replies = pair.is_swallowing_replies or replies
 
-    def darken(self) -> None:
-        """Drop everything in both directions, of later connections too, until `lighten`."""
-        self._is_dark = True
-        self.swallow(requests=True, replies=True)
+    def darken(self, *, requests: bool = True, replies: bool = True) -> None:
+        """Drop everything in one direction or both, of later connections too, until `lighten`."""
+        self._is_swallowing_requests = self._is_swallowing_requests or requests
+        self._is_swallowing_replies = self._is_swallowing_replies or replies
+        self.swallow(requests=requests, replies=replies)
 
     def lighten(self) -> None:
         """Forward again; connections that were in the dark are closed."""
-        self._is_dark = False
+        self._is_swallowing_requests = self._is_swallowing_replies = False
         self.cut()
 
     def cut(self) -> None:
@@ -107,11 +113,12 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         pair = _Pair()
-        pair.is_swallowing_requests = pair.is_swallowing_replies = self._is_dark
+        pair.is_swallowing_requests = self._is_swallowing_requests
+        pair.is_swallowing_replies = self._is_swallowing_replies
         self._pairs.append(pair)
         self._writers.append(writer)
         with contextlib.suppress(OSError):
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            server_reader, server_writer = await asyncio.open_connection(self._target_address, self._target_port)
             self._writers.append(server_writer)
             await asyncio.gather(
                 self._forward(reader, server_writer, pair, is_request=True),
@@ -125,6 +132,9 @@ class Proxy:
             while data := await reader.read(65536):
                 await self._is_flowing.wait()
                 if not (pair.is_swallowing_requests if is_request else pair.is_swallowing_replies):
-                    writer.write(data)
-                    await writer.drain()
+                    if self._delay_seconds:
+                        asyncio.get_running_loop().call_later(self._delay_seconds, writer.write, data)
+                    else:
+                        writer.write(data)
+                        await writer.drain()
         writer.close()

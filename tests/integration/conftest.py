@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.blackbox.cluster import Cluster
 from tests.blackbox.families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats_server import NatsServer
@@ -42,6 +43,12 @@ async def host(lattice_server: NatsServer, tmp_path_factory: pytest.TempPathFact
     async with LatticeHost(RUST, lattice_server.url, tmp_path_factory.mktemp("host")) as host:
         await host.start_provider(log_level="debug", structured_logging=True)
         yield host
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    async with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import nats
 from nats.aio.client import Client
+from nats.js.errors import APIError
 
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.links import exercise, filled, reason, served
 from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
@@ -29,71 +33,6 @@ async def client_of(server: NatsServer, **options: str) -> AsyncIterator[Client]
         yield client
     finally:
         await client.close()
-
-
-async def reason(actor: Actor) -> str:
-    """Return the first error that says more than that the store is being opened."""
-
-    async def said() -> str:
-        text = await actor.error("Get", "k")
-        return "" if "being opened" in text else text
-
-    found: str = await eventually(said, "a reason", 12)
-    return found
-
-
-async def served(actor: Actor) -> None:
-    key = fresh()
-
-    async def is_served() -> bool:
-        try:
-            return await actor.increment(key) > 0
-        except CallFailedError:
-            return False
-
-    await eventually(is_served, "the link's healing", 12)
-
-
-async def gone(actor: Actor, key: str) -> None:
-    async def is_absent() -> bool:
-        return not await actor.contains(key)
-
-    await eventually(is_absent, f"the end of {key}", 6)
-
-
-async def exercise(actor: Actor) -> None:
-    """Run every operation once or twice, expiry included."""
-    await actor.set("text", "one")
-    await actor.set("text", "two")
-    assert await actor.get("text") == "two"
-    assert await actor.delete("text") is True
-    assert await actor.get("text") is None
-    assert await actor.delete("text") is False
-    assert await actor.increment("counter", 5) == 5
-    totals = await asyncio.gather(*(actor.increment("counter") for _ in range(32)))
-    assert sorted(totals) == list(range(6, 38))
-    assert await actor.get("counter") == "37"
-    for value in "abca":
-        await actor.list_add("list", value)
-        await actor.set_add("set", value)
-        await actor.set_add("other", value.upper())
-    assert await actor.list_del("list", "a") is True
-    assert await actor.list_range("list") == list("bca")
-    assert await actor.set_del("set", "a") == 1
-    assert await actor.set_query("set") == set("bc")
-    await actor.set_add("other", "b")
-    assert await actor.set_union("set", "other", "missing") == set("bcABC")
-    assert await actor.set_intersection("set", "other") == {"b"}
-    assert await actor.set_clear("set") is True
-    assert await actor.list_clear("list") is True
-    assert await actor.contains("set") is False
-    await actor.set("ends", "older")
-    await actor.set("ends", "41", 1)
-    assert await actor.increment("ends") == 42
-    await gone(actor, "ends")
-    assert await actor.get("ends") is None
-    assert await actor.increment("ends") == 1
-    assert await actor.get("ends") == "1"
 
 
 # --- existing and missing buckets
@@ -257,18 +196,6 @@ async def test_one_bucket_over_two_connections_counts_every_total_once(
 # --- room
 
 
-async def filled(actor: Actor, value: str, keys: list[str]) -> str:
-    """Set new keys until one is refused; returns the error, and the keys in `keys`."""
-    while len(keys) < 1000:
-        key = fresh()
-        try:
-            await actor.set(key, value)
-        except CallFailedError as error:
-            return str(error)
-        keys.append(key)
-    raise AssertionError("there is no end of the room")
-
-
 async def test_a_full_bucket_says_so_and_what_is_there_stays_usable(host: LatticeHost, make_actor: MakeActor) -> None:
     actor = await make_actor(MAX_BYTES="64K")
     value = "x" * 4000
@@ -310,6 +237,58 @@ async def test_small_values_of_a_bucket_full_to_the_brim_can_be_deleted(make_act
     assert await actor.contains("set") is False
     assert await actor.set_query("set") == set()
     await actor.set("new", "x")
+
+
+async def test_a_bucket_that_is_full_when_it_is_opened_is_served(host: LatticeHost, make_actor: MakeActor) -> None:
+    name, jetstream = bucket_name(), host.client.jetstream()
+    await StoredBucket(host.client, name).create(max_bytes=8192)
+    keys: list[str] = []
+    for size in (1000, 100, 10, 0):
+        with contextlib.suppress(APIError):
+            while len(keys) < 1000:
+                await jetstream.publish(f"$KV.{name}.k{len(keys)}", b"v" * size)
+                keys.append(f"k{len(keys)}")
+    actor = await make_actor(BUCKET=name)
+    assert await actor.contains(keys[-1]) is True  # of the first ones, nats-server 2.9 drops some
+    for key in keys[-20:]:
+        assert await actor.delete(key) is True
+    await actor.set("new", "x")
+
+
+async def test_a_bucket_for_values_of_a_few_bytes_can_be_emptied(make_actor: MakeActor) -> None:
+    actor = await make_actor(MAX_VALUE_SIZE="100")
+    await actor.set("text", "x")
+    assert await actor.increment("counter") == 1
+    assert await actor.delete("text") is True
+    assert await actor.delete("counter") is True
+    assert await actor.contains("text") is False
+    assert await actor.delete("counter") is False
+
+
+async def test_a_bucket_whose_mirror_answers_is_read_from_its_leader(host: LatticeHost, make_actor: MakeActor) -> None:
+    actor = await make_actor()
+    await actor.set("k", "v")
+    await actor.set("other", "v")
+    mirror = {"name": f"mirror-{actor.bucket}", "mirror": {"name": f"KV_{actor.bucket}"}, "mirror_direct": True}
+    jetstream = host.client.jetstream()
+    await host.client.request(f"$JS.API.STREAM.CREATE.{mirror['name']}", json.dumps(mirror).encode())
+
+    async def has_caught_up() -> bool:
+        return (await jetstream.stream_info(f"mirror-{actor.bucket}")).state.messages == 2
+
+    await eventually(has_caught_up, "the mirror")
+    await jetstream.purge_stream(
+        f"KV_{actor.bucket}", subject=f"$KV.{actor.bucket}.k"
+    )  # of which a mirror learns nothing
+    assert [await actor.get("k") for _ in range(20)] == [None] * 20
+    await actor.set("k", "w")
+    assert {await actor.get("k") for _ in range(20)} == {"w"}
+    assert await actor.call("KeyValueBatch.GetMany", ["k", "missing"]) == [
+        {"key": "k", "value": "w", "exists": True},
+        {"key": "missing", "value": "", "exists": False},
+    ]
+    assert "bucket_has_mirror" in host.provider.stderr
+    await jetstream.delete_stream(f"mirror-{actor.bucket}")
 
 
 # --- JetStream: not there, not allowed, elsewhere

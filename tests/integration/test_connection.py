@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from contracts.secret import Secret
 from provider import errors
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.waiting import eventually
 
 DEADLINE_SECONDS = 10.0
 
@@ -97,3 +100,113 @@ async def test_requests_fail_at_once_when_the_server_goes_and_nothing_is_sent_la
             await connection.flush(2)
             await other.flush(2)
             assert heard == [b"real"]
+
+
+async def test_a_server_that_says_nothing_holds_one_connection_however_often_it_is_tried(tmp_path: Path) -> None:
+    attempts, still_open = 0, 0
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts, still_open
+        attempts += 1
+        still_open += 1
+        await reader.read()
+        still_open -= 1
+        writer.close()
+
+    async def is_tried_three_times() -> bool:
+        return attempts == 3
+
+    with NatsServer(tmp_path / "server") as server:
+        async with Connection(ConnectionSettings((server.url,)), "test", 5) as connection:
+            server.kill()
+            silent = await asyncio.start_server(say_nothing, "127.0.0.1", server.port)
+            await eventually(is_tried_three_times, "three attempts", 30)
+            await asyncio.sleep(0.5)
+            assert still_open == 1
+            silent.close()
+            await silent.wait_closed()
+            server.start()
+            await answer(connection, "welcomed")
+            async with Connection(ConnectionSettings((server.url,)), "caller", 5) as caller:
+                await is_served(caller, "welcomed")
+
+
+async def test_what_is_published_before_a_write_goes_out_with_it(lattice_server: NatsServer) -> None:
+    settings = ConnectionSettings((lattice_server.url,))
+    async with Connection(settings, "test", 5) as connection, Connection(settings, "other", 5) as other:
+        heard: list[bytes] = []
+        await other.listen("with.*", lambda subject, reply, header, payload: heard.append(payload))
+        await other.flush(2)
+        end = connection.on_write(lambda: connection.publish(b"with.more", b"and more"))
+        before = connection.writes
+        connection.publish(b"with.that", b"that")
+        await asyncio.sleep(0)
+        assert connection.writes == before + 1
+        end()
+        connection.publish(b"with.that", b"only that")
+        await connection.flush(2)
+        await other.flush(2)
+        assert heard == [b"that", b"and more", b"only that"]
+
+
+@pytest.mark.parametrize("values", [{"servers": "tls"}, {"is_tls": True}])
+async def test_nothing_is_told_to_a_server_without_tls_where_tls_was_asked_for(values: dict[str, Any]) -> None:
+    told: list[bytes] = []
+
+    async def offer_none(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.11.0","max_payload":1048576}\r\n')
+        told.append(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(offer_none, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"{values.pop('servers', 'nats')}://127.0.0.1:{port}"
+        settings = ConnectionSettings((url,), user="ann", password=Secret("geheim"), **values)
+        with pytest.raises(errors.ConnectError, match="TLS"):
+            async with Connection(settings, "test", 3):
+                pass
+        await asyncio.sleep(0.1)
+    assert told
+    assert set(told) == {b""}
+
+
+async def test_a_connection_that_is_given_up_while_it_is_made_is_given_up_for_good(tmp_path: Path) -> None:
+    attempts = 0
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        connection = Connection(ConnectionSettings((url,)), "test", 10, is_patient=True)
+        connecting = asyncio.ensure_future(connection.__aenter__())
+        await asyncio.sleep(0.3)
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        before = attempts
+        await asyncio.sleep(6)  # one attempt waits for five seconds
+        assert (before, attempts) == (1, 1)
+
+
+async def test_a_refused_subject_fails_its_own_requests_only(tmp_path: Path) -> None:
+    config = """authorization { users: [
+        { user: a, password: a, permissions: { publish: { deny: ["k.ab", "k.C"] } } }, { user: b, password: b }
+    ] }"""
+    with NatsServer(tmp_path / "server", config) as server:
+        a = ConnectionSettings((server.url,), user="a", password=Secret("a"))
+        b = ConnectionSettings((server.url,), user="b", password=Secret("b"))
+        async with Connection(a, "test", 5) as connection, Connection(b, "other", 5) as other:
+            await other.listen("k.*", lambda *_: None)
+            await other.flush(2)
+            deadline = asyncio.get_running_loop().time() + 1
+            subjects = [b"k.a", b"k.ab", b"k.abc", b"k.c", b"k.C"]
+            waiting = [connection.request(subject, deadline=deadline) for subject in subjects]
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    expected = [errors.RequestTimeoutError, errors.PermissionsError, errors.RequestTimeoutError]
+    assert [type(outcome) for outcome in outcomes[:3]] == expected
+    assert {type(outcome) for outcome in outcomes[3:]} == {errors.ConnectionLostError}, "which of them, nobody knows"

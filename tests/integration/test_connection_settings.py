@@ -13,13 +13,14 @@ from pathlib import Path
 import nkeys
 import pytest
 
-from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.certificates import Authority
+from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.links import reason, served
 from tests.blackbox.nats_server import free_port
+from tests.blackbox.operator_mode import Operator, SigningKey, creds_file
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
-from tests.integration.certificates import Authority
 from tests.integration.conftest import MakeActor, MakeServer
-from tests.integration.operator_mode import Operator, SigningKey, creds_file
 
 
 @dataclass(frozen=True)
@@ -138,25 +139,14 @@ CASES = [
 async def refusal(actor: Actor, setting: str) -> str:
     """Wait for the first error that says more than that the store is being opened; it must name the setting."""
 
-    async def reason() -> str:
-        said = await actor.error("Get", "k")
-        return "" if "being opened" in said else said
-
-    said: str = await eventually(reason, "a reason", 12)
+    said = await reason(actor)
     assert f"link value {setting}:" in said, said
     return said
 
 
 async def healed(actor: Actor) -> None:
     key = fresh()
-
-    async def is_served() -> bool:
-        try:
-            return await actor.increment(key) > 0
-        except CallFailedError:
-            return False
-
-    await eventually(is_served, "the link's healing", 12)
+    await served(actor)
     await actor.set(key, "text")
     assert await actor.get(key) == "text"
 

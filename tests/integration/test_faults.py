@@ -20,13 +20,13 @@ from nats.aio.client import Client
 
 from tests.blackbox.families import RUST
 from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.load import Load
 from tests.blackbox.nats_server import NatsServer
 from tests.blackbox.proxy import Proxy
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import ANSWER_SECONDS, MakeActor, MakeServer
-from tests.integration.load import Load
 
 
 class Heartbeat:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.blackbox.families import HARNESS, OTP, RUST, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.waiting import eventually
 
 RESPONSE_THRESHOLD_BYTES = 900 * 1024
 
@@ -88,6 +89,20 @@ async def test_a_chunked_payload_that_was_not_signed_is_refused_and_changes_noth
 
 
 @pytest.mark.parametrize("family", [OTP, RUST], ids=["otp", "rust"], indirect=True)
+async def test_the_payload_of_a_call_that_is_verified_and_refused_is_removed(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor, {"REPLICAS": "many"})])
+    argument = msgpack.packb({"key": "k", "value": "x" * 950_000, "expires": 0})
+    response = await host.invoke(host.invocation(actor, "KeyValue.Set", argument))
+    assert response.error is not None
+    assert "REPLICAS" in response.error
+
+    async def is_removed() -> bool:
+        return await host.objects.chunk_count() == 0
+
+    await eventually(is_removed, "an object store without the payload")
+
+
 async def test_a_payload_that_is_not_in_the_object_store_is_an_error(host: LatticeHost, family: HostFamily) -> None:
     actor = await linked(host)
     argument = msgpack.packb({"key": "big", "value": "a" * 950_000, "expires": 0})

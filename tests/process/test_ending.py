@@ -20,6 +20,7 @@ from tests.blackbox.families import HARNESS, OTP, RUST, HostFamily
 from tests.blackbox.keys import KeyPair
 from tests.blackbox.lattice_host import PROJECT_FOLDER, PROVIDER_COMMAND, CallFailedError, LatticeHost
 from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.provider_process import catches
 from tests.blackbox.waiting import eventually
 from tests.process.conftest import Hosts
 
@@ -59,6 +60,9 @@ async def test_a_shutdown_for_another_host_is_neither_followed_nor_acknowledged(
     for payload in others:
         await host.client.publish(f"{host.subject}.shutdown", payload, reply=inbox)
         await host.set(actor, "k", "v")
+    ours = json.dumps({"host_id": host.family.shutdown_host_id(host.who)}).encode()
+    await host.client.publish(f"{host.subject}.shutdown", ours)  # a host waits for the acknowledgement
+    await host.set(actor, "k", "v")
     assert (await host.health()).is_healthy
     await host.shutdown()
     assert await host.provider.exited() == 0
@@ -130,6 +134,18 @@ async def test_a_signal_ends_it_cleanly(host: LatticeHost, number: signal.Signal
     host.provider.signal(number)
     assert await host.provider.exited() == 0
     assert "Traceback" not in host.provider.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_cleanly_while_it_waits_for_host_data(hosts: Hosts, number: signal.Signals) -> None:
+    host = await hosts(OTP)
+    host.launch(b"")
+
+    # The last of its handlers: for SIGINT, Python has one of its own before.
+    await eventually(lambda: catches(host.provider.pid, signal.SIGTERM), "its handlers")
+    host.provider.signal(number)
+    assert await host.provider.exited() == 0
+    assert host.provider.stderr == ""
 
 
 async def test_a_signal_lets_the_calls_in_flight_finish(host: LatticeHost, own_nats_server: NatsServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import msgpack
 import pytest
@@ -207,12 +208,35 @@ async def test_odd_link_definitions_do_no_harm(host: LatticeHost) -> None:
     assert await host.get(odd, "k") == "v"
 
 
-async def test_odd_links_in_host_data_are_named_or_served_but_never_crash(host: LatticeHost) -> None:
+async def test_odd_links_in_host_data_are_named_or_served_and_keep_no_other_from_being_served(
+    host: LatticeHost,
+) -> None:
     actor = host.actor()
-    links = [host.link(actor), host.link(host.actor()) | {"values": None}, host.link(host.actor()) | {"extra": [1]}]
-    await host.start_provider(links)
+    none: list[Any] = [None, {}, host.link(host.actor()) | {"values": {"REPLICAS": 1}}, "text"]
+    odd = [host.link(host.actor()) | {"values": None}, host.link(host.actor()) | {"extra": [1]}]
+    await host.start_provider([*none, *odd, host.link(actor)])
+    for served in (actor, odd[0]["actor_id"], odd[1]["actor_id"]):
+        await host.set(served, "k", "v")
+        assert await host.get(served, "k") == "v"
+    for number in range(len(none)):
+        assert f"link definition {number}" in host.provider.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [({"REPLICAS": "3"}, {"REPLICAS": "1"}), ({"CREATE": "never"}, {"CREATE": "always"})],
+)
+async def test_a_corrected_link_is_opened_at_once_with_its_new_settings(
+    host: LatticeHost, wrong: dict[str, str], right: dict[str, str]
+) -> None:
+    actor = host.actor()
+    bucket = {"BUCKET": f"corrected_{host.who.lattice}"}
+    await host.start_provider([host.link(actor, bucket | wrong)])
+    assert await host.error(actor, "Set", {"key": "k", "value": "v", "expires": 0})
+    assert not (await host.health()).is_healthy
+    await host.put_link(host.link(actor, bucket | right))
     await host.set(actor, "k", "v")
-    assert await host.get(actor, "k") == "v"
+    assert (await host.health()).is_healthy
 
 
 async def test_wrong_link_values_are_answered_with_the_setting_at_fault(host: LatticeHost) -> None:

@@ -12,7 +12,7 @@ from tests.blackbox.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 
 CALLER_SECONDS = 2.0
-SHORT_MS = 800
+SHORT_MS = 1500
 """A caller's patience in host data, where the test has to wait for its end."""
 AT_ONCE_SECONDS = 0.3
 

@@ -51,29 +51,33 @@ class SigningKey:
 
 
 class Operator:
-    """An operator with a system account and one account whose users have JetStream."""
+    """An operator with a system account, one account whose users have JetStream, and any others."""
 
     def __init__(self) -> None:
         self._key = SigningKey(nkeys.PREFIX_BYTE_OPERATOR)
         self._system = SigningKey(nkeys.PREFIX_BYTE_ACCOUNT)
         self._account = SigningKey(nkeys.PREFIX_BYTE_ACCOUNT)
+        self._limits = {self._system: {"mem_storage": 0, "disk_storage": 0}, self._account: {}}
 
-    def user(self) -> tuple[str, str]:
-        """Make a user; returns its token and its seed."""
+    def account(self, **limits: int) -> SigningKey:
+        """Make one more account, with limits of its own: `disk_storage`, `mem_storage`, `streams`, ..."""
+        key = SigningKey(nkeys.PREFIX_BYTE_ACCOUNT)
+        self._limits[key] = limits
+        return key
+
+    def user(self, account: SigningKey | None = None) -> tuple[str, str]:
+        """Make a user of an account; returns its token and its seed."""
         key = SigningKey(nkeys.PREFIX_BYTE_USER)
-        return self._account.token(key.public, "user", {"type": "user"} | _UNLIMITED), key.seed
+        return (account or self._account).token(key.public, "user", {"type": "user"} | _UNLIMITED), key.seed
 
     def server_config(self) -> str:
         token = self._key.token(
             self._key.public, "operator", {"type": "operator", "system_account": self._system.public}
         )
-        accounts = {
-            self._system: _ACCOUNT_LIMITS | {"mem_storage": 0, "disk_storage": 0},
-            self._account: _ACCOUNT_LIMITS,
-        }
         preload = "\n".join(
-            f"  {key.public}: {self._key.token(key.public, 'account', {'type': 'account', 'limits': limits})}"
-            for key, limits in accounts.items()
+            f"  {key.public}: "
+            + self._key.token(key.public, "account", {"type": "account", "limits": _ACCOUNT_LIMITS | limits})
+            for key, limits in self._limits.items()
         )
         system = self._system.public
         return f"operator: {token}\nsystem_account: {system}\nresolver: MEMORY\nresolver_preload: {{\n{preload}\n}}"

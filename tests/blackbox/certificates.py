@@ -1,4 +1,4 @@
-"""Certificates for loopback servers and their clients, each signed by an authority made for the test."""
+"""Certificates for servers and their clients, each signed by an authority made for the test."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_text(self.pem)
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Sign a certificate for 127.0.0.1, good for server and client; returns the files of it and of its key."""
+    def issue(self, name: str, ip_address: str = "127.0.0.1") -> tuple[Path, Path]:
+        """Sign a certificate for an address, good for server and client; returns the files of it and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        address = x509.IPAddress(ipaddress.ip_address(ip_address))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (

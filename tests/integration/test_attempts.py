@@ -1,0 +1,61 @@
+"""A stream of several replicas takes one of all attempts at a change, and says which; a claimed one takes none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from provider.keyvalue.bucket import Bucket
+from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.engine import WrittenBeforeError
+from provider.keyvalue.entries import Write
+from provider.keyvalue.link import BucketConfig, Consistency
+from provider.keyvalue.opening import open_stream, traits_of
+from provider.keyvalue.values import Kind, Value
+from provider.nats.connection import Connection
+from provider.nats.jetstream import JetStream
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import TaskOwner
+from tests.blackbox.cluster import Cluster
+from tests.conformance.actor import fresh
+
+SECONDS = 10.0
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bucket(cluster: Cluster) -> AsyncIterator[Bucket]:
+    settings = ConnectionSettings(tuple(cluster.urls().split(",")))
+    tasks, name = TaskOwner(), fresh("attempts").replace(".", "-")
+    async with Connection(settings, "test", SECONDS) as connection:
+        jetstream = JetStream(connection)
+        info, level = await open_stream(jetstream, BucketConfig(name, replicas=3), deadline())
+        yield Bucket(jetstream, name, traits_of(info, level), ServerClock(), tasks, lambda: None)
+        await tasks.close()
+
+
+def deadline() -> float:
+    return asyncio.get_running_loop().time() + SECONDS
+
+
+def attempt(text: str, expected: int, message_id: bytes) -> Write:
+    return Write("k", "k", Value(Kind.TEXT, text), text.encode(), text.encode(), expected, message_id=message_id)
+
+
+async def test_a_second_attempt_is_told_where_the_first_was_written(bucket: Bucket) -> None:
+    first = await bucket.write(attempt("first", 0, b"one"), deadline())
+    other = await bucket.write(attempt("other", first, b"another"), deadline())
+    with pytest.raises(WrittenBeforeError) as told:
+        await bucket.write(attempt("second", other, b"one"), deadline())
+    assert told.value.revision == first
+    assert await bucket.claim(b"one", deadline()) == first
+    assert await bucket.read("k", Consistency.STRONG, deadline()) == Value(Kind.TEXT, "other")
+
+
+async def test_after_a_claim_no_attempt_is_written(bucket: Bucket) -> None:
+    assert await bucket.claim(b"two", deadline()) is None
+    with pytest.raises(WrittenBeforeError):
+        await bucket.write(attempt("late", 0, b"two"), deadline())
+    assert await bucket.read("k", Consistency.STRONG, deadline()) is None

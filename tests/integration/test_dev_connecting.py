@@ -1,0 +1,37 @@
+"""How the commands for development reach a server."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from provider.dev.connecting import connected
+from provider.dev.errors import NatsServerError
+from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.waiting import eventually
+
+
+async def test_nobody_there_and_nobody_speaking_are_told_apart_in_time(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(NatsServerError, match=r"connection refused$"):
+        async with connected(f"nats://127.0.0.1:{free_port()}"):
+            pass
+    with NatsServer(tmp_path / "server") as server:
+        server.freeze()
+        with pytest.raises(NatsServerError, match=r"no answer within 0\.5 s$"):
+            async with connected(server.url, 0.5):
+                pass
+        server.thaw()
+    assert time.monotonic() - began < 3
+
+
+async def test_a_connection_comes_back_after_any_number_of_attempts(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "server") as server:
+        async with connected(server.url) as connection:
+            connection.options["reconnect_time_wait"] = 0.01
+            server.kill()
+            await eventually(lambda: connection._server_pool[0].reconnects > 10, "ten attempts")
+            server.start()
+            await eventually(lambda: connection.is_connected, "the connection")

@@ -1,0 +1,187 @@
+"""The provider runs with exactly the permissions that the operations page lists, and uses every one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nkeys
+import pytest_asyncio
+
+from contracts.secret import Secret
+from provider.keyvalue.bucket import Bucket
+from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.link import BucketConfig
+from provider.keyvalue.opening import look_at_stream, open_stream, traits_of
+from provider.keyvalue.sweeper import sweep
+from provider.nats.connection import Connection
+from provider.nats.jetstream import JetStream
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import TaskOwner
+from tests.blackbox.called_actor import CalledActor
+from tests.blackbox.families import RUST
+from tests.blackbox.keys import KeyPair
+from tests.blackbox.lattice_host import PROJECT_FOLDER, LatticeHost
+from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.operator_mode import SigningKey
+from tests.blackbox.records import LatticeCache, LatticeData
+from tests.blackbox.waiting import eventually
+from tests.conformance.actor import Actor
+from tests.conformance.stored import StoredBucket
+
+LATTICE, LINK = "permitted", "default"
+BUCKETS = ("made", "old")
+PAGE = PROJECT_FOLDER / "docs" / "operating.md"
+SENT = re.compile(r"cid:(\d+) .*<<- \[(H?PUB|SUB) (\S+)")
+CONNECTED = re.compile(r'cid:(\d+) .*<<- \[CONNECT .*"name": ?"keyvalue-nats')
+
+
+def listed(provider_key: str) -> tuple[str, list[str], list[str]]:
+    """Return the page's first block with names filled in, and the patterns to publish and to subscribe to in it."""
+    block, *_ = re.findall(r"```\n(permissions .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for word, name in {"LATTICE": LATTICE, "PROVIDER": provider_key, "LINK": LINK}.items():
+        block = re.sub(rf"(?<=[._]){word}(?=[\".])", name, block)
+    lines = []
+    for line in block.splitlines():
+        is_of_bucket = "BUCKET" in line.partition("#")[0]
+        lines += [line.replace("BUCKET", name) for name in BUCKETS] if is_of_bucket else [line]
+    block = "\n".join(lines)
+    publish, subscribe = block.split("subscribe:")
+    return block, re.findall(r'"([^"]+)"', publish), re.findall(r'"([^"]+)"', subscribe)
+
+
+def matches(pattern: str, subject: str) -> bool:
+    words, parts = pattern.split("."), subject.split(".")
+    if words[-1] == ">":
+        return len(parts) >= len(words) and matches(".".join(words[:-1]), ".".join(parts[: len(words) - 1]))
+    return len(words) == len(parts) and all(word in ("*", part) for word, part in zip(words, parts, strict=True))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def permitted(tmp_path: Path) -> AsyncIterator[tuple[LatticeHost, NatsServer, SigningKey]]:
+    """A lattice whose provider, and nobody else, has just the listed permissions; its server logs what it is sent."""
+    user, provider_key = SigningKey(nkeys.PREFIX_BYTE_USER), KeyPair.generate("V")
+    block, _, _ = listed(provider_key.public)
+    config = (
+        "trace: true\nno_auth_user: host\nauthorization { users: [\n  { user: host, password: host }\n"
+        f"  {{ nkey: {user.public}\n{block}\n}}\n] }}"
+    )
+    with NatsServer(tmp_path / "server", config) as server:
+        host = LatticeHost(RUST, server.url, tmp_path, lattice=LATTICE, link_name=LINK, provider_key=provider_key)
+        async with host:
+            yield host, server, user
+
+
+async def test_the_listed_permissions_are_enough_and_none_is_too_many(
+    permitted: tuple[LatticeHost, NatsServer, SigningKey],
+) -> None:
+    host, server, user = permitted
+    data, cache = LatticeData(host.client, LATTICE), LatticeCache(host.client, LATTICE)
+    await data.create()
+    await cache.create()
+    old = StoredBucket(host.client, "old")
+    await old.create(max_msgs_per_subject=5, allow_direct=False)
+    provider = await host.start_provider(lattice_rpc_user_seed=user.seed, log_level="debug")
+    actors = []
+    for values in ({"BUCKET": "made"}, {"BUCKET": "old"}, {"BACKEND": "cache"}):
+        actors.append(Actor(host, host.actor(), "", 5))
+        await host.put_link(host.link(actors[-1].public_key, dict(values)))
+    for number, actor in enumerate(actors):
+        await use(actor, f"k{number}")
+    recorded = host.actor()
+    await data.put(host.link(recorded, {"BUCKET": "made"}))
+    await eventually(lambda: recorded in provider.stderr, "the link of the lattice's records")
+    await long_answer(host, actors[0])
+    long = host.invocation(actors[0].public_key, "KeyValue.Set", b"\x83\xa3key\xa1k\xa5value\xd9" + b"x" * 1_000_000)
+    response = await host.invoke(long, 10)
+    assert response.error is not None, "which is no MessagePack, but has come as a whole"
+    assert "malformed argument" in response.error
+    await watched(host)
+    assert (await host.health()).is_healthy
+    await host.statistics()
+    await joined_by_another(host, server, user, host.link(actors[-1].public_key, {"BACKEND": "cache"}))
+    await swept_as(user, server)
+    await host.shutdown()
+    assert await provider.exited() == 0
+    assert "nats_permission_refused" not in provider.stderr
+    assert "Permissions Violation" not in server.log
+    _, publish, subscribe = listed(host.who.provider.public)
+    assert unused(server.log, publish, subscribe) == []
+
+
+async def use(actor: Actor, key: str) -> None:
+    """Call all that goes over different subjects."""
+    await actor.set(key, "v", 100)
+    assert await actor.get(key) == "v"
+    assert await actor.increment(f"{key}n", 5) == 5
+    assert await actor.set_add(f"{key}s", "member") == 1
+    assert await actor.set_union(f"{key}s", f"{key}t") == {"member"}
+    assert await actor.delete(key)
+    page = await actor.call("KeyValueStore.ListKeys", {"prefix": f"{key}n", "cursor": "", "limit": 10})
+    assert page["keys"] == [f"{key}n"]
+
+
+async def long_answer(host: LatticeHost, actor: Actor) -> None:
+    """Have an answer sent through the object store, which is made for it."""
+    for _ in range(10):
+        await actor.list_add("long", "x" * 100_000)
+    assert len(await host.call(actor.public_key, "ListRange", {"listName": "long", "start": 0, "stop": -1}, 10)) == 10
+
+
+async def watched(host: LatticeHost) -> None:
+    """Have an actor told of a change that it does not take."""
+    actor = Actor(host, host.actor(), "", 5)
+    await host.put_link(host.link(actor.public_key, {"BUCKET": "made", "WATCH": "told", "WATCH_TRIES": "1"}))
+    async with CalledActor(host.client, host.who, actor.public_key, lambda _: "no") as called:
+
+        async def is_told() -> bool:
+            await actor.set("told", "v")
+            return bool(called.calls)
+
+        await eventually(is_told, "a call of the actor")
+        await eventually(lambda: "watch_gave_up" in host.provider.stderr, "the end of its tries")
+
+
+async def joined_by_another(host: LatticeHost, server: NatsServer, user: SigningKey, link: dict[str, Any]) -> None:
+    """Let another host start the provider too, whose cache is sent what the first one's has."""
+    who = host.who
+    folder = server.folder.parent / "another"
+    another = LatticeHost(RUST, server.url, folder, lattice=LATTICE, provider_key=who.provider, cluster=who.cluster)
+    async with another:
+        provider = await another.start_provider([link], lattice_rpc_user_seed=user.seed)
+        await eventually(lambda: "cache_caught_up" in provider.stderr, "the cache's joining")
+        assert "nats_permission_refused" not in provider.stderr
+
+
+async def swept_as(user: SigningKey, server: NatsServer) -> None:
+    """Look through the bucket with history as the provider does once a minute, and as the same user."""
+    settings = ConnectionSettings((server.url,), client_seed=Secret(user.seed))
+    async with Connection(settings, f"keyvalue-nats {uuid.uuid4()}", 5) as connection:
+        jetstream, clock, tasks = JetStream(connection), ServerClock(), TaskOwner()
+        deadline = asyncio.get_running_loop().time() + 20
+        info, level = await open_stream(jetstream, BucketConfig("old"), deadline)
+        await look_at_stream(jetstream, info.config.name, clock, deadline)
+        bucket = Bucket(jetstream, "old", traits_of(info, level), clock, tasks, lambda: None)
+        clock.measured(bucket.now_ms() + 10**9, 0.0, 0.0)
+        assert await sweep(jetstream, bucket) == 1
+        await tasks.close()
+
+
+def unused(log: str, publish: list[str], subscribe: list[str]) -> list[str]:
+    """Return the patterns of which the provider sent nothing."""
+    providers = set(CONNECTED.findall(log))
+    sent = {(verb == "SUB", subject) for cid, verb, subject in SENT.findall(log) if cid in providers}
+    published = [subject for is_subscribed, subject in sent if not is_subscribed]
+    subscribed = [subject for is_subscribed, subject in sent if is_subscribed]
+    missing = []
+    for patterns, subjects in ((publish, published), (subscribe, subscribed)):
+        by_form: dict[str, bool] = {}
+        for pattern in patterns:
+            form = re.sub(rf"(?<=[_.])({'|'.join(BUCKETS)})(?=\.|$)", "BUCKET", pattern)
+            by_form[form] = by_form.get(form, False) or any(matches(pattern, subject) for subject in subjects)
+        missing += [form for form, is_used in by_form.items() if not is_used]
+    return missing

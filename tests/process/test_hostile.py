@@ -1,0 +1,104 @@
+"""What a neighbour who may publish to the provider, and an actor with odd arguments, cannot do to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgpack
+import pytest
+import pytest_asyncio
+
+from tests.blackbox.families import RUST
+from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.nats_server import NatsServer
+from tests.conformance.stored import StoredBucket
+
+only_rust = pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
+
+MEGABYTE = 1024 * 1024
+LONG = 800_000
+REFUSED = 60
+GROWTH_BYTES = 20 * MEGABYTE
+CALLS = 40
+
+
+@only_rust
+async def test_what_is_refused_is_not_kept(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)])
+    unsigned = host.invocation(actor, "KeyValue.Get", b"x" * LONG, encoded_claims="a.b.c")
+    forged = host.invocation(actor, "KeyValue.Get", b"x" * LONG, msg=b"y" * LONG)
+    before = 0
+    for number in range(REFUSED + 10):
+        if number == 10:
+            before = host.provider.resident_bytes
+        for invocation in (unsigned, forged):
+            assert (await host.invoke(invocation)).error
+    assert host.provider.resident_bytes - before < GROWTH_BYTES
+
+
+@only_rust
+async def test_an_answer_never_ends_the_connection(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)])
+    calls = [asyncio.ensure_future(host.increment(actor, "k")) for _ in range(CALLS)]
+    malformed = msgpack.packb({"id": "x" * (MEGABYTE - 20)})
+    answer = msgpack.unpackb((await host.client.request(host.subject, malformed, timeout=2)).data)
+    assert "malformed" in answer["error"]
+    long_id = host.invocation(actor, "KeyValue.Get", msgpack.packb("k"), id="x" * (MEGABYTE - 2000))
+    answer = msgpack.unpackb((await host.client.request(host.subject, msgpack.packb(long_id), timeout=2)).data)
+    assert answer["error"]
+    assert sorted(await asyncio.gather(*calls)) == list(range(1, CALLS + 1))
+    assert "nats_disconnected" not in host.provider.stderr
+
+
+@only_rust
+async def test_nothing_is_asked_of_the_server_in_a_stranger_s_name(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)])
+    await host.set(actor, "k", "v")
+    stored = StoredBucket(host.client, host.default_bucket)
+    for subject in (f"$JS.API.STREAM.PURGE.KV_{host.default_bucket}", f"$KV.{host.default_bucket}.k"):
+        for verb in ("", ".health", ".linkdefs.put"):
+            await host.client.publish(host.subject + verb, b"junk", reply=subject)
+        await host.client.publish("$SRV.PING", b"", reply=subject)
+    assert await host.get(actor, "k") == "v"
+    assert await stored.payload("k") == b"v"
+
+
+@only_rust
+@pytest.mark.parametrize("issued_at", [10**400, -(10**400), 2**63])
+async def test_a_token_from_no_time_takes_nobody_with_it(host: LatticeHost, issued_at: int) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)])
+    odd = host.invocation(actor, "KeyValue.Get", msgpack.packb("k"), claims={"iat": issued_at})
+    calls = asyncio.gather(*(host.increment(actor, "k") for _ in range(CALLS)))
+    assert (await host.invoke(odd)).error
+    assert sorted(await calls) == list(range(1, CALLS + 1))
+    assert "Traceback" not in host.provider.stderr
+
+
+@pytest_asyncio.fixture
+async def narrow(tmp_path: Path) -> AsyncIterator[LatticeHost]:
+    """A host on a server that takes short messages only."""
+    with NatsServer(tmp_path / "server", "max_payload: 65536") as server:
+        async with LatticeHost(RUST, server.url, tmp_path / "provider") as host:
+            yield host
+
+
+@pytest.mark.parametrize("backend", ["bucket", "cache"])
+async def test_an_answer_over_a_small_max_payload_is_an_error_that_names_it(narrow: LatticeHost, backend: str) -> None:
+    host = narrow
+    actor = host.actor()
+    await host.start_provider([host.link(actor, {"BACKEND": backend})])
+    for number in range(3):
+        for half in "ab":
+            member = {"setName": f"s{number}", "value": f"{number}{half}" * 7000}
+            await host.call(actor, "SetAdd", member)
+    error = await host.error(actor, "SetUnion", ["s0", "s1", "s2"])
+    assert "max_payload" in error
+    assert "65536" in error
+    assert len(await host.call(actor, "SetQuery", "s1")) == 2
+    assert "nats_disconnected" not in host.provider.stderr
