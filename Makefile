@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench matrix clean
+.PHONY: help install demo test lint format bench matrix soak clean
 
 help:  ## what there is to do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -16,6 +16,7 @@ install: $(STAMP)  ## the virtual environment with everything in it
 
 # A Python without ensurepip (Debian without python3-venv) gets pip through its own pip.
 $(STAMP): pyproject.toml provider.toml
+	@echo "installing into $(VENV), once; that takes about a minute"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
 		{ $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(BIN)/python install pip; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
@@ -43,6 +44,9 @@ bench: $(STAMP)  ## how fast and how big, with yardsticks from the same run
 matrix: $(STAMP)  ## the conformance tests once per nats-server version
 	$(BIN)/python tests/matrix.py $(ARGS)
 
+soak: $(STAMP)  ## fault rounds on a cluster, what callers saw checked for linearizability; ARGS="--rounds 100"
+	$(BIN)/python -m tests.soak $(ARGS)
+
 clean:  ## remove what the other commands made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .matrix .coverage .coverage.* build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .matrix .soak .coverage .coverage.* build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
