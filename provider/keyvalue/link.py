@@ -44,7 +44,12 @@ class Consistency(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BucketConfig:
-    """The bucket of a link and how to make it when it is not there. -1 or 0: no limit."""
+    """The bucket of a link and how to make it when it is not there. -1 or 0: no limit.
+
+    Attributes:
+        marks_expired: Whether the server puts a marker where a value has expired, so that watchers are told. A value
+            written at that very moment may be lost to it.
+    """
 
     name: str
     is_created: bool = True
@@ -53,6 +58,7 @@ class BucketConfig:
     ttl_seconds: int = 0
     max_bytes: int = -1
     max_value_bytes: int = -1
+    marks_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +261,7 @@ _SETTINGS: dict[str, _Setting] = {
     "REPLICAS": _Setting(_count(1)),
     "STORAGE": _Setting(_one_of("file", "memory")),
     "TTL": _Setting(_seconds),
+    "EXPIRY_MARKERS": _Setting(_one_of("true", "false")),
     "MAX_BYTES": _Setting(_bytes(2**63 - 1)),
     "MAX_VALUE_SIZE": _Setting(_bytes(2**31 - 1)),
     "MAX_KEYS": _Setting(_count(0)),
@@ -352,6 +359,7 @@ def parse_link(
         ttl_seconds=parsed.get("TTL", 0),
         max_bytes=parsed.get("MAX_BYTES", -1),
         max_value_bytes=parsed.get("MAX_VALUE_SIZE", -1),
+        marks_expired=parsed.get("EXPIRY_MARKERS") == "true",
     )
     backend = Backend(parsed.get("BACKEND", "bucket"))
     key_prefix = parsed.get("KEY_PREFIX", "")

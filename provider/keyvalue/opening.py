@@ -96,7 +96,11 @@ async def _repeated(request: Callable[[float], Awaitable[Answer]], deadline: flo
 
 
 def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
-    """Build the configuration of the stream behind a bucket, without a field that the server does not know."""
+    """Build the configuration of the stream behind a bucket, without a field that the server does not know.
+
+    Markers for what has expired are not made unasked: nats-server (2.11 to 2.15) decides to put one, and when it does, it
+    removes whatever was written since, acknowledged or not.
+    """
     max_age = config.ttl_seconds * _NANOSECONDS
     window = min(_DUPLICATE_WINDOW_SECONDS * _NANOSECONDS, max_age or _DUPLICATE_WINDOW_SECONDS * _NANOSECONDS)
     stream: dict[str, Any] = {
@@ -119,6 +123,7 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
     }
     if level >= js.TTL_LEVEL:
         stream["allow_msg_ttl"] = True
+    if level >= js.TTL_LEVEL and config.marks_expired:
         stream["subject_delete_marker_ttl"] = MARKER_TTL_SECONDS * _NANOSECONDS
     return stream
 
@@ -175,15 +180,19 @@ async def _timed_info(jetstream: js.JetStream, stream: str, deadline: float) -> 
 
 def _warn_of_differences(wanted: BucketConfig, found: js.StreamConfig) -> None:
     """Say which settings of the link the existing bucket does not have; it is used as it is."""
-    pairs = {
+    has_markers = found.subject_delete_marker_ttl > 0
+    pairs: dict[str, tuple[Any, Any, Any]] = {
         "REPLICAS": (wanted.replicas, found.num_replicas, 1),
         "STORAGE": (wanted.storage, found.storage, "file"),
         "TTL": (wanted.ttl_seconds, found.max_age // _NANOSECONDS, 0),
+        "EXPIRY_MARKERS": (wanted.marks_expired, has_markers, False),
         "MAX_BYTES": (wanted.max_bytes, found.max_bytes, -1),
         "MAX_VALUE_SIZE": (wanted.max_value_bytes, found.max_msg_size, -1),
     }
     different = [name for name, (want, have, default) in pairs.items() if want not in (have, default)]
     if different:
         _log.warning("bucket_differs", extra={"bucket": wanted.name, "settings": ", ".join(different)})
+    if has_markers and not wanted.marks_expired:
+        _log.warning("bucket_marks_expired", extra={"bucket": wanted.name})
     if found.max_msgs_per_subject != 1:
         _log.warning("bucket_has_history", extra={"bucket": wanted.name, "history": found.max_msgs_per_subject})

@@ -129,11 +129,8 @@ def _stream_config(settings: BucketSettings, level: int) -> dict[str, Any]:
         config["compression"] = "s2"
     if settings.cluster or settings.tags:
         config["placement"] = {"cluster": settings.cluster, "tags": list(settings.tags)}
-    if settings.marker_ttl_seconds is not None or settings.history > 1:
-        # In a bucket with history a server raises every TTL of other clients to that of the markers.
-        config.pop(_MARKER_TTL, None)
-        if settings.marker_ttl_seconds:
-            config[_MARKER_TTL] = settings.marker_ttl_seconds * NANOSECONDS
+    if settings.marker_ttl_seconds:
+        config[_MARKER_TTL] = settings.marker_ttl_seconds * NANOSECONDS
     if settings.republish:
         republish = settings.republish
         config["republish"] = {

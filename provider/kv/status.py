@@ -27,8 +27,7 @@ class BucketSettings:
         history: How many revisions of a key are kept.
         ttl_seconds: Greatest age of any value.
         cluster: Where its replicas are to be; so are `tags`, which their servers have all of.
-        marker_ttl_seconds: How long the server marks a key whose value has expired; `None`: as the provider has it,
-            and in a bucket with history not.
+        marker_ttl_seconds: How long the server marks a key whose value has expired.
     """
 
     name: str
@@ -42,7 +41,7 @@ class BucketSettings:
     is_compressed: bool = False
     cluster: str = ""
     tags: tuple[str, ...] = ()
-    marker_ttl_seconds: int | None = None
+    marker_ttl_seconds: int = 0
     republish: Republish | None = None
 
 

@@ -83,6 +83,7 @@ class StreamConfig(Struct, frozen=True):
     max_msgs_per_subject: int = -1
     allow_direct: bool = False
     allow_msg_ttl: bool = False
+    subject_delete_marker_ttl: int = 0
     mirror: Any = None
 
 

@@ -76,6 +76,38 @@ async def test_settings_that_an_existing_bucket_does_not_have_are_a_warning(
     assert "MAX_BYTES" in line
 
 
+async def test_what_expires_is_marked_only_when_the_link_asks_for_it(host: LatticeHost, make_actor: MakeActor) -> None:
+    """Such a marker removes what was written since the server decided to put it."""
+
+    async def marker_seconds(name: str) -> float:
+        config = (await StoredBucket(host.client, name).info())["config"]
+        return float(config.get("subject_delete_marker_ttl", 0)) / 10**9
+
+    unmarked, marked = bucket_name(), bucket_name()
+    await served(await make_actor(BUCKET=unmarked))
+    await served(await make_actor(BUCKET=marked, EXPIRY_MARKERS="true"))
+    assert (await marker_seconds(unmarked), await marker_seconds(marked)) == (0, 120)
+
+    found = bucket_name()
+    await StoredBucket(host.client, found).create(allow_msg_ttl=True, subject_delete_marker_ttl=5 * 10**9)
+    await served(await make_actor(BUCKET=found))
+    warned = [line for line in host.provider.stderr.splitlines() if "bucket_marks_expired" in line]
+    assert len(warned) == 1
+    assert found in warned[0]
+
+
+async def test_what_is_written_while_the_value_before_it_expires_stays(make_actor: MakeActor) -> None:
+    actor = await make_actor(BUCKET=bucket_name())
+    await served(actor)
+    keys = [f"k{number}" for number in range(200)]
+    for _ in range(3):
+        await asyncio.gather(*(actor.set(key, "old", 1) for key in keys))
+        await asyncio.sleep(0.85)
+        for slice_ in (keys[start : start + 10] for start in range(0, len(keys), 10)):
+            await asyncio.gather(*(actor.set(key, "new") for key in slice_))
+        assert await asyncio.gather(*(actor.get(key) for key in keys)) == ["new"] * len(keys)
+
+
 async def test_a_missing_bucket_is_not_made_when_the_link_forbids_it(host: LatticeHost, make_actor: MakeActor) -> None:
     name = bucket_name()
     actor = await make_actor(BUCKET=name, CREATE="never")

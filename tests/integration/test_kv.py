@@ -269,7 +269,7 @@ async def test_every_setting_of_a_bucket_reaches_the_server(lattice_server: Nats
             is_compressed=True,
             cluster="here",
             tags=(),
-            marker_ttl_seconds=30 if has_ttl else None,
+            marker_ttl_seconds=30 if has_ttl else 0,
             republish=Republish(f"copies.{uuid.uuid4().hex}.>"),
         )
         status = await add_bucket(jetstream, settings, deadline_in(SECONDS))

@@ -82,7 +82,7 @@ def told(call: Called) -> tuple[str, str, str, str]:
 
 
 async def test_changes_of_every_kind_are_told_in_order_whoever_makes_them(watched: LatticeHost) -> None:
-    actor = await linked(watched, WATCH=">")
+    actor = await linked(watched, WATCH=">", EXPIRY_MARKERS="true")
     async with CalledActor(watched.client, watched.who, actor.public_key) as called:
         await actor.set("user:1", "Änn")
         await called.called(1)

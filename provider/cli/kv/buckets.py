@@ -53,8 +53,10 @@ def add(
     compress: bool = typer.Option(False, "--compress", help="Keep it compressed; nats-server 2.10 and later."),
     tags: list[str] = typer.Option(None, metavar="TAG", help="On servers with this tag; may be repeated."),
     cluster: str = typer.Option("", help="On servers of this cluster."),
-    marker_ttl: str | None = typer.Option(
-        None, metavar="DURATION", help="How long a key that has expired is marked, so that watchers see it; 0: not."
+    marker_ttl: str = typer.Option(
+        "0",
+        metavar="DURATION",
+        help="How long a key that has expired is marked, so that watchers see it; what is written at that moment may be lost.",
     ),
     republish_source: str = typer.Option("", metavar="SUBJECT", help="What to republish; default: everything."),
     republish_destination: str = typer.Option("", metavar="SUBJECT", help="Where to republish what is written."),
@@ -77,7 +79,7 @@ def add(
         is_compressed=compress,
         cluster=cluster,
         tags=tuple(tags or ()),
-        marker_ttl_seconds=parsed(parse_whole_seconds, marker_ttl, "--marker-ttl") if marker_ttl is not None else None,
+        marker_ttl_seconds=parsed(parse_whole_seconds, marker_ttl, "--marker-ttl"),
         republish=republish,
     )
 
