@@ -253,9 +253,9 @@ class Connection:
             self._last_error = self._last_error or _describe(error)
             raise self._connect_error() from None
         finally:
-            await cancel(given_up, connecting)
             if not self._client.is_connected:
                 await self._close_client()
+            await cancel(given_up, connecting)
         await self._client.listen(f"{self._mux.inbox}.*", self._mux.on_reply)
         for listener, (subject, handler, queue, _) in list(self._listeners.items()):
             sid = await self._client.listen(subject, handler, queue)

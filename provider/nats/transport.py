@@ -39,8 +39,8 @@ class DirectTransport(TcpTransport):
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=buffer_size)
         self._protocol = protocol = _Protocol(reader, self._on_data)
-        connecting = loop.create_connection(lambda: protocol, uri.hostname, uri.port)
-        transport, _ = await asyncio.wait_for(connecting, connect_timeout)
+        async with asyncio.timeout(connect_timeout):
+            transport, _ = await loop.create_connection(lambda: protocol, uri.hostname, uri.port)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         self._bare_io_reader, self._bare_io_writer = reader, writer
         self._io_reader, self._io_writer = reader, writer
@@ -53,8 +53,8 @@ class DirectTransport(TcpTransport):
         reader = asyncio.StreamReader(limit=buffer_size)
         self._protocol = protocol = _Protocol(reader, self._on_data, is_tls=True)
         name = uri if isinstance(uri, str) else uri.hostname
-        upgrading = loop.start_tls(self._io_writer.transport, protocol, ssl_context, server_hostname=name)
-        transport = await asyncio.wait_for(upgrading, connect_timeout)
+        async with asyncio.timeout(connect_timeout):
+            transport = await loop.start_tls(self._io_writer.transport, protocol, ssl_context, server_hostname=name)
         assert transport is not None
         self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 

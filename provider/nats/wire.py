@@ -136,10 +136,23 @@ class WireClient(Client):
         return True
 
     async def _connect_to_server(self, s: Srv) -> None:
+        self._check_not_closed()
         s.last_attempt = time.monotonic()
         if not self._transport:
             self._transport = DirectTransport(self._receive)
         await self._transport.connect(s.uri, _BUFFER_BYTES, self.options["connect_timeout"])
+
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        self._check_not_closed()
+
+    def _check_not_closed(self) -> None:
+        """End reconnecting where the cancellation was lost: `asyncio.wait_for` of Python 3.11 prefers what has just failed."""
+        if not self.is_closed:
+            return
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py's own has no types
+        raise asyncio.CancelledError
 
     def _receive(self, data: bytes) -> bool:
         """Take in what arrives; what a connection that was given up still sends is dropped."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from nats.aio.client import Client, Srv
 
 
 class _Client(Client):
-    """Closes a connection on which no server said a word; nats-py drops it open, to be found by the garbage collector."""
+    """Closes a connection on which no server said a word; nats-py drops it open, to be found by the garbage collector.
+
+    And ends when it is closed in the moment in which an attempt fails; nats-py may miss that, and go on for ever.
+    """
 
     async def _connect_to_server(self, s: Srv) -> None:
+        if self.is_closed:
+            raise asyncio.CancelledError
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)

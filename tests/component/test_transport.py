@@ -1,4 +1,4 @@
-"""The transport below nats-py, on the event loop of the provider."""
+"""The transport below nats-py, on the event loop of the provider, and what is connected over it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from urllib.parse import urlparse
 import uvloop
 
 from provider.nats.transport import DirectTransport
+from provider.nats.wire import WireClient
+from tests.blackbox.waiting import eventually
 
 
 def test_what_is_written_to_a_lost_connection_is_dropped_without_an_error() -> None:
@@ -33,3 +35,38 @@ def test_what_is_written_to_a_lost_connection_is_dropped_without_an_error() -> N
             return await asyncio.wait_for(heard, 5)
 
     assert uvloop.run(lose()) == b"before"
+
+
+async def test_a_client_that_is_closed_as_an_attempt_fails_attempts_no_more() -> None:
+    """Closing cancels the attempt; `asyncio.wait_for` may tell that it has failed instead, and nats-py would go on."""
+    client = WireClient(lambda: None, lambda reason: None, lambda: None, lambda: None)
+    attempts = 0
+
+    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload": 1024}\r\n')
+        async for line in reader:
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    async def fail_when_cancelled(*_: object) -> None:
+        nonlocal attempts
+        attempts += 1
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            raise ConnectionRefusedError from None
+
+    server = await asyncio.start_server(welcome, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        await client.connect(f"nats://{host}:{port}", max_reconnect_attempts=-1, reconnect_time_wait=0)
+        assert isinstance(client._transport, DirectTransport)
+        client._transport.connect = fail_when_cancelled  # type: ignore[assignment, method-assign]
+        await client.force_reconnect()
+        await eventually(lambda: attempts == 1, "an attempt")
+        await client.close()
+        reconnecting = client._reconnection_task
+        assert reconnecting is not None
+        await eventually(reconnecting.done, "the end of the attempts")
+        assert attempts == 1

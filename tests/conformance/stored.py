@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ from nats.js.errors import NoKeysError
 from nats.js.kv import KeyValue
 
 LISTING_SECONDS = 10.0
+LEADERLESS_SECONDS = 20.0
+UNAVAILABLE = 10008
+"""JetStream's code for "temporarily"."""
 
 
 class Message(NamedTuple):
@@ -76,10 +80,15 @@ class StoredBucket:
         assert answer.get("success"), answer
 
     async def _api(self, call: str, request: dict[str, Any] | None) -> dict[str, Any]:
+        """Call JetStream, again while it is choosing who leads it."""
         payload = b"" if request is None else json.dumps(request).encode()
-        message = await self._client.request(f"$JS.API.{call}", payload, timeout=5)
-        answer: dict[str, Any] = json.loads(message.data)
-        return answer
+        give_up = time.monotonic() + LEADERLESS_SECONDS
+        while True:
+            message = await self._client.request(f"$JS.API.{call}", payload, timeout=5)
+            answer: dict[str, Any] = json.loads(message.data)
+            if answer.get("error", {}).get("err_code") != UNAVAILABLE or time.monotonic() > give_up:
+                return answer
+            await asyncio.sleep(0.1)
 
 
 async def listed(bucket: KeyValue) -> list[str]:
