@@ -12,6 +12,7 @@ from nats.aio.client import Client
 
 from provider.dev.errors import NatsServerError
 from provider.kv.connecting import addresses
+from provider.nats.client import ClosableClient
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 _FURTHER_ATTEMPTS = 2
@@ -30,7 +31,7 @@ async def connected(nats_url: str, timeout_seconds: float = CONNECT_TIMEOUT_SECO
     Raises:
         NatsServerError: Nothing answers there in time, or it refuses; shows the address, without a user.
     """
-    connection = Client()
+    connection = ClosableClient()
     try:
         try:
             await _connect(connection, nats_url, timeout_seconds)

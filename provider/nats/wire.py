@@ -21,6 +21,7 @@ from nats.aio.client import Client, Srv
 from nats.protocol.parser import Parser
 
 from provider import errors
+from provider.nats.client import ClosableClient
 from provider.nats.frames import FrameError, FrameParser, Message, payload_size
 from provider.nats.transport import DirectTransport
 
@@ -34,7 +35,7 @@ _BUFFER_BYTES = 32768
 _MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
 
-class WireClient(Client):
+class WireClient(ClosableClient):
     """A connection whose subscriptions call back at once and whose writes go out once per turn of the event loop."""
 
     def __init__(
@@ -136,23 +137,11 @@ class WireClient(Client):
         return True
 
     async def _connect_to_server(self, s: Srv) -> None:
-        self._check_not_closed()
+        self._check_not_ended()
         s.last_attempt = time.monotonic()
         if not self._transport:
             self._transport = DirectTransport(self._receive)
         await self._transport.connect(s.uri, _BUFFER_BYTES, self.options["connect_timeout"])
-
-    async def _process_connect_init(self) -> None:
-        await super()._process_connect_init()
-        self._check_not_closed()
-
-    def _check_not_closed(self) -> None:
-        """End reconnecting where the cancellation was lost: `asyncio.wait_for` of Python 3.11 prefers what has just failed."""
-        if not self.is_closed:
-            return
-        if self._transport is not None:
-            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py's own has no types
-        raise asyncio.CancelledError
 
     def _receive(self, data: bytes) -> bool:
         """Take in what arrives; what a connection that was given up still sends is dropped."""

@@ -11,11 +11,24 @@ from nats.aio.client import Client, Srv
 class _Client(Client):
     """Closes a connection on which no server said a word; nats-py drops it open, to be found by the garbage collector.
 
-    And ends when it is closed in the moment in which an attempt fails; nats-py may miss that, and go on for ever.
+    And stays closed once it is closed; nats-py may miss that in the midst of an attempt, and go on for ever.
     """
 
+    _has_ended = False
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self._has_ended = self._has_ended or status == Client.CLOSED
+        await super()._close(status, do_cbs)
+
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        if self._has_ended:
+            self._transport.close()  # type: ignore[union-attr]
+            self._status = Client.CLOSED
+            raise asyncio.CancelledError
+
     async def _connect_to_server(self, s: Srv) -> None:
-        if self.is_closed:
+        if self._has_ended:
             raise asyncio.CancelledError
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from nats.protocol.parser import Parser
         "_process_pong",
         "_process_info",
         "_close",
+        "_process_connect_init",
         "flush",
         "subscribe",
         "force_reconnect",

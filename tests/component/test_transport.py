@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlparse
 
+import pytest
 import uvloop
+from nats.aio.client import Client
 
 from provider.nats.transport import DirectTransport
 from provider.nats.wire import WireClient
@@ -37,11 +41,8 @@ def test_what_is_written_to_a_lost_connection_is_dropped_without_an_error() -> N
     assert uvloop.run(lose()) == b"before"
 
 
-async def test_a_client_that_is_closed_as_an_attempt_fails_attempts_no_more() -> None:
-    """Closing cancels the attempt; `asyncio.wait_for` may tell that it has failed instead, and nats-py would go on."""
-    client = WireClient(lambda: None, lambda reason: None, lambda: None, lambda: None)
-    attempts = 0
-
+@asynccontextmanager
+async def connected_client() -> AsyncIterator[WireClient]:
     async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'INFO {"max_payload": 1024}\r\n')
         async for line in reader:
@@ -49,24 +50,38 @@ async def test_a_client_that_is_closed_as_an_attempt_fails_attempts_no_more() ->
                 writer.write(b"PONG\r\n")
         writer.close()
 
-    async def fail_when_cancelled(*_: object) -> None:
+    client = WireClient(lambda: None, lambda reason: None, lambda: None, lambda: None)
+    server = await asyncio.start_server(welcome, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        await client.connect(f"nats://{host}:{port}", max_reconnect_attempts=-1, reconnect_time_wait=0)
+        yield client
+
+
+@pytest.mark.parametrize("outcome", ["fails", "succeeds"])
+async def test_a_client_that_is_closed_as_an_attempt_ends_attempts_no_more(
+    outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing cancels the attempt; `asyncio.wait_for` may tell what it has come to instead, and nats-py would go on."""
+    attempts = 0
+
+    async def lose_cancellation(client: Client) -> None:
         nonlocal attempts
         attempts += 1
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError:
-            raise ConnectionRefusedError from None
+            client._status = Client.CONNECTING
+        if outcome == "fails":
+            raise ConnectionResetError
 
-    server = await asyncio.start_server(welcome, "127.0.0.1", 0)
-    async with server:
-        host, port = server.sockets[0].getsockname()
-        await client.connect(f"nats://{host}:{port}", max_reconnect_attempts=-1, reconnect_time_wait=0)
-        assert isinstance(client._transport, DirectTransport)
-        client._transport.connect = fail_when_cancelled  # type: ignore[assignment, method-assign]
+    async with connected_client() as client:
+        monkeypatch.setattr(Client, "_process_connect_init", lose_cancellation)
         await client.force_reconnect()
         await eventually(lambda: attempts == 1, "an attempt")
         await client.close()
         reconnecting = client._reconnection_task
         assert reconnecting is not None
         await eventually(reconnecting.done, "the end of the attempts")
+        assert client.is_closed
         assert attempts == 1
