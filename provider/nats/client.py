@@ -33,6 +33,9 @@ class ClosableClient(Client):
     def _check_not_ended(self) -> None:
         if not self._has_ended:
             return
+        for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+            if task is not None:
+                task.cancel()
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]  # nats-py's own has no types
         self._status = Client.CLOSED

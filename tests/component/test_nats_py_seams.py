@@ -40,6 +40,9 @@ def test_the_client_has_the_attributes() -> None:
         "_max_payload",
         "_server_info",
         "_reconnection_task",
+        "_reading_task",
+        "_ping_interval_task",
+        "_flusher_task",
         "_err",
     ]
     assert [name for name in names if not hasattr(client, name)] == []
