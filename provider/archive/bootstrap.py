@@ -28,7 +28,7 @@ NATIVE_NAME = "native"
 SITE_NAME = "site.zip"
 FOLDER_PREFIX = ".keyvalue-nats-"
 _PARTIAL = ".partial-"
-_ATTEMPTS = 3
+_ATTEMPTS = 10
 _STALE_SECONDS = 3600
 _AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -144,26 +144,37 @@ def put_in_place(partial: str, folder: str, build: Build) -> None:
         try:
             os.rename(partial, folder)
         except OSError:
-            if not is_own(folder):
+            if _is_taken(folder):
                 raise
         else:
             return
         if measure(folder) == build.measure:
             _remove(partial)
             return
+        aside = _private_folder(folder)
         with contextlib.suppress(OSError):  # somebody else has just done so
-            aside = _private_folder(folder)
             os.rename(folder, aside)
-            _remove(aside)
+        _remove(aside)
     raise OSError(0, "it is being replaced all the time")
 
 
 def is_own(folder: str) -> bool:
     """Tell a folder of this user that nobody else may write to; a symbolic link is none."""
     try:
-        status = os.lstat(folder)
+        return _belongs_here(os.lstat(folder))
     except OSError:
         return False
+
+
+def _is_taken(folder: str) -> bool:
+    """Tell whether something that is not ours is in a folder's place."""
+    try:
+        return not _belongs_here(os.lstat(folder))
+    except FileNotFoundError:
+        return False
+
+
+def _belongs_here(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
@@ -209,8 +220,9 @@ def _prepare(parent: str, *, is_first: bool) -> None:
     with os.scandir(parent) as entries:
         for entry in entries:
             is_partial = entry.name.startswith(FOLDER_PREFIX) and _PARTIAL in entry.name
-            if is_partial and is_own(entry.path) and entry.stat().st_mtime < time.time() - _STALE_SECONDS:
-                _remove(entry.path)
+            with contextlib.suppress(FileNotFoundError):  # whose it is has just put it in place
+                if is_partial and is_own(entry.path) and entry.stat().st_mtime < time.time() - _STALE_SECONDS:
+                    _remove(entry.path)
 
 
 def _private_folder(folder: str) -> str:

@@ -97,12 +97,18 @@ def test_a_temporary_folder_that_others_may_write_to_is_not_used(tmp_path: Path)
         unpacked(BUILD, [str(tmp_path / "absent"), str(tmp_path / "shared")], fill)
 
 
-def test_those_who_unpack_at_the_same_moment_all_get_the_same_whole_folder(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        folders = set(threads.map(lambda _: unpacked(BUILD, [str(tmp_path)], fill), range(32)))
-    assert len(folders) == 1
-    assert measure(folders.pop()) == (2, 7)
-    assert names(tmp_path) == [BUILD.folder_name]
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_those_who_unpack_at_the_same_moment_all_get_the_same_whole_folder(tmp_path: Path, is_damaged: bool) -> None:
+    for number in range(20):
+        parent = tmp_path / str(number)
+        parent.mkdir()
+        if is_damaged:
+            Path(unpacked(BUILD, [str(parent)], fill), "added").touch()
+        with ThreadPoolExecutor(8) as threads:
+            folders = set(threads.map(lambda _, at: unpacked(BUILD, [at], fill), range(32), [str(parent)] * 32))
+        assert len(folders) == 1
+        assert measure(folders.pop()) == (2, 7)
+        assert names(parent) == [BUILD.folder_name]
 
 
 def test_what_others_left_half_done_long_ago_is_taken_away(tmp_path: Path) -> None:
