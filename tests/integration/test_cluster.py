@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 from nats.js.errors import APIError, NoKeysError
 
@@ -36,6 +37,38 @@ async def test_strong_reads_see_what_another_connection_was_just_told(cluster: C
         assert await asyncio.gather(*(reader.get("k") for reader in readers)) == [str(total)] * 2
     await asyncio.gather(*(actor.increment("many") for actor in actors for _ in range(50)))
     assert await actors[0].get("many") == "150"
+
+
+async def test_a_lock_that_goes_away_is_taken_by_one_of_those_who_wait_and_stays(
+    cluster: Cluster, make_actor: MakeActor
+) -> None:
+    """Also where the replicas do not remove what has expired in the same moment."""
+    bucket = fresh("b")
+    actors = [await make_actor(URL=cluster.url(name), REPLICAS="3", BUCKET=bucket) for name in cluster.names]
+    for actor in actors:
+        await served(actor)
+
+    async def take(actor: Actor, lock: str, owner: int, seconds: int) -> bool:
+        argument = {"key": lock, "value": str(owner), "expires": seconds}
+        return bool((await actor.call("KeyValueAtomics.Create", argument))["success"])
+
+    async def wait_for(actor: Actor, lock: str, owner: int, until: float) -> bool:
+        while not await take(actor, lock, owner, 60):
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    async def pass_on(lock: str) -> None:
+        taken = await asyncio.gather(*(take(actor, lock, owner, 1) for owner, actor in enumerate(actors)))
+        assert sum(taken) == 1
+        until = time.monotonic() + 4
+        waited = (wait_for(actor, lock, owner, until) for owner, actor in enumerate(actors))
+        winners = [owner for owner, won in enumerate(await asyncio.gather(*waited)) if won]
+        assert len(winners) == 1
+        assert await asyncio.gather(*(actor.get(lock) for actor in actors)) == [str(winners[0])] * len(actors)
+
+    await asyncio.gather(*(pass_on(f"lock{number}") for number in range(20)))
 
 
 async def test_what_was_acknowledged_is_in_a_listing_from_whichever_replica(
