@@ -123,8 +123,8 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
     }
     if level >= js.TTL_LEVEL:
         stream["allow_msg_ttl"] = True
-    if level >= js.TTL_LEVEL and config.marks_expired:
-        stream["subject_delete_marker_ttl"] = MARKER_TTL_SECONDS * _NANOSECONDS
+        if config.marks_expired:
+            stream["subject_delete_marker_ttl"] = MARKER_TTL_SECONDS * _NANOSECONDS
     return stream
 
 

@@ -136,10 +136,14 @@ async def test_who_says_nothing_is_let_go_without_a_word(connect: Open) -> None:
     assert await said(reader) == b""
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [b"GET /keys/a HT", put("a", 5) + b"ab", b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"],
-)
+UNFINISHED = [
+    b"GET /keys/a HT",
+    put("a", 5) + b"ab",
+    b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+]
+
+
+@pytest.mark.parametrize("sent", UNFINISHED)
 async def test_who_does_not_finish_a_request_is_told_so_and_nothing_is_stored(
     connect: Open, store: Store, sent: bytes
 ) -> None:
@@ -149,10 +153,7 @@ async def test_who_does_not_finish_a_request_is_told_so_and_nothing_is_stored(
     assert store.values == {}
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [b"GET /keys/a HT", put("a", 5) + b"ab", b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"],
-)
+@pytest.mark.parametrize("sent", UNFINISHED)
 async def test_a_request_that_ends_too_early_is_refused_and_nothing_is_stored(
     connect: Open, store: Store, sent: bytes
 ) -> None:
