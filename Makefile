@@ -39,7 +39,7 @@ format: $(STAMP)  ## put the code into the project's form
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## how fast and how big, with yardsticks from the same run
-	$(BIN)/keyvalue-nats bench $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 matrix: $(STAMP)  ## the conformance tests once per nats-server version
 	$(BIN)/python tests/matrix.py $(ARGS)

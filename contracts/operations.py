@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from contracts import codec, keyvalue, wasi
+from contracts import codec, keyvalue
+from contracts import extensions as wasi
 from contracts.keyvalue import KeyRequest, KeysRequest, Request
 
 REQUESTS: dict[str, type[Request]] = {**keyvalue.REQUESTS, **wasi.REQUESTS}

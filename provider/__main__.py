@@ -21,7 +21,7 @@ def main() -> int:
         _end_in_order()
         return _run_connector()
     if len(sys.argv) > 1:
-        from provider.cli.app import main as run_command
+        from provider.commands.app import main as run_command
 
         return run_command()
     if sys.stdin is not None and sys.stdin.isatty():

@@ -17,8 +17,8 @@ from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily, decode_host_data
 from provider import errors, logs
 from provider.config import ProviderConfig, load_config, wanted_log_level
-from provider.keyvalue.stores import StorePool
-from provider.lattice.actors import ActorCaller
+from provider.keyvalue.pool import StorePool
+from provider.lattice.actor_calls import ActorCaller
 from provider.links import Links
 from provider.nats.connection import Connection
 from provider.serve import Provider

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contracts.host import HostData
 from provider import errors
 from provider.config import ProviderConfig, link_config
-from provider.keyvalue.stores import LinkStore, StorePool
+from provider.keyvalue.pool import StorePool
+from provider.keyvalue.store import LinkStore
 from provider.lattice.protocol import LinkDeleted, LinkEvent, LinkIgnored, LinkKey, LinkPut
 from provider.watches import Watches
 

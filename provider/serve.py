@@ -10,23 +10,24 @@ from typing import Any
 
 from msgspec import Struct
 
+from contracts import extensions as wasi
 from contracts import keyvalue as kv
-from contracts import operations, wasi
+from contracts import operations
 from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, encode_failure, encode_success
 from provider import errors
 from provider.config import ProviderConfig
-from provider.keyvalue.atomics import CONDITIONS
-from provider.keyvalue.stores import LinkStore
+from provider.keyvalue.conditional import CONDITIONS
+from provider.keyvalue.store import LinkStore
 from provider.keyvalue.values import CHANGES, NOT_AT_ONCE
 from provider.lattice.chunks import ChunkStore
 from provider.lattice.claims import ClaimsVerifier, is_public_key
-from provider.lattice.connection import LatticeConnection
+from provider.lattice.link_records import LinkRecords
 from provider.lattice.protocol import InvocationAccepted, InvocationEvent, InvocationRefused, LatticeProtocol, LinkEvent
-from provider.lattice.records import LinkRecords
-from provider.lattice.replay import ReplayMemory
+from provider.lattice.seen_ids import ReplayMemory
 from provider.lattice.statistics import ServiceStatistics
+from provider.lattice.subscriptions import LatticeConnection
 from provider.links import Links
 from provider.nats.connection import Connection
 from provider.tasks import TaskOwner, cancel

@@ -10,13 +10,13 @@ import re
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from contracts.extensions import HANDLE_CHANGE, HandleChange
 from contracts.host import HostData
 from contracts.operations import encode_request
-from contracts.wasi import HANDLE_CHANGE, HandleChange
-from provider.keyvalue.link import LinkConfig
-from provider.keyvalue.stores import StorePool
-from provider.keyvalue.watch import Watch
-from provider.lattice.actors import ActorCaller
+from provider.keyvalue.link_config import LinkConfig
+from provider.keyvalue.pool import StorePool
+from provider.keyvalue.watch.watch import Watch
+from provider.lattice.actor_calls import ActorCaller
 from provider.lattice.protocol import LinkKey
 from provider.tasks import TaskOwner
 

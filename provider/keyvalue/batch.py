@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from contracts import keyvalue as kv
-from contracts.wasi import ChangeResult, DeleteMany, SetMany
+from contracts.extensions import ChangeResult, DeleteMany, SetMany
 from provider import errors
 
 

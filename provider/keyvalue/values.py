@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from contracts import keyvalue as kv
-from contracts.wasi import GetMany, GetResult
+from contracts.extensions import GetMany, GetResult
 from provider import errors
 
 DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")

@@ -26,7 +26,7 @@ from contracts.lattice import (
 )
 from provider import errors
 from provider.lattice.claims import Claims, ClaimsVerifier, Token, decode_token
-from provider.lattice.replay import ReplayMemory
+from provider.lattice.seen_ids import ReplayMemory
 
 LinkKey = tuple[str, str, str]
 """(actor id, contract id, link name): what makes a link the same link."""

@@ -9,17 +9,18 @@ from typing import Any
 
 import msgspec
 
-from contracts.wasi import SwapResponse
+from contracts.extensions import SwapResponse
 from provider import errors
-from provider.keyvalue.atomics import Delete as DeleteRequest
-from provider.keyvalue.atomics import Expire, Put, seconds_left
-from provider.keyvalue.bucket import Bucket, store_error
-from provider.keyvalue.bucket_store import BucketStore
-from provider.keyvalue.engine import Engine
-from provider.keyvalue.entries import Entry, encode_payload
-from provider.keyvalue.expiry import server_end_ms
-from provider.keyvalue.link import Consistency
-from provider.keyvalue.listing import heads
+from provider.keyvalue.bucket.bucket import Bucket, store_error
+from provider.keyvalue.bucket.engine import Engine
+from provider.keyvalue.bucket.entries import Entry
+from provider.keyvalue.bucket.scan import heads
+from provider.keyvalue.bucket.store import BucketStore
+from provider.keyvalue.bucket.ttl import server_end_ms
+from provider.keyvalue.conditional import Delete as DeleteRequest
+from provider.keyvalue.conditional import Expire, Put, seconds_left
+from provider.keyvalue.link_config import Consistency
+from provider.keyvalue.payloads import encode_payload
 from provider.nats.connection import Connection
 from provider.state_proxy import operations as ops
 from provider.state_proxy.errors import CONFLICT, KEY_NOT_FOUND, NOT_IMPLEMENTED, UNAVAILABLE, RefusedError, answer_of

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from provider import errors, logs
-from provider.keyvalue.bucket_store import BucketStore
+from provider.keyvalue.bucket.store import BucketStore
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection

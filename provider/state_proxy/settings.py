@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from provider.errors import LinkError, StartupError
-from provider.keyvalue.link import BucketConfig, parse_link
+from provider.keyvalue.link_config import BucketConfig, parse_link
 from provider.nats.settings import ConnectionSettings
 
 SOCKET = "CONNECTOR_SOCKET"

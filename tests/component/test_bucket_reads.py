@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from provider.keyvalue.bucket import Bucket, BucketTraits
+from provider.keyvalue.bucket.bucket import Bucket, BucketTraits
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.values import Kind, Value
 from provider.nats.connection import Connection

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts import extensions as wasi
 from contracts import keyvalue as kv
-from contracts import wasi
 from provider import errors
-from provider.keyvalue.engine import ConflictError, Engine, NotWrittenError, UnknownError, WrittenBeforeError
-from provider.keyvalue.entries import Entry, Write
+from provider.keyvalue.bucket.engine import ConflictError, Engine, NotWrittenError, UnknownError, WrittenBeforeError
+from provider.keyvalue.bucket.entries import Entry, Write
 from provider.keyvalue.values import Kind, Value
 from provider.tasks import TaskOwner
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from provider import errors
-from provider.keyvalue.lease import LEASE_SECONDS, Proof, ReadLease
+from provider.keyvalue.bucket.lease import LEASE_SECONDS, Proof, ReadLease
 from provider.tasks import TaskOwner
 
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from provider.keyvalue.bucket import Bucket
+from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.engine import WrittenBeforeError
+from provider.keyvalue.bucket.entries import Write
+from provider.keyvalue.bucket.stream import open_stream, traits_of
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.engine import WrittenBeforeError
-from provider.keyvalue.entries import Write
-from provider.keyvalue.link import BucketConfig, Consistency
-from provider.keyvalue.opening import open_stream, traits_of
+from provider.keyvalue.link_config import BucketConfig, Consistency
 from provider.keyvalue.values import Kind, Value
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream

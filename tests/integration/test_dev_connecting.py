@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provider.dev.connecting import connected
-from provider.dev.errors import NatsServerError
+from provider.commands.dev_lattice.client import connected
+from provider.commands.dev_lattice.errors import NatsServerError
 from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 

@@ -17,15 +17,15 @@ from nats.js.kv import KeyValue
 
 from contracts.secret import Secret
 from provider import errors
-from provider.cli.kv.buckets import list_rows
-from provider.keyvalue.following import Follower, Start, Wanted
-from provider.keyvalue.link import Consistency
-from provider.kv import errors as kv_errors
-from provider.kv.bucket import OpenBucket, opened
-from provider.kv.buckets import add_bucket, bucket_status, list_buckets, remove_bucket
-from provider.kv.connecting import ConnectionOptions, connected, deadline_in
-from provider.kv.revisions import Revision
-from provider.kv.status import BucketSettings, Republish
+from provider.commands import errors as kv_errors
+from provider.commands.connect import ConnectionOptions, connected, deadline_in
+from provider.commands.kv.bucket_commands import list_rows
+from provider.commands.kv.buckets import add_bucket, bucket_status, list_buckets, remove_bucket
+from provider.commands.kv.open_bucket import OpenBucket, opened
+from provider.commands.kv.revisions import Revision
+from provider.commands.kv.status import BucketSettings, Republish
+from provider.keyvalue.bucket.follow import Follower, Start, Wanted
+from provider.keyvalue.link_config import Consistency
 from provider.nats.jetstream import TTL_LEVEL, JetStream
 from tests.blackbox.cluster import Cluster
 from tests.blackbox.nats_server import NatsServer, free_port

@@ -10,11 +10,11 @@ import pytest
 from msgspec import structs
 
 from provider import errors
-from provider.keyvalue.bucket import Bucket
+from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.entries import Write
+from provider.keyvalue.bucket.stream import open_stream, traits_of
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.entries import Write
-from provider.keyvalue.link import BucketConfig, Consistency
-from provider.keyvalue.opening import open_stream, traits_of
+from provider.keyvalue.link_config import BucketConfig, Consistency
 from provider.keyvalue.values import MANY_BYTES, Kind, Value
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream

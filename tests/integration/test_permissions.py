@@ -13,11 +13,11 @@ import nkeys
 import pytest_asyncio
 
 from contracts.secret import Secret
-from provider.keyvalue.bucket import Bucket
+from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.stream import look_at_stream, open_stream, traits_of
+from provider.keyvalue.bucket.sweep import sweep
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.link import BucketConfig
-from provider.keyvalue.opening import look_at_stream, open_stream, traits_of
-from provider.keyvalue.sweeper import sweep
+from provider.keyvalue.link_config import BucketConfig
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings

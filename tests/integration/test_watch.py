@@ -15,11 +15,11 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from contracts.wasi import HandleChange
+from contracts.extensions import HandleChange
 from provider import errors
-from provider.keyvalue.link import parse_link
-from provider.keyvalue.place import Place
-from provider.keyvalue.stores import StorePool
+from provider.keyvalue.link_config import parse_link
+from provider.keyvalue.pool import StorePool
+from provider.keyvalue.watch.position import Place
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings

@@ -1,4 +1,4 @@
-"""`keyvalue-nats demo` and `keyvalue-nats bench` as a person runs them."""
+"""`keyvalue-nats demo` and the benchmark as a person runs them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from pathlib import Path
 import pytest
 
 from contracts.keyvalue import REQUESTS
-from provider.dev.connecting import connected
-from provider.dev.nats_server import NatsServer
+from provider.commands.dev_lattice.client import connected
+from provider.commands.dev_lattice.nats_server import NatsServer
 
+PROJECT_FOLDER = Path(__file__).parent.parent.parent
 COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=PROJECT_FOLDER)
 
 
 def test_the_demonstration_shows_all_operations_and_keeps_every_promise() -> None:
@@ -34,7 +40,7 @@ def test_the_demonstration_shows_all_operations_and_keeps_every_promise() -> Non
 def test_bench_writes_everything_that_it_measured(tmp_path: Path) -> None:
     arguments = ("--ops", "200", "--speed-only", "--in-flight", "16", "--workload", "Get", "--workload", "Increment")
     files = (tmp_path / "bench.json", tmp_path / "bench.svg")
-    done = run("bench", *arguments, "--json", str(files[0]), "--plot", str(files[1]))
+    done = run_bench(*arguments, "--json", str(files[0]), "--plot", str(files[1]))
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(files[0].read_text())
     assert [(row["workload"], row["in_flight"], row["measured"]["errors"]) for row in report["rows"]] == [
@@ -49,14 +55,14 @@ def test_bench_writes_everything_that_it_measured(tmp_path: Path) -> None:
 
 
 def test_a_plot_that_could_not_be_drawn_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
-    done = run("bench", "--plot", str(tmp_path / "bench.txt"))
+    done = run_bench("--plot", str(tmp_path / "bench.txt"))
     assert done.returncode == 2
     assert ".svg or .png" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
 def test_a_file_that_could_not_be_written_is_refused_before_anything_is_measured(option: str, tmp_path: Path) -> None:
-    done = run("bench", option, str(tmp_path / "none" / "bench.svg"))
+    done = run_bench(option, str(tmp_path / "none" / "bench.svg"))
     assert done.returncode == 2
     assert f"there is no folder {tmp_path / 'none'}" in done.stderr
 

@@ -306,7 +306,7 @@ def test_the_password_in_an_address_is_never_shown(tmp_path: Path) -> None:
             server.kill()
             assert server.url in one_line(started.call("Get", "k"), 1)
     nobody = f"nats://ann:s3cret@127.0.0.1:{free_port()}"
-    for command in ("dev", "demo", "bench"):
+    for command in ("dev", "demo"):
         said = one_line(run(tmp_path, command, "--nats", nobody), 1)
         assert said == f"error: cannot connect to NATS at {nobody.replace('ann:s3cret@', '')}: connection refused"
 

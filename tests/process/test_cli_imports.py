@@ -9,7 +9,7 @@ CHECK = """
 import sys
 sys.argv = ["keyvalue-nats"]
 import provider.__main__, provider.host_mode
-loaded = [name for name in sys.modules if name.split(".")[:2] in (["provider", "cli"], ["provider", "dev"])]
+loaded = [name for name in sys.modules if name.split(".")[:2] in (["provider", "commands"], ["provider", "state_proxy"])]
 print(*loaded, *(name for name in ("typer", "rich", "jwt", "cryptography", "matplotlib") if name in sys.modules))
 """
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import nkeys
 import pytest
 
-from provider.dev import connection_file
-from provider.dev.lattice import make_link
+from provider.commands import connection_file
+from provider.commands.dev_lattice.lattice import make_link
 from tests.blackbox.certificates import Authority
 from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.operator_mode import SigningKey

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from contracts import keyvalue as kv
-from provider.dev import host as dev_host
-from provider.dev.errors import CallFailedError
-from provider.dev.lattice import LatticeSettings, running
+from provider.commands.dev_lattice import host as dev_host
+from provider.commands.dev_lattice.errors import CallFailedError
+from provider.commands.dev_lattice.lattice import LatticeSettings, running
 
 Received = list[tuple[str, bytes]]
 

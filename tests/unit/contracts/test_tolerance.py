@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import codec, host, keyvalue, lattice, operations, wasi
+from contracts import codec, host, keyvalue, lattice, operations
+from contracts import extensions as wasi
 from contracts.codec import MalformedError
 from contracts.secret import Secret
 

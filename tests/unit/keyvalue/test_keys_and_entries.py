@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import errors
-from provider.keyvalue.entries import Write, decode_entry, encode_headers, encode_payload, is_live
+from provider.keyvalue.bucket.entries import Write, decode_entry, encode_headers, is_live
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key, encode_key
+from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Kind, Value
 from provider.nats.frames import header_block, header_value
 

@@ -23,7 +23,7 @@ from provider.lattice.protocol import (
     ShutdownIgnored,
     ShutdownRequested,
 )
-from provider.lattice.replay import ReplayMemory
+from provider.lattice.seen_ids import ReplayMemory
 
 NOW = 1000.0
 TARGET = WasmCloudEntity("VPROVIDER", "default", "wasmcloud:keyvalue")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from provider import errors
-from provider.keyvalue.link import BucketConfig
+from provider.keyvalue.link_config import BucketConfig
 from provider.nats.settings import ConnectionSettings
 from provider.state_proxy.errors import RefusedError, answer_of
 from provider.state_proxy.settings import ConnectorSettings, settings_of

@@ -1,1 +1,0 @@
-"""Make and read provider archives. Never imported when a host starts the process; `bootstrap` travels in the executable."""

@@ -1,1 +1,0 @@
-"""The commands a person types. Never imported when a host starts the process."""

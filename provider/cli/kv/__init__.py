@@ -1,1 +1,0 @@
-"""`keyvalue-nats kv`: the commands that a person knows from `nats kv`."""

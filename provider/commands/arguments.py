@@ -1,0 +1,123 @@
+"""What a person typed -> a typed request of the contract. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from contracts.extensions import Item, SetMany
+from contracts.keyvalue import U32_MAX, KeysRequest, Request
+from contracts.operations import REQUESTS
+
+_BY_NAME = {type_.__name__.lower(): type_ for type_ in REQUESTS.values()}
+_BY_WHOLE_NAME = {name.lower(): type_ for name, type_ in REQUESTS.items()}
+_NAMES = ", ".join(sorted(type_.__name__ for type_ in REQUESTS.values()))
+
+
+class ArgumentsError(ValueError):
+    """What was typed is not one of the operations with its arguments; the text says how it would be right."""
+
+
+def operation_type(name: str) -> type[Request]:
+    """Find an operation by its name in any letter case, with or without its interface, as `KeyValue.`, before it.
+
+    Raises:
+        ArgumentsError: There is none; names all of them.
+    """
+    found = _BY_NAME.get(name.lower()) or _BY_WHOLE_NAME.get(name.lower())
+    if found is None:
+        raise ArgumentsError(f"no operation {name!r}; there are {_NAMES}")
+    return found
+
+
+def request_from(name: str, arguments: list[str], expires: int | None = None) -> Request:
+    """Build the request of an operation from its arguments as typed.
+
+    Args:
+        name: The operation.
+        arguments: One per field of the request, in the contract's order.
+        expires: Seconds, for what puts a text; `None`: not given.
+
+    Raises:
+        ArgumentsError: Unknown operation, too few or too many arguments, or one that is no number where one must be.
+    """
+    type_ = operation_type(name)
+    for number, argument in enumerate(arguments, 1):
+        if not _is_text(argument):
+            raise ArgumentsError(f"{usage(type_)}; argument {number} is not UTF-8")
+    if expires is not None:
+        _check_expires(type_, expires)
+    if issubclass(type_, (KeysRequest, SetMany)) and not arguments:
+        raise ArgumentsError(usage(type_))
+    if issubclass(type_, KeysRequest):
+        return type_(arguments)
+    if issubclass(type_, SetMany):
+        return type_([_item(argument, expires or 0) for argument in arguments])
+    fields = _typed_fields(type_)
+    if len(arguments) != len(fields):
+        raise ArgumentsError(f"{usage(type_)}; got {len(arguments)} argument{'s' if len(arguments) != 1 else ''}")
+    values: dict[str, Any] = dict(zip((field.encode_name for field in fields), arguments, strict=True))
+    if _has_expires(type_):
+        values["expires"] = expires or 0
+    try:
+        return msgspec.convert(values, type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise ArgumentsError(f"{usage(type_)}; {_reason(error)}") from None
+
+
+def usage(type_: type[Request]) -> str:
+    """Return how an operation is typed, e.g. `Increment takes KEY VALUE`."""
+    return f"{type_.__name__} takes {_form(type_)}"
+
+
+def _form(type_: type[Request]) -> str:
+    if issubclass(type_, KeysRequest):
+        return "KEY [KEY ...]"
+    expires = " [--expires SECONDS]" if _has_expires(type_) else ""
+    if issubclass(type_, SetMany):
+        return f"KEY=VALUE [KEY=VALUE ...]{expires}"
+    return " ".join(field.name for field in _typed_fields(type_)).upper() + expires
+
+
+def _check_expires(type_: type[Request], expires: int) -> None:
+    if not _has_expires(type_):
+        takers = ", ".join(sorted(one.__name__ for one in REQUESTS.values() if _has_expires(one)))
+        raise ArgumentsError(f"{type_.__name__} takes no --expires, only {takers} do")
+    if not 0 <= expires <= U32_MAX:
+        raise ArgumentsError(f"--expires must be 0 (never) to {U32_MAX} seconds")
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _has_expires(type_: type[Request]) -> bool:
+    return type_ is SetMany or any(field.name == "expires" for field in structs.fields(type_))
+
+
+def _item(argument: str, expires: int) -> Item:
+    key, separator, value = argument.partition("=")
+    if not separator:
+        raise ArgumentsError(f"{usage(SetMany)}; {argument!r} has no =")
+    return Item(key, value, expires)
+
+
+def _typed_fields(type_: type[Request]) -> list[structs.FieldInfo]:
+    return [field for field in structs.fields(type_) if field.name != "expires"]
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    """Turn msgspec's "Expected `int`, got `str` - at `$.value`" into "VALUE: expected a whole number"."""
+    text, _, path = str(error).partition(" - at `$.")
+    text = text.replace("`", "").partition(", got ")[0].replace("int", "a whole number")
+    return f"{path.rstrip('`').upper()}: {text[:1].lower()}{text[1:]}"
+
+
+OPERATIONS = "\n".join(f"{type_.__name__:<17} {_form(type_)}" for type_ in REQUESTS.values())
+"""Every operation with its arguments, one a line."""

@@ -1,0 +1,174 @@
+"""How a person reaches a server: options and files -> a connection. Says which option is at fault when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nkeys
+
+from contracts.secret import Secret
+from provider import errors
+from provider.commands.errors import (
+    BucketNotFoundError,
+    KvError,
+    NoAnswerError,
+    OptionError,
+    RefusedError,
+    UnreachableError,
+)
+from provider.keyvalue.link_config import server_url
+from provider.nats import jetstream as js
+from provider.nats.connection import Connection
+from provider.nats.settings import ConnectionSettings
+
+_NO_JETSTREAM = frozenset({10039, 10076})
+"""Not enabled for the account, or at all. Source: nats-server server/errors.json."""
+
+_OPTIONS = {"CREDS_FILE": "--creds", "NKEY_SEED": "--nkey", "TOKEN": "--user", "USER": "--user"}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """What a person may say of the connection, by options or by the environment. "" means not said.
+
+    Attributes:
+        url: Servers, comma-separated; may have a user and a password in it.
+        user: A user's name, or without a password a token.
+        nkey: The file of a seed; so are `creds`, `tls_ca`, `tls_cert` and `tls_key` files.
+        js_domain: The JetStream domain, across leaf nodes.
+    """
+
+    url: str = field(repr=False)
+    creds: str = ""
+    user: str = ""
+    password: Secret = Secret("")
+    nkey: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    js_domain: str = ""
+
+
+def settings_of(options: ConnectionOptions) -> ConnectionSettings:
+    """Return what to connect with.
+
+    Raises:
+        OptionError: An option cannot be used; never shows a secret.
+    """
+    try:
+        servers = tuple(server_url(server.strip()) for server in options.url.split(",") if server.strip())
+    except ValueError as error:
+        raise OptionError("--nats", str(error)) from None
+    if not servers:
+        raise OptionError("--nats", "expected a URL like nats://host:4222")
+    if options.password and not options.user:
+        raise OptionError("--password", "goes with --user")
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise OptionError("--tlscert", "goes with --tlskey")
+    return ConnectionSettings(
+        servers=servers,
+        creds_file=_file("--creds", options.creds),
+        client_seed=_read_seed(_file("--nkey", options.nkey)) if options.nkey else Secret(""),
+        token=Secret(options.user) if not options.password else Secret(""),
+        user=options.user if options.password else "",
+        password=options.password,
+        tls_ca_file=_file("--tlsca", options.tls_ca),
+        tls_cert_file=_file("--tlscert", options.tls_cert),
+        tls_key_file=_file("--tlskey", options.tls_key),
+        js_domain=options.js_domain,
+    )
+
+
+@contextlib.asynccontextmanager
+async def connected(options: ConnectionOptions, timeout_seconds: float) -> AsyncIterator[js.JetStream]:
+    """Connect, and close the connection at the end.
+
+    Raises:
+        UnreachableError: No server could be connected to in time; shows their addresses, without a user.
+        OptionError: An option cannot be used.
+    """
+    settings = settings_of(options)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(Connection(settings, "keyvalue-nats kv", timeout_seconds))
+        except errors.ConnectError as error:
+            option = _OPTIONS.get(settings.credentials_setting, "") if error.is_credentials else ""
+            reason = f"{option}: {error.reason}" if option else error.reason
+            raise UnreachableError(addresses(settings.servers), reason) from None
+        yield js.JetStream(connection, settings.js_domain)
+
+
+@contextlib.contextmanager
+def explained(bucket: str = "") -> Iterator[None]:
+    """Turn what goes wrong with a request into what a person reads.
+
+    Raises:
+        KvError: In place of any `errors.NatsError` and of a time-out.
+    """
+    try:
+        yield
+    except (errors.NatsError, TimeoutError) as error:
+        raise _explanation(error, bucket) from None
+
+
+def _explanation(error: Exception, bucket: str) -> KvError:
+    match error:
+        case errors.ApiError(err_code=js.STREAM_NOT_FOUND) if bucket:
+            return BucketNotFoundError(bucket)
+        case errors.ApiError(err_code=code) if code in _NO_JETSTREAM:
+            return RefusedError(f"JetStream is not enabled: {error}")
+        case errors.ApiError() | errors.PermissionsError():
+            return RefusedError(str(error))
+        case errors.NoRespondersError():
+            return NoAnswerError("no JetStream server answers: it is not enabled there, or --js-domain is another")
+        case TimeoutError() | errors.RequestTimeoutError():
+            return NoAnswerError("the server is there but does not answer in time")
+    return NoAnswerError(str(error))
+
+
+def addresses(servers: tuple[str, ...]) -> str:
+    """Return servers as they may be shown: a URL may have a user and a password in it."""
+    shown = []
+    for server in servers:
+        parts = urlsplit(server)
+        shown.append(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+    return ", ".join(shown)
+
+
+def deadline_in(seconds: float) -> float:
+    """Return a time on the event loop's clock."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _file(option: str, path: str) -> str:
+    """Return the path of a file that can be read, "" for none. It is not opened: a pipe can be read only once."""
+    if not path:
+        return ""
+    try:
+        expanded = Path(path).expanduser()
+        is_folder = stat.S_ISDIR(expanded.stat().st_mode)
+    except (OSError, RuntimeError) as error:  # the second: of a user whom nobody knows
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise OptionError(option, f"{path} cannot be read: {reason}") from None
+    if is_folder or not os.access(expanded, os.R_OK):
+        raise OptionError(option, f"{path} cannot be read: {'is a directory' if is_folder else 'permission denied'}")
+    return str(expanded)
+
+
+def _read_seed(path: str) -> Secret:
+    try:
+        text = Path(path).read_text(encoding="ascii")
+        seed = next(line.strip() for line in text.splitlines() if line.strip().startswith("S"))
+        nkeys.from_seed(bytearray(seed.encode())).wipe()
+    except OSError as error:
+        raise OptionError("--nkey", f"{path} cannot be read: {(error.strerror or 'error').lower()}") from None
+    except (StopIteration, nkeys.NkeysError, ValueError, AttributeError, RuntimeError):
+        raise OptionError("--nkey", f"{path} has no seed of an nkey in it") from None
+    return Secret(seed)

@@ -1,0 +1,1 @@
+"""`keyvalue-nats demo`: what the provider does, shown. Read `command` first."""

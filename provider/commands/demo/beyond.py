@@ -1,0 +1,113 @@
+"""What actors can do beyond the fifteen operations, shown and checked: a lock, a lost race, a watch that fires."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from contracts import extensions as wasi
+from contracts import keyvalue
+from contracts.extensions import HandleChange, SwapResponse
+from provider.commands.demo.walkthrough import Outcome
+from provider.commands.dev_lattice.actor import Actor
+from provider.commands.dev_lattice.keys import KeyKind, make_public_key
+from provider.commands.dev_lattice.lattice import DevLattice, link_definition
+from provider.commands.dev_lattice.listener import listening
+
+_PATIENCE_SECONDS = 10.0
+
+
+async def show_beyond(lattice: DevLattice) -> list[Outcome]:
+    """Run two actors on one bucket: the lattice's own, and one that watches."""
+    told: asyncio.Queue[HandleChange] = asyncio.Queue()
+    link = replace(lattice.link, actor_id=make_public_key(KeyKind.MODULE))
+    definition = link_definition(link, {"BUCKET": lattice.settings.bucket, "WATCH": "orders.*"})
+    host = lattice.hosts[0]
+    one, other = lattice.actor, Actor(lattice.connection, link)
+    await host.put_link(definition)
+    try:
+        async with listening(lattice.connection, link, told.put_nowait):
+            outcomes = [*await _lock(one, other), *await _race(one, other), await _many(one)]
+            return [*outcomes, *await _watched(one, told)]
+    finally:
+        await host.delete_link(definition)
+
+
+async def _lock(one: Actor, other: Actor) -> list[Outcome]:
+    request = wasi.Create("lock", "mine", 30)
+    answers: list[SwapResponse] = await asyncio.gather(one.call(request), other.call(request))
+    owner, loser = (one, other) if answers[0].success else (other, one)
+    revision = max(answer.revision for answer in answers)
+    taken = Outcome("Create, by two actors", "lock mine --expires 30", _who(answers), "mine", _is_one(answers))
+    stolen = await loser.call(wasi.CompareAndDelete("lock", revision + 1))
+    given = await owner.call(wasi.CompareAndDelete("lock", revision))
+    again = await loser.call(request)
+    return [
+        taken,
+        Outcome("CompareAndDelete", "lock, not its revision", _said(stolen), "mine", not stolen.success),
+        Outcome("CompareAndDelete", f"lock {revision}", _said(given), None, given.success),
+        Outcome("Create, by the other", "lock mine --expires 30", _said(again), "mine", again.success),
+    ]
+
+
+async def _race(one: Actor, other: Actor) -> list[Outcome]:
+    await one.call(keyvalue.Set("page", "draft", 0))
+    entry = await one.call(wasi.GetEntry("page"))
+    read = Outcome("GetEntry", "page", f"{entry.kind} {entry.value!r} {entry.revision}", "draft", entry.exists)
+    answers: list[SwapResponse] = await asyncio.gather(
+        one.call(wasi.CompareAndSwap("page", "mine", 0, entry.revision)),
+        other.call(wasi.CompareAndSwap("page", "yours", 0, entry.revision)),
+    )
+    stands = (await one.call(keyvalue.Get("page"))).value
+    argument = f"page mine|yours {entry.revision}"
+    return [read, Outcome("CompareAndSwap, by two", argument, _who(answers), stands, _is_one(answers))]
+
+
+async def _many(one: Actor) -> Outcome:
+    items = [wasi.Item(f"many.{number}", str(number), 0) for number in range(3)]
+    await one.call(wasi.SetMany(items))
+    page = await one.call(wasi.ListKeys("many.", "", 10))
+    is_whole = sorted(page.keys) == [item.key for item in items] and not page.cursor
+    return Outcome("SetMany, ListKeys", "many.0 many.1 many.2", sorted(page.keys), None, is_whole)
+
+
+async def _watched(one: Actor, told: asyncio.Queue[HandleChange]) -> list[Outcome]:
+    """Change a key until the watch has begun, then what it is told must be just that, in order."""
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while told.empty():
+            await one.call(keyvalue.Increment("orders.warm", 1))
+            await asyncio.sleep(0.05)
+        await one.call(keyvalue.Set("orders.1", "two apples", 0))
+        await one.call(keyvalue.Set("other.1", "not watched", 0))
+        put = await _told(told)
+        await one.call(keyvalue.Del("orders.1"))
+        deleted = await _told(told)
+    return [
+        Outcome(
+            "HandleChange", "Set orders.1", _change(put), put.value, (put.operation, put.value) == ("put", "two apples")
+        ),
+        Outcome("HandleChange", "Del orders.1", _change(deleted), None, deleted.operation == "delete"),
+    ]
+
+
+async def _told(told: asyncio.Queue[HandleChange]) -> HandleChange:
+    while True:
+        change = await told.get()
+        if change.key != "orders.warm":
+            return change
+
+
+def _is_one(answers: list[SwapResponse]) -> bool:
+    return sorted(answer.success for answer in answers) == [False, True]
+
+
+def _who(answers: list[SwapResponse]) -> str:
+    return ", ".join(map(_said, answers))
+
+
+def _said(answer: SwapResponse) -> str:
+    return "yes" if answer.success else f"no, revision {answer.revision} stands there"
+
+
+def _change(change: HandleChange) -> str:
+    return f"{change.operation} {change.key} {change.kind} revision {change.revision}".replace("  ", " ")

@@ -1,0 +1,1 @@
+"""`keyvalue-nats dev`: a lattice on this machine. Read `command` first."""

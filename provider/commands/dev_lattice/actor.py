@@ -1,0 +1,140 @@
+"""An actor as a lattice host runs it: typed requests become signed invocations, responses become typed results."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import nats.errors
+from msgspec import structs
+from nats.aio.client import Client
+
+from contracts import extensions as wasi
+from contracts import keyvalue, lattice, operations
+from contracts.lattice import Invocation, Subjects, WasmCloudEntity
+from contracts.secret import Secret
+from provider.commands.dev_lattice.errors import CallFailedError, NoAnswerError
+from provider.commands.dev_lattice.tokens import TokenIssuer
+
+_READS = frozenset(
+    f"{type_.interface}.{type_.__name__}"
+    for type_ in (
+        keyvalue.Get,
+        keyvalue.Contains,
+        keyvalue.ListRange,
+        keyvalue.SetQuery,
+        keyvalue.SetUnion,
+        keyvalue.SetIntersection,
+        wasi.GetEntry,
+        wasi.GetMany,
+        wasi.ListKeys,
+    )
+)
+"""What changes nothing, so that it does not matter whether it was served."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Which actor calls which provider, and with whose key its host signs."""
+
+    lattice: str
+    host_id: str
+    provider_key: str
+    actor_id: str
+    link_name: str
+    cluster_seed: Secret
+
+    @property
+    def subjects(self) -> Subjects:
+        return Subjects(self.lattice, self.provider_key, self.link_name)
+
+
+class Signer:
+    """Turn requests into signed invocations of one link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._issuer = TokenIssuer(link.cluster_seed)
+        self._origin = WasmCloudEntity(link.actor_id)
+        self._target = WasmCloudEntity(link.provider_key, link.link_name, keyvalue.CONTRACT_ID)
+        self._origin_url = lattice.entity_url(self._origin)
+
+    def sign(self, request: keyvalue.Request, *, issued_at: int | None = None) -> Invocation:
+        """Sign one invocation with an id of its own.
+
+        Args:
+            request: What is asked of the provider.
+            issued_at: Whole seconds since 1970; `None`: now.
+        """
+        operation = operations.operation_name(request)
+        msg = operations.encode_request(request)
+        invocation_id = str(uuid.uuid4())
+        target_url = lattice.target_url(self._target, operation)
+        wascap = {
+            "target_url": target_url,
+            "origin_url": self._origin_url,
+            "hash": lattice.invocation_hash(self._origin_url, target_url, operation, msg),
+        }
+        claims = self._issuer.claims(invocation_id, int(time.time()) if issued_at is None else issued_at, wascap)
+        return Invocation(
+            origin=self._origin,
+            target=self._target,
+            operation=operation,
+            msg=msg,
+            id=invocation_id,
+            encoded_claims=self._issuer.sign(claims),
+            host_id=self._link.host_id,
+            content_length=len(msg),
+        )
+
+
+class Actor:
+    """Call a provider over an open connection, one invocation at a time or many at once."""
+
+    def __init__(self, connection: Client, link: Link, *, timeout_seconds: float = 2.0) -> None:
+        self._connection = connection
+        self._subject = link.subjects.rpc
+        self._signer = Signer(link)
+        self._timeout_seconds = timeout_seconds
+
+    async def call(self, request: keyvalue.Request) -> Any:
+        """Sign and send a request; return what the operation answers.
+
+        Raises:
+            CallFailedError: The provider answered with an error.
+            NoAnswerError: Nobody serves the link, or no answer came in time.
+        """
+        return operations.decode_response(type(request), await self.send(self._signer.sign(request)))
+
+    async def send(self, invocation: Invocation) -> bytes:
+        """Send an invocation as it is, forged or not, and return the `msg` of the response.
+
+        Raises:
+            CallFailedError: The provider answered with an error.
+            NoAnswerError: Nobody serves the link, or no answer came in time.
+        """
+        data = lattice.encode_invocation(invocation)
+        try:
+            reply = await self._connection.request(self._subject, data, timeout=self._timeout_seconds)
+        except nats.errors.NoRespondersError:
+            raise NoAnswerError("no provider serves this link") from None
+        except nats.errors.TimeoutError:
+            unknown = "" if invocation.operation in _READS else ": outcome unknown"
+            raise NoAnswerError(f"no answer within {self._timeout_seconds:g} s{unknown}") from None
+        except nats.errors.Error as error:
+            raise NoAnswerError(f"the call cannot be sent: {str(error).removeprefix('nats: ')}") from None
+        response = lattice.decode_invocation_response(reply.data)
+        if isinstance(response.error, str):
+            raise CallFailedError(response.error)
+        return response.msg
+
+    def sign(self, request: keyvalue.Request) -> Invocation:
+        return self._signer.sign(request)
+
+
+def with_payload(invocation: Invocation, request: keyvalue.Request) -> Invocation:
+    """Put another payload under an existing signature."""
+    msg = operations.encode_request(request)
+    return structs.replace(invocation, msg=msg, content_length=len(msg))

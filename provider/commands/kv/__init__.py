@@ -1,0 +1,1 @@
+"""`keyvalue-nats kv`: the buckets by hand. Read `command` first."""

@@ -1,0 +1,141 @@
+"""Buckets as a whole: make one, list them, look at one, remove one. Source: ADR-8 (the stream behind a bucket)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from provider import errors
+from provider.commands.connect import explained
+from provider.commands.errors import BucketDiffersError, BucketNotFoundError, OptionError
+from provider.commands.kv.status import NANOSECONDS, PREFIX, BucketInfo, BucketSettings, BucketStatus
+from provider.keyvalue.bucket.stream import stream_config, traits_of
+from provider.keyvalue.link_config import BucketConfig
+from provider.nats import jetstream as js
+
+_STREAM_NAME_IN_USE = 10058
+_MARKER_TTL = "subject_delete_marker_ttl"
+
+
+class _Page(Struct, frozen=True):
+    total: int = 0
+    streams: list[msgspec.Raw] | None = field(default=None)
+
+
+_page_decoder = msgspec.json.Decoder(_Page)
+_info_decoder = msgspec.json.Decoder(BucketInfo)
+_stream_decoder = msgspec.json.Decoder(js.StreamInfo)
+
+
+async def add_bucket(jetstream: js.JetStream, settings: BucketSettings, deadline: float) -> BucketStatus:
+    """Make a bucket; one that is there with the same settings is as good as made.
+
+    Raises:
+        BucketDiffersError: There is one with other settings.
+        OptionError: The server cannot do one of the settings.
+        KvError: The server refuses, or does not answer.
+    """
+    with explained():
+        level = await jetstream.level(deadline)
+        if settings.marker_ttl_seconds and level < js.TTL_LEVEL:
+            raise OptionError("--marker-ttl", "the server is older than 2.11 and has no TTLs of messages")
+        try:
+            await jetstream.create_stream(_stream_config(settings, level), deadline)
+        except errors.ApiError as error:
+            if error.err_code == _STREAM_NAME_IN_USE:
+                raise BucketDiffersError(settings.name) from None
+            raise
+    status = await bucket_status(jetstream, settings.name, deadline)
+    is_ignored = settings.is_compressed and status.info.config.compression == "none"
+    return msgspec.structs.replace(status, ignored=("--compress",)) if is_ignored else status
+
+
+async def list_buckets(jetstream: js.JetStream, deadline: float) -> list[BucketInfo]:
+    """Return all buckets of the account by their names."""
+    found: list[BucketInfo] = []
+    offset = 0
+    with explained():
+        while True:
+            request = {"offset": offset, "subject": "$KV.*.>"}
+            page = _page_decoder.decode(await jetstream.api("STREAM.LIST", request, deadline))
+            streams = page.streams or []
+            offset += len(streams)
+            found += [info for info in map(_info_decoder.decode, streams) if info.config.name.startswith(PREFIX)]
+            if not streams or offset >= page.total:
+                return sorted(found, key=lambda info: info.name)
+
+
+async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -> BucketStatus:
+    """Look at a bucket.
+
+    Raises:
+        BucketNotFoundError: There is none.
+        KvError: The server refuses, or does not answer.
+    """
+    with explained(bucket):
+        level = await jetstream.level(deadline)
+        answer = await jetstream.api(f"STREAM.INFO.{PREFIX}{bucket}", None, deadline)
+    stream = _stream_decoder.decode(answer)
+    check_is_bucket(bucket, stream)
+    return BucketStatus(_info_decoder.decode(answer), _expiry_reason(stream, level))
+
+
+async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -> None:
+    """Remove a bucket with everything in it.
+
+    Raises:
+        BucketNotFoundError: There is none.
+        KvError: The server refuses, or does not answer.
+    """
+    with explained(bucket):
+        check_is_bucket(bucket, await jetstream.stream_info(f"{PREFIX}{bucket}", deadline))
+        await jetstream.api(f"STREAM.DELETE.{PREFIX}{bucket}", None, deadline)
+
+
+def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:
+    """Check that a stream is a bucket whose keys can be read and written here: no mirror, no stream of other subjects.
+
+    Raises:
+        BucketNotFoundError: It is not.
+    """
+    if stream.config.subjects != [f"$KV.{bucket}.>"]:
+        raise BucketNotFoundError(bucket, f"stream {PREFIX}{bucket} is no bucket of its own subjects")
+
+
+def _expiry_reason(stream: js.StreamInfo, level: int) -> str:
+    if traits_of(stream, level).expires_by_itself:
+        return ""
+    if level < js.TTL_LEVEL:
+        return "the server is older than 2.11"
+    return "the bucket keeps history" if stream.config.allow_msg_ttl else "the bucket has no TTLs of messages"
+
+
+def _stream_config(settings: BucketSettings, level: int) -> dict[str, Any]:
+    """Return the configuration of the stream: what the provider would make, and what a person may ask for beyond it."""
+    bucket = BucketConfig(
+        name=settings.name,
+        replicas=settings.replicas,
+        storage=settings.storage,
+        ttl_seconds=settings.ttl_seconds,
+        max_bytes=settings.max_bytes,
+        max_value_bytes=settings.max_value_bytes,
+    )
+    config = stream_config(bucket, level) | {"max_msgs_per_subject": settings.history}
+    if settings.description:
+        config["description"] = settings.description
+    if settings.is_compressed:
+        config["compression"] = "s2"
+    if settings.cluster or settings.tags:
+        config["placement"] = {"cluster": settings.cluster, "tags": list(settings.tags)}
+    if settings.marker_ttl_seconds:
+        config[_MARKER_TTL] = settings.marker_ttl_seconds * NANOSECONDS
+    if settings.republish:
+        republish = settings.republish
+        config["republish"] = {
+            "src": republish.source or ">",
+            "dest": republish.destination,
+            "headers_only": republish.is_headers_only,
+        }
+    return config

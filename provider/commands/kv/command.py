@@ -1,0 +1,51 @@
+"""The commands of `keyvalue-nats kv` under the names that `nats kv` has for them, aliases included."""
+
+from __future__ import annotations
+
+import typer
+
+from provider.commands.kv import bucket_commands as buckets
+from provider.commands.kv import entry_commands as entries
+from provider.commands.kv import watch_commands as watching
+from provider.commands.kv.running import with_target
+
+EXAMPLES = """Examples:
+
+keyvalue-nats kv add my-kv
+
+keyvalue-nats kv put my-kv Key1 Value1
+
+keyvalue-nats kv get my-kv Key1
+
+keyvalue-nats kv create my-kv Semaphore1 Value1 --ttl 30s
+
+keyvalue-nats kv update my-kv Semaphore1 Value2 2
+
+keyvalue-nats kv watch my-kv 'orders.>' --json
+
+keyvalue-nats kv rm my-kv
+
+Exit codes: 0 done, 1 failed, with one line on standard error, 2 what was typed cannot be used.
+A value that begins with - goes behind a lone --.
+"""
+
+kv = typer.Typer(no_args_is_help=True, help="Buckets, as the `nats kv` command has them.", epilog=EXAMPLES)
+
+for _name, _command, _aliases in (
+    ("add", buckets.add, ("new",)),
+    ("ls", buckets.ls, ("list",)),
+    ("info", buckets.info, ("status", "view")),
+    ("put", entries.put, ()),
+    ("get", entries.get, ()),
+    ("create", entries.create, ()),
+    ("update", entries.update, ()),
+    ("del", entries.delete, ("rm",)),
+    ("purge", entries.purge, ()),
+    ("keys", buckets.keys, ()),
+    ("history", entries.history, ()),
+    ("revert", entries.revert, ()),
+    ("watch", watching.watch, ()),
+):
+    kv.command(_name)(with_target(_command))
+    for _alias in _aliases:
+        kv.command(_alias, hidden=_alias != "rm")(with_target(_command))

@@ -1,0 +1,278 @@
+"""How buckets and revisions look: lines for people, JSON objects for programs. Pure: the time and its zone are arguments."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from provider.commands.kv.names import actor_key
+from provider.commands.kv.revisions import PUT, Revision
+from provider.commands.kv.status import NANOSECONDS, BucketInfo, BucketStatus
+from provider.commands.kv.units import format_bytes, format_seconds
+
+_SHORT = 40
+_ENDS = 15
+
+Row = tuple[str, str]
+"""A label and a text."""
+
+
+# --- values
+
+
+def plain_value(payload: bytes) -> str:
+    """Return a value as a terminal may be shown it: text without control characters as it is, anything else as base64."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        text = "\x00"
+    is_plain = all(char.isprintable() or char in "\n\t" for char in text)
+    return text if is_plain else base64.b64encode(payload).decode()
+
+
+def one_line(payload: bytes) -> str:
+    """Do the same on one line: what ends one is shown as in JSON."""
+    return plain_value(payload).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def short_value(payload: bytes) -> str:
+    """Return the ends of a value that is too long for a table."""
+    text = one_line(payload)
+    return text if len(text) <= _SHORT else f"{text[:_ENDS]}...{text[-_ENDS:]}"
+
+
+def json_value(payload: bytes) -> dict[str, str]:
+    """Return the field of a value: `value`, or `value_base64` of one that is no text."""
+    try:
+        return {"value": payload.decode()}
+    except UnicodeDecodeError:
+        return {"value_base64": base64.b64encode(payload).decode()}
+
+
+# --- times
+
+
+def utc_time(time_ms: int) -> str:
+    """Return a time as programs read it: 2026-01-02T03:04:05.678Z."""
+    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+
+
+def local_time(time_ms: int, zone: tzinfo | None) -> str:
+    """Return a time as people read it. `zone`: `None` is this machine's."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(zone):%Y-%m-%d %H:%M:%S}"
+
+
+def _expiry(expires_at_ms: int, now_ms: int) -> str:
+    left = expires_at_ms - now_ms
+    return f"expires in {format_seconds(max(1, round(left / 1000)))}" if left > 0 else "expired"
+
+
+# --- revisions
+
+
+def entry_lines(bucket: str, entry: Revision, now_ms: int, zone: tzinfo | None) -> list[str]:
+    """Return an entry as `nats kv get` shows it, and below that what the provider knows of it."""
+    head = f"{bucket} > {entry.bucket_key} revision: {entry.revision}"
+    if entry.time_ms:
+        moment = datetime.fromtimestamp(entry.time_ms / 1000, UTC).astimezone(zone)
+        head += f" created @ {moment:%d %b %y %H:%M %Z}"
+    details = _details(entry, now_ms)
+    if entry.operation_id:
+        details.append(f"operation id: {entry.operation_id}")
+    return [head, *([", ".join(details)] if details else []), "", plain_value(entry.payload), ""]
+
+
+def update_line(bucket: str, update: Revision, now_ms: int, zone: tzinfo | None) -> str:
+    """Return an update as `nats kv watch` shows it, with what the provider knows of it behind the key."""
+    details = _details(update, now_ms)
+    noted = f" ({', '.join(details)})" if details else ""
+    line = f"[{local_time(update.time_ms, zone)}] {update.operation} {bucket} > {update.bucket_key}{noted}"
+    return f"{line}: {one_line(update.payload)}" if update.operation == PUT else line
+
+
+def history_row(revision: Revision, zone: tzinfo | None) -> list[str]:
+    """Return a row under `HISTORY_COLUMNS`."""
+    return [
+        revision.bucket_key,
+        str(revision.revision),
+        revision.operation,
+        local_time(revision.time_ms, zone),
+        revision.kind,
+        str(len(revision.payload)),
+        short_value(revision.payload),
+    ]
+
+
+HISTORY_COLUMNS = ("Key", "Revision", "Op", "Created", "Kind", "Length", "Value")
+
+
+def revision_object(bucket: str, revision: Revision) -> dict[str, Any]:
+    """Return a revision for programs; what does not apply is left out."""
+    found: dict[str, Any] = {"bucket": bucket, "key": revision.bucket_key}
+    if (actor := actor_key(revision.bucket_key)) is not None:
+        found["actor_key"] = actor
+    found |= {"operation": revision.operation, "revision": revision.revision}
+    if revision.time_ms:
+        found["time"] = utc_time(revision.time_ms)
+    if revision.operation == PUT:
+        found |= {"kind": revision.kind} | json_value(revision.payload)
+    if revision.expires_at_ms:
+        found["expires_at"] = utc_time(revision.expires_at_ms)
+    if revision.operation_id:
+        found["operation_id"] = revision.operation_id
+    if revision.reason:
+        found["reason"] = revision.reason
+    return found
+
+
+def _details(revision: Revision, now_ms: int) -> list[str]:
+    """Return what the provider adds to an entry; nothing of a text that stays and that anybody may have put."""
+    details = []
+    if (actor := actor_key(revision.bucket_key)) is not None:
+        details.append(f"actor's key: {json.dumps(actor, ensure_ascii=not actor.isprintable())}")
+    if revision.kind not in ("", "text"):
+        details.append(f"kind: {revision.kind}")
+    if revision.expires_at_ms:
+        details.append(_expiry(revision.expires_at_ms, now_ms))
+    if revision.reason:
+        details.append(f"by the server: {revision.reason}")
+    return details
+
+
+# --- buckets
+
+
+def status_rows(status: BucketStatus) -> list[Row]:
+    """Return all that is known of a bucket, under the names that `nats kv info` has for it."""
+    info, config = status.info, status.info.config
+    rows = [
+        ("Bucket Name", info.name),
+        ("Description", one_line(config.description.encode())),
+        ("History Kept", str(config.max_msgs_per_subject)),
+        ("Values Stored", str(info.state.messages)),
+        ("Keys", str(info.state.num_subjects)),
+        ("Last Revision", str(info.state.last_seq)),
+        ("Compressed", "false" if config.compression in ("", "none") else "true"),
+        ("Backing Store Kind", "JetStream"),
+        ("Bucket Size", format_bytes(info.state.bytes)),
+        ("Maximum Bucket Size", _limit(config.max_bytes)),
+        ("Maximum Value Size", _limit(config.max_msg_size)),
+        ("Maximum Age", format_seconds(config.max_age / NANOSECONDS) if config.max_age else "unlimited"),
+        ("Expiry of Keys", _expiry_note(status)),
+        ("Limit Marker TTL", _marker_ttl(config.subject_delete_marker_ttl)),
+        ("JetStream Stream", config.name),
+        ("Storage", config.storage.capitalize()),
+        ("Replicas", str(config.num_replicas)),
+        ("Direct Get", "true" if config.allow_direct else "false"),
+        ("Sealed", "true" if config.sealed else ""),
+    ]
+    if placement := config.placement:
+        rows += [("Placement Cluster", placement.cluster), ("Placement Tags", ", ".join(placement.tags))]
+    if republish := config.republish:
+        label = "Republishing Headers" if republish.headers_only else "Republishing"
+        rows.append((label, f"{republish.src} to {republish.dest}"))
+    return [row for row in [*rows, *_cluster_rows(info)] if row[1]]
+
+
+def info_object(info: BucketInfo) -> dict[str, Any]:
+    """Return a bucket for programs; sizes in bytes, times in seconds, -1 or 0 where there is no limit."""
+    config = info.config
+    return {
+        "bucket": info.name,
+        "description": config.description,
+        "created": info.created,
+        "values": info.state.messages,
+        "keys": info.state.num_subjects,
+        "bytes": info.state.bytes,
+        "last_revision": info.state.last_seq,
+        "history": config.max_msgs_per_subject,
+        "ttl_seconds": config.max_age / NANOSECONDS,
+        "max_bucket_size": config.max_bytes,
+        "max_value_size": config.max_msg_size,
+        "storage": config.storage,
+        "replicas": config.num_replicas,
+        "compressed": config.compression not in ("", "none"),
+    }
+
+
+def status_object(status: BucketStatus) -> dict[str, Any]:
+    """Return a bucket with what takes a second look at it: whether keys expire, and where it is."""
+    config, cluster = status.info.config, status.info.cluster
+    found = info_object(status.info) | {
+        "expires_by_itself": not status.expiry_reason,
+        "marker_ttl_seconds": config.subject_delete_marker_ttl / NANOSECONDS,
+        "placement_cluster": config.placement.cluster if config.placement else "",
+        "placement_tags": config.placement.tags if config.placement else [],
+    }
+    if config.republish:
+        found["republish"] = {"source": config.republish.src, "destination": config.republish.dest}
+    if cluster is not None and cluster.name:
+        found |= {"cluster": cluster.name, "leader": cluster.leader}
+    return found
+
+
+BUCKET_COLUMNS = ("Bucket", "Description", "Created", "Size", "Values", "Last Update")
+
+
+def bucket_row(info: BucketInfo, zone: tzinfo | None) -> list[str]:
+    """Return a row under `BUCKET_COLUMNS`."""
+    return [
+        info.name,
+        one_line(info.config.description.encode()),
+        _server_time(info.created, zone),
+        format_bytes(info.state.bytes),
+        str(info.state.messages),
+        _server_time(info.state.last_ts, zone) if info.state.last_seq else "never",
+    ]
+
+
+def heading(status: BucketStatus, zone: tzinfo | None) -> str:
+    created = _server_time(status.info.created, zone)
+    return f"Information for Key-Value Store Bucket {status.info.name} created {created}"
+
+
+def _server_time(text: str, zone: tzinfo | None) -> str:
+    try:
+        return f"{datetime.fromisoformat(text[:19] + '+00:00').astimezone(zone):%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return ""
+
+
+def _limit(size: int) -> str:
+    return format_bytes(size) if size >= 0 else "unlimited"
+
+
+def _marker_ttl(nanoseconds: int) -> str:
+    return format_seconds(nanoseconds / NANOSECONDS) if nanoseconds else ""
+
+
+def _expiry_note(status: BucketStatus) -> str:
+    if not status.expiry_reason:
+        return "removed by the server"
+    return f"hidden by the provider and by this command, removed later: {status.expiry_reason}"
+
+
+def _cluster_rows(info: BucketInfo) -> list[Row]:
+    if info.cluster is None or not info.cluster.name:
+        return []
+    rows = [("Cluster", info.cluster.name), ("Leader", info.cluster.leader)]
+    for replica in info.cluster.replicas or []:
+        words = [replica.name, "current" if replica.current else "outdated"]
+        if replica.offline:
+            words.append("OFFLINE")
+        if replica.lag:
+            words.append(f"{replica.lag} operations behind")
+        rows.append(("Replica", ", ".join(words)))
+    return rows
+
+
+# --- tables
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Return rows as lines whose columns stand below each other, and none is ever folded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

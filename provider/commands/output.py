@@ -1,0 +1,136 @@
+"""How results and events look: Rich on a terminal, plain when piped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+from msgspec import UNSET, Struct, structs
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from contracts import extensions as wasi
+from contracts.extensions import HandleChange
+from contracts.keyvalue import GetResponse
+from provider.commands.dev_lattice.host import LogEvent
+
+_PLAIN_WIDTH = 200
+_KEY_WIDTH = 24
+_NAME_WIDTH = 16
+_INVOCATION_STYLES = {
+    "invocation_served": "green",
+    "invocation_failed": "red",
+    "invocation_denied": "bold red",
+    "invocation_refused": "bold red",
+}
+_LEVELS = {"warning": "WARN", "error": "ERROR", "critical": "ERROR"}
+_SHOWN_EVENTS = frozenset({"link_opened", "link_failed", "nats_reconnected"})
+
+
+def stdout_console() -> Console:
+    return _console(is_stderr=False)
+
+
+def stderr_console() -> Console:
+    return _console(is_stderr=True)
+
+
+def _console(*, is_stderr: bool) -> Console:
+    """Return a console that never folds a line when its output is piped."""
+    is_terminal = (sys.stderr if is_stderr else sys.stdout).isatty()
+    return Console(stderr=is_stderr, highlight=False, markup=False, width=None if is_terminal else _PLAIN_WIDTH)
+
+
+def say(console: Console, text: str | Text, style: str = "") -> None:
+    console.print(text, style=style or None, soft_wrap=True)
+
+
+def plain_result(result: Any) -> list[str]:
+    """Return a result as lines for people and pipes; none for a value that does not exist."""
+    match result:
+        case None:
+            return ["ok"]
+        case GetResponse():
+            return [result.value] if result.exists else []
+        case bool():
+            return ["true" if result else "false"]
+        case list():
+            return [item if isinstance(item, str) else _fields(item) for item in result]
+        case wasi.ListKeysResponse():
+            return result.keys
+        case Struct():
+            return [_fields(result)]
+    return [str(result)]
+
+
+def _fields(result: Struct) -> str:
+    """Return an answer of several fields as NAME=VALUE."""
+    shown = structs.asdict(result).items()
+    return "  ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in shown if value is not UNSET)
+
+
+def short_result(result: Any) -> str:
+    """Return a result on one line, for a table."""
+    match result:
+        case None:
+            return "(nothing)"
+        case GetResponse():
+            return repr(result.value) if result.exists else "(no value)"
+        case list():
+            return "[" + ", ".join(result) + "]"
+    return plain_result(result)[0]
+
+
+def event_line(event: LogEvent, now: datetime) -> Text | None:
+    """Return the line that the live view shows for an event; `None` for one that it does not show."""
+    fields = event.fields
+    if event.name in _INVOCATION_STYLES:
+        line = Text(f"{now:%H:%M:%S}  ")
+        operation = str(fields.get("operation", "")).rpartition(".")[2]
+        line.append(_name(operation), style=_INVOCATION_STYLES[event.name])
+        line.append(f"{_key(fields.get('key')):<{_KEY_WIDTH}}  ")
+        size = f"{fields.get('result_bytes', 0)} B" if event.name == "invocation_served" else ""
+        line.append(f"{size:>9}  ")
+        if "microseconds" in fields:
+            line.append(f"{fields['microseconds']:>7} µs", style="dim")
+        if reason := fields.get("error") or fields.get("reason"):
+            line.append(f"  {_LEVELS.get(event.level, 'ERROR')}  {reason}", style="red")
+        return line
+    level = _LEVELS.get(event.level, "")
+    if event.name in _SHOWN_EVENTS or level:
+        shown = "  ".join(f"{name}={value}" for name, value in fields.items() if name not in ("time", "actor_id"))
+        level = f"{level}  " if level else ""
+        return Text(f"{now:%H:%M:%S}  {_name(event.name or 'log')}{level}{shown}", style="red" if level else "dim")
+    return None
+
+
+def change_line(change: HandleChange, now: datetime) -> Text:
+    """Return the line that the live view shows when the actor is told of a change."""
+    line = Text(f"{now:%H:%M:%S}  ")
+    line.append(_name("HandleChange"), style="magenta")
+    line.append(f"{_key(change.key):<{_KEY_WIDTH}}  {change.operation}")
+    if change.kind:
+        line.append(f" {change.kind} {_key(change.value)!r}")
+    line.append(f"  revision {change.revision}", style="dim")
+    return line
+
+
+def _name(name: str) -> str:
+    """Return a name as a column; what follows never runs into it."""
+    return f"{name:<{_NAME_WIDTH}}  "
+
+
+def _key(key: Any) -> str:
+    text = ", ".join(map(str, key)) if isinstance(key, list) else str(key or "")
+    printable = "".join(char if char.isprintable() else "�" for char in text)
+    return printable if len(printable) <= _KEY_WIDTH else printable[: _KEY_WIDTH - 1] + "…"
+
+
+def table(title: str, *columns: str, right: frozenset[str] = frozenset()) -> Table:
+    made = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made

@@ -1,0 +1,1 @@
+"""`keyvalue-nats par`: provider archives. Read `command` first, then `build`."""

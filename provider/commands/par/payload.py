@@ -1,0 +1,164 @@
+"""What the executable brings with it: this project and its dependencies, compiled, in two folders.
+
+Modules of pure Python are imported from a zip archive as they are. Only compiled ones need be real files: those are all
+that a first start unpacks, and the fewer the sooner it answers.
+
+Same inputs, same bytes: files in order, one time for all, code compiled in a process of its own with a fixed hash seed,
+under paths that do not depend on where this project is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import IO
+
+import contracts
+import provider
+from provider.commands.par import distributions
+from provider.commands.par.errors import BuildError
+
+_COMPILE = """
+import os, py_compile, sys
+root, prefix = sys.argv[1:]
+for folder, folders, names in os.walk(root):
+    folders.sort()
+    for name in sorted(names):
+        path = os.path.join(folder, name)
+        if name.endswith(".py"):
+            shown = os.path.join(prefix, os.path.relpath(path, root))
+            try:
+                py_compile.compile(path, path + "c", shown, True, 0, py_compile.PycInvalidationMode.UNCHECKED_HASH)
+            except py_compile.PyCompileError:
+                continue  # a template, never imported
+            os.remove(path)
+"""
+
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_FILES_BY_PATH = frozenset({"certifi"})
+"""Packages with data that OpenSSL opens by its path."""
+
+_IMPORTANT = ("provider/__main__.pyc", "provider/host_mode.pyc", "provider/provider.toml", "contracts/host.pyc")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A folder, measured. `digest` depends on every name, mode and byte in it."""
+
+    folder: Path
+    digest: str
+    files: int
+    size: int
+
+
+def build_site(folder: Path, target: str, provider_toml: str) -> None:
+    """Fill a folder for `sys.path` with the provider, the commands and all that they need.
+
+    Args:
+        folder: Does not exist yet.
+        target: For which.
+        provider_toml: Text of the file that is to travel along.
+
+    Raises:
+        BuildError: Something cannot be found, fetched or compiled.
+    """
+    folder.mkdir()
+    distributions.gather(distributions.needed_distributions(), target, folder)
+    for package in (contracts, provider):
+        source = Path(str(package.__file__)).parent
+        for path in sorted(source.rglob("*.py")):
+            copy = folder / source.name / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    (folder / "provider" / "provider.toml").write_text(provider_toml, encoding="utf-8")
+    _copy_own_metadata(folder)
+    compile_all(folder, "")
+    for name in _IMPORTANT:
+        if not (folder / name).is_file():
+            raise BuildError(f"{name} is missing: make archives from a checkout or an installed wheel")
+
+
+def take_native(site: Path, native: Path) -> None:
+    """Move what has to be a file out of a finished `site`, under the same relative paths."""
+    native.mkdir()
+    for path in sorted(site.rglob("*")):
+        relative = path.relative_to(site)
+        if path.is_file() and (".so" in path.suffixes or relative.parts[0] in _FILES_BY_PATH):
+            (native / relative).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(native / relative)
+
+
+def compile_all(folder: Path, prefix: str) -> None:
+    """Replace every module's source by its code, which is never checked against a source again.
+
+    Args:
+        folder: All below it.
+        prefix: Stands before a module's path in tracebacks.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    subprocess.run(
+        [sys.executable, "-Ss", "-W", "ignore", "-c", _COMPILE, str(folder), prefix],
+        env=environment | {"PYTHONHASHSEED": "0"},
+        check=True,
+    )
+
+
+def measured(folder: Path) -> Payload:
+    """Measure a finished folder."""
+    digest, size = hashlib.sha256(), 0
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in paths:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{_mode(path):o}\0{content}\n".encode())
+        size += path.stat().st_size
+    return Payload(folder, digest.hexdigest(), len(paths), size)
+
+
+def write_tar(payload: Payload, file: IO[bytes]) -> None:
+    """Write a payload as an uncompressed tar: the archive compresses all of it at once."""
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+        for path in sorted(payload.folder.rglob("*")):
+            member = tarfile.TarInfo(path.relative_to(payload.folder).as_posix())
+            if path.is_dir():
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(member)
+            else:
+                member.size, member.mode = path.stat().st_size, _mode(path)
+                with path.open("rb") as content:
+                    tar.addfile(member, content)
+
+
+def write_modules(archive: zipfile.ZipFile, folder: Path) -> None:
+    """Put everything below a folder into a zip archive, under the paths that it has in there."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            archive.writestr(zip_entry(path.relative_to(folder).as_posix()), path.read_bytes())
+
+
+def zip_entry(name: str) -> zipfile.ZipInfo:
+    """Describe an entry of a zip archive: stored, because the provider archive compresses all of it at once."""
+    info = zipfile.ZipInfo(name, _ZIP_EPOCH)
+    info.external_attr = 0o644 << 16
+    return info
+
+
+def _mode(path: Path) -> int:
+    return 0o755 if path.stat().st_mode & 0o100 else 0o644
+
+
+def _copy_own_metadata(folder: Path) -> None:
+    """Keep what `--version` reads, and nothing that tells an installation in place from a wheel."""
+    own = distribution(distributions.PROJECT)
+    info = folder / f"{distributions.PROJECT.replace('-', '_')}-{own.version}.dist-info"
+    info.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {distributions.PROJECT}\nVersion: {own.version}\n"
+    (info / "METADATA").write_text(metadata, encoding="ascii")

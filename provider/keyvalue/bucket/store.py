@@ -1,0 +1,265 @@
+"""A link's bucket: opened, kept open and healed in the background. A store that cannot be opened is tried until it can."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from contracts import extensions as wasi
+from contracts import keyvalue as kv
+from provider import errors
+from provider.keyvalue.batch import change_many
+from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
+from provider.keyvalue.bucket.scan import list_keys
+from provider.keyvalue.bucket.stream import look_at_stream, open_stream, traits_of
+from provider.keyvalue.bucket.sweep import SWEEP_SECONDS, sweep
+from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.conditional import entry_response
+from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
+from provider.keyvalue.keys import encode_key
+from provider.keyvalue.link_config import BucketConfig, LinkConfig
+from provider.keyvalue.values import NOT_AT_ONCE, READS, READS_OF_MANY, Value
+from provider.nats import jetstream as js
+from provider.nats.connection import Connection
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import TaskOwner, cancel
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.25
+_LAST_RETRY_SECONDS = 5.0
+_REFRESH_SECONDS = 10.0
+
+
+class BucketLink:
+    """One link's view of its bucket; see `provider.keyvalue.store.LinkStore`."""
+
+    def __init__(self, config: LinkConfig, store: BucketStore) -> None:
+        self.config = config
+        self.store = store
+
+    def hold(self) -> BucketLink:
+        self.store.users += 1
+        return self
+
+    def let_go(self) -> None:
+        self.store.users -= 1
+        if not self.store.users:
+            self.store.on_unused()
+
+    @property
+    def unhealthy(self) -> str | None:
+        return self.store.unhealthy
+
+    @property
+    def notice(self) -> str | None:
+        """Nothing: a bucket works or it does not."""
+        return None
+
+    def answer_at_once(self, request: kv.Request) -> Any:
+        """Answer nothing: the bucket is elsewhere."""
+        return NOT_AT_ONCE
+
+    def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
+        """Begin a read of one key; all else has to wait for the bucket."""
+        answer = READS.get(type(request))
+        if answer is None or self.store.opened is None:
+            return False
+        assert isinstance(request, kv.SingleKeyRequest)
+
+        def use_value(value: Value | None, is_read: bool) -> None:
+            result = None
+            if is_read:
+                try:
+                    result = answer(request, value)
+                except errors.StoreError:
+                    is_read = False
+            use(result, is_read)
+
+        return self.store.opened[0].begin_read(encode_key(request.key, self.config.key_prefix), deadline, use_value)
+
+    async def perform(self, request: kv.Request, deadline: float) -> Any:
+        bucket, engine = self.store.opened or await self.store.wait_open(deadline)
+        prefix = self.config.key_prefix
+        match request:
+            case wasi.SetMany() | wasi.DeleteMany():
+                return await change_many(request, lambda change: self.perform(change, deadline))
+            case kv.KeysRequest():
+                keys = [encode_key(key, prefix) for key in request.keys]
+                return READS_OF_MANY[type(request)](
+                    request, await bucket.read_many(keys, self.config.consistency, deadline)
+                )
+            case wasi.ListKeys():
+                return await list_keys(self.store.jetstream, bucket, request, prefix, deadline)
+        assert isinstance(request, kv.SingleKeyRequest)
+        bucket_key = encode_key(request.key, prefix)
+        answer = READS.get(type(request))
+        if answer is not None:
+            return answer(request, await bucket.read(bucket_key, self.config.consistency, deadline))
+        if isinstance(request, wasi.GetEntry):
+            entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
+            return entry_response(request.key, entry.value, entry.revision, bucket.now_ms())
+        return await engine.change(request, bucket_key, deadline)
+
+
+class BucketStore:
+    """A bucket that is opened, kept open and healed in the background."""
+
+    def __init__(
+        self,
+        connections: ConnectionPool,
+        settings: ConnectionSettings,
+        config: BucketConfig,
+        tasks: TaskOwner,
+        on_unused: Callable[[], None],
+        cached_bytes: int = CACHED_BYTES,
+    ) -> None:
+        self.users = 0
+        self.on_unused = on_unused
+        self.opened: tuple[Bucket, Engine] | None = None
+        self._connections = connections
+        self._settings = settings
+        self._config = config
+        self._tasks = tasks
+        self._cached_bytes = cached_bytes
+        self._reason = ""
+        self._was_tried = asyncio.Event()
+        self._is_reconfigured = asyncio.Event()
+        self._is_missed = asyncio.Event()
+        """Set when nobody answers a request to the bucket: it may have been deleted."""
+        self._connection: Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._created = ""
+
+    @property
+    def unhealthy(self) -> str | None:
+        if self._connection is not None and not self._connection.is_connected:
+            return f"bucket {self._config.name!r}: connection to NATS lost"
+        return f"bucket {self._config.name!r}: {self._reason}" if self._reason else None
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep_open(), name=f"keep bucket {self._config.name}")
+
+    def configure(self, config: BucketConfig) -> None:
+        """Follow a link's settings: a bucket that could not be opened is tried again at once, an open one is as it is."""
+        if config != self._config:
+            self._config = config
+            if self.opened is None:
+                self._reason = ""
+                self._was_tried.clear()
+                self._is_reconfigured.set()
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            await cancel(self._keeper)
+
+    async def wait_open(self, deadline: float) -> tuple[Bucket, Engine]:
+        """Return the open bucket, waiting while it is being opened for the first time."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._was_tried.wait()
+        except TimeoutError:
+            raise errors.LinkUnavailableError("its store is still being opened") from None
+        if self.opened is None:
+            raise errors.LinkUnavailableError(f"bucket {self._config.name!r}: {self._reason}")
+        return self.opened
+
+    async def _keep_open(self) -> None:
+        """Open the bucket, look after it, and open it again when it is gone; for as long as some link uses it."""
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                self._is_reconfigured.clear()
+                async with AsyncExitStack() as stack:
+                    await self._open(stack)
+                    pause = _FIRST_RETRY_SECONDS
+                    await self._look_after()
+            except (errors.LinkError, errors.NatsError, TimeoutError) as error:
+                reason = str(link_error(error, self._settings))
+                if reason != self._reason:
+                    _log.warning("bucket_unavailable", extra={"bucket": self._config.name, "reason": reason})
+                self._failed(reason)
+            except Exception as defect:  # noqa: BLE001  (the links of this bucket are not given up for it)
+                _log.exception("bucket_keeper_failed", extra={"bucket": self._config.name})
+                self._failed(f"internal error ({type(defect).__name__})")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause * (0.5 + random.random() / 2)):
+                    await self._is_reconfigured.wait()
+            pause = min(pause * 2, _LAST_RETRY_SECONDS)
+
+    def _failed(self, reason: str) -> None:
+        """Note why the bucket is not open, unless the link's settings have changed meanwhile."""
+        if not self._is_reconfigured.is_set():
+            self._reason = reason
+            self._was_tried.set()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        self._connection = connection = await self._connections.connect(self._settings)
+        stack.push_async_callback(self._connections.disconnect, self._settings)
+        stack.callback(setattr, self, "_connection", None)
+        jetstream = js.JetStream(connection, self._settings.js_domain)
+        deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
+        info, level = await open_stream(jetstream, self._config, deadline)
+        clock = ServerClock()
+        await look_at_stream(jetstream, info.config.name, clock, deadline)
+        bucket = Bucket(jetstream, self._config.name, traits_of(info, level), clock, self._tasks, self._is_missed.set)
+        engine = Engine(bucket, self._tasks, self._cached_bytes)
+        stack.callback(engine.close)
+        stack.callback(connection.on_reconnect(engine.forget))
+        self._created = info.created
+        self.jetstream, self._clock = jetstream, clock
+        self.opened = bucket, engine
+        stack.callback(setattr, self, "opened", None)
+        if self._reason:
+            _log.info("bucket_healed", extra={"bucket": self._config.name})
+        self._reason = ""
+        self._was_tried.set()
+        _log.info(
+            "bucket_opened",
+            extra={"bucket": self._config.name, "replicas": info.config.num_replicas, "api_level": level},
+        )
+
+    async def _look_after(self) -> None:
+        """Follow changes of the stream and of the clock; returns never, raises when the bucket must be opened again."""
+        loop = asyncio.get_running_loop()
+        swept_at = loop.time()
+        while self.opened is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REFRESH_SECONDS):
+                    await self._is_missed.wait()
+            await asyncio.sleep(_FIRST_RETRY_SECONDS)
+            self._is_missed.clear()
+            bucket, _ = self.opened
+            try:
+                await self._refresh(bucket)
+                if not bucket.traits.expires_by_itself and loop.time() - swept_at >= SWEEP_SECONDS:
+                    swept_at = loop.time()
+                    await self._sweep(bucket)
+            except errors.ApiError as error:
+                if error.err_code == js.STREAM_NOT_FOUND:
+                    raise
+                self._reason = str(error)
+            except (errors.NatsError, TimeoutError) as error:
+                self._reason = str(error) or "no answer in time"
+
+    async def _sweep(self, bucket: Bucket) -> None:
+        """Give the room of expired values back; that it cannot be done now hurts nobody."""
+        try:
+            removed = await sweep(self.jetstream, bucket)
+            _log.debug("bucket_swept", extra={"bucket": bucket.name, "removed": removed})
+        except (errors.NatsError, TimeoutError) as error:
+            _log.warning("bucket_not_swept", extra={"bucket": bucket.name, "reason": str(error)})
+
+    async def _refresh(self, bucket: Bucket) -> None:
+        deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
+        info = await look_at_stream(self.jetstream, bucket.stream, self._clock, deadline)
+        if info.created != self._created:
+            raise errors.ApiError(404, js.STREAM_NOT_FOUND, "stream was made anew")
+        bucket.traits = traits_of(info, await self.jetstream.level(deadline))
+        self._reason = ""

@@ -1,0 +1,57 @@
+"""When a server ends a message of a bucket by itself. Values of ours say beside that when they end: see `entries`."""
+
+from __future__ import annotations
+
+from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.entries import SEQUENCE, TTL
+from provider.nats import jetstream as js
+from provider.nats.frames import header_value
+from provider.nats.headers import ttl_seconds
+
+_NEVER = b"never"
+_NANOSECONDS_PER_MS = 1_000_000
+
+
+async def server_end_ms(
+    jetstream: js.JetStream, bucket: Bucket, bucket_key: str, revision: int, deadline: float
+) -> int:
+    """Return when the server ends a revision of a key, in milliseconds since 1970.
+
+    It is 0 when the server never does, and when another revision stands there by now.
+
+    Raises:
+        errors.NatsError, TimeoutError: The server could not be asked.
+    """
+    config = (await jetstream.stream_info(bucket.stream, deadline)).config
+    if not config.max_age and not config.allow_msg_ttl:
+        return 0
+    subject = f"$KV.{bucket.name}.{bucket_key}"
+    if config.num_replicas == 1 and config.allow_direct:
+        request = f"{jetstream.api_prefix}.DIRECT.GET.{bucket.stream}.{subject}".encode()
+        header, _ = await jetstream.connection.request(request, deadline=deadline)
+        found = int(header_value(header, SEQUENCE) or 0)
+        time_ms = js.time_ms((header_value(header, b"Nats-Time-Stamp") or b"").decode(errors="replace"))
+    else:
+        message = await jetstream.last_message(bucket.stream, subject, deadline)
+        if message is None:
+            return 0
+        found, time_ms, header = message.sequence, message.time_ms, message.header
+    return end_ms(header, time_ms, config) if found == revision else 0
+
+
+def end_ms(header: bytes, time_ms: int, config: js.StreamConfig) -> int:
+    """Return when a message ends that was stored at a time; 0: never.
+
+    What is said to live for ever outlives the stream's own limit; what is given a time does not. A server that takes no
+    such times, or was not told to, stores them like any other header.
+
+    Source: ADR-43; nats-server server/filestore.go, server/memstore.go.
+    """
+    ttl = header_value(header, TTL) if config.allow_msg_ttl else None
+    if ttl is not None and ttl.lower() == _NEVER:
+        return 0
+    seconds = ttl_seconds(ttl or b"")
+    ends = [time_ms + seconds * 1000] if seconds else []
+    if config.max_age:
+        ends.append(time_ms + config.max_age // _NANOSECONDS_PER_MS)
+    return min(ends, default=0)

@@ -1,0 +1,284 @@
+"""A link's cache: one replica in this process. It answers from memory, whether NATS is there or not."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from contracts import extensions as wasi
+from contracts import keyvalue as kv
+from provider import errors
+from provider.keyvalue.batch import change_result, single_changes
+from provider.keyvalue.cache.cells import MAX_DRIFT_MS, Item
+from provider.keyvalue.cache.operations import EVENTS, Change, Limits, expire, list_keys
+from provider.keyvalue.cache.replica import Replica, size_of
+from provider.keyvalue.cache.replication import Replication
+from provider.keyvalue.clock import wall_clock_ms
+from provider.keyvalue.conditional import entry_response
+from provider.keyvalue.connections import ConnectionPool, link_error
+from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
+from provider.keyvalue.link_config import CacheConfig, LinkConfig
+from provider.keyvalue.values import NOT_AT_ONCE, READS, READS_OF_MANY
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import cancel
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.25
+_LAST_RETRY_SECONDS = 5.0
+_EXPIRE_SECONDS = 0.5
+_EXPIRE_SLICE = 500
+
+
+class CacheLink:
+    """One link's view of its cache; see `provider.keyvalue.store.LinkStore`."""
+
+    def __init__(self, config: LinkConfig, cache: Cache) -> None:
+        self.config = config
+        self._cache = cache
+        limits = config.cache
+        self._limits = Limits(limits.max_keys, limits.max_bytes, limits.max_value_bytes)
+
+    def hold(self) -> CacheLink:
+        self._cache.users += 1
+        return self
+
+    def let_go(self) -> None:
+        self._cache.users -= 1
+        if not self._cache.users:
+            self._cache.on_unused()
+
+    @property
+    def unhealthy(self) -> str | None:
+        return self._cache.unhealthy
+
+    @property
+    def notice(self) -> str | None:
+        return self._cache.notice
+
+    def answer_at_once(self, request: kv.Request) -> Any:
+        """Answer from memory; not what is of many keys, which is checked for its number first."""
+        if self._cache.is_awaited or not isinstance(request, kv.SingleKeyRequest):
+            return NOT_AT_ONCE
+        return self._answer_single(request)
+
+    def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
+        """Begin nothing: what can be answered is answered at once."""
+        return False
+
+    async def perform(self, request: kv.Request, deadline: float) -> Any:
+        await self._cache.joined(deadline)
+        return self._answer(request)
+
+    def _answer(self, request: kv.Request) -> Any:
+        replica, prefix, now_ms = self._cache.replica, self.config.key_prefix, wall_clock_ms()
+        match request:
+            case wasi.SetMany() | wasi.DeleteMany():
+                return [change_result(change, self._tried(change)) for change in single_changes(request)]
+            case kv.KeysRequest():
+                values = [replica.read(_checked(prefix, key), now_ms) for key in request.keys]
+                return READS_OF_MANY[type(request)](request, values)
+            case wasi.ListKeys():
+                return list_keys(replica, request, prefix, now_ms)
+        assert isinstance(request, kv.SingleKeyRequest)
+        return self._answer_single(request)
+
+    def _answer_single(self, request: kv.SingleKeyRequest) -> Any:
+        replica, now_ms = self._cache.replica, wall_clock_ms()
+        key = _checked(self.config.key_prefix, request.key)
+        read = READS.get(type(request))
+        if read is not None:
+            return read(request, replica.read(key, now_ms))
+        if isinstance(request, wasi.GetEntry):
+            return entry_response(request.key, replica.read(key, now_ms), replica.revision(key), now_ms)
+        self._limits.event_bytes = self._cache.event_bytes
+        return EVENTS[type(request)](Change(replica, self._limits, key, now_ms), request)
+
+    def _tried(self, change: kv.SingleKeyRequest) -> Any:
+        try:
+            return self._answer_single(change)
+        except errors.StoreError as error:
+            return error
+
+
+class Cache:
+    """A replica and its connection.
+
+    Args:
+        connections: Where its connection comes from.
+        settings: Of that connection.
+        config: Of the cache; may be replaced by `configure`.
+        on_unused: Called when no link uses it any more.
+    """
+
+    def __init__(
+        self,
+        connections: ConnectionPool,
+        settings: ConnectionSettings,
+        config: CacheConfig,
+        on_unused: Callable[[], None],
+    ) -> None:
+        self.users = 0
+        self.on_unused = on_unused
+        self.event_bytes = 0
+        """How large a key and a value together may be."""
+        self._connections = connections
+        self._settings = settings
+        self._replication = Replication(config, self._on_expiry)
+        self._reason = ""
+        self._may_wait_until = asyncio.get_running_loop().time() + config.join_wait_seconds
+        self._expiring: list[tuple[int, int, str, Item]] = []
+        self._expiries = itertools.count()
+        self._kept_expiries = 0
+        self._keeper: asyncio.Task[None] | None = None
+        self.configure(config)
+
+    @property
+    def replica(self) -> Replica:
+        return self._replication.replica
+
+    @property
+    def unhealthy(self) -> str | None:
+        """Why it cannot talk to the others; `None` while it can."""
+        if self._replication.is_cut_off:
+            return f"cache {self._config.state_subject!r}: connection to NATS lost, it serves alone"
+        if self._reason:
+            return f"cache {self._config.state_subject!r}: {self._reason}, it serves alone"
+        ahead_ms = self.replica.clock.ahead_ms(wall_clock_ms())
+        if ahead_ms > MAX_DRIFT_MS:
+            seconds = (ahead_ms - MAX_DRIFT_MS) // 1000
+            return (
+                f"cache {self._config.state_subject!r}: its clock was ahead, so that the other replicas take nothing "
+                f"from it for {seconds} s; a restart ends that, and loses what they have not taken"
+            )
+        return None
+
+    @property
+    def notice(self) -> str | None:
+        """Whether it has still to catch up with the others."""
+        if self._replication.joined.is_set():
+            return None
+        return f"cache {self._config.state_subject!r}: catching up with the other replicas"
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether calls wait for the first exchange."""
+        return self._config.join_wait_seconds > 0 and not self._replication.joined.is_set()
+
+    async def joined(self, deadline: float) -> None:
+        """Wait for the first exchange where the link wants that, up to its limit.
+
+        Raises:
+            errors.LinkUnavailableError: The caller's deadline comes first.
+        """
+        if not self.is_awaited:
+            return
+        until = min(deadline, self._may_wait_until)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._replication.joined.wait()
+        except TimeoutError:
+            if until == deadline:
+                raise errors.LinkUnavailableError("its cache has still to catch up with the other replicas") from None
+
+    def configure(self, config: CacheConfig) -> None:
+        """Follow a link's settings."""
+        self._config = config
+        self._replication.configure(config)
+        self.event_bytes = self._replication.event_bytes
+
+    # --- life
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep cache {self._config.state_subject}")
+        self._keeper.add_done_callback(self._on_kept)
+
+    def _on_kept(self, keeper: asyncio.Task[None]) -> None:
+        """Make a defect of the keeper visible: it ends in no other way than being cancelled."""
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self._reason = f"internal error ({type(error).__name__})"
+            self._replication.joined.set()
+            _log.error("cache_keeper_failed", extra={"subject": self._config.state_subject}, exc_info=error)
+
+    async def close(self) -> None:
+        """Leave the others and disconnect."""
+        await self._replication.leave()
+        if self._keeper is not None:
+            await cancel(self._keeper)
+
+    async def _keep(self) -> None:
+        """Connect, talk to the others, and expire what has expired; for as long as some link uses it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._expire())
+            pause = _FIRST_RETRY_SECONDS
+            while True:
+                try:
+                    async with AsyncExitStack() as stack:
+                        await self._connect(stack)
+                        pause = _FIRST_RETRY_SECONDS
+                        await self._replication.talk()
+                except (errors.NatsError, TimeoutError) as error:
+                    reason = str(link_error(error, self._settings))
+                    if reason != self._reason:
+                        fields = {"subject": self._config.state_subject, "reason": reason}
+                        _log.warning("cache_cut_off", extra=fields)
+                    self._reason = reason
+                    self._replication.joined.set()  # with whom there is no talking, there is nothing to wait for
+                await asyncio.sleep(pause * (0.5 + random.random() / 2))
+                pause = min(pause * 2, _LAST_RETRY_SECONDS)
+
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        connection = await self._connections.connect(self._settings)
+        stack.push_async_callback(self._connections.disconnect, self._settings)
+        await self._replication.listen(connection, stack)
+        self._reason = ""
+        self.event_bytes = self._replication.event_bytes
+        _log.info("cache_opened", extra={"subject": self._config.state_subject, "replica": self.replica.id})
+
+    # --- what expires
+
+    def _on_expiry(self, key: str, item: Item) -> None:
+        """See to it that a text is removed when it expires.
+
+        That of another replica later, in case that one is gone: its clock counts, and may be behind this one.
+        """
+        is_own = item.replica == self.replica.id
+        grace_ms = 0 if is_own else max(2000 * self._config.heartbeat_seconds, MAX_DRIFT_MS)
+        heapq.heappush(self._expiring, (item.expires_at_ms + grace_ms, next(self._expiries), key, item))
+        if len(self._expiring) > 2 * self._kept_expiries + 1024:
+            self._expiring = [entry for entry in self._expiring if self._is_there(entry[2], entry[3])]
+            heapq.heapify(self._expiring)
+            self._kept_expiries = len(self._expiring)
+
+    def _is_there(self, key: str, item: Item) -> bool:
+        cell = self.replica.cell(key)
+        return cell is not None and (cell.has(item.dot) or cell.tally(item.dot) is not None)
+
+    async def _expire(self) -> None:
+        """Remove what has expired, so that it takes no room; nobody has seen it since it expired."""
+        while True:
+            now_ms = wall_clock_ms()
+            is_due = False
+            for _ in range(_EXPIRE_SLICE):
+                is_due = bool(self._expiring) and self._expiring[0][0] <= now_ms
+                if not is_due:
+                    break
+                _, _, key, item = heapq.heappop(self._expiring)
+                expire(self.replica, key, item, now_ms)
+            await asyncio.sleep(0 if is_due else _EXPIRE_SECONDS)
+
+
+def _checked(prefix: str, key: str) -> str:
+    """Return a key as kept, or raise `errors.StoreError` when it is none; the limit is a bucket's."""
+    if not key:
+        raise errors.EmptyKeyError
+    whole = prefix + key
+    if len(whole) * 4 > MAX_BUCKET_KEY_BYTES and size_of(whole) > MAX_BUCKET_KEY_BYTES:
+        raise errors.KeyTooLongError(size_of(whole), MAX_BUCKET_KEY_BYTES)
+    return whole

@@ -1,0 +1,45 @@
+"""The data of a value <-> the bytes that a person expects `nats kv get` to show. Pure.
+
+A text is stored as it is, a counter as decimal text, a list or a set as a JSON array.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from contracts.keyvalue import I32_MAX, I32_MIN
+from provider.keyvalue.values import Kind, Value
+
+_array_decoder = msgspec.json.Decoder(list[str])
+
+
+def encode_payload(value: Value) -> bytes:
+    """Encode a value's payload; of a set, an array of its members."""
+    match value.kind:
+        case Kind.TEXT:
+            text: str = value.data
+            return text.encode()
+        case Kind.COUNTER:
+            return b"%d" % value.data
+        case Kind.BINARY:
+            payload: bytes = value.data
+            return payload
+        case _:
+            return msgspec.json.encode(list(value.data))
+
+
+def decode_payload(kind: Kind, payload: bytes) -> str | bytes | int | list[str] | dict[str, None] | None:
+    """Decode the data of a value; `None` if the payload is not one of its kind."""
+    try:
+        if kind is Kind.TEXT:
+            return payload.decode()
+        if kind is Kind.COUNTER:
+            number = int(payload)
+            return number if I32_MIN <= number <= I32_MAX else None
+        if kind is Kind.LIST:
+            return _array_decoder.decode(payload)
+        if kind is Kind.SET:
+            return dict.fromkeys(_array_decoder.decode(payload))
+    except (ValueError, msgspec.DecodeError):
+        pass
+    return None

@@ -1,0 +1,84 @@
+"""The stores that links share: links on the same bucket or cache share a store."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Self
+
+from provider.keyvalue.bucket.store import BucketLink, BucketStore
+from provider.keyvalue.cache.store import Cache, CacheLink
+from provider.keyvalue.connections import ConnectionPool
+from provider.keyvalue.link_config import Backend, LinkConfig
+from provider.keyvalue.store import LinkStore
+from provider.keyvalue.watch.watch import Deliver, Watch
+from provider.nats.connection import Connection
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import TaskOwner
+
+_StoreKey = tuple[Backend, ConnectionSettings, str]
+
+
+class StorePool:
+    """All stores of the process and their connections, as an async context manager.
+
+    Args:
+        tasks: Owns what is done in the background.
+        lattice: The lattice's own connection.
+        connection_name: Of the others, as shown in the servers' monitoring.
+    """
+
+    def __init__(self, tasks: TaskOwner, lattice: Connection, connection_name: str) -> None:
+        self._tasks = tasks
+        self._connections = ConnectionPool(lattice, connection_name)
+        self._stores: dict[_StoreKey, BucketStore | Cache] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every store; nothing is answered from them any more."""
+        stores, self._stores = list(self._stores.values()), {}
+        await asyncio.gather(*(store.close() for store in stores))
+
+    def acquire(self, config: LinkConfig) -> LinkStore:
+        """Return a link's view of its store, which is opened in the background if it is not open yet."""
+        return self._cache(config) if config.backend is Backend.CACHE else self._bucket(config)
+
+    def watch(self, config: LinkConfig, name: str, lattice: str, deliver: Deliver) -> Watch:
+        """Return a watch of a link's bucket that has not begun; see `Watch`."""
+        return Watch(self._bucket(config), name, lattice, deliver)
+
+    def _bucket(self, config: LinkConfig) -> BucketLink:
+        key = (config.backend, config.connection, config.bucket.name)
+        store = self._stores.get(key)
+        if isinstance(store, BucketStore):
+            store.configure(config.bucket)
+        else:
+            on_unused = functools.partial(self._retire, key)
+            store = BucketStore(self._connections, config.connection, config.bucket, self._tasks, on_unused)
+            self._stores[key] = store
+            store.start()
+        return BucketLink(config, store).hold()
+
+    def _cache(self, config: LinkConfig) -> LinkStore:
+        subjects = f"{config.cache.state_subject} {config.cache.replay_subject}"
+        key = (config.backend, config.connection, subjects)
+        store = self._stores.get(key)
+        if isinstance(store, Cache):
+            store.configure(config.cache)
+        else:
+            on_unused = functools.partial(self._retire, key)
+            store = Cache(self._connections, config.connection, config.cache, on_unused)
+            self._stores[key] = store
+            store.start()
+        return CacheLink(config, store).hold()
+
+    def _retire(self, key: _StoreKey) -> None:
+        """Close a store in the background; it is given to no further link."""
+        store = self._stores.pop(key, None)
+        if store is not None:
+            self._tasks.start(store.close(), f"close {key[0].value} {key[2]}")

@@ -1,0 +1,1 @@
+"""Tell an actor of the changes in a bucket. Read `watch` first."""

@@ -1,0 +1,103 @@
+"""The lattice's own records of links: they heal a link definition that was published while nobody listened.
+
+Read, never written: the bucket LATTICEDATA_{lattice} of hosts since OTP 0.60 and Rust 0.78, and the stream
+LATTICECACHE_{lattice} of older ones. A lattice may have neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from contracts import codec
+from provider import errors
+from provider.lattice.protocol import LatticeProtocol, LinkEvent
+from provider.nats import jetstream as js
+from provider.nats.connection import Connection
+from provider.nats.headers import is_deletion
+
+_log = logging.getLogger(__name__)
+
+_READ_SECONDS = 2.0
+_RESCAN_SECONDS = 30.0
+_RECORD_PREFIX = "LINKDEF_"
+
+
+class LinkRecords:
+    """Feeds the records of one lattice to the protocol.
+
+    All of them at first, then each change as it is published, and all again whenever something may have been missed.
+    """
+
+    def __init__(
+        self, connection: Connection, protocol: LatticeProtocol, apply: Callable[[LinkEvent], None], domain: str
+    ) -> None:
+        """Make an idle reader; `apply` is called with every event that the protocol makes of a record."""
+        lattice = protocol.subjects.lattice
+        self._connection = connection
+        self._protocol = protocol
+        self._apply = apply
+        self._jetstream = js.JetStream(connection, domain)
+        self._sources = (
+            (f"KV_LATTICEDATA_{lattice}", f"$KV.LATTICEDATA_{lattice}.{_RECORD_PREFIX}"),
+            (f"LATTICECACHE_{lattice}", f"lc.{lattice}.linkdefs."),
+        )
+        self._scanned: dict[str, int] = {}
+        self._wake = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Read and follow the records until cancelled."""
+        stop_waking = self._connection.on_reconnect(self._wake.set)
+        try:
+            for _, subject in self._sources:
+                await self._connection.listen(f"{subject.rpartition('.')[0]}.*", self._on_change)
+            while True:
+                self._wake.clear()
+                await self._scan_all()
+                try:
+                    async with asyncio.timeout(_RESCAN_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            stop_waking()
+
+    def _on_change(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+        self._take(subject.decode(errors="replace"), header, payload)
+
+    async def _scan_all(self) -> None:
+        for stream, subject in self._sources:
+            try:
+                await self._scan(stream, subject)
+            except (errors.NatsError, TimeoutError) as error:
+                if getattr(error, "err_code", 0) != js.STREAM_NOT_FOUND:
+                    _log.debug("link_records_unread", extra={"stream": stream, "reason": str(error)})
+
+    async def _scan(self, stream: str, subject_prefix: str) -> None:
+        info = await self._jetstream.stream_info(stream, self._deadline())
+        if self._scanned.get(stream) == info.state.last_seq:
+            return
+        wildcard = f"{subject_prefix.rpartition('.')[0]}.*"
+        sequence = 1
+        while (message := await self._jetstream.next_message(stream, wildcard, sequence, self._deadline())) is not None:
+            self._take(message.subject, message.header, message.payload)
+            sequence = message.sequence + 1
+        self._scanned[stream] = info.state.last_seq
+
+    def _take(self, subject: str, header: bytes, payload: bytes) -> None:
+        record = subject.rpartition(".")[2]
+        if subject.startswith("$KV.") and not record.startswith(_RECORD_PREFIX):
+            return
+        if is_deletion(header) or not payload:
+            self._apply(self._protocol.forget_hash(record.removeprefix(_RECORD_PREFIX)))
+            return
+        try:
+            definition = codec.unpack_json(payload, "link record")
+        except codec.MalformedError:
+            return
+        is_deleted = isinstance(definition, dict) and definition.get("deleted") is True
+        self._apply(self._protocol.receive_metadata(definition, is_deleted=is_deleted))
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + _READ_SECONDS

@@ -1,0 +1,1 @@
+"""The benchmark: `make bench`. Read `__main__` first, then `report`."""

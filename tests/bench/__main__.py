@@ -1,0 +1,130 @@
+"""`make bench`: how fast and how big the provider is, against yardsticks of the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+
+from provider.commands.dev_lattice.errors import DevError
+from provider.commands.dev_lattice.lattice import LatticeSettings, running
+from provider.commands.dev_lattice.raw_bucket import RawBucket
+from provider.commands.options import NATS, writable_file
+from provider.commands.output import say, stderr_console, stdout_console
+from provider.keyvalue.link_config import Backend
+from tests.bench.cache.measure import measure_cache
+from tests.bench.report import Report
+from tests.bench.size import measure_size
+from tests.bench.speed import Plan, Progress, measure_speed
+from tests.bench.tables import show
+from tests.bench.workloads import ROWS, WorkloadName
+
+EXAMPLES = """Examples:
+
+make bench
+
+make bench ARGS="--workload Get --in-flight 64 --speed-only"
+
+make bench ARGS="--backend cache"
+
+make bench ARGS="--ops 50000 --json bench.json --plot bench.svg"
+"""
+
+
+def bench(
+    ops: int = typer.Option(20_000, min=100, max=500_000, help="Operations of a row at 64 in flight; fewer at less."),
+    nats: str = NATS,
+    json: Path = typer.Option(
+        None, metavar="FILE", dir_okay=False, callback=writable_file, help="Write everything that was measured there."
+    ),
+    plot: Path = typer.Option(
+        None, metavar="FILE.svg|png", dir_okay=False, callback=writable_file, help="Draw latency and CPU there."
+    ),
+    workload: list[WorkloadName] = typer.Option(None, help="Only this one; may be repeated."),
+    in_flight: list[int] = typer.Option(None, min=1, max=1024, help="Only so many at a time; may be repeated."),
+    backend: list[Backend] = typer.Option(None, help="Only links of this kind; may be repeated."),
+    speed_only: bool = typer.Option(False, "--speed-only", help="Leave out start-up time, memory and joining."),
+) -> None:
+    """Measure how fast and how big the provider is, against yardsticks of the same run."""
+    draw = _drawing(plot)
+    plan = Plan(ops, tuple(workload or ROWS), tuple(in_flight or (1, 16, 64)))
+    settings = LatticeSettings(lattice=f"bench{time.time_ns()}", nats_url=nats, log_level="info")
+    report = _measure(settings, plan, tuple(backend or Backend), with_size=not speed_only)
+    show(stdout_console(), report)
+    if json is not None:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    if plot is not None:
+        draw(report, plot)
+
+
+def _drawing(path: Path | None) -> Callable[[Report, Path], None]:
+    """Return what draws a report; refuse before anything is measured what could not be drawn afterwards."""
+    if path is None:
+        return lambda _report, _path: None
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise typer.BadParameter(f"{path} must end in .svg or .png", param_hint="--plot")
+    try:
+        from tests.bench.plot import draw
+    except ImportError:
+        hint = "needs matplotlib: make install"
+        raise typer.BadParameter(hint, param_hint="--plot") from None
+    return draw
+
+
+def _measure(settings: LatticeSettings, plan: Plan, backends: tuple[Backend, ...], *, with_size: bool) -> Report:
+    console = stderr_console()
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        current = bar.add_task("starting", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(current, description=what, completed=done, total=total)
+
+        return asyncio.run(_run(settings, plan, backends, progress, with_size=with_size))
+
+
+async def _run(
+    settings: LatticeSettings, plan: Plan, backends: tuple[Backend, ...], progress: Progress, *, with_size: bool
+) -> Report:
+    report = Report()
+    if Backend.BUCKET in backends:
+        report = await _measure_bucket(settings, plan, progress, with_size=with_size)
+    if Backend.CACHE in backends:
+        async with running(replace(settings, instances=0, lattice=f"{settings.lattice}c")) as lattice:
+            measured = await measure_cache(lattice, plan, progress, with_size=with_size)
+        report = msgspec.structs.replace(report, cache=measured)
+    return report
+
+
+async def _measure_bucket(settings: LatticeSettings, plan: Plan, progress: Progress, *, with_size: bool) -> Report:
+    async with running(settings) as lattice:
+        rows, yardsticks = await measure_speed(lattice, plan, progress)
+        await RawBucket(lattice.connection, settings.bucket).delete()
+    if not with_size:
+        return Report(rows=rows, yardsticks=yardsticks)
+    async with running(replace(settings, instances=0, lattice=f"{settings.lattice}s")) as lattice:
+        return Report(rows=rows, yardsticks=yardsticks, size=await measure_size(lattice, progress))
+
+
+def main() -> int:
+    """Run the benchmark; return the exit code."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(epilog=EXAMPLES)(bench)
+    try:
+        app()  # leaves with SystemExit
+    except DevError as error:
+        say(stderr_console(), f"error: {error}", "red")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Provider processes that replicate one cache, each under a provider key of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from provider.commands.dev_lattice.actor import Actor, Link
+from provider.commands.dev_lattice.host import Host, HostSettings, LogEvent, ProviderProcess
+from provider.commands.dev_lattice.keys import KeyKind, make_public_key
+from provider.commands.dev_lattice.lattice import DevLattice, link_definition
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One of them. Calls over its link are served by it and by no other."""
+
+    link: Link
+    provider: ProviderProcess
+    actor: Actor
+
+
+@contextlib.asynccontextmanager
+async def instance(
+    lattice: DevLattice,
+    *,
+    values: Mapping[str, str] | None = None,
+    config: dict[str, Any] | None = None,
+    on_event: Callable[[LogEvent], None] = lambda _: None,
+) -> AsyncIterator[Instance]:
+    """Start one more, and stop it again as its host would.
+
+    Args:
+        lattice: Gives lattice name, link name and cluster, so that all instances hold the same.
+        values: Of the link, beyond the backend.
+        config: The provider's `config_json`.
+        on_event: Called with every line of its log.
+
+    Raises:
+        ProviderExitError: It does not come up.
+    """
+    key, host_id = make_public_key(KeyKind.SERVICE), make_public_key(KeyKind.SERVER)
+    link = replace(lattice.link, provider_key=key, host_id=host_id)
+    settings = HostSettings(
+        link=link,
+        nats_url=lattice.nats_url,
+        link_definitions=[link_definition(link, {"BACKEND": "cache", **(values or {})})],
+        log_level="info",
+        config=config or {},
+    )
+    host = Host(lattice.connection, settings, on_event)
+    async with host.provider:
+        await host.provider.wait_for("ready")
+        await host.provider.wait_for("cache_opened")
+        try:
+            yield Instance(link, host.provider, Actor(lattice.connection, link))
+        finally:
+            await host.shut_down()
+
+
+@contextlib.asynccontextmanager
+async def two_instances(
+    lattice: DevLattice, *, values: Mapping[str, str] | None = None, config: dict[str, Any] | None = None
+) -> AsyncIterator[tuple[Instance, Instance]]:
+    """Start two that have heard of each other."""
+    async with (
+        instance(lattice, values=values, config=config) as first,
+        instance(lattice, values=values, config=config) as second,
+    ):
+        await asyncio.gather(*(each.provider.wait_for("cache_replica_heard") for each in (first, second)))
+        yield first, second

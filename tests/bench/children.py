@@ -1,0 +1,77 @@
+"""Start the processes that measure and read what they say, one JSON object a line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import contracts
+from provider.commands.dev_lattice.errors import DevError
+
+_PACKAGES = str(Path(contracts.__file__).resolve().parent.parent)
+_LINE_LIMIT_BYTES = 1 << 20
+
+
+class ChildError(DevError):
+    """A measuring process ended early; its own last words are on standard error."""
+
+
+class Child:
+    """One measuring process."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self._name = name
+        self._process = process
+
+    async def say(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + b"\n")
+        await self._process.stdin.drain()
+
+    async def hear(self) -> dict[str, Any]:
+        """Return the next object.
+
+        Raises:
+            ChildError: There is none, or it says that something failed.
+        """
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise ChildError(f"{self._name} ended early with code {await self._process.wait()}")
+        heard: dict[str, Any] = json.loads(line)
+        if failed := heard.get("failed"):
+            raise ChildError(f"{self._name}: {failed}")
+        return heard
+
+
+@contextlib.asynccontextmanager
+async def child(module: str, *arguments: str) -> AsyncIterator[Child]:
+    """Run `python -m tests.bench.MODULE` as long as the context lasts."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"tests.bench.{module}",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": _PACKAGES},
+        limit=_LINE_LIMIT_BYTES,
+    )
+    try:
+        yield Child(" ".join((module, *arguments)), process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def ask_once(module: str, *arguments: str) -> dict[str, Any]:
+    """Run a measuring process that says one thing and ends."""
+    async with child(module, *arguments) as asked:
+        return await asked.hear()

@@ -1,0 +1,172 @@
+"""The load generator: a process of its own that signs a corpus, waits for "go", sends it and tells what happened.
+
+It reads one job as a line of JSON on standard input and writes lines of JSON: `{"signed": N}` while it signs, `{"ready":
+true}`, and after a second line on standard input the measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+import uvloop
+
+from contracts import lattice, operations
+from contracts.codec import MalformedError
+from contracts.keyvalue import Request
+from contracts.secret import Secret
+from provider.commands.dev_lattice.actor import Link, Signer
+from tests.bench.pipeline import Pipeline, connect
+from tests.bench.workloads import WorkloadName, workload
+
+_BEFORE_IN_FLIGHT = 64
+_PROGRESS_EVERY = 500
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send. With an `echo_subject` the same invocations go there and the answers are not read."""
+
+    nats_url: str
+    lattice: str
+    host_id: str
+    provider_key: str
+    actor_id: str
+    link_name: str
+    cluster_seed: str
+    workload: WorkloadName
+    count: int
+    in_flight: int
+    tag: str
+    echo_subject: str = ""
+
+    @property
+    def link(self) -> Link:
+        seed = Secret(self.cluster_seed)
+        return Link(self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed)
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to one job.
+
+    Attributes:
+        own_cpu_seconds: What the load generator itself used while the clock ran.
+        is_exact: Every total of a counter came back exactly once; `True` for other workloads.
+        first_error: What the first error said; empty: there was none.
+    """
+
+    count: int
+    seconds: float
+    p50_us: float
+    p99_us: float
+    errors: int
+    first_error: str
+    is_exact: bool
+    own_cpu_seconds: float
+
+
+def run_job(work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
+    """Read the job from standard input and do the work of this process with it."""
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+    uvloop.run(work(job))
+
+
+@contextlib.asynccontextmanager
+async def prepared(job: Job) -> AsyncIterator[tuple[Pipeline, list[Request], list[bytes]]]:
+    """Connect, have served what comes before, sign what is measured, and wait for the word to begin.
+
+    Yields the connection, the measured requests, and the same as signed invocations.
+    """
+    requests = workload(job.workload, job.count, job.tag)
+    signer = Signer(job.link)
+    pipeline = await connect(job.nats_url)
+    try:
+        if not job.echo_subject:
+            await _serve_before(pipeline, job, signer, requests.before)
+        payloads = _signed(signer, requests.measured)
+        say({"ready": True})
+        await next_line()
+        yield pipeline, requests.measured, payloads
+    finally:
+        pipeline.close()
+
+
+async def next_line() -> None:
+    """Wait for the next line on standard input, which says when something is to happen."""
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
+
+
+async def _work(job: Job) -> None:
+    async with prepared(job) as (pipeline, requests, payloads):
+        cpu, started = time.process_time(), time.perf_counter()
+        latency_ns, answers = await pipeline.run(job.echo_subject or job.link.subjects.rpc, payloads, job.in_flight)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    errors, results = ([], []) if job.echo_subject else read_answers(answers, requests)
+    times = sorted(latency_ns)
+    say(
+        Measurement(
+            count=job.count,
+            seconds=seconds,
+            p50_us=times[len(times) // 2] / 1000,
+            p99_us=times[len(times) * 99 // 100] / 1000,
+            errors=len(errors),
+            first_error=errors[0] if errors else "",
+            is_exact=job.workload is not WorkloadName.INCREMENT or bool(job.echo_subject) or _each_once(results),
+            own_cpu_seconds=cpu,
+        )
+    )
+
+
+async def _serve_before(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
+    if not requests:
+        return
+    _, answers = await pipeline.run(job.link.subjects.rpc, _signed(signer, requests), _BEFORE_IN_FLIGHT)
+    errors, _ = read_answers(answers, requests)
+    if errors:
+        say({"failed": f"preparing {job.workload}: {len(errors)} of {len(requests)} failed: {errors[0]}"})
+        sys.exit(1)
+
+
+def _signed(signer: Signer, requests: list[Request]) -> list[bytes]:
+    payloads = []
+    for number, request in enumerate(requests, 1):
+        payloads.append(lattice.encode_invocation(signer.sign(request)))
+        if number % _PROGRESS_EVERY == 0:
+            say({"signed": number})
+    return payloads
+
+
+def read_answers(answers: Sequence[bytes | None], requests: Sequence[Request]) -> tuple[list[str], list[Any]]:
+    """Decode all answers; return the errors among them and the results."""
+    errors: list[str] = []
+    results: list[Any] = []
+    for answer, request in zip(answers, requests, strict=True):
+        if answer is None or answer == b"":
+            errors.append("no answer" if answer is None else "nobody serves the link")
+            continue
+        response = lattice.decode_invocation_response(answer)
+        if isinstance(response.error, str):
+            errors.append(response.error)
+            continue
+        try:
+            results.append(operations.decode_response(type(request), response.msg))
+        except MalformedError as error:
+            errors.append(str(error))
+    return errors, results
+
+
+def _each_once(totals: list[int]) -> bool:
+    return sorted(totals) == list(range(1, len(totals) + 1))
+
+
+def say(what: Any) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    run_job(_work)

@@ -1,0 +1,89 @@
+"""What was measured, and what it is worth: ratios against the yardsticks of the same run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from tests.bench.cache.report import CacheReport, cache_targets
+from tests.bench.rows import Row, Target
+from tests.bench.workloads import WorkloadName
+
+
+class Yardsticks(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured in the same run. CPU and latencies in microseconds, rates per second."""
+
+    signature_cpu_us: float
+    echo_p50_us: float
+    direct_get_p50_us: float
+    naive_counter_per_second: float
+    naive_set_per_second: float
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a start takes and how much memory is used, in seconds and MiB."""
+
+    start_seconds: float
+    imports_seconds: float
+    links: int
+    linked_megabytes: float
+    grown_megabytes: float
+    invocations: int
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one run. What was left out is `None`; `rows`, `yardsticks` and `size` are of the bucket."""
+
+    rows: list[Row] = msgspec.field(default_factory=list)
+    yardsticks: Yardsticks | None = None
+    size: Size | None = None
+    cache: CacheReport | None = None
+
+    def row(self, workload: WorkloadName, in_flight: int) -> Row | None:
+        return next((row for row in self.rows if (row.workload, row.in_flight) == (workload, in_flight)), None)
+
+
+def targets(report: Report) -> list[Target]:
+    """Judge a run. A target whose rows were not measured is left out."""
+    return [*_speed(report), *_size(report), *cache_targets(report.cache)]
+
+
+def _speed(report: Report) -> Iterator[Target]:
+    yard = report.yardsticks
+    if yard is None:
+        return
+    get = report.row(WorkloadName.GET, 64)
+    if get:
+        yield Target(
+            "Get, 64 in flight: provider CPU / signature check", get.provider_cpu_us / yard.signature_cpu_us, 1.7, True
+        )
+    if single := report.row(WorkloadName.GET, 1):
+        parts = yard.echo_p50_us + yard.signature_cpu_us + yard.direct_get_p50_us
+        detail = f"{yard.echo_p50_us:.0f} + {yard.signature_cpu_us:.0f} + {yard.direct_get_p50_us:.0f} µs"
+        yield Target(
+            "Get, 1 in flight: p50 / (echo + signature + direct get)", single.measured.p50_us / parts, 1.6, True, detail
+        )
+    if hot := report.row(WorkloadName.INCREMENT, 64):
+        yield Target(
+            "hot Increment: errors, or totals not exactly once", _wrong(hot), 0, True, hot.measured.first_error
+        )
+        yield Target("hot Increment: rate / naive CAS", hot.per_second / yard.naive_counter_per_second, 30, False)
+        if get:
+            yield Target("hot Increment: rate / Get's rate", hot.per_second / get.per_second, 0.75, False)
+    if added := report.row(WorkloadName.SET_ADD, 64):
+        yield Target("SetAdd, 1,000 members: rate / naive CAS", added.per_second / yard.naive_set_per_second, 30, False)
+
+
+def _wrong(row: Row) -> float:
+    return row.measured.errors + (0 if row.measured.is_exact else 1)
+
+
+def _size(report: Report) -> Iterator[Target]:
+    size = report.size
+    if size is None:
+        return
+    detail = f"{size.start_seconds:.2f} s / {size.imports_seconds:.2f} s"
+    yield Target("start to first answer / bare imports", size.start_seconds / size.imports_seconds, 2.4, True, detail)
+    yield Target(f"{size.links:,} links on one bucket: MB resident", size.linked_megabytes, 120, True)
+    yield Target(f"{size.invocations:,} invocations later: MB grown", size.grown_megabytes, 10, True)

@@ -1,0 +1,54 @@
+"""A row of what was measured, and a line of the scorecard. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import structs
+
+from tests.bench.load import Measurement
+from tests.bench.workloads import WorkloadName
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One workload at one number of invocations in flight.
+
+    Attributes:
+        provider_cpu_us: CPU time per operation of all provider processes that may have served it.
+        others_cpu_us: The same of those that only had to be told of it.
+    """
+
+    workload: WorkloadName
+    in_flight: int
+    provider_cpu_us: float
+    others_cpu_us: float = 0.0
+    measured: Measurement
+
+    @property
+    def per_second(self) -> float:
+        return self.measured.count / self.measured.seconds
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One line of the scorecard. `is_at_most` tells on which side of `limit` the ratio must be."""
+
+    what: str
+    ratio: float
+    limit: float
+    is_at_most: bool
+    detail: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        return self.ratio <= self.limit if self.is_at_most else self.ratio >= self.limit
+
+
+def median_row(rounds: list[Row]) -> Row:
+    """Return the round of the median CPU time, with the errors of all rounds: noise is forgotten, a fault is not."""
+    middle = sorted(rounds, key=lambda row: row.provider_cpu_us)[len(rounds) // 2]
+    measured = structs.replace(
+        middle.measured,
+        errors=sum(row.measured.errors for row in rounds),
+        first_error=next((row.measured.first_error for row in rounds if row.measured.first_error), ""),
+        is_exact=all(row.measured.is_exact for row in rounds),
+    )
+    return structs.replace(middle, measured=measured)

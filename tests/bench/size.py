@@ -1,0 +1,118 @@
+"""Measure how long the provider takes to start, how much memory many links take, and whether it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import replace
+from statistics import median
+
+from contracts import keyvalue
+from provider.commands.dev_lattice.actor import Actor, Link
+from provider.commands.dev_lattice.errors import DevError
+from provider.commands.dev_lattice.host import HostSettings, ProviderProcess
+from provider.commands.dev_lattice.keys import KeyKind, make_public_key
+from provider.commands.dev_lattice.lattice import DevLattice, link_definition
+from provider.commands.dev_lattice.raw_bucket import RawBucket
+from tests.bench.processes import resident_megabytes
+from tests.bench.report import Size
+from tests.bench.speed import Progress, make_job, run_job
+from tests.bench.workloads import WorkloadName
+
+LINKS = 1000
+WARM_UP_INVOCATIONS = 10_000
+INVOCATIONS = 100_000
+_INVOCATIONS_PER_JOB = 20_000
+_STARTS = 3
+_IMPORTS = "import nats, nacl.signing, msgspec"
+_POLL_SECONDS = 0.002
+_PATIENCE_SECONDS = 60.0
+_IN_FLIGHT = 64
+
+
+async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
+    """Measure on a lattice without providers of its own; starts them itself.
+
+    Raises:
+        DevError: A provider that does not come up, or links that do not open.
+    """
+    starts, imports = [], []
+    for number in range(_STARTS):
+        progress("start to first answer", number, _STARTS)
+        imports.append(await _imports_seconds())
+        starts.append(await _start_seconds(lattice))
+    progress("start to first answer", _STARTS, _STARTS)
+    links = [replace(lattice.link, actor_id=make_public_key(KeyKind.MODULE)) for _ in range(LINKS)]
+    bucket = f"bench-links-{time.time_ns()}"
+    settings = _host_settings(lattice, links, {"BUCKET": bucket})
+    async with ProviderProcess(settings.host_data()) as provider:
+        await _all_answered(lattice, links, progress)
+        linked = resident_megabytes(provider.pid)
+        await _load(lattice, links[0], provider, WARM_UP_INVOCATIONS, progress)
+        warm = resident_megabytes(provider.pid)
+        for _ in range(INVOCATIONS // _INVOCATIONS_PER_JOB):
+            await _load(lattice, links[0], provider, _INVOCATIONS_PER_JOB, progress)
+        grown = resident_megabytes(provider.pid) - warm
+    for used in (bucket, lattice.settings.bucket):
+        await RawBucket(lattice.connection, used).delete()
+    return Size(
+        start_seconds=median(starts),
+        imports_seconds=median(imports),
+        links=LINKS,
+        linked_megabytes=linked,
+        grown_megabytes=grown,
+        invocations=INVOCATIONS,
+    )
+
+
+async def _imports_seconds() -> float:
+    started = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _IMPORTS)
+    await process.wait()
+    return time.perf_counter() - started
+
+
+async def _start_seconds(lattice: DevLattice) -> float:
+    """Start a provider with one link and ask until it answers; return the seconds from its start."""
+    provider = ProviderProcess(_host_settings(lattice, [lattice.link], lattice.settings.link_values).host_data())
+    started = time.perf_counter()
+    async with provider:
+        await _answered(lattice, lattice.link)
+        return time.perf_counter() - started
+
+
+def _host_settings(lattice: DevLattice, links: list[Link], values: dict[str, str]) -> HostSettings:
+    return HostSettings(
+        link=lattice.link,
+        nats_url=lattice.nats_url,
+        link_definitions=[link_definition(link, values) for link in links],
+        log_level="info",
+    )
+
+
+async def _answered(lattice: DevLattice, link: Link) -> None:
+    actor = Actor(lattice.connection, link)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            await actor.call(keyvalue.Get("bench"))
+        except DevError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+async def _all_answered(lattice: DevLattice, links: list[Link], progress: Progress) -> None:
+    """Make sure that every link is open, by using it."""
+    for first in range(0, len(links), _IN_FLIGHT):
+        await asyncio.gather(*(_answered(lattice, link) for link in links[first : first + _IN_FLIGHT]))
+        progress("links", min(first + _IN_FLIGHT, len(links)), len(links))
+
+
+async def _load(lattice: DevLattice, link: Link, provider: ProviderProcess, count: int, progress: Progress) -> None:
+    """Send half Sets and half Gets."""
+    for workload in (WorkloadName.SET, WorkloadName.GET):
+        await run_job(make_job(lattice, link, workload, count // 2, _IN_FLIGHT, tag="size"), [provider.pid], progress)

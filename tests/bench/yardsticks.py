@@ -1,0 +1,155 @@
+"""What the provider is compared with, measured in the same run: each a process of its own that prints one JSON object.
+
+python -m tests.bench.yardsticks signature
+python -m tests.bench.yardsticks echo NATS_URL SUBJECT           prints {"ready": true}, serves until killed
+python -m tests.bench.yardsticks direct-get NATS_URL SUBJECT
+python -m tests.bench.yardsticks naive-counter NATS_URL BUCKET SECONDS
+python -m tests.bench.yardsticks naive-set NATS_URL BUCKET SECONDS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import nats
+import uvloop
+from nacl.bindings import crypto_sign_open
+from nacl.signing import SigningKey
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from contracts import keyvalue
+from provider.commands.dev_lattice.actor import Signer
+from provider.commands.dev_lattice.keys import raw_seed
+from provider.commands.dev_lattice.lattice import make_link
+
+_SIGNATURE_ROUNDS, _SIGNATURES_PER_ROUND = 21, 200
+_DIRECT_GETS = 2000
+_NAIVE_TASKS = 64
+_SET_MEMBERS = 1000
+_CAS_CONFLICTS = frozenset({10071, 10164})
+_ECHOED = bytes(120)
+
+
+def signature() -> dict[str, Any]:
+    """Measure the CPU time of one check of a real token's signature by libsodium, which nkeys and most programs use.
+
+    The provider's own library is somewhat quicker; what a check costs the provider is not what it is measured by.
+    """
+    link = make_link("default", "default")
+    token = Signer(link).sign(keyvalue.Get("bench")).encoded_claims
+    signing_input, _, _ = token.rpartition(".")
+    key = SigningKey(raw_seed(link.cluster_seed))
+    signed = bytes(key.sign(signing_input.encode()))
+    public = bytes(key.verify_key)
+    rounds = []
+    for _ in range(_SIGNATURE_ROUNDS):
+        started = time.process_time_ns()
+        for _ in range(_SIGNATURES_PER_ROUND):
+            crypto_sign_open(signed, public)
+        rounds.append((time.process_time_ns() - started) / _SIGNATURES_PER_ROUND / 1000)
+    return {"cpu_us": median(rounds)}
+
+
+async def echo(nats_url: str, subject: str) -> None:
+    """Serve a subject as the plainest Python service there is."""
+    connection = await nats.connect(nats_url)
+
+    async def answer(message: Msg) -> None:
+        await connection.publish(message.reply, _ECHOED)
+
+    await connection.subscribe(subject, queue="rpc", cb=answer)
+    await connection.flush()
+    _say({"ready": True})
+    await asyncio.Event().wait()
+
+
+async def direct_get(nats_url: str, subject: str) -> dict[str, Any]:
+    """Measure one direct get at a time."""
+    connection = await nats.connect(nats_url)
+    times = []
+    for _ in range(_DIRECT_GETS):
+        started = time.perf_counter_ns()
+        await connection.request(subject, b"", timeout=2)
+        times.append((time.perf_counter_ns() - started) / 1000)
+    await connection.close()
+    return {"p50_us": median(times)}
+
+
+async def naive(
+    nats_url: str, bucket: str, seconds: float, first: bytes, change: Callable[[bytes, int], bytes]
+) -> dict[str, Any]:
+    """Let 64 tasks change one key by reading it and writing it back if nobody else has, over and over.
+
+    Each task has a connection of its own, as 64 providers that compete would have.
+    """
+    connection = await nats.connect(nats_url)
+    stream = {"name": f"KV_{bucket}", "subjects": [f"$KV.{bucket}.>"], "max_msgs_per_subject": 1, "allow_direct": True}
+    stream |= {"discard": "new", "storage": "file", "num_replicas": 1}
+    await connection.request(f"$JS.API.STREAM.CREATE.KV_{bucket}", json.dumps(stream).encode(), timeout=5)
+    await connection.request(f"$KV.{bucket}.k", first, timeout=5)
+    competitors = [await nats.connect(nats_url) for _ in range(_NAIVE_TASKS)]
+    counts = [0, 0]
+    started = time.monotonic()
+    deadline = started + seconds
+    await asyncio.gather(*(_compete(each, bucket, deadline, change, counts) for each in competitors))
+    took = time.monotonic() - started
+    await asyncio.gather(*(each.close() for each in competitors))
+    await connection.request(f"$JS.API.STREAM.DELETE.KV_{bucket}", b"", timeout=5)
+    await connection.close()
+    return {"per_second": counts[0] / took, "conflicts": counts[1]}
+
+
+async def _compete(
+    connection: Client, bucket: str, deadline: float, change: Callable[[bytes, int], bytes], counts: list[int]
+) -> None:
+    read, write = f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.k", f"$KV.{bucket}.k"
+    while time.monotonic() < deadline:
+        found = await connection.request(read, b"", timeout=5)
+        assert found.headers is not None
+        headers = {"Nats-Expected-Last-Subject-Sequence": found.headers["Nats-Sequence"]}
+        answer = await connection.request(write, change(found.data, counts[0]), timeout=5, headers=headers)
+        error = json.loads(answer.data).get("error")
+        counts[0 if error is None else 1] += 1
+        if error is not None and error["err_code"] not in _CAS_CONFLICTS:
+            raise RuntimeError(f"the naive loop got {error}")
+
+
+def _add_one(value: bytes, _: int) -> bytes:
+    return b"%d" % (int(value) + 1)
+
+
+def _add_member(value: bytes, number: int) -> bytes:
+    return json.dumps([*json.loads(value), f"member-{number}"][-_SET_MEMBERS:]).encode()
+
+
+def _say(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:]
+    match name, arguments:
+        case "signature", []:
+            _say(signature())
+        case "echo", [url, subject]:
+            uvloop.run(echo(url, subject))
+        case "direct-get", [url, subject]:
+            _say(uvloop.run(direct_get(url, subject)))
+        case "naive-counter", [url, bucket, seconds]:
+            _say(uvloop.run(naive(url, bucket, float(seconds), b"0", _add_one)))
+        case "naive-set", [url, bucket, seconds]:
+            members = json.dumps([f"before-{number}" for number in range(_SET_MEMBERS)]).encode()
+            _say(uvloop.run(naive(url, bucket, float(seconds), members, _add_member)))
+        case _:
+            sys.exit(f"unknown yardstick {name!r}")
+
+
+if __name__ == "__main__":
+    main()

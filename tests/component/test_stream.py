@@ -1,0 +1,49 @@
+"""How a bucket is looked at by a server that does not tell its time: nats-server before 2.10."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+
+from provider import errors
+from provider.keyvalue.bucket.stream import look_at_stream
+from provider.keyvalue.clock import ServerClock
+from provider.nats.connection import Connection
+from provider.nats.jetstream import NO_SPACE, JetStream, StoredMessage, StreamConfig, StreamInfo, StreamState
+
+HOUR_MS = 3_600_000
+
+
+class TimelessServer(JetStream):
+    """Answers for a bucket, full or not, whose clock is an hour ahead."""
+
+    def __init__(self, *, is_full: bool) -> None:
+        super().__init__(cast(Connection, None))
+        self._is_full = is_full
+
+    async def stream_info(self, stream: str, deadline: float) -> StreamInfo:
+        return StreamInfo(StreamConfig(stream), StreamState(), "2026-01-01T00:00:00Z")
+
+    async def publish(self, subject: str, payload: bytes, header: bytes, deadline: float) -> int:
+        if self._is_full:
+            raise errors.ApiError(400, max(NO_SPACE), "maximum bytes exceeded")
+        return 1
+
+    async def last_message(self, stream: str, subject: str, deadline: float) -> StoredMessage | None:
+        return StoredMessage(subject, 1, time.time_ns() // 1_000_000 + HOUR_MS, b"", b"")
+
+
+async def difference_ms(server: JetStream) -> int:
+    clock = ServerClock()
+    info = await look_at_stream(server, "KV_b", clock, asyncio.get_running_loop().time() + 1)
+    assert info.config.name == "KV_b"
+    return clock.now_ms() - time.time_ns() // 1_000_000
+
+
+async def test_the_time_is_read_from_a_message_that_is_written() -> None:
+    assert abs(await difference_ms(TimelessServer(is_full=False)) - HOUR_MS) < 1000
+
+
+async def test_a_bucket_that_is_full_is_looked_at_all_the_same() -> None:
+    assert abs(await difference_ms(TimelessServer(is_full=True))) < 1000

@@ -1,0 +1,108 @@
+"""What a bucket is listed as, whatever others put into it and while they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import pytest
+
+from contracts.extensions import ListKeys
+from provider.commands.kv.open_bucket import OpenBucket, opened
+from provider.keyvalue.bucket import scan as listing
+from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.scan import Head, heads
+from provider.keyvalue.bucket.stream import look_at_stream, traits_of
+from provider.keyvalue.clock import ServerClock
+from provider.nats.connection import Connection
+from provider.nats.jetstream import JetStream
+from provider.nats.settings import ConnectionSettings
+from provider.tasks import TaskOwner
+from tests.blackbox.client import patient_client
+from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.raw_client import publish_raw
+from tests.conformance.stored import StoredBucket
+from tests.integration.conftest import MakeActor
+
+SECONDS = 10.0
+NO_UTF8 = b"d\xe9j\xe0"
+
+
+@contextlib.asynccontextmanager
+async def made_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[JetStream, Bucket]]:
+    """Make a bucket and open it; whoever writes into it uses its name."""
+    name = f"b-{uuid.uuid4().hex[:12]}"
+    client = await patient_client(server.url)
+    await StoredBucket(client, name).create(**config)
+    await client.close()
+    clock, tasks = ServerClock(), TaskOwner()
+    async with Connection(ConnectionSettings((server.url,)), "test", 5) as connection:
+        jetstream, deadline = JetStream(connection), asyncio.get_running_loop().time() + SECONDS
+        info = await look_at_stream(jetstream, f"KV_{name}", clock, deadline)
+        traits = traits_of(info, await jetstream.level(deadline))
+        yield jetstream, Bucket(jetstream, name, traits, clock, tasks, lambda: None)
+        await tasks.close()
+
+
+async def put(jetstream: JetStream, bucket: Bucket, *keys: str) -> None:
+    for key in keys:
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        await jetstream.publish(f"$KV.{bucket.name}.{key}", b"v", b"", deadline)
+
+
+@pytest.mark.parametrize("history", [1, 5])
+async def test_a_subject_that_is_no_text_is_no_key(lattice_server: NatsServer, history: int) -> None:
+    async with made_bucket(lattice_server, max_msgs_per_subject=history) as (jetstream, bucket):
+        await put(jetstream, bucket, "a")
+        publish_raw(lattice_server.port, b"$KV.%b.%b" % (bucket.name.encode(), NO_UTF8))
+        await put(jetstream, bucket, "c")
+        assert [head.bucket_key async for head in heads(jetstream, bucket)] == ["a", "c"]
+        async with opened(jetstream, bucket.name, SECONDS) as people:
+            assert [head.bucket_key async for head in _keys(people)] == ["a", "c"]
+
+
+def _keys(bucket: OpenBucket) -> AsyncIterator[Head]:
+    return bucket.keys(">")
+
+
+async def test_an_actor_lists_its_keys_beside_a_subject_that_is_no_text(
+    lattice_server: NatsServer, make_actor: MakeActor
+) -> None:
+    actor = await make_actor()
+    await actor.set("a", "v")
+    publish_raw(lattice_server.port, b"$KV.%b.%b" % (actor.bucket.encode(), NO_UTF8))
+    await actor.set("c", "v")
+    answer = await actor.call("KeyValueStore.ListKeys", {"prefix": "", "cursor": "", "limit": 10})
+    assert answer == {"keys": ["a", "c"], "cursor": ""}
+
+
+async def test_what_came_since_is_told_without_looking_at_what_was_there_before(lattice_server: NatsServer) -> None:
+    async with made_bucket(lattice_server, max_msgs_per_subject=5) as (jetstream, bucket):
+        await put(jetstream, bucket, "a", "b", "a", "b", "a")
+        for has_earlier, expected in ((False, [("b", 4), ("a", 5)]), (True, [("a", 3), ("b", 4), ("a", 5)])):
+            found = heads(jetstream, bucket, 2, has_earlier=has_earlier)
+            assert [(head.bucket_key, head.revision) async for head in found] == expected
+
+
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["written", "deleted"])
+async def test_a_page_has_no_key_twice_that_is_written_while_it_is_read(
+    lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+) -> None:
+    async with made_bucket(lattice_server) as (jetstream, bucket):
+        keys = [f"k{number}" for number in range(300)]  # more than one request's worth
+        await put(jetstream, bucket, *keys)
+        marker = b"NATS/1.0\r\nKV-Operation: DEL\r\n\r\n" if is_deleted else b""
+        deadline = asyncio.get_running_loop().time() + SECONDS
+
+        async def while_written(*asked: Any) -> AsyncGenerator[Head, None]:
+            async for head in heads(*asked):
+                if head.revision == 1:
+                    await jetstream.publish(f"$KV.{bucket.name}.k0", b"v", marker, deadline)
+                yield head
+
+        monkeypatch.setattr(listing, "heads", while_written)
+        page = await listing.list_keys(jetstream, bucket, ListKeys("", "", 1000), "", deadline)
+        assert page.keys == keys[1:] + ([] if is_deleted else ["k0"])

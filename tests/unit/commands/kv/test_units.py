@@ -1,0 +1,84 @@
+"""Durations and sizes as a person types them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider.commands.kv.units import format_bytes, format_seconds, parse_bytes, parse_seconds, parse_whole_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("90", 90),
+        ("90s", 90),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("1H30M", 5400),
+        ("250ms", 0.25),
+        ("1m500ms", 60.5),
+        (" 7d ", 604_800),
+        ("2w", 1_209_600),
+    ],
+)
+def test_a_duration_is_seconds_or_numbers_with_units(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "-5s", "1x", "1h 30m", "1e3", "1,5h", "\u0661s", "999y", "h1"])
+def test_anything_else_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        parse_seconds(text)
+
+
+def test_servers_count_whole_seconds() -> None:
+    assert parse_whole_seconds("1.5m") == 90
+    with pytest.raises(ValueError, match="whole seconds"):
+        parse_whole_seconds("1500ms")
+
+
+@given(st.integers(0, 10**11))
+def test_a_duration_as_shown_reads_back_to_the_millisecond(milliseconds: int) -> None:
+    assert round(parse_seconds(format_seconds(milliseconds / 1000)) * 1000) == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", -1),
+        ("-1", -1),
+        ("512", 512),
+        ("512B", 512),
+        ("1K", 1024),
+        ("1kib", 1024),
+        ("1.5MB", 1_572_864),
+        ("2g", 2**31),
+    ],
+)
+def test_a_size_is_bytes_or_a_number_with_a_unit_of_1024(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "K", "-2", "1X", "1KK", "1 2", "0x10"])
+def test_anything_else_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a size"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 2**50))
+def test_a_size_as_shown_is_right_to_a_twentieth(size: int) -> None:
+    assert parse_bytes(format_bytes(size)) == pytest.approx(size, rel=0.05)
+
+
+def test_sizes_are_short() -> None:
+    assert [format_bytes(size) for size in (0, 1023, 1024, 1536, 10 * 2**20, 2**50)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.5 KiB",
+        "10 MiB",
+        "1024 TiB",
+    ]

@@ -1,0 +1,99 @@
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from provider.commands.dev_lattice.keys import KeyKind, decode_public_key
+from provider.commands.par.errors import KeyFileError
+from provider.commands.par.key_files import kept_path, keys_folder, make_seed, parse_seed, read_or_make_seed, read_seed
+from tests.blackbox.keys import KeyPair
+
+ACCOUNT, SERVICE = KeyKind.ACCOUNT, KeyKind.SERVICE
+
+
+@pytest.mark.parametrize(("kind", "letter"), [(ACCOUNT, "A"), (SERVICE, "V")])
+def test_a_seed_of_somebody_else_gives_the_same_public_key(kind: KeyKind, letter: str) -> None:
+    pair = KeyPair.generate(letter)
+    seed = parse_seed(pair.seed + "\n")
+    assert (seed.kind, seed.public_key) == (kind, pair.public)
+
+
+@pytest.mark.parametrize("kind", [ACCOUNT, SERVICE])
+def test_a_made_seed_is_read_back(kind: KeyKind) -> None:
+    seed = make_seed(kind)
+    assert parse_seed(seed.text.reveal()).public_key == seed.public_key
+    assert decode_public_key(seed.public_key)[0] == kind
+    assert seed.text.reveal()[:2] == {ACCOUNT: "SA", SERVICE: "SV"}[kind]
+
+
+@given(st.text(max_size=80) | st.binary(max_size=80).map(lambda data: data.decode("latin-1")))
+def test_any_other_text_is_no_seed(text: str) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        parse_seed(text)
+
+
+@given(st.integers(0, 56), st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
+def test_a_seed_with_one_wrong_letter_is_none(position: int, letter: str) -> None:
+    """But for the last letter, of which two bits mean nothing."""
+    text = KeyPair("V", SigningKey(bytes(range(32)))).seed
+    if text[position] != letter:
+        with pytest.raises(ValueError, match="seed"):
+            parse_seed(text[:position] + letter + text[position + 1 :])
+
+
+def test_a_key_is_made_once_and_kept_for_its_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "keys" / "me_account.nk"
+    made, is_made = read_or_make_seed(path, ACCOUNT)
+    again, is_made_again = read_or_make_seed(path, ACCOUNT)
+    assert (is_made, is_made_again) == (True, False)
+    assert made.public_key == again.public_key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [file.name for file in path.parent.iterdir()] == ["me_account.nk"]
+
+
+def test_those_who_make_a_key_at_the_same_moment_get_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        seeds = list(threads.map(lambda _: read_or_make_seed(tmp_path / "k.nk", SERVICE)[0], range(16)))
+    assert len({seed.public_key for seed in seeds}) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"SVnonsense", b"\xff" * 58, KeyPair.generate("A").seed.encode()],
+    ids=["nothing", "nonsense", "binary", "another kind"],
+)
+def test_a_file_without_the_right_seed_is_an_error_that_names_it_and_shows_nothing(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "key.nk"
+    path.write_bytes(content)
+    with pytest.raises(KeyFileError) as raised:
+        read_seed(path, SERVICE)
+    assert "key.nk" in str(raised.value)
+    assert content == b"" or content.decode("latin-1") not in str(raised.value)
+
+
+def test_a_file_that_is_not_there_or_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="No such file"):
+        read_seed(tmp_path / "key.nk", SERVICE)
+    (tmp_path / "file").touch()
+    with pytest.raises(KeyFileError, match="Not a directory"):
+        read_or_make_seed(tmp_path / "file" / "key.nk", SERVICE)
+
+
+def test_nothing_shows_a_seed() -> None:
+    seed = make_seed(SERVICE)
+    assert seed.text.reveal() not in f"{seed!r} {seed}"
+
+
+def test_keys_are_kept_where_wash_keeps_them() -> None:
+    home = Path("/home/me")
+    assert keys_folder({}, home) == keys_folder({"WASH_KEYS": ""}, home) == Path("/home/me/.wash/keys")
+    assert keys_folder({"WASH_KEYS": "/keys"}, home) == Path("/keys")
+    assert kept_path(Path("/keys"), ACCOUNT, "me", "keyvalue-nats") == Path("/keys/me_account.nk")
+    assert kept_path(Path("/keys"), SERVICE, "me", "keyvalue-nats") == Path("/keys/keyvalue-nats_service.nk")

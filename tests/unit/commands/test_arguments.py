@@ -1,0 +1,83 @@
+import pytest
+
+from contracts import extensions as wasi
+from contracts import keyvalue
+from contracts.operations import REQUESTS
+from provider.commands.arguments import OPERATIONS, ArgumentsError, operation_type, request_from
+
+
+@pytest.mark.parametrize(
+    ("typed", "request_"),
+    [
+        (["Get", "k"], keyvalue.Get("k")),
+        (["contains", "k"], keyvalue.Contains("k")),
+        (["DEL", "k"], keyvalue.Del("k")),
+        (["KeyValue.ListClear", "k"], keyvalue.ListClear("k")),
+        (["keyvalue.setclear", "k"], keyvalue.SetClear("k")),
+        (["SetQuery", "k"], keyvalue.SetQuery("k")),
+        (["Set", "k", "17"], keyvalue.Set("k", "17", 0)),
+        (["Increment", "n", "-5"], keyvalue.Increment("n", -5)),
+        (["ListAdd", "l", "a"], keyvalue.ListAdd("l", "a")),
+        (["ListDel", "l", "a"], keyvalue.ListDel("l", "a")),
+        (["ListRange", "l", "0", "-1"], keyvalue.ListRange("l", 0, -1)),
+        (["SetAdd", "s", "a"], keyvalue.SetAdd("s", "a")),
+        (["SetDel", "s", "a"], keyvalue.SetDel("s", "a")),
+        (["SetUnion", "a", "b", "c"], keyvalue.SetUnion(["a", "b", "c"])),
+        (["SetIntersection", "a"], keyvalue.SetIntersection(["a"])),
+    ],
+)
+def test_each_operation_is_typed_as_its_name_and_its_fields(typed: list[str], request_: keyvalue.Request) -> None:
+    assert request_from(typed[0], typed[1:]) == request_
+
+
+def test_what_goes_beyond_the_fifteen_is_typed_the_same_way() -> None:
+    assert request_from("create", ["lock", "mine"], 30) == wasi.Create("lock", "mine", 30)
+    assert request_from("KeyValueAtomics.CompareAndSwap", ["k", "v", "7"]) == wasi.CompareAndSwap("k", "v", 0, 7)
+    assert request_from("ListKeys", ["user.", "", "10"]) == wasi.ListKeys("user.", "", 10)
+    assert request_from("SetMany", ["a=1", "b=x=y"], 5) == wasi.SetMany(
+        [wasi.Item("a", "1", 5), wasi.Item("b", "x=y", 5)]
+    )
+    with pytest.raises(ArgumentsError, match=r"KEY=VALUE.*'b' has no ="):
+        request_from("SetMany", ["a=1", "b"])
+
+
+def test_an_expiry_belongs_to_what_puts_a_text() -> None:
+    assert request_from("Set", ["k", "v"], 60) == keyvalue.Set("k", "v", 60)
+    with pytest.raises(ArgumentsError, match="only CompareAndSwap, Create, Set, SetMany"):
+        request_from("Get", ["k"], 60)
+
+
+def test_an_unknown_operation_is_answered_with_all_there_are() -> None:
+    with pytest.raises(ArgumentsError, match="Contains, Create, Del, DeleteMany, Get"):
+        operation_type("Put")
+
+
+def test_every_operation_is_listed_with_its_arguments() -> None:
+    listed = dict(line.split(maxsplit=1) for line in OPERATIONS.splitlines())
+    assert set(listed) == {type_.__name__ for type_ in REQUESTS.values()}
+    assert listed["CompareAndSwap"] == "KEY VALUE REVISION [--expires SECONDS]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "usage"),
+    [
+        (["Get"], "Get takes KEY; got 0 arguments"),
+        (["Set", "k"], r"Set takes KEY VALUE \[--expires SECONDS\]; got 1 argument$"),
+        (["ListRange", "l", "0"], "ListRange takes KEY START STOP; got 2 arguments"),
+        (["SetUnion"], r"SetUnion takes KEY \[KEY \.\.\.\]"),
+        (["SetMany"], r"SetMany takes KEY=VALUE \[KEY=VALUE \.\.\.\]"),
+        (["Set", "\udcff", "v"], "Set takes KEY VALUE .*; argument 1 is not UTF-8"),
+        (["ListKeys", "", "", "x"], "LIMIT: expected a whole number$"),
+        (["Increment", "n", "five"], "Increment takes KEY VALUE; VALUE: expected a whole number$"),
+        (["Increment", "n", "2147483648"], "VALUE: expected a whole number <= 2147483647$"),
+    ],
+)
+def test_wrong_arguments_are_answered_with_the_right_ones(typed: list[str], usage: str) -> None:
+    with pytest.raises(ArgumentsError, match=usage):
+        request_from(typed[0], typed[1:])
+
+
+@pytest.mark.parametrize("seconds", [-1, 2**32])
+def test_an_expiry_is_a_u32(seconds: int) -> None:
+    with pytest.raises(ArgumentsError, match="--expires"):
+        request_from("Set", ["k", "v"], seconds)

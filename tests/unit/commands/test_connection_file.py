@@ -1,0 +1,86 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from provider.commands import connection_file
+from provider.commands.dev_lattice.errors import LatticeTakenError, NoLatticeError
+from provider.commands.dev_lattice.lattice import make_link
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_call_finds_the_lattice_that_runs() -> None:
+    link = make_link("default", "default")
+    with connection_file.announced(link, "nats://127.0.0.1:4222"):
+        found = connection_file.find()
+    assert found.link == link
+    assert found.nats_url == "nats://127.0.0.1:4222"
+
+
+def test_only_its_user_may_read_it() -> None:
+    with connection_file.announced(make_link("default", "default"), "nats://127.0.0.1:4222") as path:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_nothing_shows_the_seed() -> None:
+    link = make_link("default", "default")
+    with connection_file.announced(link, "nats://127.0.0.1:4222"):
+        assert link.cluster_seed.reveal() not in repr(connection_file.find())
+
+
+def test_no_running_lattice_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(NoLatticeError, match="keyvalue-nats dev"):
+        connection_file.find()
+
+
+def test_a_file_whose_process_is_gone_is_removed(runtime_folder: Path) -> None:
+    ended = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(ended, 0)
+    with connection_file.announced(make_link("default", "default"), "nats://127.0.0.1:4222") as path:
+        content = path.read_text().replace(f'"pid":{os.getpid()}', f'"pid":{ended}')
+        path.write_text(content)
+        with pytest.raises(NoLatticeError):
+            connection_file.find()
+        assert not path.exists()
+
+
+def test_of_several_lattices_one_is_found_by_its_name() -> None:
+    with (
+        connection_file.announced(make_link("one", "default"), "nats://127.0.0.1:1"),
+        connection_file.announced(make_link("two", "default"), "nats://127.0.0.1:2"),
+    ):
+        assert connection_file.find("one").nats_url == "nats://127.0.0.1:1"
+        with pytest.raises(NoLatticeError, match="three"):
+            connection_file.find("three")
+        assert [running.lattice for running in connection_file.all_running()] == ["two", "one"]
+
+
+def test_a_lattice_may_have_any_name_that_a_subject_may_have() -> None:
+    for name in ("a/b", "x" * 300):
+        with (
+            connection_file.reserved(name),
+            connection_file.announced(make_link(name, "default"), "nats://127.0.0.1:1"),
+        ):
+            assert connection_file.find(name).lattice == name
+
+
+def test_of_one_name_there_is_one_lattice_at_a_time(runtime_folder: Path) -> None:
+    taken = pytest.raises(LatticeTakenError, match=rf"'one' is running \(pid {os.getpid()}\).*--lattice")
+    with connection_file.reserved("one"), connection_file.reserved("two"), taken, connection_file.reserved("one"):
+        pass
+    with connection_file.reserved("one"):
+        pass
+    assert list((runtime_folder / "keyvalue-nats").iterdir()) == []
+
+
+def test_a_runtime_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/none")
+    with pytest.raises(NoLatticeError, match="/proc/none/keyvalue-nats cannot be made: no such file"):
+        connection_file.find()

@@ -1,0 +1,252 @@
+"""Link values: their names, forms and precedence; what is wrong is named, its value never shown."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import nkeys
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from contracts.host import HostData
+from contracts.lattice import LinkDefinition
+from contracts.secret import Secret
+from provider import errors
+from provider.config import link_config, load_config, load_provider_toml
+from provider.keyvalue.keys import encode_key
+from provider.keyvalue.link_config import Consistency, LinkConfig, canonical_values, parse_link
+from provider.keyvalue.watch.patterns import matches
+from provider.nats.settings import ConnectionSettings
+
+LATTICE = ConnectionSettings(
+    servers=("nats://lattice:4222",), client_jwt=Secret("jwt"), client_seed=Secret("seed"), js_domain="hub"
+)
+SEED = nkeys.encode_seed(bytes(SigningKey(bytes(32))), nkeys.PREFIX_BYTE_USER).decode()
+
+
+def parse(values: dict[str, Any]) -> LinkConfig:
+    known, _ = canonical_values(values)
+    return parse_link(known, lattice="my.lattice", link_name="a b", lattice_connection=LATTICE)
+
+
+def test_a_link_without_values_uses_the_lattices_connection_and_a_bucket_of_its_own_name() -> None:
+    config = parse({})
+    assert config.connection is LATTICE
+    assert config.bucket.name == "my_lattice_a_b"
+    assert config.consistency is Consistency.STRONG
+
+
+@pytest.mark.parametrize("name", ["MAX_VALUE_SIZE", "max_value_size", "max-value-size", "Max_Value-Size"])
+def test_a_name_may_be_in_any_letter_case_with_either_dash(name: str) -> None:
+    assert parse({name: "2K"}).bucket.max_value_bytes == 2048
+
+
+@pytest.mark.parametrize("name", ["URL", "NATS_URL", "nats-url", "CLUSTER_URI"])
+def test_an_alias_is_as_good_as_the_name(name: str) -> None:
+    connection = parse({name: "a:1, tls://b:2 ,nats://c"}).connection
+    assert connection.servers == ("nats://a:1", "tls://b:2", "nats://c")
+
+
+def test_the_lattices_credentials_go_to_no_other_server() -> None:
+    connection = parse({"URL": "nats://elsewhere:4222"}).connection
+    assert not connection.client_jwt
+    assert not connection.client_seed
+    assert connection.js_domain == ""
+    assert parse({"JS_DOMAIN": "leaf"}).connection.client_jwt == Secret("jwt")
+    own = parse({"USER": "u", "PASSWORD": "p"}).connection
+    assert (own.servers, own.user, bool(own.client_jwt)) == (LATTICE.servers, "u", False)
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ({"BUCKET": "a b"}, "BUCKET"),
+        ({"BUCKET": "secret.name"}, "BUCKET"),
+        ({"REPLICAS": "0"}, "REPLICAS"),
+        ({"REPLICAS": "three"}, "REPLICAS"),
+        ({"STORAGE": "tape"}, "STORAGE"),
+        ({"TTL": "-5"}, "TTL"),
+        ({"TTL": "1y"}, "TTL"),
+        ({"TTL": "9223372037s"}, "TTL"),
+        ({"TTL": "999999999999d"}, "TTL"),
+        ({"MAX_BYTES": "8388608T"}, "MAX_BYTES"),
+        ({"MAX_VALUE_SIZE": "2G"}, "MAX_VALUE_SIZE"),
+        ({"MAX_BYTES": "many"}, "MAX_BYTES"),
+        ({"CONSISTENCY": "eventual"}, "CONSISTENCY"),
+        ({"BACKEND": "paper"}, "BACKEND"),
+        ({"CREATE": "perhaps"}, "CREATE"),
+        ({"URL": "redis://127.0.0.1:6379"}, "URL"),
+        ({"URL": "nats://host:notaport"}, "URL"),
+        ({"URL": ","}, "URL"),
+        ({"JS_DOMAIN": "a.b"}, "JS_DOMAIN"),
+        ({"NKEY_SEED": "SUsecretsecret"}, "NKEY_SEED"),
+        ({"CLIENT_JWT": "eyJ"}, "CLIENT_SEED"),
+        ({"USER": "u"}, "PASSWORD"),
+        ({"PASSWORD": "p"}, "USER"),
+        ({"TLS_CERT_FILE": "f"}, "TLS_KEY_FILE"),
+    ],
+)
+def test_a_wrong_value_is_named_and_not_shown(values: dict[str, str], setting: str) -> None:
+    with pytest.raises(errors.LinkError) as error:
+        parse(values)
+    assert error.value.setting == setting
+    assert setting in str(error.value)
+    for value in values.values():
+        if len(value) > 8:
+            assert value not in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("2H", 7200), ("30d", 2_592_000)])
+def test_a_time_may_have_a_unit(text: str, seconds: int) -> None:
+    assert parse({"TTL": text}).bucket.ttl_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", -1), ("-1", -1), ("512", 512), ("4k", 4096), ("1MiB", 2**20), ("2GB", 2**31)]
+)
+def test_a_size_may_have_a_unit(text: str, size: int) -> None:
+    assert parse({"MAX_BYTES": text}).bucket.max_bytes == size
+
+
+def test_times_and_sizes_may_be_what_the_server_can_count() -> None:
+    config = parse({"TTL": "9223372036", "MAX_BYTES": "8388607T", "MAX_VALUE_SIZE": "2047M"})
+    assert config.bucket.ttl_seconds * 10**9 < 2**63
+    assert config.bucket.max_bytes < 2**63
+    assert config.bucket.max_value_bytes < 2**31
+
+
+@pytest.mark.parametrize("key_prefix", ["shop.", ".shop.", "a..b.", "order:1.", ""])
+def test_a_pattern_stands_for_keys_as_they_are_stored(key_prefix: str) -> None:
+    (pattern,) = parse({"WATCH": "user:1.*.a", "KEY_PREFIX": key_prefix}).watch.patterns
+    assert matches(pattern, encode_key("user:1.x.a", key_prefix))
+    assert not matches(pattern, encode_key("user:1.x.b", key_prefix))
+
+
+@pytest.mark.parametrize("key_prefix", ["a..", ".", "p", "="])
+def test_a_prefix_under_which_no_pattern_can_stand_is_refused(key_prefix: str) -> None:
+    with pytest.raises(errors.LinkError) as error:
+        parse({"WATCH": "user.*", "KEY_PREFIX": key_prefix})
+    assert error.value.setting == "WATCH"
+    assert "KEY_PREFIX" in error.value.reason
+
+
+def test_unknown_names_are_listed_and_empty_values_are_none() -> None:
+    known, unknown = canonical_values({"REPLICAS": "3", "replica": "4", "TOKEN": "", "LINK_SECRET": "hunter2"})
+    assert known == {"REPLICAS": "3"}
+    assert unknown == ["LINK_SECRET", "replica"]
+
+
+def test_the_harness_gives_its_values_once_more_as_json() -> None:
+    encoded = base64.b64encode(json.dumps({"BUCKET": "from_json", "REPLICAS": 3}).encode()).decode().rstrip("=")
+    known, unknown = canonical_values({"config_b64": encoded, "BUCKET": "given"})
+    assert known == {"BUCKET": "given", "REPLICAS": "3"}
+    assert unknown == []
+    assert canonical_values({"config_b64": "!"}) == ({}, [])
+
+
+@given(st.dictionaries(st.sampled_from(["BUCKET", "REPLICAS", "URL", "TTL", "TLS_CA", "x"]), st.text(max_size=10)))
+def test_any_text_is_a_setting_or_a_link_error(values: dict[str, str]) -> None:
+    with contextlib.suppress(errors.LinkError):
+        parse(values)
+
+
+def test_secrets_do_not_print() -> None:
+    connection = parse({"NKEY_SEED": SEED}).connection
+    assert SEED not in repr(connection)
+    assert "jwt" not in repr(LATTICE).replace("client_jwt", "")
+    assert connection.credentials_setting == "NKEY_SEED"
+
+
+# --- config_json and provider.toml
+
+
+def host_data(config: object = None) -> HostData:
+    return HostData(
+        host_id="N",
+        lattice_rpc_prefix="default",
+        link_name="default",
+        provider_key="V",
+        invocation_seed=Secret("S"),
+        cluster_issuers=["C"],
+        config_json=Secret(config if isinstance(config, str) else json.dumps(config) if config is not None else ""),
+    )
+
+
+def definition(**values: str) -> LinkDefinition:
+    return LinkDefinition(actor_id="M", provider_id="V", link_name="default", contract_id="c", values=values)
+
+
+TOML = """
+[identity]
+contract_id = "wasmcloud:keyvalue"
+vendor = "v"
+name = "n"
+version = "1.2.3"
+revision = 4
+"""
+
+
+def toml(folder: Path, more: str = "") -> str:
+    path = folder / "provider.toml"
+    path.write_text(TOML + more)
+    return str(path)
+
+
+def test_a_link_value_wins_over_config_json_over_provider_toml_over_the_default(tmp_path: Path) -> None:
+    path = toml(tmp_path, '[link]\nreplicas = 5\nstorage = "memory"\nttl = 60\n')
+    config = load_config(host_data({"provider_toml": path, "replicas": 3, "Storage": "file"}), {})
+    bucket = link_config(config, host_data(), definition(REPLICAS="1"))[0].bucket
+    assert (bucket.replicas, bucket.storage, bucket.ttl_seconds, bucket.max_bytes) == (1, "file", 60, -1)
+    assert config.identity.version == "1.2.3"
+
+
+def test_limits_come_from_config_json_too() -> None:
+    config = load_config(host_data({"max_in_flight": 8, "no_such_thing": 1}), {})
+    assert config.limits.max_in_flight == 8
+    assert config.unknown == ["no_such_thing"]
+
+
+def test_the_environment_names_another_provider_toml(tmp_path: Path) -> None:
+    config = load_config(host_data(), {"KEYVALUE_NATS_PROVIDER_TOML": toml(tmp_path)})
+    assert config.identity.vendor == "v"
+
+
+def test_the_packaged_provider_toml_is_good() -> None:
+    assert load_provider_toml().identity.contract_id == "wasmcloud:keyvalue"
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ("[limits]\nmax_in_flihgt = 1\n", "max_in_flihgt"),
+        ("[limits]\nmax_in_flight = 0\n", "max_in_flight"),
+        ("[limits]\nmax_in_flight = true\n", "max_in_flight"),
+        ("[link]\nbuckett = 'x'\n", "link.buckett"),
+        ("[link]\nreplicas = 'many'\n", "link.replicas"),
+        ("[whatever]\n", "whatever"),
+        ("not toml", "line"),
+    ],
+)
+def test_what_is_wrong_in_provider_toml_is_named_with_the_file(tmp_path: Path, more: str, named: str) -> None:
+    path = toml(tmp_path, more)
+    with pytest.raises(errors.ConfigError, match=named) as error:
+        load_provider_toml(path)
+    assert error.value.where.startswith(path)
+
+
+@pytest.mark.parametrize("config", ["{", "[1]", '"x"', '{"max_in_flight": "many"}', '{"replay_window_seconds": -1}'])
+def test_a_config_json_that_is_wrong_is_an_error(config: str) -> None:
+    with pytest.raises(errors.ConfigError) as error:
+        load_config(host_data(config), {})
+    assert error.value.where == "config_json"
+
+
+def test_a_provider_toml_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigError, match="No such file"):
+        load_provider_toml(str(tmp_path / "absent.toml"))
