@@ -24,12 +24,12 @@ from provider.commands.errors import (
     UnreachableError,
 )
 from provider.keyvalue.link_config import server_url
+from provider.nats import buckets
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 
-_NO_JETSTREAM = frozenset({10039, 10076})
-"""Not enabled for the account, or at all. Source: nats-server server/errors.json."""
+_NO_JETSTREAM = frozenset({buckets.NOT_ENABLED_FOR_ACCOUNT, buckets.NOT_ENABLED})
 
 _OPTIONS = {"CREDS_FILE": "--creds", "NKEY_SEED": "--nkey", "TOKEN": "--user", "USER": "--user"}
 
@@ -120,7 +120,7 @@ def explained(bucket: str = "") -> Iterator[None]:
 
 def _explanation(error: Exception, bucket: str) -> KvError:
     match error:
-        case errors.ApiError(err_code=js.STREAM_NOT_FOUND) if bucket:
+        case errors.ApiError(err_code=buckets.STREAM_NOT_FOUND) if bucket:
             return BucketNotFoundError(bucket)
         case errors.ApiError(err_code=code) if code in _NO_JETSTREAM:
             return RefusedError(f"JetStream is not enabled: {error}")

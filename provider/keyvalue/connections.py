@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from provider import errors
+from provider.nats import buckets
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 
@@ -87,7 +88,7 @@ def link_error(error: Exception, settings: ConnectionSettings) -> errors.LinkErr
             return errors.LinkError(settings.credentials_setting or "URL", error.reason)
         case errors.NoRespondersError() if settings.js_domain:
             return errors.LinkError("JS_DOMAIN", "no JetStream server of that domain answers")
-        case errors.ApiError(err_code=10039):
+        case errors.ApiError(err_code=buckets.NOT_ENABLED_FOR_ACCOUNT):
             return errors.LinkError(settings.credentials_setting or "URL", error.description)
         case errors.ApiError():
             return errors.LinkError("BUCKET", str(error))

@@ -16,6 +16,7 @@ from contracts import codec
 from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue.keys import encode_key
+from provider.nats.buckets import NANOSECONDS
 from provider.nats.settings import ConnectionSettings
 
 
@@ -147,7 +148,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-_LARGEST_SECONDS = (2**63 - 1) // 10**9
+_LARGEST_SECONDS = (2**63 - 1) // NANOSECONDS
 """The server counts nanoseconds in 64 bits."""
 
 

@@ -14,6 +14,7 @@ from contracts import codec
 from provider import errors
 from provider.lattice.protocol import LatticeProtocol, LinkEvent
 from provider.nats import jetstream as js
+from provider.nats.buckets import STREAM_NOT_FOUND, SUBJECT_PREFIX, key_subject, stream_name
 from provider.nats.connection import Connection
 from provider.nats.headers import is_deletion
 
@@ -39,8 +40,9 @@ class LinkRecords:
         self._protocol = protocol
         self._apply = apply
         self._jetstream = js.JetStream(connection, domain)
+        bucket = f"LATTICEDATA_{lattice}"
         self._sources = (
-            (f"KV_LATTICEDATA_{lattice}", f"$KV.LATTICEDATA_{lattice}.{_RECORD_PREFIX}"),
+            (stream_name(bucket), key_subject(bucket, _RECORD_PREFIX)),
             (f"LATTICECACHE_{lattice}", f"lc.{lattice}.linkdefs."),
         )
         self._scanned: dict[str, int] = {}
@@ -71,7 +73,7 @@ class LinkRecords:
             try:
                 await self._scan(stream, subject)
             except (errors.NatsError, TimeoutError) as error:
-                if getattr(error, "err_code", 0) != js.STREAM_NOT_FOUND:
+                if getattr(error, "err_code", 0) != STREAM_NOT_FOUND:
                     _log.debug("link_records_unread", extra={"stream": stream, "reason": str(error)})
 
     async def _scan(self, stream: str, subject_prefix: str) -> None:
@@ -87,7 +89,7 @@ class LinkRecords:
 
     def _take(self, subject: str, header: bytes, payload: bytes) -> None:
         record = subject.rpartition(".")[2]
-        if subject.startswith("$KV.") and not record.startswith(_RECORD_PREFIX):
+        if subject.startswith(SUBJECT_PREFIX) and not record.startswith(_RECORD_PREFIX):
             return
         if is_deletion(header) or not payload:
             self._apply(self._protocol.forget_hash(record.removeprefix(_RECORD_PREFIX)))

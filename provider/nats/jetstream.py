@@ -15,23 +15,12 @@ import msgspec
 from msgspec import Struct, field
 
 from provider import errors
+from provider.nats.buckets import MESSAGE_NOT_FOUND, NANOSECONDS_PER_MS, SUBJECT_PREFIX
 from provider.nats.connection import Connection
 from provider.nats.frames import header_reader, header_value, status_of, status_text
 from provider.nats.requests import Reply
 
 T = TypeVar("T")
-
-STREAM_NOT_FOUND = 10059
-CONSUMER_NOT_FOUND = 10014
-MESSAGE_NOT_FOUND = 10037
-WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-"""Both mean that a compare-and-set lost: 10071 names what stands there, 10164 that another write is under way."""
-
-DUPLICATE_IN_PROCESS = 10158
-"""A message of the same id is on its way into the stream."""
-
-NO_SPACE = frozenset({10002, 10023, 10028, 10047, 10077})
-"""Resources of the account or the server, memory, storage, or the stream's own limit: exceeded."""
 
 MANY_SUBJECTS = 1024
 """Of how many subjects the last messages can be read at once, since nats-server 2.11."""
@@ -314,7 +303,7 @@ class JetStream:
 
     async def publish(self, subject: str, payload: bytes, header: bytes, deadline: float) -> int:
         """Write into a stream and return the message's sequence."""
-        prefix = self.publish_prefix if subject.startswith("$KV.") else ""
+        prefix = self.publish_prefix if subject.startswith(SUBJECT_PREFIX) else ""
         target = f"{prefix}{subject}".encode()
         return acknowledged(await self.connection.request(target, payload, header, deadline=deadline)).seq
 
@@ -339,7 +328,7 @@ def delivery(acknowledgement: bytes) -> Delivery:
     words = acknowledgement.split(b".")
     first = 2 if len(words) < 11 else 4
     sequence, consumer_sequence, nanoseconds, pending = (int(word) for word in words[first + 3 : first + 7])
-    return Delivery(words[first + 1].decode(), sequence, consumer_sequence, nanoseconds // 1_000_000, pending)
+    return Delivery(words[first + 1].decode(), sequence, consumer_sequence, nanoseconds // NANOSECONDS_PER_MS, pending)
 
 
 def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:

@@ -17,6 +17,7 @@ from provider import errors, logs
 from provider.keyvalue.bucket.store import BucketStore
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
 from provider.nats import jetstream as js
+from provider.nats.buckets import STREAM_NOT_FOUND, stream_name
 from provider.nats.connection import Connection
 from provider.state_proxy.connector import Connector
 from provider.state_proxy.names import Names
@@ -83,10 +84,10 @@ async def _open(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector
     try:
         await stack.enter_async_context(connection)
         stack.push_async_callback(tasks.close)
-        await js.JetStream(connection).stream_info(f"KV_{settings.bucket.name}", loop.time() + OPEN_SECONDS)
+        await js.JetStream(connection).stream_info(stream_name(settings.bucket.name), loop.time() + OPEN_SECONDS)
     except (errors.NatsError, TimeoutError) as error:
         found = link_error(error, settings.connection)
-        if isinstance(error, errors.ApiError) and error.err_code == js.STREAM_NOT_FOUND:
+        if isinstance(error, errors.ApiError) and error.err_code == STREAM_NOT_FOUND:
             found = errors.LinkError("BUCKET", f"bucket {settings.bucket.name!r} does not exist")
         raise startup_error(found) from None
     pool = ConnectionPool(connection, _NAME)

@@ -9,8 +9,9 @@ from typing import cast
 from provider import errors
 from provider.keyvalue.bucket.stream import look_at_stream
 from provider.keyvalue.clock import ServerClock
+from provider.nats.buckets import NO_SPACE
 from provider.nats.connection import Connection
-from provider.nats.jetstream import NO_SPACE, JetStream, StoredMessage, StreamConfig, StreamInfo, StreamState
+from provider.nats.jetstream import JetStream, StoredMessage, StreamConfig, StreamInfo, StreamState
 
 HOUR_MS = 3_600_000
 

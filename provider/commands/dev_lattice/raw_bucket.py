@@ -6,6 +6,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from provider.keyvalue.keys import encode_key
+from provider.nats.buckets import key_subject, stream_name
 
 _MARKERS = frozenset({"DEL", "PURGE", "MaxAge", "Remove", "Purge"})
 
@@ -23,7 +24,7 @@ class RawBucket:
         self._bucket = bucket
 
     def direct_get_subject(self, key: str) -> str:
-        return f"$JS.API.DIRECT.GET.KV_{self._bucket}.$KV.{self._bucket}.{encode_key(key)}"
+        return f"$JS.API.DIRECT.GET.{stream_name(self._bucket)}.{key_subject(self._bucket, encode_key(key))}"
 
     async def value(self, key: str) -> str | None:
         """Return what is stored under an actor's key, whatever its kind; `None`: nothing, or a marker.
@@ -43,4 +44,4 @@ class RawBucket:
 
     async def delete(self) -> None:
         """Remove the whole bucket, if there is one: nothing stays behind on somebody else's server."""
-        await self._connection.request(f"$JS.API.STREAM.DELETE.KV_{self._bucket}", b"", timeout=5)
+        await self._connection.request(f"$JS.API.STREAM.DELETE.{stream_name(self._bucket)}", b"", timeout=5)

@@ -10,12 +10,19 @@ from msgspec import Struct, field
 from provider import errors
 from provider.commands.connect import explained
 from provider.commands.errors import BucketDiffersError, BucketNotFoundError, OptionError
-from provider.commands.kv.status import NANOSECONDS, PREFIX, BucketInfo, BucketSettings, BucketStatus
+from provider.commands.kv.status import BucketInfo, BucketSettings, BucketStatus
 from provider.keyvalue.bucket.stream import stream_config, traits_of
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
+from provider.nats.buckets import (
+    EVERY_BUCKET,
+    NANOSECONDS,
+    STREAM_NAME_IN_USE,
+    STREAM_PREFIX,
+    key_subject,
+    stream_name,
+)
 
-_STREAM_NAME_IN_USE = 10058
 _MARKER_TTL = "subject_delete_marker_ttl"
 
 
@@ -44,7 +51,7 @@ async def add_bucket(jetstream: js.JetStream, settings: BucketSettings, deadline
         try:
             await jetstream.create_stream(_stream_config(settings, level), deadline)
         except errors.ApiError as error:
-            if error.err_code == _STREAM_NAME_IN_USE:
+            if error.err_code == STREAM_NAME_IN_USE:
                 raise BucketDiffersError(settings.name) from None
             raise
     status = await bucket_status(jetstream, settings.name, deadline)
@@ -58,11 +65,11 @@ async def list_buckets(jetstream: js.JetStream, deadline: float) -> list[BucketI
     offset = 0
     with explained():
         while True:
-            request = {"offset": offset, "subject": "$KV.*.>"}
+            request = {"offset": offset, "subject": EVERY_BUCKET}
             page = _page_decoder.decode(await jetstream.api("STREAM.LIST", request, deadline))
             streams = page.streams or []
             offset += len(streams)
-            found += [info for info in map(_info_decoder.decode, streams) if info.config.name.startswith(PREFIX)]
+            found += [info for info in map(_info_decoder.decode, streams) if info.config.name.startswith(STREAM_PREFIX)]
             if not streams or offset >= page.total:
                 return sorted(found, key=lambda info: info.name)
 
@@ -76,7 +83,7 @@ async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -
     """
     with explained(bucket):
         level = await jetstream.level(deadline)
-        answer = await jetstream.api(f"STREAM.INFO.{PREFIX}{bucket}", None, deadline)
+        answer = await jetstream.api(f"STREAM.INFO.{stream_name(bucket)}", None, deadline)
     stream = _stream_decoder.decode(answer)
     check_is_bucket(bucket, stream)
     return BucketStatus(_info_decoder.decode(answer), _expiry_reason(stream, level))
@@ -90,8 +97,8 @@ async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -
         KvError: The server refuses, or does not answer.
     """
     with explained(bucket):
-        check_is_bucket(bucket, await jetstream.stream_info(f"{PREFIX}{bucket}", deadline))
-        await jetstream.api(f"STREAM.DELETE.{PREFIX}{bucket}", None, deadline)
+        check_is_bucket(bucket, await jetstream.stream_info(stream_name(bucket), deadline))
+        await jetstream.api(f"STREAM.DELETE.{stream_name(bucket)}", None, deadline)
 
 
 def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:
@@ -100,8 +107,8 @@ def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:
     Raises:
         BucketNotFoundError: It is not.
     """
-    if stream.config.subjects != [f"$KV.{bucket}.>"]:
-        raise BucketNotFoundError(bucket, f"stream {PREFIX}{bucket} is no bucket of its own subjects")
+    if stream.config.subjects != [key_subject(bucket, ">")]:
+        raise BucketNotFoundError(bucket, f"stream {stream_name(bucket)} is no bucket of its own subjects")
 
 
 def _expiry_reason(stream: js.StreamInfo, level: int) -> str:

@@ -26,6 +26,7 @@ from provider.keyvalue.link_config import Consistency
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Kind
 from provider.nats import jetstream as js
+from provider.nats.buckets import key_subject, stream_name
 from provider.tasks import TaskOwner
 
 
@@ -46,7 +47,7 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
     deadline = deadline_in(timeout_seconds)
     with explained(name):
         level = await jetstream.level(deadline)
-        info = await look_at_stream(jetstream, f"KV_{name}", clock, deadline)
+        info = await look_at_stream(jetstream, stream_name(name), clock, deadline)
     check_is_bucket(name, info)
     bucket = Bucket(jetstream, name, traits_of(info, level), clock, tasks, lambda: None)
     engine = Engine(bucket, tasks)
@@ -186,7 +187,7 @@ class OpenBucket:
         latest = await self._bucket.read_latest(key, deadline)
         if latest.revision and self._bucket.traits.has_history:  # a marker, with what it marks still behind it
             with explained(self.name):
-                subject = f"$KV.{self.name}.{key}"
+                subject = key_subject(self.name, key)
                 await self._jetstream.purge(self._bucket.stream, subject, deadline, below_sequence=latest.revision)
         return False
 
@@ -206,7 +207,7 @@ class OpenBucket:
     async def _message(self, key: str, revision: int, deadline: float) -> Update | None:
         with explained(self.name):
             found = await self._jetstream.next_message(
-                self._bucket.stream, f"$KV.{self.name}.{key}", revision, deadline
+                self._bucket.stream, key_subject(self.name, key), revision, deadline
             )
         if found is None or found.sequence != revision:
             return None

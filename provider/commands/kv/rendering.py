@@ -9,8 +9,9 @@ from typing import Any
 
 from provider.commands.kv.names import actor_key
 from provider.commands.kv.revisions import PUT, Revision
-from provider.commands.kv.status import NANOSECONDS, BucketInfo, BucketStatus
+from provider.commands.kv.status import BucketInfo, BucketStatus
 from provider.commands.kv.units import format_bytes, format_seconds
+from provider.nats.buckets import NANOSECONDS
 
 _SHORT = 40
 _ENDS = 15

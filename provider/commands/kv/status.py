@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-PREFIX = "KV_"
-NANOSECONDS = 1_000_000_000
+from provider.nats.buckets import STREAM_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class BucketInfo(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return self.config.name.removeprefix(PREFIX)
+        return self.config.name.removeprefix(STREAM_PREFIX)
 
 
 class BucketStatus(Struct, frozen=True):

@@ -33,6 +33,15 @@ from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link_config import Consistency
 from provider.keyvalue.values import MANY_BYTES, Value
 from provider.nats import jetstream as js
+from provider.nats.buckets import (
+    DUPLICATE_IN_PROCESS,
+    MESSAGE_TOO_LARGE,
+    NO_SPACE,
+    STREAM_NOT_FOUND,
+    WRONG_LAST_SEQUENCE,
+    key_subject,
+    stream_name,
+)
 from provider.nats.frames import header_block, header_value, status_of, status_text
 from provider.nats.headers import KV_OPERATION, ROLLUP
 from provider.nats.requests import Reply
@@ -54,7 +63,6 @@ _READS_AT_ONCE = 128
 _REQUEST_RESERVE_BYTES = 1024
 _RESERVED_PAYLOAD = bytes(128)
 """Room that the reserved key holds: in a full bucket it is removed and written again, and somebody may come between."""
-_MESSAGE_TOO_LARGE = 10054
 
 EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
 """Whose last sequence is meant, in place of the subject that is written to; since nats-server 2.11."""
@@ -95,7 +103,7 @@ class Bucket:
         on_missed: Callable[[], None],
     ) -> None:
         self.name = name
-        self.stream = f"KV_{name}"
+        self.stream = stream_name(name)
         self._is_mirrored = False
         self.traits = traits
         self.lease = ReadLease(self.write_reserved, self._is_everywhere, tasks)
@@ -105,7 +113,7 @@ class Bucket:
         self._loop = asyncio.get_running_loop()
         self._tasks = tasks
         self._on_missed = on_missed
-        self._subject = f"$KV.{name}."
+        self._subject = key_subject(name, "")
         self._write_subject = f"{jetstream.publish_prefix}{self._subject}".encode()
         self._direct_subject = f"{jetstream.api_prefix}.DIRECT.GET.{self.stream}.{self._subject}".encode()
         self._own_mark = b"\r\n%b: %b\r\n" % (js.STREAM, self.stream.encode())
@@ -341,7 +349,7 @@ class Bucket:
             try:
                 await self._put_reserved(header, deadline)
             except errors.ApiError as error:
-                if error.err_code not in js.WRONG_LAST_SEQUENCE:
+                if error.err_code not in WRONG_LAST_SEQUENCE:
                     raise
             else:
                 return entry
@@ -375,9 +383,9 @@ class Bucket:
             revision = await self._put_or_remove(write, header, deadline)
         except errors.ApiError as error:
             # With several replicas a deposed leader may refuse what its successor stores.
-            if error.err_code in js.WRONG_LAST_SEQUENCE or error.err_code == js.DUPLICATE_IN_PROCESS:
+            if error.err_code in WRONG_LAST_SEQUENCE or error.err_code == DUPLICATE_IN_PROCESS:
                 raise ConflictError(is_certain=not is_replicated) from None
-            if error.err_code == _MESSAGE_TOO_LARGE:
+            if error.err_code == MESSAGE_TOO_LARGE:
                 await self._learn_limit(deadline)
                 self._check_size(write.key, len(header) + len(write.payload))
                 raise NotWrittenError(error.description) from None
@@ -407,7 +415,7 @@ class Bucket:
             if not can_remove:
                 raise
         except errors.ApiError as error:
-            if error.err_code not in js.NO_SPACE or not can_remove:
+            if error.err_code not in NO_SPACE or not can_remove:
                 raise
         return await self._delete_without_marker(write.bucket_key, write.expected_revision or 0, deadline)
 
@@ -466,7 +474,7 @@ class Bucket:
         try:
             return await self._put(RESERVED_KEY, _RESERVED_PAYLOAD if is_padded else b"", header, deadline)
         except errors.ApiError as error:
-            if error.err_code not in js.NO_SPACE:
+            if error.err_code not in NO_SPACE:
                 raise
         await self._jetstream.purge(self.stream, self._subject + RESERVED_KEY, deadline)
         return await self._put(RESERVED_KEY, b"", header, deadline)
@@ -553,9 +561,9 @@ def _refusal(error: Exception) -> errors.StoreError | None:
         return errors.StoreRefusedError(error.reason)
     if not isinstance(error, errors.ApiError):
         return None
-    if error.err_code in js.NO_SPACE:
+    if error.err_code in NO_SPACE:
         return errors.StoreFullError(str(error))
-    is_passing = error.code in (408, 429, 500, 503) or error.err_code == js.STREAM_NOT_FOUND
+    is_passing = error.code in (408, 429, 500, 503) or error.err_code == STREAM_NOT_FOUND
     return None if is_passing else errors.StoreRefusedError(str(error))
 
 

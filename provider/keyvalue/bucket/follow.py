@@ -23,9 +23,9 @@ import msgspec
 from provider import errors
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats import jetstream as js
+from provider.nats.buckets import NANOSECONDS, STREAM_NOT_FOUND, key_subject, stream_name
 from provider.nats.frames import header_value, status_of
 
-_NANOSECONDS = 1_000_000_000
 _BATCH = 256
 _PULL_SECONDS = 20
 _HEARTBEAT_SECONDS = 2
@@ -41,7 +41,7 @@ _RECOVERED_SECONDS = 10.0
 """The same, where the server has said nothing: one that starts may not know all its streams yet."""
 
 _PULL = msgspec.json.encode(
-    {"batch": _BATCH, "expires": _PULL_SECONDS * _NANOSECONDS, "idle_heartbeat": _HEARTBEAT_SECONDS * _NANOSECONDS}
+    {"batch": _BATCH, "expires": _PULL_SECONDS * NANOSECONDS, "idle_heartbeat": _HEARTBEAT_SECONDS * NANOSECONDS}
 )
 _Arrival = tuple[bytes, bytes, bytes, bytes]
 """Subject, reply subject, header block and payload."""
@@ -114,8 +114,8 @@ class Follower:
     ) -> None:
         self._jetstream = jetstream
         self._connection = jetstream.connection
-        self._stream = f"KV_{bucket}"
-        self._prefix = f"$KV.{bucket}."
+        self._stream = stream_name(bucket)
+        self._prefix = key_subject(bucket, "")
         self._wanted = wanted
         self._deadline = deadline
         self._on_state = on_state
@@ -212,7 +212,7 @@ class Follower:
         return start | {
             "filter_subject": f"{self._prefix}{self._wanted.pattern}",
             "ack_policy": "none",
-            "inactive_threshold": _FORGOTTEN_SECONDS * _NANOSECONDS,
+            "inactive_threshold": _FORGOTTEN_SECONDS * NANOSECONDS,
         }
 
     def _ask(self) -> None:
@@ -282,7 +282,7 @@ class Follower:
     def _note(self, error: Exception) -> None:
         """Raise what waiting does not help against; tell of the rest."""
         now = self._loop.time()
-        is_gone = isinstance(error, errors.ApiError) and error.err_code == js.STREAM_NOT_FOUND
+        is_gone = isinstance(error, errors.ApiError) and error.err_code == STREAM_NOT_FOUND
         if is_gone and self._created:
             self._missing_since = self._missing_since or now
             if now - self._missing_since >= (_GONE_SECONDS if self._is_consumer_removed else _RECOVERED_SECONDS):

@@ -15,11 +15,11 @@ from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket, store_error
 from provider.keyvalue.bucket.entries import is_live
 from provider.keyvalue.keys import RESERVED_KEY, decode_key
-from provider.nats.jetstream import DELIVERED, NO_SPACE, JetStream, delivery
+from provider.nats.buckets import NANOSECONDS, NO_SPACE, key_subject
+from provider.nats.jetstream import DELIVERED, JetStream, delivery
 
 _BATCH = 256
 _PULL_SECONDS = 2.0
-_NANOSECONDS = 1_000_000_000
 _HEADS_PER_PAGE = 20_000
 _BEHIND_SECONDS = 0.002
 _FILTERS_LEVEL = 1
@@ -72,7 +72,7 @@ async def heads(
         answer = await jetstream.api(f"CONSUMER.CREATE.{bucket.stream}", request, loop.time() + _PULL_SECONDS)
         consumer = msgspec.json.decode(answer)["name"]
         pull = f"{jetstream.api_prefix}.CONSUMER.MSG.NEXT.{bucket.stream}.{consumer}".encode()
-        prefix = f"$KV.{bucket.name}."
+        prefix = key_subject(bucket.name, "")
         while True:
             connection.publish_request(pull, inbox.encode(), msgspec.json.encode({"batch": _BATCH, "no_wait": True}))
             for _ in range(_BATCH):
@@ -116,15 +116,15 @@ def _consumer(bucket: Bucket, after_revision: int, under: str, has_earlier: bool
         **_filter(bucket, under),
         "ack_policy": "none",
         "headers_only": True,
-        "inactive_threshold": 30 * _NANOSECONDS,
+        "inactive_threshold": 30 * NANOSECONDS,
     }
 
 
 def _filter(bucket: Bucket, under: str) -> dict[str, Any]:
-    subject = f"$KV.{bucket.name}.{under}>"
+    subject = key_subject(bucket.name, f"{under}>")
     if not under or not _has_marks(bucket, under):
         return {"filter_subject": subject}
-    return {"filter_subjects": [subject, f"$KV.{bucket.name}.{RESERVED_KEY}"]}
+    return {"filter_subjects": [subject, key_subject(bucket.name, RESERVED_KEY)]}
 
 
 def _has_marks(bucket: Bucket, under: str) -> bool:

@@ -26,6 +26,7 @@ from provider.keyvalue.keys import encode_key
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
 from provider.keyvalue.values import NOT_AT_ONCE, READS, READS_OF_MANY, Value
 from provider.nats import jetstream as js
+from provider.nats.buckets import STREAM_NOT_FOUND
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner, cancel
@@ -242,7 +243,7 @@ class BucketStore:
                     swept_at = loop.time()
                     await self._sweep(bucket)
             except errors.ApiError as error:
-                if error.err_code == js.STREAM_NOT_FOUND:
+                if error.err_code == STREAM_NOT_FOUND:
                     raise
                 self._reason = str(error)
             except (errors.NatsError, TimeoutError) as error:
@@ -260,6 +261,6 @@ class BucketStore:
         deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
         info = await look_at_stream(self.jetstream, bucket.stream, self._clock, deadline)
         if info.created != self._created:
-            raise errors.ApiError(404, js.STREAM_NOT_FOUND, "stream was made anew")
+            raise errors.ApiError(404, STREAM_NOT_FOUND, "stream was made anew")
         bucket.traits = traits_of(info, await self.jetstream.level(deadline))
         self._reason = ""

@@ -16,15 +16,22 @@ from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
+from provider.nats.buckets import (
+    NANOSECONDS,
+    NO_SPACE,
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+    STREAM_PREFIX,
+    key_subject,
+    stream_name,
+)
 
 _log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
 _ATTEMPT_SECONDS = 1.0
-_NANOSECONDS = 1_000_000_000
 _DUPLICATE_WINDOW_SECONDS = 30
-_STREAM_NAME_IN_USE = 10058
 _SMALLEST_REPLICATED_BYTES = 256
 """What is written under the reserved key takes about half of it, for its headers."""
 _SETTING_AT_FAULT = {
@@ -46,16 +53,16 @@ async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: f
         errors.NatsError: The server could not be asked, or refused.
     """
     level = await _repeated(jetstream.level, deadline)
-    name = f"KV_{config.name}"
+    name = stream_name(config.name)
     try:
         info = await _repeated(functools.partial(jetstream.stream_info, name), deadline)
     except errors.ApiError as error:
-        if error.err_code != js.STREAM_NOT_FOUND:
+        if error.err_code != STREAM_NOT_FOUND:
             raise
         if not config.is_created:
             raise errors.LinkError("BUCKET", f"bucket {config.name!r} does not exist, and CREATE is never") from None
         info = await _create(jetstream, config, level, deadline)
-    if info.config.subjects != [f"$KV.{config.name}.>"]:
+    if info.config.subjects != [key_subject(config.name, ">")]:
         raise errors.LinkError("BUCKET", f"stream {name!r} is not a key-value bucket of its own subjects")
     _check_value_size(info.config.num_replicas, info.config.max_msg_size)
     _warn_of_differences(config, info.config)
@@ -68,7 +75,7 @@ async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, dea
     try:
         info = await _repeated(functools.partial(jetstream.create_stream, stream), deadline)
     except errors.ApiError as error:
-        if error.err_code == _STREAM_NAME_IN_USE:
+        if error.err_code == STREAM_NAME_IN_USE:
             return await _repeated(functools.partial(jetstream.stream_info, stream["name"]), deadline)
         if error.err_code in _SETTING_AT_FAULT:
             raise errors.LinkError(_SETTING_AT_FAULT[error.err_code], f"the server says: {error.description}") from None
@@ -101,11 +108,11 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
     Markers for what has expired are not made unasked: nats-server (2.11 to 2.15) decides to put one, and when it does, it
     removes whatever was written since, acknowledged or not.
     """
-    max_age = config.ttl_seconds * _NANOSECONDS
-    window = min(_DUPLICATE_WINDOW_SECONDS * _NANOSECONDS, max_age or _DUPLICATE_WINDOW_SECONDS * _NANOSECONDS)
+    max_age = config.ttl_seconds * NANOSECONDS
+    window = min(_DUPLICATE_WINDOW_SECONDS * NANOSECONDS, max_age or _DUPLICATE_WINDOW_SECONDS * NANOSECONDS)
     stream: dict[str, Any] = {
-        "name": f"KV_{config.name}",
-        "subjects": [f"$KV.{config.name}.>"],
+        "name": stream_name(config.name),
+        "subjects": [key_subject(config.name, ">")],
         "retention": "limits",
         "max_consumers": -1,
         "max_msgs_per_subject": 1,
@@ -124,7 +131,7 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
     if level >= js.TTL_LEVEL:
         stream["allow_msg_ttl"] = True
         if config.marks_expired:
-            stream["subject_delete_marker_ttl"] = MARKER_TTL_SECONDS * _NANOSECONDS
+            stream["subject_delete_marker_ttl"] = MARKER_TTL_SECONDS * NANOSECONDS
     return stream
 
 
@@ -158,12 +165,12 @@ async def look_at_stream(jetstream: js.JetStream, stream: str, clock: ServerCloc
     if info.server_time:
         clock.measured(js.time_ms(info.server_time), sent_at, time.monotonic())
         return info
-    subject = f"$KV.{stream.removeprefix('KV_')}.{RESERVED_KEY}"
+    subject = key_subject(stream.removeprefix(STREAM_PREFIX), RESERVED_KEY)
     sent_at = time.monotonic()
     try:
         await jetstream.publish(subject, b"", RESERVED_HEADER, deadline)
     except errors.ApiError as error:
-        if error.err_code not in js.NO_SPACE:
+        if error.err_code not in NO_SPACE:
             raise
         return info
     received_at = time.monotonic()
@@ -184,7 +191,7 @@ def _warn_of_differences(wanted: BucketConfig, found: js.StreamConfig) -> None:
     pairs: dict[str, tuple[Any, Any, Any]] = {
         "REPLICAS": (wanted.replicas, found.num_replicas, 1),
         "STORAGE": (wanted.storage, found.storage, "file"),
-        "TTL": (wanted.ttl_seconds, found.max_age // _NANOSECONDS, 0),
+        "TTL": (wanted.ttl_seconds, found.max_age // NANOSECONDS, 0),
         "EXPIRY_MARKERS": (wanted.marks_expired, has_markers, False),
         "MAX_BYTES": (wanted.max_bytes, found.max_bytes, -1),
         "MAX_VALUE_SIZE": (wanted.max_value_bytes, found.max_msg_size, -1),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import SEQUENCE, TTL
 from provider.nats import jetstream as js
+from provider.nats.buckets import NANOSECONDS_PER_MS, key_subject
 from provider.nats.frames import header_value
 from provider.nats.headers import ttl_seconds
 
 _NEVER = b"never"
-_NANOSECONDS_PER_MS = 1_000_000
 
 
 async def server_end_ms(
@@ -25,7 +25,7 @@ async def server_end_ms(
     config = (await jetstream.stream_info(bucket.stream, deadline)).config
     if not config.max_age and not config.allow_msg_ttl:
         return 0
-    subject = f"$KV.{bucket.name}.{bucket_key}"
+    subject = key_subject(bucket.name, bucket_key)
     if config.num_replicas == 1 and config.allow_direct:
         request = f"{jetstream.api_prefix}.DIRECT.GET.{bucket.stream}.{subject}".encode()
         header, _ = await jetstream.connection.request(request, deadline=deadline)
@@ -53,5 +53,5 @@ def end_ms(header: bytes, time_ms: int, config: js.StreamConfig) -> int:
     seconds = ttl_seconds(ttl or b"")
     ends = [time_ms + seconds * 1000] if seconds else []
     if config.max_age:
-        ends.append(time_ms + config.max_age // _NANOSECONDS_PER_MS)
+        ends.append(time_ms + config.max_age // NANOSECONDS_PER_MS)
     return min(ends, default=0)

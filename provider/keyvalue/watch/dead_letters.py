@@ -8,12 +8,12 @@ from typing import Any
 from provider import errors
 from provider.keyvalue.watch.position import Place
 from provider.nats import jetstream as js
+from provider.nats.buckets import NANOSECONDS
 from provider.nats.frames import header_block
 
 DEAD_SUBJECT = "keyvalue.dead"
 """With lattice and consumer behind it."""
 
-_NANOSECONDS = 1_000_000_000
 _KEPT_DAYS = 30
 _KEPT_COUNT = 100_000
 _REQUEST_SECONDS = 4.0
@@ -56,7 +56,7 @@ def _stream(lattice: str) -> dict[str, Any]:
         "name": f"KEYVALUE_DEAD_{lattice}",
         "subjects": [f"{DEAD_SUBJECT}.{lattice}.>"],
         "retention": "limits",
-        "max_age": _KEPT_DAYS * 86400 * _NANOSECONDS,
+        "max_age": _KEPT_DAYS * 86400 * NANOSECONDS,
         "max_bytes": -1,
         "max_msgs": _KEPT_COUNT,
         "storage": "file",

@@ -13,8 +13,8 @@ import msgspec
 
 from provider import errors
 from provider.nats import jetstream as js
+from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS
 
-_NANOSECONDS = 1_000_000_000
 _ACK_WAIT_SECONDS = 5
 _FORGOTTEN_DAYS = 7
 _REQUEST_SECONDS = 2.0
@@ -124,7 +124,7 @@ class Place:
         try:
             return _decode(await jetstream.api(f"CONSUMER.INFO.{stream}.{self.name}", None, _deadline()))
         except errors.ApiError as error:
-            if error.err_code != js.CONSUMER_NOT_FOUND:
+            if error.err_code != CONSUMER_NOT_FOUND:
                 raise
             return None
 
@@ -134,10 +134,10 @@ class Place:
             "durable_name": self.name,
             "name": self.name,
             "ack_policy": "explicit",
-            "ack_wait": _ACK_WAIT_SECONDS * _NANOSECONDS,
+            "ack_wait": _ACK_WAIT_SECONDS * NANOSECONDS,
             "max_ack_pending": 1,
             "max_deliver": -1,
-            "inactive_threshold": _FORGOTTEN_DAYS * 86400 * _NANOSECONDS,
+            "inactive_threshold": _FORGOTTEN_DAYS * 86400 * NANOSECONDS,
             **filters,
         }
 

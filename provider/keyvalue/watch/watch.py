@@ -28,6 +28,7 @@ from provider.keyvalue.watch.dead_letters import put_aside
 from provider.keyvalue.watch.patterns import disjoint, matches
 from provider.keyvalue.watch.position import Place
 from provider.nats import jetstream as js
+from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, key_subject
 from provider.nats.connection import Connection
 from provider.nats.frames import header_value, status_of
 from provider.nats.headers import MARKER_REASON
@@ -41,7 +42,6 @@ Deliver = Callable[[HandleChange], AbstractAsyncContextManager[Callable[[], Awai
 Sending raises `errors.ActorUnreachableError` when the actor was not called, `errors.ActorFailedError` when it was.
 """
 
-_NANOSECONDS = 1_000_000_000
 _PROGRESS_SECONDS = 1.5
 _PULL_SECONDS = 20
 _HEARTBEAT_SECONDS = 5
@@ -57,7 +57,7 @@ _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.25, 30.0
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
 
 _PULL = msgspec.json.encode(
-    {"batch": 1, "expires": _PULL_SECONDS * _NANOSECONDS, "idle_heartbeat": _HEARTBEAT_SECONDS * _NANOSECONDS}
+    {"batch": 1, "expires": _PULL_SECONDS * NANOSECONDS, "idle_heartbeat": _HEARTBEAT_SECONDS * NANOSECONDS}
 )
 _MessageParts = tuple[str, bytes, bytes, bytes]
 """Subject, reply subject, header block and payload."""
@@ -161,7 +161,7 @@ class Watch:
 
         listener = await connection.listen(inbox, on_message)
         try:
-            subjects = [f"$KV.{bucket.name}.{pattern}" for pattern in disjoint(self._config.patterns)]
+            subjects = [key_subject(bucket.name, pattern) for pattern in disjoint(self._config.patterns)]
             await self.place.keep(jetstream, bucket.stream, subjects)
             pull = f"{jetstream.api_prefix}.CONSUMER.MSG.NEXT.{bucket.stream}.{self.place.name}".encode()
             if not self._is_stuck:
@@ -307,7 +307,7 @@ async def _next(arrived: asyncio.Queue[_MessageParts]) -> _MessageParts | None:
         if status == 503 and not payload:
             raise errors.NoRespondersError
         if status == 409 and (b"Deleted" in header or b"deleted" in header):
-            raise errors.ApiError(status, js.CONSUMER_NOT_FOUND, "consumer deleted")
+            raise errors.ApiError(status, CONSUMER_NOT_FOUND, "consumer deleted")
         if status != 100:
             return None
 
