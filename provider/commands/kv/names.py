@@ -56,17 +56,6 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-def matches(pattern: str, key: str) -> bool:
-    """Tell whether a pattern takes in a key, as a server would: `*` is one part between dots, `>` one or more."""
-    wanted, tokens = pattern.split("."), key.split(".")
-    if wanted[-1] == ">":
-        wanted.pop()
-        if len(tokens) <= len(wanted):
-            return False
-        tokens = tokens[: len(wanted)]
-    return len(wanted) == len(tokens) and all(want in ("*", token) for want, token in zip(wanted, tokens, strict=True))
-
-
 def actor_key(bucket_key: str) -> str | None:
     """Return how an actor knows a key, if it knows it by another name; `None`: by the same, or not at all."""
     key = decode_key(bucket_key)

@@ -12,7 +12,6 @@ from contracts.keyvalue import SingleKeyRequest
 from provider.commands.connect import deadline_in, explained
 from provider.commands.errors import BucketGoneError, KeyNotFoundError, NotRevertibleError, WrongRevisionError
 from provider.commands.kv.buckets import check_is_bucket
-from provider.commands.kv.names import matches
 from provider.commands.kv.revisions import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
@@ -25,6 +24,7 @@ from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link_config import Consistency
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Kind
+from provider.keyvalue.watch.patterns import matches
 from provider.nats import jetstream as js
 from provider.nats.buckets import key_subject, stream_name
 from provider.tasks import TaskOwner

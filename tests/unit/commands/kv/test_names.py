@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.commands.errors import InvalidNameError
-from provider.commands.kv.names import actor_key, check_bucket, check_key, check_pattern, matches
+from provider.commands.kv.names import actor_key, check_bucket, check_key, check_pattern
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, encode_key
+from provider.keyvalue.watch.patterns import matches
 
 PART = st.text("ab-/_=", min_size=1, max_size=3)
 KEY = st.lists(PART, min_size=1, max_size=4).map(".".join)
