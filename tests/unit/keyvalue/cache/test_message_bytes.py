@@ -1,0 +1,139 @@
+"""The bytes of messages between replicas, recorded: replicas of different releases must understand each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from provider.keyvalue.cache.cells import Context
+from provider.keyvalue.cache.messages import (
+    AddCount,
+    AddElement,
+    AddMember,
+    AddText,
+    ContextState,
+    Deltas,
+    Event,
+    Floor,
+    Heartbeat,
+    ItemState,
+    Message,
+    Part,
+    ReplayPage,
+    ReplayRequest,
+    TallyState,
+    decode_message,
+    encode_message,
+)
+from provider.keyvalue.cache.peers import Membership
+
+SENDER = "sender-00001"
+A, B, ENDED = "replica-0001", "replica-0002", "gone-0000001"
+
+RECORDED: list[tuple[Message, str]] = [
+    (
+        Deltas(
+            7,
+            [
+                Event(66_000_000_000_001, "text", AddText("täxt", 1_700_000_000_000), {A: [1, 5], B: [2]}, []),
+                Event(66_000_000_000_002, "set", AddMember("m"), {}, []),
+                Event(66_000_000_000_003, "list", AddElement("e"), {}, []),
+                Event(66_000_000_000_004, "counter", AddCount(3, (B, 2), -12, 0), {A: [4]}, [Floor(B, 1, 2, 40)]),
+                Event(66_000_000_000_005, "counter", AddCount(4, None, 5, 9), {}, []),
+                Event(66_000_000_000_006, "gone", None, {B: [300]}, []),
+            ],
+        ),
+        (
+            "6b76726301001a32d6cc73656e6465722d30303030319301079695cf00003c06d28e2001a4746578749301a574c3a478"
+            "74cf0000018bcfe5680082ac7265706c6963612d30303031920105ac7265706c6963612d3030303291029095cf00003c"
+            "06d28e2002a37365749202a16d809095cf00003c06d28e2003a46c6973749203a165809095cf00003c06d28e2004a763"
+            "6f756e74657295040392ac7265706c6963612d3030303202f40081ac7265706c6963612d3030303191049194ac726570"
+            "6c6963612d3030303201022895cf00003c06d28e2005a7636f756e746572950404c00509809095cf00003c06d28e2006"
+            "a4676f6e65c081ac7265706c6963612d3030303291cd012c90"
+        ),
+    ),
+    (
+        Heartbeat({A: 7, B: 70_000}, 0x0123456789ABCD, True, False),
+        (
+            "6b76726301006c9b7e4673656e6465722d3030303031950282ac7265706c6963612d3030303107ac7265706c6963612d"
+            "30303032ce00011170cf000123456789abcdc3c2"
+        ),
+    ),
+    (
+        ReplayRequest("", 0, ContextState({A: 7}, {B: [3, 5]})),
+        (
+            "6b767263010010cde3bd73656e6465722d30303030319403a0009281ac7265706c6963612d303030310781ac7265706c"
+            "6963612d30303032920305"
+        ),
+    ),
+    (ReplayRequest("transfer", 2, None), "6b7672630100973b462973656e6465722d30303030319403a87472616e7366657202c0"),
+    (
+        ReplayPage(
+            "transfer",
+            0,
+            True,
+            True,
+            ContextState({A: 7, B: 9}, {A: [9]}),
+            {B: 4},
+            [
+                Part(
+                    "text",
+                    {A: 1},
+                    [(B, 8)],
+                    [
+                        ItemState(1, A, 1, 65536, "v", 9),
+                        ItemState(2, A, 2, 65537, None, 0),
+                        ItemState(3, B, 1, 65538, "e", 0),
+                    ],
+                    [
+                        TallyState(A, 3, (A, 1), 4, 65539, 10, 0, 0, 0, None),
+                        TallyState(B, 1, None, 2, 65540, 7, 5, 2, 7, (A, 6)),
+                    ],
+                    None,
+                    (A, 2),
+                ),
+                Part("rest", {}, [], [], [], (A, 2), None),
+            ],
+        ),
+        (
+            "6b767263010003b6f62a73656e6465722d30303030319804a87472616e7366657200c3c39282ac7265706c6963612d30"
+            "30303107ac7265706c6963612d303030320981ac7265706c6963612d30303031910981ac7265706c6963612d30303032"
+            "049297a47465787481ac7265706c6963612d30303031019192ac7265706c6963612d3030303208939601ac7265706c69"
+            "63612d3030303101ce00010000a176099602ac7265706c6963612d3030303102ce00010001c0009603ac7265706c6963"
+            "612d3030303201ce00010002a16500929aac7265706c6963612d303030310392ac7265706c6963612d303030310104ce"
+            "000100030a000000c09aac7265706c6963612d3030303201c002ce000100040705020792ac7265706c6963612d303030"
+            "3106c092ac7265706c6963612d303030310297a4726573748090909092ac7265706c6963612d3030303102c0"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("message", "recorded"), RECORDED, ids=[type(message).__name__ for message, _ in RECORDED])
+def test_a_message_has_the_bytes_that_other_releases_send_and_understand(message: Message, recorded: str) -> None:
+    assert encode_message(SENDER, message).hex() == recorded
+    assert decode_message(bytes.fromhex(recorded)) == (SENDER, message)
+
+
+def test_a_compressed_message_of_another_release_is_understood() -> None:
+    recorded = (
+        "6b7672630101dc37abb573656e6465722d30303030317801edd4310d8030140450be934ac244c30081a5434724401a04"
+        "544b5da0061fe46d375fee5e8bb89fe86b8b77ccdbb12fa9e45a92a4033bf0051e909084242421094948421292908424"
+        "242109494842129290842424210949484212929084242421094948421292908424242109494842129290842424210949"
+        "484212929084242421094948421292908424242109494842129290842424210949484212929084242421094948421292"
+        "908424242109494842129290842424210949484212929084242421094948421292908424242109494842129290842424"
+        "210949484212929084242421094948421292908424242109494842129290842424210949484212929084242421094948"
+        "421292908424242109494842129290842424210949484212929084242421094948421292908424242109494842129290"
+        "842424e11f249cceeb030a5571ba"
+    )
+    message = Deltas(1, [Event(1, "k", AddText("long text " * 5000, 0), {}, [])])
+    assert decode_message(bytes.fromhex(recorded)) == (SENDER, message)
+
+
+def test_a_heartbeat_has_the_digest_that_other_releases_compute() -> None:
+    members = Membership(A, 100.0)
+    members.hear(B, Heartbeat({}, 0, False, False), 0.0)
+    context = Context({A: 7, B: 3, ENDED: 9}, {B: {5, 9}, ENDED: {12}})
+    recorded = (
+        "6b76726301001a848a307265706c6963612d30303031950282ac7265706c6963612d3030303107ac7265706c6963612d"
+        "3030303203cf00c7639f326346f2c2c2"
+    )
+    assert encode_message(A, members.heartbeat(context)).hex() == recorded
