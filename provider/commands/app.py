@@ -1,4 +1,4 @@
-"""The command `keyvalue-nats` as a person types it; with no arguments it is the provider, and this is never loaded."""
+"""The command line `keyvalue-nats`. Without arguments the program is the provider, and this module is never loaded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typer.core import TyperGroup
 from provider.commands import call, state_proxy
 from provider.commands.demo import command as demo
 from provider.commands.dev import command as dev
-from provider.commands.dev_lattice.errors import DevError
+from provider.commands.errors import CommandError, UsageError
 from provider.commands.kv.command import kv
-from provider.commands.output import say, stderr_console
+from provider.commands.output import stderr_console, write_line
 from provider.commands.par import command as par
-from provider.commands.par.errors import ArchiveError
+from provider.errors import StoreError
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
 
@@ -27,7 +27,7 @@ _REWORDED = (
     (re.compile(r"Input should be a valid number.*"), "expected a number"),
     (re.compile(r"Input should be (?:less|greater) than or equal to (\S+)"), r"the limit is \1"),
 )
-"""What typer passes on from the library that it checks with."""
+"""Messages of pydantic, with which typer validates some options, in the words of the other commands."""
 
 
 class _Commands(TyperGroup):
@@ -49,7 +49,8 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stdout.isatty() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A wasmCloud capability provider that serves wasmcloud:keyvalue from NATS JetStream.\n\n"
-    "A lattice host starts it with no arguments and host data on standard input. The commands below are for people.",
+    "A lattice host starts it without arguments and writes host data to its standard input. "
+    "The commands below are for people.",
 )
 
 
@@ -66,7 +67,7 @@ def _show_version(is_wanted: bool) -> None:
 def root(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
-    """Options of every command."""
+    """Take the options of every command."""
 
 
 app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
@@ -78,10 +79,11 @@ app.add_typer(kv, name="kv")
 
 
 def main() -> int:
-    """Run the command line; return the exit code. What a person can mend is one line on standard error."""
+    """Run the command line; return the exit code. An error that a person can act on is one line on standard error."""
     try:
-        app()  # leaves with SystemExit
-    except (DevError, ArchiveError) as error:
-        say(stderr_console(), f"error: {error}", "red")
-        return 1
+        app()  # exits with SystemExit
+    except (CommandError, StoreError) as error:
+        is_usage = isinstance(error, UsageError)
+        write_line(stderr_console(), f"{'usage' if is_usage else 'error'}: {error}", "red")
+        return 2 if is_usage else 1
     return 0

@@ -1,4 +1,4 @@
-"""What a person typed -> a typed request of the contract. Pure."""
+"""The arguments of `call`, parsed into a typed request of the contract. Pure."""
 
 from __future__ import annotations
 
@@ -10,38 +10,35 @@ from msgspec import structs
 from contracts.extensions import Item, SetMany
 from contracts.keyvalue import U32_MAX, KeysRequest, Request
 from contracts.operations import REQUESTS
+from provider.commands.errors import ArgumentsError
 
 _BY_NAME = {type_.__name__.lower(): type_ for type_ in REQUESTS.values()}
 _BY_WHOLE_NAME = {name.lower(): type_ for name, type_ in REQUESTS.items()}
 _NAMES = ", ".join(sorted(type_.__name__ for type_ in REQUESTS.values()))
 
 
-class ArgumentsError(ValueError):
-    """What was typed is not one of the operations with its arguments; the text says how it would be right."""
-
-
 def operation_type(name: str) -> type[Request]:
-    """Find an operation by its name in any letter case, with or without its interface, as `KeyValue.`, before it.
+    """Return the request type of an operation. Case does not matter; the interface (`KeyValue.Get`) may be left out.
 
     Raises:
-        ArgumentsError: There is none; names all of them.
+        ArgumentsError: There is no such operation; the text lists all of them.
     """
     found = _BY_NAME.get(name.lower()) or _BY_WHOLE_NAME.get(name.lower())
     if found is None:
-        raise ArgumentsError(f"no operation {name!r}; there are {_NAMES}")
+        raise ArgumentsError(f"there is no operation {name!r}; the operations are {_NAMES}")
     return found
 
 
 def request_from(name: str, arguments: list[str], expires: int | None = None) -> Request:
-    """Build the request of an operation from its arguments as typed.
+    """Return the request of an operation with its arguments.
 
     Args:
-        name: The operation.
-        arguments: One per field of the request, in the contract's order.
-        expires: Seconds, for what puts a text; `None`: not given.
+        name: Name of the operation.
+        arguments: One text per field of the request, in the order of the contract.
+        expires: Seconds until the value expires, for operations that set one; None means not given.
 
     Raises:
-        ArgumentsError: Unknown operation, too few or too many arguments, or one that is no number where one must be.
+        ArgumentsError: The operation is unknown, the number of arguments is wrong, or one of them is not a number.
     """
     type_ = operation_type(name)
     for number, argument in enumerate(arguments, 1):
@@ -68,7 +65,7 @@ def request_from(name: str, arguments: list[str], expires: int | None = None) ->
 
 
 def usage(type_: type[Request]) -> str:
-    """Return how an operation is typed, e.g. `Increment takes KEY VALUE`."""
+    """Return the form of an operation on the command line, e.g. `Increment takes KEY VALUE`."""
     return f"{type_.__name__} takes {_form(type_)}"
 
 
@@ -113,11 +110,11 @@ def _typed_fields(type_: type[Request]) -> list[structs.FieldInfo]:
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """Turn msgspec's "Expected `int`, got `str` - at `$.value`" into "VALUE: expected a whole number"."""
+    """Reword msgspec's error, e.g. "Expected `int`, got `str` - at `$.value`", as "VALUE: expected a whole number"."""
     text, _, path = str(error).partition(" - at `$.")
     text = text.replace("`", "").partition(", got ")[0].replace("int", "a whole number")
     return f"{path.rstrip('`').upper()}: {text[:1].lower()}{text[1:]}"
 
 
 OPERATIONS = "\n".join(f"{type_.__name__:<17} {_form(type_)}" for type_ in REQUESTS.values())
-"""Every operation with its arguments, one a line."""
+"""Every operation with its arguments, one per line, for the help text."""

@@ -1,4 +1,4 @@
-"""How a person reaches a server: options and files -> a connection. Says which option is at fault when there is none."""
+"""The connection options of the commands, turned into a connection. Errors name the option at fault."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from contracts.secret import Secret
 from provider import errors
 from provider.commands.errors import (
     BucketNotFoundError,
-    KvError,
+    CommandError,
     NoAnswerError,
     OptionError,
-    RefusedError,
+    ServerRefusedError,
     UnreachableError,
 )
 from provider.keyvalue.link_config import server_url
@@ -30,19 +30,21 @@ from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 
 _NO_JETSTREAM = frozenset({buckets.NOT_ENABLED_FOR_ACCOUNT, buckets.NOT_ENABLED})
+"""JetStream is not enabled for the account, or on the server. Source: nats-server server/errors.json."""
 
 _OPTIONS = {"CREDS_FILE": "--creds", "NKEY_SEED": "--nkey", "TOKEN": "--user", "USER": "--user"}
+"""Link value that a connection error names -> option of the commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """What a person may say of the connection, by options or by the environment. "" means not said.
+    """The connection options of a command, from the command line or the environment. "" means not given.
 
     Attributes:
-        url: Servers, comma-separated; may have a user and a password in it.
-        user: A user's name, or without a password a token.
-        nkey: The file of a seed; so are `creds`, `tls_ca`, `tls_cert` and `tls_key` files.
-        js_domain: The JetStream domain, across leaf nodes.
+        url: URLs of the servers, comma-separated; may contain a user and a password.
+        user: Name of the user, or a token if no password is given.
+        nkey: Path of a file with a seed. `creds`, `tls_ca`, `tls_cert` and `tls_key` are paths as well.
+        js_domain: JetStream domain, for servers behind leaf nodes.
     """
 
     url: str = field(repr=False)
@@ -57,10 +59,10 @@ class ConnectionOptions:
 
 
 def settings_of(options: ConnectionOptions) -> ConnectionSettings:
-    """Return what to connect with.
+    """Return the settings of the connection.
 
     Raises:
-        OptionError: An option cannot be used; never shows a secret.
+        OptionError: An option is not valid. The text never shows a secret.
     """
     try:
         servers = tuple(server_url(server.strip()) for server in options.url.split(",") if server.strip())
@@ -69,9 +71,9 @@ def settings_of(options: ConnectionOptions) -> ConnectionSettings:
     if not servers:
         raise OptionError("--nats", "expected a URL like nats://host:4222")
     if options.password and not options.user:
-        raise OptionError("--password", "goes with --user")
+        raise OptionError("--password", "needs --user")
     if bool(options.tls_cert) != bool(options.tls_key):
-        raise OptionError("--tlscert", "goes with --tlskey")
+        raise OptionError("--tlscert", "needs --tlskey, and the other way round")
     return ConnectionSettings(
         servers=servers,
         creds_file=_file("--creds", options.creds),
@@ -91,8 +93,8 @@ async def connected(options: ConnectionOptions, timeout_seconds: float) -> Async
     """Connect, and close the connection at the end.
 
     Raises:
-        UnreachableError: No server could be connected to in time; shows their addresses, without a user.
-        OptionError: An option cannot be used.
+        UnreachableError: No server accepted the connection in time. The text has no user and no password.
+        OptionError: An option is not valid.
     """
     settings = settings_of(options)
     async with contextlib.AsyncExitStack() as stack:
@@ -107,10 +109,10 @@ async def connected(options: ConnectionOptions, timeout_seconds: float) -> Async
 
 @contextlib.contextmanager
 def explained(bucket: str = "") -> Iterator[None]:
-    """Turn what goes wrong with a request into what a person reads.
+    """Translate the errors of requests to JetStream into errors for people.
 
     Raises:
-        KvError: In place of any `errors.NatsError` and of a time-out.
+        CommandError: In place of any `errors.NatsError` and of a time-out.
     """
     try:
         yield
@@ -118,23 +120,23 @@ def explained(bucket: str = "") -> Iterator[None]:
         raise _explanation(error, bucket) from None
 
 
-def _explanation(error: Exception, bucket: str) -> KvError:
+def _explanation(error: Exception, bucket: str) -> CommandError:
     match error:
         case errors.ApiError(err_code=buckets.STREAM_NOT_FOUND) if bucket:
             return BucketNotFoundError(bucket)
         case errors.ApiError(err_code=code) if code in _NO_JETSTREAM:
-            return RefusedError(f"JetStream is not enabled: {error}")
+            return ServerRefusedError(f"JetStream is not enabled: {error}")
         case errors.ApiError() | errors.PermissionsError():
-            return RefusedError(str(error))
+            return ServerRefusedError(str(error))
         case errors.NoRespondersError():
-            return NoAnswerError("no JetStream server answers: it is not enabled there, or --js-domain is another")
+            return NoAnswerError("no JetStream server answers: JetStream is not enabled, or --js-domain is wrong")
         case TimeoutError() | errors.RequestTimeoutError():
-            return NoAnswerError("the server is there but does not answer in time")
+            return NoAnswerError("the server is connected but did not answer in time")
     return NoAnswerError(str(error))
 
 
 def addresses(servers: tuple[str, ...]) -> str:
-    """Return servers as they may be shown: a URL may have a user and a password in it."""
+    """Return server URLs for display, without user and password."""
     shown = []
     for server in servers:
         parts = urlsplit(server)
@@ -143,18 +145,18 @@ def addresses(servers: tuple[str, ...]) -> str:
 
 
 def deadline_in(seconds: float) -> float:
-    """Return a time on the event loop's clock."""
+    """Return the time `seconds` from now on the event loop's clock."""
     return asyncio.get_running_loop().time() + seconds
 
 
 def _file(option: str, path: str) -> str:
-    """Return the path of a file that can be read, "" for none. It is not opened: a pipe can be read only once."""
+    """Validate the path of a readable file, "" for none. The file is not opened: a pipe can be read only once."""
     if not path:
         return ""
     try:
         expanded = Path(path).expanduser()
         is_folder = stat.S_ISDIR(expanded.stat().st_mode)
-    except (OSError, RuntimeError) as error:  # the second: of a user whom nobody knows
+    except (OSError, RuntimeError) as error:  # RuntimeError: an unknown user in ~user
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise OptionError(option, f"{path} cannot be read: {reason}") from None
     if is_folder or not os.access(expanded, os.R_OK):
@@ -170,5 +172,5 @@ def _read_seed(path: str) -> Secret:
     except OSError as error:
         raise OptionError("--nkey", f"{path} cannot be read: {(error.strerror or 'error').lower()}") from None
     except (StopIteration, nkeys.NkeysError, ValueError, AttributeError, RuntimeError):
-        raise OptionError("--nkey", f"{path} has no seed of an nkey in it") from None
+        raise OptionError("--nkey", f"{path} does not contain the seed of an nkey") from None
     return Secret(seed)

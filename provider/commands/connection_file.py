@@ -1,6 +1,6 @@
-"""Where a running development lattice tells `keyvalue-nats call` how to reach it: one file per lattice, for one user.
+"""The file in which a running development lattice tells other commands how to reach it. One per lattice and user.
 
-Of one name there is one: it would not be told which of two a call is for.
+A lattice's name is unique per user, since `call` chooses the lattice by its name.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 import msgspec
 
 from contracts.secret import Secret
-from provider.commands.dev_lattice.actor import Link
-from provider.commands.dev_lattice.errors import LatticeTakenError, NoLatticeError
+from provider.commands.dev_lattice.actor import DevIdentity
 from provider.commands.dev_lattice.locks import LockedError, held
+from provider.commands.errors import LatticeTakenError, NoLatticeError
 
 _START_ONE = "start one with `keyvalue-nats dev` in another terminal"
 
 
 class ConnectionFile(msgspec.Struct, frozen=True):
-    """What `call` needs. The seed signs invocations of this one development lattice."""
+    """The content of the file. The seed signs invocations of this one development lattice."""
 
     pid: int
     nats_url: str
@@ -35,19 +35,19 @@ class ConnectionFile(msgspec.Struct, frozen=True):
     cluster_seed: str
 
     @property
-    def link(self) -> Link:
+    def identity(self) -> DevIdentity:
         seed = Secret(self.cluster_seed)
-        return Link(self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed)
+        return DevIdentity(self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed)
 
     def __repr__(self) -> str:
         return f"ConnectionFile({self.lattice!r}, {self.nats_url!r}, pid {self.pid})"
 
 
 def folder() -> Path:
-    """Return this user's runtime folder, which nobody else may read.
+    """Return this user's runtime folder, which other users cannot read.
 
     Raises:
-        NoLatticeError: Somebody else owns a folder of that name, or none can be made.
+        NoLatticeError: The folder belongs to another user, or cannot be created.
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
     path = Path(base, "keyvalue-nats") if base else Path(tempfile.gettempdir(), f"keyvalue-nats-{os.getuid()}")
@@ -63,37 +63,35 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def reserved(lattice: str) -> Iterator[None]:
-    """Be the one lattice of this name.
+    """Reserve a lattice name until the context ends.
 
     Raises:
-        LatticeTakenError: Another one is running.
-        NoLatticeError: There is nowhere to say so.
+        LatticeTakenError: A lattice of this name is running.
+        NoLatticeError: The runtime folder cannot be used.
     """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(held(folder() / f"{_file_name(lattice)}.lock"))
         except LockedError as error:
-            text = (
-                f"a lattice named {lattice!r} is running (pid {error.pid}): stop it, or give this one a --lattice NAME"
-            )
+            text = f"a lattice named {lattice!r} is running (pid {error.pid}): stop it, or name this one with --lattice NAME"
             raise LatticeTakenError(text) from None
         yield
 
 
 @contextlib.contextmanager
-def announced(link: Link, nats_url: str) -> Iterator[Path]:
-    """Keep a connection file as long as the lattice runs."""
+def announced(identity: DevIdentity, nats_url: str) -> Iterator[Path]:
+    """Write the connection file, and remove it at the end."""
     content = ConnectionFile(
         pid=os.getpid(),
         nats_url=nats_url,
-        lattice=link.lattice,
-        host_id=link.host_id,
-        provider_key=link.provider_key,
-        actor_id=link.actor_id,
-        link_name=link.link_name,
-        cluster_seed=link.cluster_seed.reveal(),
+        lattice=identity.lattice,
+        host_id=identity.host_id,
+        provider_key=identity.provider_key,
+        actor_id=identity.actor_id,
+        link_name=identity.link_name,
+        cluster_seed=identity.cluster_seed.reveal(),
     )
-    path = folder() / f"{_file_name(link.lattice)}.json"
+    path = folder() / f"{_file_name(identity.lattice)}.json"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(content))
@@ -104,13 +102,13 @@ def announced(link: Link, nats_url: str) -> Iterator[Path]:
 
 
 def find(lattice: str | None = None) -> ConnectionFile:
-    """Return the lattice that runs now; of several the one started last.
+    """Return the connection file of a running lattice; if several run, of the one started last.
 
     Args:
-        lattice: Only a lattice of this name; `None`: any.
+        lattice: Name of the lattice; None means any.
 
     Raises:
-        NoLatticeError: None runs; says what to do.
+        NoLatticeError: No such lattice is running; the text says how to start one.
     """
     found = [running for running in all_running() if lattice in (None, running.lattice)]
     if not found:
@@ -120,19 +118,19 @@ def find(lattice: str | None = None) -> ConnectionFile:
 
 
 def all_running() -> list[ConnectionFile]:
-    """Return the lattices that run now, the one started last first."""
+    """Return the connection files of the running lattices, the one started last first."""
     return [found for path in sorted(folder().glob("*.json"), key=_written_ns, reverse=True) if (found := _read(path))]
 
 
 def _read(path: Path) -> ConnectionFile | None:
-    """Read a connection file, or remove one that was left behind."""
+    """Read a connection file. Return None if it cannot be read; remove it if its command has ended."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=ConnectionFile)
     except (msgspec.DecodeError, FileNotFoundError):
         return None
     if _is_alive(found.pid):
         return found
-    path.unlink(missing_ok=True)  # its command was killed before it could
+    path.unlink(missing_ok=True)  # the command was killed before it could remove the file
     return None
 
 
@@ -144,7 +142,7 @@ def _written_ns(path: Path) -> int:
 
 
 def _file_name(lattice: str) -> str:
-    """Return a name for files: a lattice's may be too long for one, or have a slash in it."""
+    """Return a name for a lattice's files. Its own name may be too long for one, or contain a slash."""
     return hashlib.sha256(lattice.encode()).hexdigest()[:16]
 
 

@@ -1,17 +1,31 @@
-"""What can go wrong with a bucket at the keyboard. A person reads every one of these.
+"""The errors of the commands. Each one ends the command with one line on standard error, which `app.main` prints.
 
-KvError
-├── InvalidNameError       what was typed is no name of a bucket or a key
-├── OptionError            what was typed beside it cannot be used
-├── UnreachableError       no server could be connected to
-├── NoAnswerError          the server is there but does not answer, or stopped answering
-├── RefusedError           the server says no
-├── BucketNotFoundError    there is none of that name
-├── BucketDiffersError     there is one of that name with other settings
-├── BucketGoneError        it was removed while it was watched
-├── KeyNotFoundError       nothing stands under the key, or not that revision
-├── WrongRevisionError     a compare-and-set lost
-└── NotRevertibleError     an old revision cannot be put again
+CommandError                     exit code 1
+├── UsageError                   the command line is not valid; exit code 2
+│   ├── ArgumentsError           the arguments of an operation
+│   ├── InvalidNameError         the name of a bucket or a key
+│   └── OptionError              an option, or the environment variable in its place
+├── OutputError                  standard output cannot be written
+├── NotConfirmedError            a question was not answered
+├── UnreachableError             no NATS server accepted the connection
+├── NoAnswerError                a server or a provider did not answer in time
+├── ServerRefusedError           the server refused a request
+├── BucketNotFoundError          there is no bucket of that name
+├── BucketDiffersError           a bucket of that name exists with other settings
+├── BucketGoneError              the bucket was removed while it was watched
+├── KeyNotFoundError             the key has no value, or the bucket does not have that revision
+├── WrongRevisionError           another writer was faster
+├── NotRevertibleError           an old revision cannot be put again
+├── DevError                     the development lattice
+│   ├── NatsServerError          nats-server is missing, did not start, or ended
+│   ├── ProviderExitError        the provider ended, or never became ready
+│   ├── NoLatticeError           no development lattice is running
+│   ├── LatticeTakenError        a lattice of that name is already running
+│   └── CallFailedError          the provider answered with an error
+└── ArchiveError                 a provider archive
+├── KeyFileError             a seed cannot be read or stored, or is of the wrong kind
+├── MalformedArchiveError    the file is not a provider archive, or hosts could not read it
+└── BuildError               the executable for a target cannot be built here
 """
 
 from __future__ import annotations
@@ -22,12 +36,28 @@ from provider.errors import ProviderError, shown
 
 
 @dataclass(eq=False)
-class KvError(ProviderError):
-    """The root."""
+class CommandError(ProviderError):
+    """The root. The text says what happened and, where possible, what to do."""
+
+
+# --- the command line
 
 
 @dataclass(eq=False)
-class InvalidNameError(KvError):
+class UsageError(CommandError):
+    """The command line is not valid."""
+
+
+@dataclass(eq=False)
+class ArgumentsError(UsageError):
+    """The arguments of `call` are not an operation and its arguments; `reason` shows the correct form."""
+
+    reason: str
+    text = "{reason}"
+
+
+@dataclass(eq=False)
+class InvalidNameError(UsageError):
     """`what` is `bucket`, `key` or `pattern`."""
 
     what: str
@@ -39,8 +69,8 @@ class InvalidNameError(KvError):
 
 
 @dataclass(eq=False)
-class OptionError(KvError):
-    """An option of the command line, or the environment variable that stands for it."""
+class OptionError(UsageError):
+    """An option of the command line, or the environment variable in its place."""
 
     option: str
     reason: str
@@ -48,8 +78,26 @@ class OptionError(KvError):
 
 
 @dataclass(eq=False)
-class UnreachableError(KvError):
-    """`servers` is for people: without a user or a password."""
+class OutputError(CommandError):
+    """Standard output cannot be written, e.g. because the disk is full."""
+
+    reason: str
+    text = "standard output cannot be written: {reason}"
+
+
+@dataclass(eq=False)
+class NotConfirmedError(CommandError):
+    """Standard input ended before the question was answered."""
+
+    text = "not confirmed, nothing was changed; use --force to skip the question"
+
+
+# --- servers and providers
+
+
+@dataclass(eq=False)
+class UnreachableError(CommandError):
+    """`servers` is shown to people: it has no user and no password."""
 
     servers: str
     reason: str
@@ -57,24 +105,27 @@ class UnreachableError(KvError):
 
 
 @dataclass(eq=False)
-class NoAnswerError(KvError):
-    """Nobody answers for JetStream in time."""
+class NoAnswerError(CommandError):
+    """A server or a provider did not answer in time."""
 
     reason: str
     text = "{reason}"
 
 
 @dataclass(eq=False)
-class RefusedError(KvError):
-    """`reason` is the server's."""
+class ServerRefusedError(CommandError):
+    """`reason` is the server's text."""
 
     reason: str
     text = "{reason}"
 
 
+# --- buckets
+
+
 @dataclass(eq=False)
-class BucketNotFoundError(KvError):
-    """`reason` says more, or nothing."""
+class BucketNotFoundError(CommandError):
+    """`reason` adds detail; "" means that there is none."""
 
     bucket: str
     reason: str = ""
@@ -84,24 +135,24 @@ class BucketNotFoundError(KvError):
 
 
 @dataclass(eq=False)
-class BucketDiffersError(KvError):
-    """A bucket that is there is not changed."""
+class BucketDiffersError(CommandError):
+    """An existing bucket is never changed."""
 
     bucket: str
-    text = "bucket {bucket} exists already, with other settings; nothing was changed"
+    text = "bucket {bucket} already exists with other settings; nothing was changed"
 
 
 @dataclass(eq=False)
-class BucketGoneError(KvError):
-    """It was removed, or made anew, while somebody watched."""
+class BucketGoneError(CommandError):
+    """The bucket was removed, or removed and created again, during a watch."""
 
     bucket: str
     text = "bucket {bucket} was removed"
 
 
 @dataclass(eq=False)
-class KeyNotFoundError(KvError):
-    """`revision` is the one asked for; 0: the last."""
+class KeyNotFoundError(CommandError):
+    """`revision` is the requested one; 0 means the latest."""
 
     key: str
     revision: int = 0
@@ -111,19 +162,73 @@ class KeyNotFoundError(KvError):
 
 
 @dataclass(eq=False)
-class WrongRevisionError(KvError):
-    """`standing` is the revision under the key, of a value or a marker; 0: nothing stands there."""
+class WrongRevisionError(CommandError):
+    """`current` is the key's revision, of a value or of a marker; 0 means that the key has neither."""
 
-    standing: int
+    current: int
     is_create: bool = False
 
     def __str__(self) -> str:
-        return f"wrong last sequence: {self.standing}" + (": key exists" if self.is_create else "")
+        return f"wrong last sequence: {self.current}" + (": key exists" if self.is_create else "")
 
 
 @dataclass(eq=False)
-class NotRevertibleError(KvError):
-    """An old revision that cannot be put again as it was."""
+class NotRevertibleError(CommandError):
+    """An old revision cannot be put again as it was."""
 
     reason: str
     text = "cannot revert: {reason}"
+
+
+# --- the development lattice
+
+
+@dataclass(eq=False)
+class DevError(CommandError):
+    """A part of the development lattice failed."""
+
+    reason: str
+    text = "{reason}"
+
+
+class NatsServerError(DevError):
+    """nats-server is missing, did not start, or ended."""
+
+
+class ProviderExitError(DevError):
+    """The provider ended, or never became ready."""
+
+
+class NoLatticeError(DevError):
+    """No development lattice is running."""
+
+
+class LatticeTakenError(DevError):
+    """A lattice of that name is already running."""
+
+
+class CallFailedError(DevError):
+    """`reason` is the provider's error text."""
+
+
+# --- provider archives
+
+
+@dataclass(eq=False)
+class ArchiveError(CommandError):
+    """An archive cannot be read or built."""
+
+    reason: str
+    text = "{reason}"
+
+
+class KeyFileError(ArchiveError):
+    """The text names the file and never shows its content."""
+
+
+class MalformedArchiveError(ArchiveError):
+    """The file is not a provider archive, or hosts could not read it."""
+
+
+class BuildError(ArchiveError):
+    """The executable for a target cannot be built here."""

@@ -1,4 +1,4 @@
-"""What several commands take, and what of it can be used."""
+"""Options that several commands take, and their validation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from provider.commands.connect import ConnectionOptions, settings_of
 from provider.commands.errors import OptionError
 
 MAX_TIMEOUT_SECONDS = 3600
+"""A longer wait is a mistyped option rather than an intention."""
 
 
 def _one_server(url: str | None) -> str | None:
-    """Return the URL of a server with its scheme."""
+    """Return the URL of one server, with its scheme."""
     if url is None:
         return None
     check_text(url)
@@ -24,7 +25,7 @@ def _one_server(url: str | None) -> str | None:
     except OptionError as error:
         raise typer.BadParameter(error.reason) from None
     if len(servers) != 1:
-        raise typer.BadParameter("expected one server; it names the others of its cluster")
+        raise typer.BadParameter("expected one server; the other servers of its cluster are found through it")
     return servers[0]
 
 
@@ -34,14 +35,14 @@ NATS: Any = typer.Option(
 
 
 def timeout_seconds(seconds: float) -> float:
-    """Return a time-out that can be waited for."""
+    """Validate a time-out in seconds."""
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
         raise typer.BadParameter(f"expected more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
     return seconds
 
 
 def check_text(text: str, option: str | None = None) -> None:
-    """Refuse what a shell may pass and no message may hold."""
+    """Refuse text that is not UTF-8: a shell can pass it, a message cannot contain it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -49,7 +50,7 @@ def check_text(text: str, option: str | None = None) -> None:
 
 
 def writable_file(path: Path | None) -> Path | None:
-    """Return the path of a file to write; refused before the work whose outcome could not be kept."""
+    """Validate the path of an output file, before the work whose result would be lost."""
     if path is None:
         return None
     folder = path.parent

@@ -1,4 +1,4 @@
-"""How results and events look: Rich on a terminal, plain when piped."""
+"""Results and events as text: styled on a terminal, plain when piped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from rich.text import Text
 from contracts import extensions as wasi
 from contracts.extensions import HandleChange
 from contracts.keyvalue import GetResponse
-from provider.commands.dev_lattice.host import LogEvent
+from provider.commands.dev_lattice.provider_process import LogEvent
 
 _PLAIN_WIDTH = 200
+"""Columns of a table when piped: wide enough for the longest row of the demonstration and the benchmark."""
+
 _KEY_WIDTH = 24
 _NAME_WIDTH = 16
+"""Columns of the live view: 16 fits every operation name, and a line of 80 columns has 24 left for the key."""
+
 _INVOCATION_STYLES = {
     "invocation_served": "green",
     "invocation_failed": "red",
@@ -39,17 +43,17 @@ def stderr_console() -> Console:
 
 
 def _console(*, is_stderr: bool) -> Console:
-    """Return a console that never folds a line when its output is piped."""
+    """Return a console. It never wraps lines when its output is piped."""
     is_terminal = (sys.stderr if is_stderr else sys.stdout).isatty()
     return Console(stderr=is_stderr, highlight=False, markup=False, width=None if is_terminal else _PLAIN_WIDTH)
 
 
-def say(console: Console, text: str | Text, style: str = "") -> None:
+def write_line(console: Console, text: str | Text, style: str = "") -> None:
     console.print(text, style=style or None, soft_wrap=True)
 
 
 def plain_result(result: Any) -> list[str]:
-    """Return a result as lines for people and pipes; none for a value that does not exist."""
+    """Return a result as lines for people and pipes. A value that does not exist has no lines."""
     match result:
         case None:
             return ["ok"]
@@ -67,13 +71,13 @@ def plain_result(result: Any) -> list[str]:
 
 
 def _fields(result: Struct) -> str:
-    """Return an answer of several fields as NAME=VALUE."""
+    """Return a result with several fields as NAME=VALUE pairs."""
     shown = structs.asdict(result).items()
     return "  ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in shown if value is not UNSET)
 
 
 def short_result(result: Any) -> str:
-    """Return a result on one line, for a table."""
+    """Return a result as one line, for a table."""
     match result:
         case None:
             return "(nothing)"
@@ -85,7 +89,7 @@ def short_result(result: Any) -> str:
 
 
 def event_line(event: LogEvent, now: datetime) -> Text | None:
-    """Return the line that the live view shows for an event; `None` for one that it does not show."""
+    """Return the line of the live view for an event, or None if the view does not show the event."""
     fields = event.fields
     if event.name in _INVOCATION_STYLES:
         line = Text(f"{now:%H:%M:%S}  ")
@@ -108,7 +112,7 @@ def event_line(event: LogEvent, now: datetime) -> Text | None:
 
 
 def change_line(change: HandleChange, now: datetime) -> Text:
-    """Return the line that the live view shows when the actor is told of a change."""
+    """Return the line of the live view for a change that the actor received."""
     line = Text(f"{now:%H:%M:%S}  ")
     line.append(_name("HandleChange"), style="magenta")
     line.append(f"{_key(change.key):<{_KEY_WIDTH}}  {change.operation}")
@@ -119,7 +123,7 @@ def change_line(change: HandleChange, now: datetime) -> Text:
 
 
 def _name(name: str) -> str:
-    """Return a name as a column; what follows never runs into it."""
+    """Return a name as a column, separated from the next one even if the name is too long."""
     return f"{name:<{_NAME_WIDTH}}  "
 
 

@@ -1,4 +1,4 @@
-"""`keyvalue-nats state-proxy`: its help. What it does is started without any of the command line's libraries."""
+"""The help of `keyvalue-nats state-proxy`. The real start bypasses this module, to save the memory of typer and rich."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import typer
 
 EXAMPLES = """Environment:
 
-CONNECTOR_SOCKET   path of the unix socket; required
+CONNECTOR_SOCKET   path of the Unix socket; required
 
-NATS_URL           one or several, comma-separated, nats://[user:password@ or token@]host:port; required
+NATS_URL           servers, comma-separated, each nats://[user:password@ or token@]host:port; required
 
-NATS_KV_BUCKET     the bucket, which must exist; required
+NATS_KV_BUCKET     name of the bucket, which must exist; required
 
-NATS_CREDS_FILE    a credentials file
+NATS_CREDS_FILE    path of a credentials file
 
-STATE_PREFIX       put before every key, with a dot
+STATE_PREFIX       prefix of every key, without the dot that follows it
 """
 
 
 def state_proxy() -> None:
-    """Be the state-proxy connector nats-kv-buffered-cas: an actor's files, over a unix socket, in a bucket."""
+    """Run the state-proxy connector nats-kv-buffered-cas: keep an actor's files, sent over a Unix socket, in a bucket."""
     from provider.state_proxy.run import run
 
     raise typer.Exit(run())

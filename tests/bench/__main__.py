@@ -14,11 +14,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from provider.commands.dev_lattice.errors import DevError
-from provider.commands.dev_lattice.lattice import LatticeSettings, running
 from provider.commands.dev_lattice.raw_bucket import RawBucket
+from provider.commands.dev_lattice.start import LatticeSettings, running
+from provider.commands.errors import CommandError
 from provider.commands.options import NATS, writable_file
-from provider.commands.output import say, stderr_console, stdout_console
+from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.keyvalue.link_config import Backend
 from tests.bench.cache.measure import measure_cache
 from tests.bench.report import Report
@@ -120,8 +120,8 @@ def main() -> int:
     app.command(epilog=EXAMPLES)(bench)
     try:
         app()  # leaves with SystemExit
-    except DevError as error:
-        say(stderr_console(), f"error: {error}", "red")
+    except CommandError as error:
+        write_line(stderr_console(), f"error: {error}", "red")
         return 1
     return 0
 

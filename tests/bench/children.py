@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import contracts
-from provider.commands.dev_lattice.errors import DevError
+from provider.commands.errors import DevError
 
 _PACKAGES = str(Path(contracts.__file__).resolve().parent.parent)
 _LINE_LIMIT_BYTES = 1 << 20

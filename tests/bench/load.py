@@ -20,7 +20,7 @@ from contracts import lattice, operations
 from contracts.codec import MalformedError
 from contracts.keyvalue import Request
 from contracts.secret import Secret
-from provider.commands.dev_lattice.actor import Link, Signer
+from provider.commands.dev_lattice.actor import DevIdentity, Signer
 from tests.bench.pipeline import Pipeline, connect
 from tests.bench.workloads import WorkloadName, workload
 
@@ -45,9 +45,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     echo_subject: str = ""
 
     @property
-    def link(self) -> Link:
+    def link(self) -> DevIdentity:
         seed = Secret(self.cluster_seed)
-        return Link(self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed)
+        return DevIdentity(self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed)
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
-from provider.commands.dev_lattice.errors import NatsServerError
+from provider.commands.errors import NatsServerError
 
 SILENCE_SECONDS = 10.0
 """No answer for so long ends a measurement; what is missing counts as errors."""

@@ -9,12 +9,13 @@ from dataclasses import replace
 from statistics import median
 
 from contracts import keyvalue
-from provider.commands.dev_lattice.actor import Actor, Link
-from provider.commands.dev_lattice.errors import DevError
-from provider.commands.dev_lattice.host import HostSettings, ProviderProcess
+from provider.commands.dev_lattice.actor import Actor, DevIdentity
 from provider.commands.dev_lattice.keys import KeyKind, make_public_key
-from provider.commands.dev_lattice.lattice import DevLattice, link_definition
+from provider.commands.dev_lattice.lattice_host import HostSettings
+from provider.commands.dev_lattice.provider_process import ProviderProcess
 from provider.commands.dev_lattice.raw_bucket import RawBucket
+from provider.commands.dev_lattice.start import DevLattice, link_definition
+from provider.commands.errors import CommandError
 from tests.bench.processes import resident_megabytes
 from tests.bench.report import Size
 from tests.bench.speed import Progress, make_job, run_job
@@ -35,7 +36,7 @@ async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
     """Measure on a lattice without providers of its own; starts them itself.
 
     Raises:
-        DevError: A provider that does not come up, or links that do not open.
+        CommandError: A provider that does not come up, or links that do not open.
     """
     starts, imports = [], []
     for number in range(_STARTS):
@@ -43,7 +44,7 @@ async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
         imports.append(await _imports_seconds())
         starts.append(await _start_seconds(lattice))
     progress("start to first answer", _STARTS, _STARTS)
-    links = [replace(lattice.link, actor_id=make_public_key(KeyKind.MODULE)) for _ in range(LINKS)]
+    links = [replace(lattice.identity, actor_id=make_public_key(KeyKind.MODULE)) for _ in range(LINKS)]
     bucket = f"bench-links-{time.time_ns()}"
     settings = _host_settings(lattice, links, {"BUCKET": bucket})
     async with ProviderProcess(settings.host_data()) as provider:
@@ -75,29 +76,29 @@ async def _imports_seconds() -> float:
 
 async def _start_seconds(lattice: DevLattice) -> float:
     """Start a provider with one link and ask until it answers; return the seconds from its start."""
-    provider = ProviderProcess(_host_settings(lattice, [lattice.link], lattice.settings.link_values).host_data())
+    provider = ProviderProcess(_host_settings(lattice, [lattice.identity], lattice.settings.link_values).host_data())
     started = time.perf_counter()
     async with provider:
-        await _answered(lattice, lattice.link)
+        await _answered(lattice, lattice.identity)
         return time.perf_counter() - started
 
 
-def _host_settings(lattice: DevLattice, links: list[Link], values: dict[str, str]) -> HostSettings:
+def _host_settings(lattice: DevLattice, links: list[DevIdentity], values: dict[str, str]) -> HostSettings:
     return HostSettings(
-        link=lattice.link,
+        identity=lattice.identity,
         nats_url=lattice.nats_url,
         link_definitions=[link_definition(link, values) for link in links],
         log_level="info",
     )
 
 
-async def _answered(lattice: DevLattice, link: Link) -> None:
+async def _answered(lattice: DevLattice, link: DevIdentity) -> None:
     actor = Actor(lattice.connection, link)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             await actor.call(keyvalue.Get("bench"))
-        except DevError:
+        except CommandError:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(_POLL_SECONDS)
@@ -105,14 +106,16 @@ async def _answered(lattice: DevLattice, link: Link) -> None:
             return
 
 
-async def _all_answered(lattice: DevLattice, links: list[Link], progress: Progress) -> None:
+async def _all_answered(lattice: DevLattice, links: list[DevIdentity], progress: Progress) -> None:
     """Make sure that every link is open, by using it."""
     for first in range(0, len(links), _IN_FLIGHT):
         await asyncio.gather(*(_answered(lattice, link) for link in links[first : first + _IN_FLIGHT]))
         progress("links", min(first + _IN_FLIGHT, len(links)), len(links))
 
 
-async def _load(lattice: DevLattice, link: Link, provider: ProviderProcess, count: int, progress: Progress) -> None:
+async def _load(
+    lattice: DevLattice, link: DevIdentity, provider: ProviderProcess, count: int, progress: Progress
+) -> None:
     """Send half Sets and half Gets."""
     for workload in (WorkloadName.SET, WorkloadName.GET):
         await run_job(make_job(lattice, link, workload, count // 2, _IN_FLIGHT, tag="size"), [provider.pid], progress)

@@ -12,9 +12,9 @@ from statistics import median
 import msgspec
 
 from contracts import keyvalue
-from provider.commands.dev_lattice.actor import Link
-from provider.commands.dev_lattice.lattice import DevLattice
+from provider.commands.dev_lattice.actor import DevIdentity
 from provider.commands.dev_lattice.raw_bucket import RawBucket
+from provider.commands.dev_lattice.start import DevLattice
 from tests.bench.children import ask_once, child
 from tests.bench.load import Job, Measurement
 from tests.bench.processes import cpu_microseconds
@@ -59,14 +59,14 @@ async def measure_speed(lattice: DevLattice, plan: Plan, progress: Progress) -> 
     other parts of a single Get's latency are measured right before the rows.
     """
     signatures = [await yardstick(progress, "cpu_us", "signature")]
-    echo_us = await echo_p50(lattice, lattice.link, plan, progress)
+    echo_us = await echo_p50(lattice, lattice.identity, plan, progress)
     await lattice.actor.call(keyvalue.Set("bench.direct", "twenty characters :)", 0))
     subject = RawBucket(lattice.connection, lattice.settings.bucket).direct_get_subject("bench.direct")
     direct_us = await yardstick(progress, "p50_us", "direct-get", lattice.nats_url, subject)
     rounds: dict[tuple[WorkloadName, int], list[Row]] = {}
     for _ in range(plan.rounds):
         for workload, in_flight in itertools.product(plan.workloads, plan.in_flight):
-            job = make_job(lattice, lattice.link, workload, plan.count(workload, in_flight), in_flight)
+            job = make_job(lattice, lattice.identity, workload, plan.count(workload, in_flight), in_flight)
             row = await run_job(job, lattice.provider_pids, progress)
             rounds.setdefault((workload, in_flight), []).append(row)
         signatures.append(await yardstick(progress, "cpu_us", "signature"))
@@ -80,7 +80,9 @@ async def measure_speed(lattice: DevLattice, plan: Plan, progress: Progress) -> 
     return [median_row(measured) for measured in rounds.values()], yardsticks
 
 
-def make_job(lattice: DevLattice, link: Link, workload: WorkloadName, count: int, in_flight: int, tag: str = "") -> Job:
+def make_job(
+    lattice: DevLattice, link: DevIdentity, workload: WorkloadName, count: int, in_flight: int, tag: str = ""
+) -> Job:
     """Make a job; with an empty tag its keys are shared with no other job."""
     return Job(
         nats_url=lattice.nats_url,
@@ -128,7 +130,7 @@ async def run_job(job: Job, pids: list[int], progress: Progress, other_pids: Seq
     )
 
 
-async def echo_p50(lattice: DevLattice, link: Link, plan: Plan, progress: Progress) -> float:
+async def echo_p50(lattice: DevLattice, link: DevIdentity, plan: Plan, progress: Progress) -> float:
     """Send the same signed Gets, one at a time, to a service that does nothing."""
     job = make_job(lattice, link, WorkloadName.GET, plan.count(WorkloadName.GET, 1), 1)
     async with child("yardsticks", "echo", lattice.nats_url, ECHO_SUBJECT) as echo:

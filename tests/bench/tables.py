@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from provider.commands.output import say, table
+from provider.commands.output import table, write_line
 from tests.bench.cache.report import CacheReport
 from tests.bench.report import Report, Yardsticks, targets
 from tests.bench.rows import Row, Target
@@ -21,7 +21,7 @@ def show(console: Console, report: Report) -> None:
 
 def _show_bucket(console: Console, rows: list[Row], yard: Yardsticks) -> None:
     console.print(_rows("Signed operations", rows))
-    say(console, "")
+    write_line(console, "")
     shown = table("Yardsticks of this run", "what", "", right=frozenset({""}))
     shown.add_row("one signature check, CPU", f"{yard.signature_cpu_us:.1f} µs")
     shown.add_row("bare echo service in Python, 1 in flight, p50", f"{yard.echo_p50_us:.0f} µs")
@@ -29,12 +29,12 @@ def _show_bucket(console: Console, rows: list[Row], yard: Yardsticks) -> None:
     shown.add_row("naive read-then-CAS, one counter, 64 tasks", f"{yard.naive_counter_per_second:.0f}/s")
     shown.add_row("naive read-then-CAS, one set of 1,000, 64 tasks", f"{yard.naive_set_per_second:.0f}/s")
     console.print(shown)
-    say(console, "")
+    write_line(console, "")
 
 
 def _show_cache(console: Console, cache: CacheReport) -> None:
     console.print(_rows("Signed operations on a cache: one instance serves, one other is up", cache.speed.rows))
-    say(console, "")
+    write_line(console, "")
     speed, spread = cache.speed, cache.propagation
     shown = table("Beside them", "what", "", right=frozenset({""}))
     shown.add_row("one signature check, CPU", f"{speed.signature_cpu_us:.1f} µs")
@@ -46,7 +46,7 @@ def _show_cache(console: Console, cache: CacheReport) -> None:
     what = "Gets at the other instance upon the acknowledgement that were older than the Set"
     shown.add_row(what, f"{speed.older_elsewhere} of {speed.reads_elsewhere}")
     console.print(shown)
-    say(console, "")
+    write_line(console, "")
 
 
 def _rows(title: str, rows: list[Row]) -> object:

@@ -27,7 +27,7 @@ from nats.aio.msg import Msg
 from contracts import keyvalue
 from provider.commands.dev_lattice.actor import Signer
 from provider.commands.dev_lattice.keys import raw_seed
-from provider.commands.dev_lattice.lattice import make_link
+from provider.commands.dev_lattice.start import make_identity
 
 _SIGNATURE_ROUNDS, _SIGNATURES_PER_ROUND = 21, 200
 _DIRECT_GETS = 2000
@@ -42,7 +42,7 @@ def signature() -> dict[str, Any]:
 
     The provider's own library is somewhat quicker; what a check costs the provider is not what it is measured by.
     """
-    link = make_link("default", "default")
+    link = make_identity("default", "default")
     token = Signer(link).sign(keyvalue.Get("bench")).encoded_claims
     signing_input, _, _ = token.rpartition(".")
     key = SigningKey(raw_seed(link.cluster_seed))

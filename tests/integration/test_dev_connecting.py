@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from provider.commands.dev_lattice.client import connected
-from provider.commands.dev_lattice.errors import NatsServerError
+from provider.commands.dev_lattice.lattice_connection import connected
+from provider.commands.errors import UnreachableError
 from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 
 
 async def test_nobody_there_and_nobody_speaking_are_told_apart_in_time(tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(NatsServerError, match=r"connection refused$"):
+    with pytest.raises(UnreachableError, match=r"connection refused$"):
         async with connected(f"nats://127.0.0.1:{free_port()}"):
             pass
     with NatsServer(tmp_path / "server") as server:
         server.freeze()
-        with pytest.raises(NatsServerError, match=r"no answer within 0\.5 s$"):
+        with pytest.raises(UnreachableError, match=r"no answer within 0\.5 s$"):
             async with connected(server.url, 0.5):
                 pass
         server.thaw()

@@ -19,11 +19,11 @@ from contracts.secret import Secret
 from provider import errors
 from provider.commands import errors as kv_errors
 from provider.commands.connect import ConnectionOptions, connected, deadline_in
+from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_buckets, remove_bucket
 from provider.commands.kv.bucket_commands import list_rows
-from provider.commands.kv.buckets import add_bucket, bucket_status, list_buckets, remove_bucket
+from provider.commands.kv.bucket_info import BucketSettings, Republish
 from provider.commands.kv.open_bucket import OpenBucket, opened
-from provider.commands.kv.revisions import Revision
-from provider.commands.kv.status import BucketSettings, Republish
+from provider.commands.kv.stored_revision import Revision
 from provider.keyvalue.bucket.follow import Follower, Start, Wanted
 from provider.keyvalue.link_config import Consistency
 from provider.nats.jetstream import TTL_LEVEL, JetStream
@@ -116,7 +116,7 @@ async def test_what_nats_py_writes_is_read_right_here(lattice_server: NatsServer
         assert await collected(it.bucket) == []
         with pytest.raises(kv_errors.WrongRevisionError) as caught:
             await it.bucket.update("k", b"x", created)
-        marker = caught.value.standing
+        marker = caught.value.current
         assert marker == created + 1
         assert await it.bucket.update("k", b"over the marker", marker) == marker + 1
         await it.theirs.create("other", b"x")
@@ -416,7 +416,7 @@ async def test_who_may_not_watch_is_told_so(make_server: MakeServer) -> None:
         assert (await bucket.get("k", LEADER)).payload == b"v"
         with pytest.raises(errors.StoreRefusedError, match="permissions violation"):
             await bucket.put("k", b"v")
-        with pytest.raises(kv_errors.RefusedError, match="permissions violation"):
+        with pytest.raises(kv_errors.ServerRefusedError, match="permissions violation"):
             await bucket.history("k")
 
 

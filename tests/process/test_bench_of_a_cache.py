@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from provider.commands.dev_lattice.lattice import LatticeSettings, running
+from provider.commands.dev_lattice.start import LatticeSettings, running
 from tests.bench.cache.measure import CacheScale, measure_cache
 from tests.bench.cache.report import cache_targets
 from tests.bench.speed import Plan

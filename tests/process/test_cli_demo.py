@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contracts.keyvalue import REQUESTS
-from provider.commands.dev_lattice.client import connected
+from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.dev_lattice.nats_server import NatsServer
 
 PROJECT_FOLDER = Path(__file__).parent.parent.parent

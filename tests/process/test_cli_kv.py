@@ -23,7 +23,7 @@ import nkeys
 import pytest
 
 from provider.commands import connection_file
-from provider.commands.dev_lattice.lattice import make_link
+from provider.commands.dev_lattice.start import make_identity
 from tests.blackbox.certificates import Authority
 from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.operator_mode import SigningKey
@@ -346,7 +346,7 @@ def test_without_a_word_about_the_server_a_running_development_lattice_is_meant(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     bare = Terminal(tmp_path)
     Terminal(tmp_path, NATS_URL=nats_server.url).said("add", "of-the-lattice")
-    with connection_file.announced(make_link("default", "default"), nats_server.url):
+    with connection_file.announced(make_identity("default", "default"), nats_server.url):
         assert "of-the-lattice\n" in bare.said("ls", "--names")
     assert "of-the-lattice" not in bare.kv("ls", "--names").stdout
 

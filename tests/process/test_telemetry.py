@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from contracts import keyvalue as kv
-from provider.commands.dev_lattice import host as dev_host
-from provider.commands.dev_lattice.errors import CallFailedError
-from provider.commands.dev_lattice.lattice import LatticeSettings, running
+from provider.commands.dev_lattice import provider_process
+from provider.commands.dev_lattice.start import LatticeSettings, running
+from provider.commands.errors import CallFailedError
 
 Received = list[tuple[str, bytes]]
 
@@ -46,9 +46,9 @@ async def test_traces_and_metrics_reach_the_collector_that_the_host_names(
     collector: tuple[str, Received], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, received = collector
-    environment = dev_host._environment()
+    environment = provider_process._environment()
     exporting = environment | {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": url}
-    monkeypatch.setattr(dev_host, "_environment", lambda: exporting)
+    monkeypatch.setattr(provider_process, "_environment", lambda: exporting)
     async with running(LatticeSettings(log_level="info")) as lattice:
         await lattice.actor.call(kv.Set("secret-key", "secret-value", 0))
         with pytest.raises(CallFailedError):

@@ -11,8 +11,8 @@ from contracts.extensions import HandleChange, SwapResponse
 from provider.commands.demo.walkthrough import Outcome
 from provider.commands.dev_lattice.actor import Actor
 from provider.commands.dev_lattice.keys import KeyKind, make_public_key
-from provider.commands.dev_lattice.lattice import DevLattice, link_definition
 from provider.commands.dev_lattice.listener import listening
+from provider.commands.dev_lattice.start import DevLattice, link_definition
 
 _PATIENCE_SECONDS = 10.0
 
@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 10.0
 async def show_beyond(lattice: DevLattice) -> list[Outcome]:
     """Run two actors on one bucket: the lattice's own, and one that watches."""
     told: asyncio.Queue[HandleChange] = asyncio.Queue()
-    link = replace(lattice.link, actor_id=make_public_key(KeyKind.MODULE))
+    link = replace(lattice.identity, actor_id=make_public_key(KeyKind.MODULE))
     definition = link_definition(link, {"BUCKET": lattice.settings.bucket, "WATCH": "orders.*"})
     host = lattice.hosts[0]
     one, other = lattice.actor, Actor(lattice.connection, link)

@@ -14,10 +14,10 @@ from rich.text import Text
 from provider.commands.demo.beyond import show_beyond
 from provider.commands.demo.replicas import REPLICAS, ReplicaOutcome, running_replicas, show_a_cut
 from provider.commands.demo.walkthrough import CALLERS, Outcome, Walkthrough
-from provider.commands.dev_lattice.lattice import LatticeSettings, running
 from provider.commands.dev_lattice.raw_bucket import RawBucket
+from provider.commands.dev_lattice.start import LatticeSettings, running
 from provider.commands.options import NATS
-from provider.commands.output import say, short_result, stdout_console, table
+from provider.commands.output import short_result, stdout_console, table, write_line
 
 
 def demo(
@@ -40,7 +40,9 @@ async def _demonstrate(settings: LatticeSettings) -> int:
 
     async with running(settings) as lattice:
         where = "nats-server and " if lattice.server else ""
-        say(console, f"Started {where}the provider, linked an actor, in {time.monotonic() - started:.1f} s.\n", "bold")
+        write_line(
+            console, f"Started {where}the provider, linked an actor, in {time.monotonic() - started:.1f} s.\n", "bold"
+        )
         walk = Walkthrough(lattice)
         as_stored = f"nats kv get {settings.bucket}"
         columns: tuple[str, ...] = ("operation", "argument", "result", as_stored)
@@ -70,7 +72,7 @@ def _show(console: Console, title: str, outcomes: list[Outcome | ReplicaOutcome]
         mark = Text("ok", style="green") if outcome.is_as_promised else Text("NOT AS PROMISED", style="bold red")
         shown.add_row(*(cells[index] for index in kept), mark)
     console.print(shown)
-    say(console, "")
+    write_line(console, "")
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
@@ -81,7 +83,11 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
 def _conclude(console: Console, outcomes: list[Outcome | ReplicaOutcome], seconds: float) -> int:
     broken = [outcome for outcome in outcomes if not outcome.is_as_promised]
     if broken:
-        say(console, f"{len(broken)} of {len(outcomes)} checks are not as promised, after {seconds:.1f} s.", "bold red")
+        write_line(
+            console, f"{len(broken)} of {len(outcomes)} checks are not as promised, after {seconds:.1f} s.", "bold red"
+        )
         return 1
-    say(console, f"All {len(outcomes)} checks as promised, in {seconds:.1f} s. Everything is stopped.", "bold green")
+    write_line(
+        console, f"All {len(outcomes)} checks as promised, in {seconds:.1f} s. Everything is stopped.", "bold green"
+    )
     return 0

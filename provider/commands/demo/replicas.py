@@ -14,9 +14,9 @@ from contracts import keyvalue
 from contracts.keyvalue import Request
 from provider.commands.demo.relay import Relay
 from provider.commands.dev_lattice.actor import Actor
-from provider.commands.dev_lattice.errors import DevError
-from provider.commands.dev_lattice.host import Host, HostSettings
-from provider.commands.dev_lattice.lattice import link_definition, make_link, start_host
+from provider.commands.dev_lattice.lattice_host import Host, HostSettings
+from provider.commands.dev_lattice.start import link_definition, make_identity, start_host
+from provider.commands.errors import CommandError
 
 REPLICAS = 3
 _HEARTBEAT_SECONDS = 1
@@ -80,7 +80,7 @@ async def running_replicas(connection: Client, nats_url: str, lattice: str) -> A
         replicas = []
         for _ in range(REPLICAS):
             relay = await stack.enter_async_context(Relay(nats_url))
-            link = make_link(lattice, "cached")
+            link = make_identity(lattice, "cached")
             values = {"BACKEND": "cache", "URL": relay.url, "REPLAY_HEARTBEAT_SECS": str(_HEARTBEAT_SECONDS)}
             settings = HostSettings(link, nats_url, [link_definition(link, values)])
             replicas.append(Replica(await start_host(stack, connection, settings), Actor(connection, link), relay))
@@ -103,7 +103,7 @@ async def show_a_cut(replicas: list[Replica]) -> list[ReplicaOutcome]:
         outcomes.append(await _until(replicas, "all write meanwhile", lambda: _are(replicas, apart)))
         third.relay.heal()
         outcomes.append(await _all_like(replicas, "replica 3 is back", State(None, "17", ("green", "red"))))
-    except DevError as error:
+    except CommandError as error:
         return [ReplicaOutcome(f"stopped: {error}", ("",) * REPLICAS, False)]
     return outcomes
 

@@ -15,11 +15,11 @@ from contracts import keyvalue
 from contracts.keyvalue import GetResponse, Request
 from contracts.lattice import Invocation
 from provider.commands.dev_lattice.actor import with_payload
-from provider.commands.dev_lattice.errors import CallFailedError, DevError
 from provider.commands.dev_lattice.keys import make_cluster_seed
-from provider.commands.dev_lattice.lattice import DevLattice
 from provider.commands.dev_lattice.raw_bucket import RawBucket
+from provider.commands.dev_lattice.start import DevLattice
 from provider.commands.dev_lattice.tokens import TokenIssuer
+from provider.commands.errors import CallFailedError, CommandError
 
 CALLERS = 64
 _ABSENT = None
@@ -132,7 +132,7 @@ class Walkthrough:
         arguments = _typed(step.request)
         try:
             result = await self._actor.call(step.request)
-        except DevError as error:
+        except CommandError as error:
             return Outcome(name, arguments, f"error: {error}", None, False)
         stored = await self._bucket.value(step.key)
         has_order = not name.startswith("Set")
@@ -145,7 +145,7 @@ class Walkthrough:
         except CallFailedError as error:
             stored = await self._bucket.value("forged")
             return Outcome(what, "", str(error), stored, reason in str(error).lower() and stored is None)
-        except DevError as error:
+        except CommandError as error:
             return Outcome(what, "", f"not answered: {error}", None, False)
         return Outcome(what, "", "served", await self._bucket.value("forged"), False)
 

@@ -19,12 +19,13 @@ from contracts.lattice import check_subject_token
 from provider.commands import connection_file
 from provider.commands.connect import addresses
 from provider.commands.dev.link_options import parse_link_values
-from provider.commands.dev_lattice.errors import NoAnswerError, ProviderExitError
-from provider.commands.dev_lattice.host import Host, LogEvent
-from provider.commands.dev_lattice.lattice import DevLattice, LatticeSettings, running
+from provider.commands.dev_lattice.lattice_host import Host
 from provider.commands.dev_lattice.listener import listening
+from provider.commands.dev_lattice.provider_process import LogEvent
+from provider.commands.dev_lattice.start import DevLattice, LatticeSettings, running
+from provider.commands.errors import NoAnswerError, ProviderExitError
 from provider.commands.options import NATS, check_text
-from provider.commands.output import change_line, event_line, say, stdout_console
+from provider.commands.output import change_line, event_line, stdout_console, write_line
 from provider.keyvalue.link_config import server_url
 
 _HEALTH_SECONDS = 1.0
@@ -106,17 +107,17 @@ async def _serve(settings: LatticeSettings) -> None:
     def show(event: LogEvent) -> None:
         line = event_line(event, datetime.now().astimezone())
         if line is not None:
-            say(console, line)
+            write_line(console, line)
 
     def show_change(change: HandleChange) -> None:
-        say(console, change_line(change, datetime.now().astimezone()))
+        write_line(console, change_line(change, datetime.now().astimezone()))
 
     with contextlib.suppress(asyncio.CancelledError), connection_file.reserved(settings.lattice):
-        async with running(settings, show) as lattice, listening(lattice.connection, lattice.link, show_change):
-            with connection_file.announced(lattice.link, lattice.nats_url):
+        async with running(settings, show) as lattice, listening(lattice.connection, lattice.identity, show_change):
+            with connection_file.announced(lattice.identity, lattice.nats_url):
                 _greet(console, lattice)
                 await _watch_over(console, lattice)
-    say(console, "stopped", "dim")
+    write_line(console, "stopped", "dim")
 
 
 def _once(function: Callable[[], object]) -> Callable[[], None]:
@@ -153,10 +154,10 @@ async def _tell_health(console: Console, host: Host) -> None:
     assert task is not None
     while not task.cancelling():  # Python 3.11's wait_for, in nats-py, may swallow what cancels it
         with contextlib.suppress(NoAnswerError):
-            trouble = await host.trouble()
+            trouble = await host.unhealthy_reason()
             if trouble != told:
                 text = "the link works again" if trouble is None else f"the link does not work: {trouble}"
-                say(console, text, "green" if trouble is None else "red")
+                write_line(console, text, "green" if trouble is None else "red")
             told = trouble
         await asyncio.sleep(_HEALTH_SECONDS)
 
@@ -169,26 +170,26 @@ async def _all_ended(console: Console, hosts: list[Host]) -> None:
 async def _ended(console: Console, host: Host) -> None:
     pid = host.provider.pid
     code = await host.provider.wait()
-    say(console, f"provider process {pid} ended with code {code}", "red")
+    write_line(console, f"provider process {pid} ended with code {code}", "red")
 
 
 def _greet(console: Console, lattice: DevLattice) -> None:
-    settings, link = lattice.settings, lattice.link
-    say(console, "The development lattice is running. In another terminal:", "bold")
-    say(console, "")
-    say(console, "    keyvalue-nats call Set user:1 Ann --expires 60")
-    say(console, "    keyvalue-nats call Get user:1")
+    settings, link = lattice.settings, lattice.identity
+    write_line(console, "The development lattice is running. In another terminal:", "bold")
+    write_line(console, "")
+    write_line(console, "    keyvalue-nats call Set user:1 Ann --expires 60")
+    write_line(console, "    keyvalue-nats call Get user:1")
     if not settings.is_cache:
-        say(console, f"    keyvalue-nats kv ls {settings.bucket}{_elsewhere(settings)}", "dim")
-    say(console, "")
+        write_line(console, f"    keyvalue-nats kv ls {settings.bucket}{_elsewhere(settings)}", "dim")
+    write_line(console, "")
     for name, value in (
         ("nats", addresses((lattice.nats_url,))),
         ("lattice", f"{link.lattice}, link {link.link_name}"),
         ("provider", f"{link.provider_key}, {settings.instances} process{'es' if settings.instances > 1 else ''}"),
         ("actor", link.actor_id),
     ):
-        say(console, f"    {name:<9} {value}", "dim")
-    say(console, "Ctrl-C stops it.", "dim")
+        write_line(console, f"    {name:<9} {value}", "dim")
+    write_line(console, "Ctrl-C stops it.", "dim")
 
 
 def _elsewhere(settings: LatticeSettings) -> str:

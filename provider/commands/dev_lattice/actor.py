@@ -1,4 +1,4 @@
-"""An actor as a lattice host runs it: typed requests become signed invocations, responses become typed results."""
+"""An actor as its host runs it: turns typed requests into signed invocations, and responses into typed results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from contracts import extensions as wasi
 from contracts import keyvalue, lattice, operations
 from contracts.lattice import Invocation, Subjects, WasmCloudEntity
 from contracts.secret import Secret
-from provider.commands.dev_lattice.errors import CallFailedError, NoAnswerError
 from provider.commands.dev_lattice.tokens import TokenIssuer
+from provider.commands.errors import CallFailedError, NoAnswerError
 
 _READS = frozenset(
     f"{type_.interface}.{type_.__name__}"
@@ -32,12 +32,12 @@ _READS = frozenset(
         wasi.ListKeys,
     )
 )
-"""What changes nothing, so that it does not matter whether it was served."""
+"""Operations that change nothing. After a time-out their outcome does not matter."""
 
 
 @dataclass(frozen=True)
-class Link:
-    """Which actor calls which provider, and with whose key its host signs."""
+class DevIdentity:
+    """The identities in a development lattice: one actor, one provider, their host, and the key that signs invocations."""
 
     lattice: str
     host_id: str
@@ -52,21 +52,21 @@ class Link:
 
 
 class Signer:
-    """Turn requests into signed invocations of one link."""
+    """Signs the invocations of one actor to one provider."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._issuer = TokenIssuer(link.cluster_seed)
-        self._origin = WasmCloudEntity(link.actor_id)
-        self._target = WasmCloudEntity(link.provider_key, link.link_name, keyvalue.CONTRACT_ID)
+    def __init__(self, identity: DevIdentity) -> None:
+        self._identity = identity
+        self._issuer = TokenIssuer(identity.cluster_seed)
+        self._origin = WasmCloudEntity(identity.actor_id)
+        self._target = WasmCloudEntity(identity.provider_key, identity.link_name, keyvalue.CONTRACT_ID)
         self._origin_url = lattice.entity_url(self._origin)
 
     def sign(self, request: keyvalue.Request, *, issued_at: int | None = None) -> Invocation:
-        """Sign one invocation with an id of its own.
+        """Sign one invocation with a new id.
 
         Args:
-            request: What is asked of the provider.
-            issued_at: Whole seconds since 1970; `None`: now.
+            request: Operation and its arguments.
+            issued_at: Whole seconds since 1970; None means now.
         """
         operation = operations.operation_name(request)
         msg = operations.encode_request(request)
@@ -85,35 +85,35 @@ class Signer:
             msg=msg,
             id=invocation_id,
             encoded_claims=self._issuer.sign(claims),
-            host_id=self._link.host_id,
+            host_id=self._identity.host_id,
             content_length=len(msg),
         )
 
 
 class Actor:
-    """Call a provider over an open connection, one invocation at a time or many at once."""
+    """Calls a provider over an open connection, one invocation at a time or many concurrently."""
 
-    def __init__(self, connection: Client, link: Link, *, timeout_seconds: float = 2.0) -> None:
+    def __init__(self, connection: Client, identity: DevIdentity, *, timeout_seconds: float = 2.0) -> None:
         self._connection = connection
-        self._subject = link.subjects.rpc
-        self._signer = Signer(link)
+        self._subject = identity.subjects.rpc
+        self._signer = Signer(identity)
         self._timeout_seconds = timeout_seconds
 
     async def call(self, request: keyvalue.Request) -> Any:
-        """Sign and send a request; return what the operation answers.
+        """Sign and send a request; return the result of the operation.
 
         Raises:
             CallFailedError: The provider answered with an error.
-            NoAnswerError: Nobody serves the link, or no answer came in time.
+            NoAnswerError: No provider serves the link, or no answer came in time.
         """
         return operations.decode_response(type(request), await self.send(self._signer.sign(request)))
 
     async def send(self, invocation: Invocation) -> bytes:
-        """Send an invocation as it is, forged or not, and return the `msg` of the response.
+        """Send an invocation unchanged, forged or not, and return the `msg` of the response.
 
         Raises:
             CallFailedError: The provider answered with an error.
-            NoAnswerError: Nobody serves the link, or no answer came in time.
+            NoAnswerError: No provider serves the link, or no answer came in time.
         """
         data = lattice.encode_invocation(invocation)
         try:
@@ -135,6 +135,6 @@ class Actor:
 
 
 def with_payload(invocation: Invocation, request: keyvalue.Request) -> Invocation:
-    """Put another payload under an existing signature."""
+    """Replace the payload and keep the signature, as a forger would."""
     msg = operations.encode_request(request)
     return structs.replace(invocation, msg=msg, content_length=len(msg))

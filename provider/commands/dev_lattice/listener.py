@@ -1,4 +1,4 @@
-"""An actor that is called, as a development lattice runs it: it checks what a host checks and hands on what it is told."""
+"""An actor that receives changes: checks each invocation as a host would and passes the change on."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from contracts.codec import MalformedError
 from contracts.extensions import HandleChange
 from contracts.lattice import actor_subject, decode_invocation, encode_failure, encode_success
 from provider import errors
-from provider.commands.dev_lattice.actor import Link
+from provider.commands.dev_lattice.actor import DevIdentity
 from provider.commands.dev_lattice.keys import cluster_public_key
 from provider.lattice.claims import ClaimsVerifier
 
 
 @contextlib.asynccontextmanager
-async def listening(connection: Client, link: Link, on_change: Callable[[HandleChange], None]) -> AsyncIterator[None]:
-    """Be the actor of a link.
+async def listening(
+    connection: Client, identity: DevIdentity, on_change: Callable[[HandleChange], None]
+) -> AsyncIterator[None]:
+    """Receive the changes that the provider sends to an actor, until the context ends.
 
     Args:
-        connection: Of the lattice.
-        link: Whose actor.
-        on_change: Called with each change that it is told of.
+        connection: Connection to the lattice.
+        identity: Identity of the actor.
+        on_change: Callback for each change.
     """
-    verifier = ClaimsVerifier([cluster_public_key(link.cluster_seed)])
+    verifier = ClaimsVerifier([cluster_public_key(identity.cluster_seed)])
 
     async def answer(message: Msg) -> None:
         invocation_id = ""
@@ -43,11 +45,11 @@ async def listening(connection: Client, link: Link, on_change: Callable[[HandleC
         else:
             await message.respond(encode_success(invocation_id, b"", 0))
 
-    subject = actor_subject(link.lattice, link.actor_id)
+    subject = actor_subject(identity.lattice, identity.actor_id)
     subscription = await connection.subscribe(subject, queue=subject, cb=answer)
     await connection.flush()
     try:
         yield
     finally:
-        with contextlib.suppress(nats_errors.Error):  # the connection may be lost: then there is nothing to end
+        with contextlib.suppress(nats_errors.Error):  # a lost connection has no subscription to end
             await subscription.unsubscribe()

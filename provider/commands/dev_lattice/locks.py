@@ -1,4 +1,4 @@
-"""Locks between commands: on a file, and gone with the processes that hold them, however those end. Knows no lattice."""
+"""File locks between processes, released by the system however their holders end. Knows nothing about lattices."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MAX_PID_DIGITS = 20
+"""More than any pid has: Linux allows 2**22."""
 
 
 class LockedError(Exception):
-    """Another process holds the lock. `pid` is the one that took it; 0: it has not said so yet."""
+    """Another process holds the lock. `pid` is the process that took it; 0 if it has not written its pid yet."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(f"locked by process {pid}")
@@ -21,14 +22,14 @@ class LockedError(Exception):
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[int]:
-    """Hold the lock of a file, which is made and at the end removed.
+    """Hold the lock on a file. The file is created, and removed at the end.
 
     Yields:
-        Its descriptor: a child that inherits it holds the lock too.
+        The file descriptor. A child process that inherits it holds the lock too.
 
     Raises:
         LockedError: Another process holds it.
-        OSError: The file cannot be made or locked.
+        OSError: The file cannot be created or locked.
     """
     descriptor = _take(path)
     try:
@@ -39,6 +40,7 @@ def held(path: Path) -> Iterator[int]:
 
 
 def _take(path: Path) -> int:
+    """Open and lock the file. Start over if its holder removed it in between: the lock of a removed file is worthless."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -54,7 +56,7 @@ def _take(path: Path) -> int:
         except OSError:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder has removed it since it was opened
+        os.close(descriptor)
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:

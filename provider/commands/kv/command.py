@@ -6,7 +6,7 @@ import typer
 
 from provider.commands.kv import bucket_commands as buckets
 from provider.commands.kv import entry_commands as entries
-from provider.commands.kv import watch_commands as watching
+from provider.commands.kv import watch_command as watching
 from provider.commands.kv.running import with_target
 
 EXAMPLES = """Examples:

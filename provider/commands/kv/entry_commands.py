@@ -9,13 +9,13 @@ from typing import TypeVar
 import typer
 
 from provider.commands.kv import bucket_commands as buckets
-from provider.commands.kv.names import check_bucket, check_key
+from provider.commands.kv.name_rules import check_bucket, check_key
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.printing import print_bytes, print_line, print_object
 from provider.commands.kv.rendering import HISTORY_COLUMNS, aligned, entry_lines, history_row, revision_object
 from provider.commands.kv.running import MAX_REVISION, Target, is_confirmed, named, parsed, perform
 from provider.commands.kv.units import parse_whole_seconds
-from provider.commands.output import say, stderr_console
+from provider.commands.output import stderr_console, write_line
 from provider.keyvalue.link_config import Consistency
 from provider.nats.jetstream import JetStream
 
@@ -179,7 +179,7 @@ def _write(
         revision = await change(open_bucket)
         if expires and not open_bucket.expires_by_itself:
             text = "warning: the server does not remove it; only the provider and this command see that it has expired"
-            say(stderr_console(), text, "yellow")
+            write_line(stderr_console(), text, "yellow")
         return revision
 
     revision = _in_bucket(target, bucket, key, work)
@@ -220,5 +220,5 @@ def _may_remove(question: str, *, is_forced: bool) -> bool:
     """Ask a person at a terminal; a script is believed."""
     if is_confirmed(question, is_forced=is_forced or sys.stdin is None or not sys.stdin.isatty()):
         return True
-    say(stderr_console(), "Skipped, nothing was changed")
+    write_line(stderr_console(), "Skipped, nothing was changed")
     return False

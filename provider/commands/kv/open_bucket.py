@@ -11,8 +11,8 @@ from contracts.extensions import SwapResponse
 from contracts.keyvalue import SingleKeyRequest
 from provider.commands.connect import deadline_in, explained
 from provider.commands.errors import BucketGoneError, KeyNotFoundError, NotRevertibleError, WrongRevisionError
-from provider.commands.kv.buckets import check_is_bucket
-from provider.commands.kv.revisions import PUT, Revision, decode_revision
+from provider.commands.kv.bucket_admin import check_is_bucket
+from provider.commands.kv.stored_revision import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.follow import SILENCE_SECONDS, Follower, GoneError, Start, Update, Wanted
@@ -41,7 +41,7 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
 
     Raises:
         BucketNotFoundError: There is none.
-        KvError: The server refuses, or does not answer.
+        CommandError: The server refuses, or does not answer.
     """
     clock, tasks = ServerClock(), TaskOwner()
     deadline = deadline_in(timeout_seconds)
@@ -61,7 +61,7 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
 class OpenBucket:
     """The entries of a bucket. Keys are the bucket's own, as `nats kv` knows them.
 
-    Every method raises `KvError` or `errors.StoreError` with what a person reads.
+    Every method raises `CommandError` or `errors.StoreError` with what a person reads.
     """
 
     def __init__(self, jetstream: js.JetStream, bucket: Bucket, engine: Engine, timeout_seconds: float) -> None:

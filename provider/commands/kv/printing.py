@@ -6,27 +6,18 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 import msgspec
 import typer
 
-from provider.commands.errors import KvError
-from provider.commands.output import say, stderr_console
-
-
-@dataclass(eq=False)
-class OutputError(KvError):
-    """Standard output takes nothing more, as a full disk."""
-
-    reason: str
-    text = "standard output cannot be written: {reason}"
+from provider.commands.errors import OutputError
+from provider.commands.output import stderr_console, write_line
 
 
 def failed(error: Exception, code: int = 1) -> typer.Exit:
     """Say what went wrong and return what ends the command."""
-    say(stderr_console(), f"{'usage' if code == 2 else 'error'}: {error}", "red")
+    write_line(stderr_console(), f"{'usage' if code == 2 else 'error'}: {error}", "red")
     return typer.Exit(code)
 
 

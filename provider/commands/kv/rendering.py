@@ -7,9 +7,9 @@ import json
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from provider.commands.kv.names import actor_key
-from provider.commands.kv.revisions import PUT, Revision
-from provider.commands.kv.status import BucketInfo, BucketStatus
+from provider.commands.kv.bucket_info import BucketInfo, BucketStatus
+from provider.commands.kv.name_rules import actor_key
+from provider.commands.kv.stored_revision import PUT, Revision
 from provider.commands.kv.units import format_bytes, format_seconds
 from provider.nats.buckets import NANOSECONDS
 

@@ -16,8 +16,7 @@ from contracts.secret import Secret
 from provider import errors, logs
 from provider.commands import connection_file
 from provider.commands.connect import ConnectionOptions, connected
-from provider.commands.dev_lattice.errors import NoLatticeError
-from provider.commands.errors import InvalidNameError, KvError, OptionError
+from provider.commands.errors import CommandError, InvalidNameError, NoLatticeError, NotConfirmedError, OptionError
 from provider.commands.kv.ending import Ending
 from provider.commands.kv.printing import failed
 from provider.commands.kv.units import parse_seconds
@@ -29,12 +28,6 @@ _CONNECTION = "Connection"
 _DEFAULT_URL = "nats://127.0.0.1:4222"
 MAX_REVISION = 2**64 - 1
 _USAGE = (InvalidNameError, OptionError)
-
-
-class NotConfirmedError(KvError):
-    """There was nobody to ask."""
-
-    text = "not confirmed, so nothing was removed; --force does not ask"
 
 
 @dataclass(frozen=True)
@@ -147,7 +140,7 @@ def perform(target: Target, work: Callable[[JetStream], Coroutine[Any, Any, T]],
             return runner.run(run())
     except _USAGE as error:
         raise failed(error, 2) from None
-    except (KvError, errors.StoreError) as error:
+    except (CommandError, errors.StoreError) as error:
         raise failed(error) from None
 
 

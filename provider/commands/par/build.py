@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.archive import REVISION_MAX, WASCAP_REVISION, ArchiveClaims, ProviderMetadata
+from provider.commands.errors import ArchiveError, BuildError
+from provider.commands.par.archive_file import hash_file, read_archive, write_archive
 from provider.commands.par.bundled import write_bundled
 from provider.commands.par.claims import decode_claims, sign_claims
-from provider.commands.par.container import hash_file, read_archive, write_archive
-from provider.commands.par.errors import ArchiveError, BuildError
 from provider.commands.par.key_files import SigningSeed
 from provider.commands.par.targets import check_target, native_target
 from provider.commands.par.zipapp import bootstrap_source, header, write_zipapp

@@ -19,8 +19,8 @@ from nacl.signing import VerifyKey
 from contracts.archive import REVISION_MAX, ArchiveClaims
 from provider.commands.dev_lattice.keys import KeyKind, decode_public_key
 from provider.commands.dev_lattice.tokens import HEADER, TokenSigner
-from provider.commands.par.container import Contents
-from provider.commands.par.errors import MalformedArchiveError
+from provider.commands.errors import MalformedArchiveError
+from provider.commands.par.archive_file import Contents
 from provider.commands.par.key_files import SigningSeed
 
 _SIGNATURE_BYTES = 64

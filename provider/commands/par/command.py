@@ -13,11 +13,11 @@ from rich.console import Console
 
 from contracts.archive import ArchiveClaims, cached_folder
 from provider.commands.dev_lattice.keys import KeyKind
-from provider.commands.output import say, stderr_console, stdout_console
+from provider.commands.errors import MalformedArchiveError
+from provider.commands.output import stderr_console, stdout_console, write_line
+from provider.commands.par.archive_file import read_archive
 from provider.commands.par.build import Plan, build_archive, check_plan, load_identity, replaced_revision
 from provider.commands.par.claims import decode_claims, problems
-from provider.commands.par.container import read_archive
-from provider.commands.par.errors import MalformedArchiveError
 from provider.commands.par.key_files import SigningSeed, kept_path, keys_folder, read_or_make_seed, read_seed
 from provider.commands.par.targets import native_target
 from provider.config import Identity
@@ -80,7 +80,7 @@ def create(
     replaced = replaced_revision(out)
     issuer_seed = _seed(issuer, KeyKind.ACCOUNT, console)
     subject_seed = _seed(subject, KeyKind.SERVICE, console)
-    claims = build_archive(plan, issuer_seed, subject_seed, lambda text: say(console, text, "dim"))
+    claims = build_archive(plan, issuer_seed, subject_seed, lambda text: write_line(console, text, "dim"))
     _report(stdout_console(), plan.path, claims)
     _warn(console, claims, replaced, identity)
 
@@ -111,9 +111,9 @@ def inspect(
         for entry in contents.entries:
             _row(console, entry.target, f"{entry.size / 1e6:.1f} MB  {entry.sha256}")
         for problem in found:
-            say(console, f"wrong: {problem}", "red")
+            write_line(console, f"wrong: {problem}", "red")
         if not found:
-            say(console, "signature and hashes are right", "green")
+            write_line(console, "signature and hashes are right", "green")
     if found:
         raise typer.Exit(1)
 
@@ -124,14 +124,16 @@ def _seed(given: Path | None, kind: KeyKind, console: Console) -> SigningSeed:
     path = kept_path(keys_folder(os.environ, Path.home()), kind, getpass.getuser(), _PROVIDER)
     seed, is_made = read_or_make_seed(path, kind)
     if is_made:
-        say(console, f"made a key of the {kind.name.lower()} and kept it in {path}; keep it secret, use it again")
+        write_line(
+            console, f"made a key of the {kind.name.lower()} and kept it in {path}; keep it secret, use it again"
+        )
     return seed
 
 
 def _report(console: Console, path: Path, claims: ArchiveClaims) -> None:
     metadata = claims.wascap
     signed = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(min(max(claims.iat, 0), 2**40)))
-    say(console, str(path), "bold")
+    write_line(console, str(path), "bold")
     _row(console, "provider", claims.sub)
     _row(console, "issuer", claims.iss)
     _row(console, "contract", metadata.contract_id)
@@ -146,14 +148,16 @@ def _report(console: Console, path: Path, claims: ArchiveClaims) -> None:
 
 def _row(console: Console, name: str, text: str) -> None:
     printable = "".join(char if char.isprintable() else "�" for char in text)
-    say(console, f"    {name:<14} {printable}", "")
+    write_line(console, f"    {name:<14} {printable}", "")
 
 
 def _warn(console: Console, claims: ArchiveClaims, replaced: ArchiveClaims | None, identity: Identity) -> None:
     """Say what hosts will make of the revision: one that they know already is never extracted again."""
     revision = claims.wascap.revision
     if revision is None:
-        say(console, "no revision: hosts take every such archive for a new one. For one to keep, use --release", "dim")
+        write_line(
+            console, "no revision: hosts take every such archive for a new one. For one to keep, use --release", "dim"
+        )
         return
     text = f"hosts that have run revision {revision} of this provider keep running what they extracted then"
     if (
@@ -162,6 +166,6 @@ def _warn(console: Console, claims: ArchiveClaims, replaced: ArchiveClaims | Non
         and replaced.wascap.target_hashes != claims.wascap.target_hashes
     ):
         text += "; the archive that was replaced had the same revision and other content: raise it"
-        say(console, f"warning: {text}, provider.toml has {identity.revision}", "yellow")
+        write_line(console, f"warning: {text}, provider.toml has {identity.revision}", "yellow")
     else:
-        say(console, text, "dim")
+        write_line(console, text, "dim")

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from provider.commands.par.errors import BuildError
+from provider.commands.errors import BuildError
 
 _GLIBC = re.compile(
     r"(ld-linux.*|libc|libm|libmvec|libdl|libpthread|librt|libutil|libresolv|libnsl|libnss_.*|libanl|libthread_db)[.-]"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from provider.commands.par.errors import BuildError
+from provider.commands.errors import BuildError
 from provider.commands.par.targets import native_target, wheel_platforms
 
 PROJECT = "wasmcloud-keyvalue-nats"

@@ -14,8 +14,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from provider.commands.errors import BuildError
 from provider.commands.par import payload
-from provider.commands.par.errors import BuildError
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 EXECUTABLE = f"bin/python{VERSION}"

@@ -20,7 +20,7 @@ from nacl.signing import SigningKey
 
 from contracts.secret import Secret
 from provider.commands.dev_lattice.keys import KeyKind, encode_public_key
-from provider.commands.par.errors import KeyFileError
+from provider.commands.errors import KeyFileError
 
 FOLDER_VARIABLE = "WASH_KEYS"
 

@@ -23,8 +23,8 @@ from typing import IO
 
 import contracts
 import provider
+from provider.commands.errors import BuildError
 from provider.commands.par import distributions
-from provider.commands.par.errors import BuildError
 
 _COMPILE = """
 import os, py_compile, sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from provider.commands.par.errors import BuildError
+from provider.commands.errors import BuildError
 
 TARGETS = {"x86_64-linux": "x86_64", "aarch64-linux": "aarch64"}
 """Target -> the architecture in the name of a wheel. Those for which wheels of every dependency are published."""

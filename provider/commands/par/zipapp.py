@@ -13,8 +13,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from provider.commands.errors import BuildError
 from provider.commands.par import bootstrap, compiled, payload
-from provider.commands.par.errors import BuildError
 from provider.commands.par.targets import native_target
 
 _SHEBANG_MAX_BYTES = 255

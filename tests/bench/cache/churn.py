@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from provider.commands.dev_lattice.errors import DevError
-from provider.commands.dev_lattice.lattice import DevLattice
+from provider.commands.dev_lattice.start import DevLattice
+from provider.commands.errors import DevError
 from tests.bench.cache.instances import Instance, two_instances
 from tests.bench.cache.report import Churn
 from tests.bench.processes import resident_megabytes

@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from provider.commands.dev_lattice.actor import Actor, Link
-from provider.commands.dev_lattice.host import Host, HostSettings, LogEvent, ProviderProcess
+from provider.commands.dev_lattice.actor import Actor, DevIdentity
 from provider.commands.dev_lattice.keys import KeyKind, make_public_key
-from provider.commands.dev_lattice.lattice import DevLattice, link_definition
+from provider.commands.dev_lattice.lattice_host import Host, HostSettings
+from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
+from provider.commands.dev_lattice.start import DevLattice, link_definition
 
 
 @dataclass(frozen=True)
 class Instance:
     """One of them. Calls over its link are served by it and by no other."""
 
-    link: Link
+    link: DevIdentity
     provider: ProviderProcess
     actor: Actor
 
@@ -43,9 +44,9 @@ async def instance(
         ProviderExitError: It does not come up.
     """
     key, host_id = make_public_key(KeyKind.SERVICE), make_public_key(KeyKind.SERVER)
-    link = replace(lattice.link, provider_key=key, host_id=host_id)
+    link = replace(lattice.identity, provider_key=key, host_id=host_id)
     settings = HostSettings(
-        link=link,
+        identity=link,
         nats_url=lattice.nats_url,
         link_definitions=[link_definition(link, {"BACKEND": "cache", **(values or {})})],
         log_level="info",

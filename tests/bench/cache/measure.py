@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from provider.commands.dev_lattice.lattice import DevLattice
+from provider.commands.dev_lattice.start import DevLattice
 from tests.bench.cache.churn import measure_churn
 from tests.bench.cache.report import CacheReport, Merging, Propagation
 from tests.bench.cache.size import measure_cache_size

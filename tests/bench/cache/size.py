@@ -10,9 +10,9 @@ from statistics import median
 import msgspec
 
 from contracts import keyvalue
-from provider.commands.dev_lattice.errors import DevError
-from provider.commands.dev_lattice.host import LogEvent
-from provider.commands.dev_lattice.lattice import DevLattice
+from provider.commands.dev_lattice.provider_process import LogEvent
+from provider.commands.dev_lattice.start import DevLattice
+from provider.commands.errors import DevError
 from tests.bench.cache.instances import Instance, instance
 from tests.bench.cache.probe import PAUSE_SECONDS, Samples
 from tests.bench.cache.report import CacheSize

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import median
 
 from contracts import keyvalue
-from provider.commands.dev_lattice.lattice import DevLattice
+from provider.commands.dev_lattice.start import DevLattice
 from tests.bench.cache.instances import Instance, instance, two_instances
 from tests.bench.cache.report import CacheSpeed
 from tests.bench.rows import Row, median_row

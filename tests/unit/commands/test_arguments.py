@@ -3,7 +3,8 @@ import pytest
 from contracts import extensions as wasi
 from contracts import keyvalue
 from contracts.operations import REQUESTS
-from provider.commands.arguments import OPERATIONS, ArgumentsError, operation_type, request_from
+from provider.commands.arguments import OPERATIONS, operation_type, request_from
+from provider.commands.errors import ArgumentsError
 
 
 @pytest.mark.parametrize(

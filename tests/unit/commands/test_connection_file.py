@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from provider.commands import connection_file
-from provider.commands.dev_lattice.errors import LatticeTakenError, NoLatticeError
-from provider.commands.dev_lattice.lattice import make_link
+from provider.commands.dev_lattice.start import make_identity
+from provider.commands.errors import LatticeTakenError, NoLatticeError
 
 
 @pytest.fixture(autouse=True)
@@ -16,21 +16,21 @@ def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_call_finds_the_lattice_that_runs() -> None:
-    link = make_link("default", "default")
+    link = make_identity("default", "default")
     with connection_file.announced(link, "nats://127.0.0.1:4222"):
         found = connection_file.find()
-    assert found.link == link
+    assert found.identity == link
     assert found.nats_url == "nats://127.0.0.1:4222"
 
 
 def test_only_its_user_may_read_it() -> None:
-    with connection_file.announced(make_link("default", "default"), "nats://127.0.0.1:4222") as path:
+    with connection_file.announced(make_identity("default", "default"), "nats://127.0.0.1:4222") as path:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_nothing_shows_the_seed() -> None:
-    link = make_link("default", "default")
+    link = make_identity("default", "default")
     with connection_file.announced(link, "nats://127.0.0.1:4222"):
         assert link.cluster_seed.reveal() not in repr(connection_file.find())
 
@@ -43,7 +43,7 @@ def test_no_running_lattice_is_an_error_that_says_what_to_do() -> None:
 def test_a_file_whose_process_is_gone_is_removed(runtime_folder: Path) -> None:
     ended = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(ended, 0)
-    with connection_file.announced(make_link("default", "default"), "nats://127.0.0.1:4222") as path:
+    with connection_file.announced(make_identity("default", "default"), "nats://127.0.0.1:4222") as path:
         content = path.read_text().replace(f'"pid":{os.getpid()}', f'"pid":{ended}')
         path.write_text(content)
         with pytest.raises(NoLatticeError):
@@ -53,8 +53,8 @@ def test_a_file_whose_process_is_gone_is_removed(runtime_folder: Path) -> None:
 
 def test_of_several_lattices_one_is_found_by_its_name() -> None:
     with (
-        connection_file.announced(make_link("one", "default"), "nats://127.0.0.1:1"),
-        connection_file.announced(make_link("two", "default"), "nats://127.0.0.1:2"),
+        connection_file.announced(make_identity("one", "default"), "nats://127.0.0.1:1"),
+        connection_file.announced(make_identity("two", "default"), "nats://127.0.0.1:2"),
     ):
         assert connection_file.find("one").nats_url == "nats://127.0.0.1:1"
         with pytest.raises(NoLatticeError, match="three"):
@@ -66,7 +66,7 @@ def test_a_lattice_may_have_any_name_that_a_subject_may_have() -> None:
     for name in ("a/b", "x" * 300):
         with (
             connection_file.reserved(name),
-            connection_file.announced(make_link(name, "default"), "nats://127.0.0.1:1"),
+            connection_file.announced(make_identity(name, "default"), "nats://127.0.0.1:1"),
         ):
             assert connection_file.find(name).lattice == name
 

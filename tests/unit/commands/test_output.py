@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from contracts.keyvalue import GetResponse
-from provider.commands.dev_lattice.host import LogEvent, parse_log_line
+from provider.commands.dev_lattice.provider_process import LogEvent, parse_log_line
 from provider.commands.output import event_line, plain_result, short_result
 
 NOON = datetime(2024, 1, 1, 12, 0, 0, tzinfo=UTC)

@@ -4,17 +4,17 @@ import json
 from msgspec import structs
 
 from contracts import keyvalue, lattice
-from provider.commands.dev_lattice.actor import Link, Signer, with_payload
+from provider.commands.dev_lattice.actor import DevIdentity, Signer, with_payload
 from provider.commands.dev_lattice.keys import cluster_public_key, make_cluster_seed
-from provider.commands.dev_lattice.lattice import make_link
+from provider.commands.dev_lattice.start import make_identity
 from provider.commands.dev_lattice.tokens import TokenIssuer
 from provider.lattice.claims import ClaimsVerifier
 
 NOW = 1_700_000_000
 
 
-def signed(request: keyvalue.Request) -> tuple[Link, lattice.Invocation]:
-    link = make_link("default", "default")
+def signed(request: keyvalue.Request) -> tuple[DevIdentity, lattice.Invocation]:
+    link = make_identity("default", "default")
     return link, Signer(link).sign(request, issued_at=NOW)
 
 
@@ -47,6 +47,6 @@ def test_the_content_length_is_that_of_the_payload_also_after_it_was_altered() -
 
 
 def test_every_invocation_has_an_id_of_its_own() -> None:
-    link = make_link("default", "default")
+    link = make_identity("default", "default")
     signer = Signer(link)
     assert len({signer.sign(keyvalue.Get("k")).id for _ in range(100)}) == 100

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provider.commands.kv.bucket_info import BucketInfo, BucketStatus
 from provider.commands.kv.rendering import (
     aligned,
     bucket_row,
@@ -24,8 +25,7 @@ from provider.commands.kv.rendering import (
     status_rows,
     update_line,
 )
-from provider.commands.kv.revisions import Revision, decode_revision
-from provider.commands.kv.status import BucketInfo, BucketStatus
+from provider.commands.kv.stored_revision import Revision, decode_revision
 from provider.keyvalue.bucket.entries import Write, encode_headers
 from provider.keyvalue.values import Kind, Value
 from provider.nats.frames import header_block

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from provider.commands.errors import BuildError
 from provider.commands.par import distributions
 from provider.commands.par.build import Plan, check_plan
 from provider.commands.par.distributions import is_wanted
-from provider.commands.par.errors import BuildError
 from provider.commands.par.targets import native_target, wheel_platforms
 from provider.commands.par.zipapp import header
 

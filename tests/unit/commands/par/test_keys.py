@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from provider.commands.dev_lattice.keys import KeyKind, decode_public_key
-from provider.commands.par.errors import KeyFileError
+from provider.commands.errors import KeyFileError
 from provider.commands.par.key_files import kept_path, keys_folder, make_seed, parse_seed, read_or_make_seed, read_seed
 from tests.blackbox.keys import KeyPair
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider.commands.par.container import MAX_ENTRIES, Contents, Entry, parse_archive, read_archive, write_archive
-from provider.commands.par.errors import MalformedArchiveError
+from provider.commands.errors import MalformedArchiveError
+from provider.commands.par.archive_file import MAX_ENTRIES, Contents, Entry, parse_archive, read_archive, write_archive
 from tests.unit.commands.par.files import EXECUTABLE, TARGET, tar
 
 TOKEN = "a.b.c"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.commands.errors import InvalidNameError
-from provider.commands.kv.names import actor_key, check_bucket, check_key, check_pattern
+from provider.commands.kv.name_rules import actor_key, check_bucket, check_key, check_pattern
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, encode_key
 from provider.keyvalue.watch.patterns import matches
 

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from contracts.archive import CLAIMS_NAME, CLAIMS_STEM, entry_name
-from provider.commands.par.errors import MalformedArchiveError
+from provider.commands.errors import MalformedArchiveError
 
 MAX_ENTRIES = 64
 MAX_ENTRY_BYTES = 1 << 30

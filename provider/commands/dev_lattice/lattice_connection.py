@@ -1,4 +1,4 @@
-"""How the commands for development reach a server: in a bounded time or with a reason, and from then on for good."""
+"""The nats-py connection of the development lattice: opens in bounded time or fails with a reason, then reconnects forever."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from nats import errors as nats_errors
 from nats.aio.client import Client
 
 from provider.commands.connect import addresses
-from provider.commands.dev_lattice.errors import NatsServerError
+from provider.commands.errors import UnreachableError
 from provider.nats.client import ClosableClient
 
 CONNECT_TIMEOUT_SECONDS = 5.0
+"""The default of `nats` and of `keyvalue-nats kv` too."""
+
 _FURTHER_ATTEMPTS = 2
+"""A server may close the connection before its reason could be read; a further attempt usually reads it."""
+
 _RECONNECT_WAIT_SECONDS = 1
+"""Quick enough for a person who restarts a server, and no load on it."""
+
 _CLOSE_SECONDS = 1.0
+"""Closing flushes to the server, which may hang; nothing that is still unsent matters at that point."""
 
 
 @contextlib.asynccontextmanager
 async def connected(nats_url: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> AsyncIterator[Client]:
-    """Connect to a nats-server and close the connection at the end. One that is lost comes back by itself.
+    """Connect to a NATS server, and close the connection at the end. A lost connection is re-established.
 
     Args:
-        nats_url: Of one server; may have a user and a password in it.
-        timeout_seconds: How long that may take.
+        nats_url: URL of one server; may contain a user and a password.
+        timeout_seconds: Limit for the first connection.
 
     Raises:
-        NatsServerError: Nothing answers there in time, or it refuses; shows the address, without a user.
+        UnreachableError: The server did not answer in time, or refused. The text has no user and no password.
     """
     connection = ClosableClient()
     try:
-        try:
-            await _connect(connection, nats_url, timeout_seconds)
-        except _ConnectFailedError as error:
-            raise NatsServerError(f"cannot connect to NATS at {addresses((nats_url,))}: {error}") from None
+        await _connect(connection, nats_url, timeout_seconds)
         yield connection
     finally:
         with contextlib.suppress(TimeoutError, OSError, nats_errors.Error):
             await asyncio.wait_for(connection.close(), _CLOSE_SECONDS)
 
 
-class _ConnectFailedError(Exception):
-    """Its text is the reason, without an address."""
-
-
 async def _connect(connection: Client, nats_url: str, timeout_seconds: float) -> None:
-    refused: list[Exception] = []
+    refusals: list[Exception] = []  # at most one: the most telling error so far
 
-    async def note(error: Exception) -> None:
-        if not refused or not _is_dropped(error):
-            refused[:] = [error]
+    async def keep(error: Exception) -> None:
+        if not refusals or not _is_dropped(error):
+            refusals[:] = [error]
 
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -61,22 +61,22 @@ async def _connect(connection: Client, nats_url: str, timeout_seconds: float) ->
                 connect_timeout=max(1, round(timeout_seconds)),
                 max_reconnect_attempts=_FURTHER_ATTEMPTS,
                 reconnect_time_wait=0,
-                error_cb=note,
+                error_cb=keep,
             )
     except TimeoutError:
-        reason = _described(refused[0]) if refused else f"no answer within {timeout_seconds:g} s"
-        raise _ConnectFailedError(reason) from None
+        reason = _reason(refusals[0]) if refusals else f"no answer within {timeout_seconds:g} s"
+        raise UnreachableError(addresses((nats_url,)), reason) from None
     except (OSError, ValueError, nats_errors.Error) as error:
-        raise _ConnectFailedError(_described(refused[0] if refused else error)) from None
+        raise UnreachableError(addresses((nats_url,)), _reason(refusals[0] if refusals else error)) from None
     connection.options |= {"max_reconnect_attempts": -1, "reconnect_time_wait": _RECONNECT_WAIT_SECONDS}
 
 
 def _is_dropped(error: Exception) -> bool:
-    """Tell whether the server has hung up before its reason could be read; at another attempt it may be heard."""
+    """Return whether the server closed the connection before its reason could be read."""
     return isinstance(error, ConnectionError | nats_errors.UnexpectedEOF)
 
 
-def _described(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError) and error.errno:

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from provider import errors
 from provider.commands.connect import explained
 from provider.commands.errors import BucketDiffersError, BucketNotFoundError, OptionError
-from provider.commands.kv.status import BucketInfo, BucketSettings, BucketStatus
+from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus
 from provider.keyvalue.bucket.stream import stream_config, traits_of
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
@@ -42,7 +42,7 @@ async def add_bucket(jetstream: js.JetStream, settings: BucketSettings, deadline
     Raises:
         BucketDiffersError: There is one with other settings.
         OptionError: The server cannot do one of the settings.
-        KvError: The server refuses, or does not answer.
+        CommandError: The server refuses, or does not answer.
     """
     with explained():
         level = await jetstream.level(deadline)
@@ -79,7 +79,7 @@ async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -
 
     Raises:
         BucketNotFoundError: There is none.
-        KvError: The server refuses, or does not answer.
+        CommandError: The server refuses, or does not answer.
     """
     with explained(bucket):
         level = await jetstream.level(deadline)
@@ -94,7 +94,7 @@ async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -
 
     Raises:
         BucketNotFoundError: There is none.
-        KvError: The server refuses, or does not answer.
+        CommandError: The server refuses, or does not answer.
     """
     with explained(bucket):
         check_is_bucket(bucket, await jetstream.stream_info(stream_name(bucket), deadline))

@@ -9,13 +9,13 @@ import typer
 from rich.text import Text
 
 from provider.commands.kv.ending import Ending
-from provider.commands.kv.names import check_bucket, check_pattern
+from provider.commands.kv.name_rules import check_bucket, check_pattern
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.printing import print_line, print_object, written
 from provider.commands.kv.rendering import revision_object, update_line
-from provider.commands.kv.revisions import PUT, Revision
 from provider.commands.kv.running import MAX_REVISION, Target, named, perform
-from provider.commands.output import say, stderr_console, stdout_console
+from provider.commands.kv.stored_revision import PUT, Revision
+from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.keyvalue.bucket.follow import Start, Wanted
 from provider.nats.jetstream import JetStream
 
@@ -78,10 +78,10 @@ def _print_update(bucket: OpenBucket, update: Revision, *, is_json: bool) -> Non
     text = Text(line)
     text.highlight_words([f"] {update.operation} "], "green" if update.operation == PUT else "red")
     with written():
-        say(console, text)
+        write_line(console, text)
 
 
 def _say_state(reason: str | None) -> None:
     """Say on standard error that changes are waited for, and that none was missed."""
     text = f"{reason}; waiting for the server" if reason else "watching again, nothing was missed"
-    say(stderr_console(), text, "yellow" if reason else "dim")
+    write_line(stderr_console(), text, "yellow" if reason else "dim")

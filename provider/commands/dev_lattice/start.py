@@ -1,4 +1,4 @@
-"""A whole development lattice: nats-server, one host per provider instance, one linked actor."""
+"""The whole development lattice, started and stopped: nats-server, one host per provider instance, one linked actor."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from nats.aio.client import Client
 
 from contracts.keyvalue import CONTRACT_ID
 from contracts.lattice import LinkDefinition
-from provider.commands.dev_lattice.actor import Actor, Link
-from provider.commands.dev_lattice.client import connected
-from provider.commands.dev_lattice.host import Host, HostSettings, LogEvent
+from provider.commands.dev_lattice.actor import Actor, DevIdentity
 from provider.commands.dev_lattice.keys import KeyKind, make_cluster_seed, make_public_key
+from provider.commands.dev_lattice.lattice_connection import connected
+from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.nats_server import NatsServer
+from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.keyvalue.link_config import canonical_values
 
 
 @dataclass(frozen=True)
 class LatticeSettings:
-    """What a person may choose.
+    """The settings of a development lattice that a command offers as options.
 
     Attributes:
-        nats_url: A running nats-server; `None`: start one.
-        data_folder: Where the started nats-server keeps its files; `None`: temporary.
-        port: Of the started nats-server; 0: a free one.
-        instances: How many provider processes share the invocations.
-        log_level: `debug` brings one event per invocation.
-        config: The providers' `config_json`.
+        nats_url: URL of a running nats-server; None starts one.
+        data_folder: Folder for the files of the started nats-server; None means a temporary folder.
+        port: Port of the started nats-server; 0 picks a free one.
+        instances: Number of provider processes that share the invocations.
+        log_level: Level of the provider's log; `debug` adds one event per invocation.
+        config: Content of the providers' `config_json`.
     """
 
     lattice: str = "default"
@@ -47,25 +48,25 @@ class LatticeSettings:
 
     @property
     def bucket(self) -> str:
-        """The bucket that the provider makes for this link when the link values name none."""
+        """Name of the link's bucket: from the link values, else the name that the provider derives."""
         return self.link_value("BUCKET") or re.sub(r"[^A-Za-z0-9_-]", "_", f"{self.lattice}_{self.link_name}")
 
     @property
     def is_cache(self) -> bool:
-        """Whether the link has a cache, and so no bucket."""
+        """True if the link uses the cache, and so has no bucket."""
         return self.link_value("BACKEND").lower() == "cache"
 
     def link_value(self, name: str) -> str:
-        """Return what the link says under a canonical name, in whatever way it was written; "": nothing."""
+        """Return a link value by its canonical name, whichever alias was used; "" if it is not given."""
         return canonical_values(self.link_values)[0].get(name, "")
 
 
 @dataclass(frozen=True)
 class DevLattice:
-    """A running one. `server` is `None` when somebody else's nats-server is used."""
+    """A running development lattice. `server` is None if the lattice uses an existing nats-server."""
 
     settings: LatticeSettings
-    link: Link
+    identity: DevIdentity
     nats_url: str
     server: NatsServer | None
     connection: Client
@@ -77,9 +78,9 @@ class DevLattice:
         return [host.provider.pid for host in self.hosts]
 
 
-def make_link(lattice: str, link_name: str) -> Link:
-    """Make the identities of a lattice that did not exist before."""
-    return Link(
+def make_identity(lattice: str, link_name: str) -> DevIdentity:
+    """Create new random identities."""
+    return DevIdentity(
         lattice=lattice,
         host_id=make_public_key(KeyKind.SERVER),
         provider_key=make_public_key(KeyKind.SERVICE),
@@ -89,11 +90,11 @@ def make_link(lattice: str, link_name: str) -> Link:
     )
 
 
-def link_definition(link: Link, values: dict[str, str]) -> LinkDefinition:
+def link_definition(identity: DevIdentity, values: dict[str, str]) -> LinkDefinition:
     return LinkDefinition(
-        actor_id=link.actor_id,
-        provider_id=link.provider_key,
-        link_name=link.link_name,
+        actor_id=identity.actor_id,
+        provider_id=identity.provider_key,
+        link_name=identity.link_name,
         contract_id=CONTRACT_ID,
         values=values,
     )
@@ -103,11 +104,12 @@ def link_definition(link: Link, values: dict[str, str]) -> LinkDefinition:
 async def running(
     settings: LatticeSettings, on_event: Callable[[LogEvent], None] = lambda _: None
 ) -> AsyncIterator[DevLattice]:
-    """Start a lattice and stop it again: providers asked to shut down first, nats-server last.
+    """Start a lattice, and stop it at the end: the providers shut down first, nats-server last.
 
     Raises:
-        NatsServerError: No nats-server, none to be reached at `nats_url`, or the data folder is in use.
-        ProviderExitError: A provider that does not come up; the text shows why.
+        NatsServerError: nats-server is missing, did not start, or the data folder is in use.
+        UnreachableError: No server accepted the connection at `nats_url`.
+        ProviderExitError: A provider did not become ready; the text shows why.
     """
     async with contextlib.AsyncExitStack() as stack:
         server = None
@@ -115,22 +117,22 @@ async def running(
             server = await stack.enter_async_context(NatsServer(settings.data_folder, port=settings.port))
         nats_url = settings.nats_url or (server.url if server else "")
         connection = await stack.enter_async_context(connected(nats_url))
-        link = make_link(settings.lattice, settings.link_name)
+        identity = make_identity(settings.lattice, settings.link_name)
         hosts = await asyncio.gather(
             *(
-                start_host(stack, connection, _host_settings(settings, link, nats_url), on_event)
+                start_host(stack, connection, _host_settings(settings, identity, nats_url), on_event)
                 for _ in range(settings.instances)
             )
         )
-        yield DevLattice(settings, link, nats_url, server, connection, list(hosts), Actor(connection, link))
+        yield DevLattice(settings, identity, nats_url, server, connection, list(hosts), Actor(connection, identity))
 
 
-def _host_settings(settings: LatticeSettings, link: Link, nats_url: str) -> HostSettings:
-    """Return the settings of one more host: each has its own id, as each instance has in a real lattice."""
+def _host_settings(settings: LatticeSettings, identity: DevIdentity, nats_url: str) -> HostSettings:
+    """Return the settings of one more host. Each has its own id, as in a real lattice."""
     return HostSettings(
-        link=replace(link, host_id=make_public_key(KeyKind.SERVER)),
+        identity=replace(identity, host_id=make_public_key(KeyKind.SERVER)),
         nats_url=nats_url,
-        link_definitions=[link_definition(link, settings.link_values)],
+        link_definitions=[link_definition(identity, settings.link_values)],
         log_level=settings.log_level,
         config=settings.config,
     )
@@ -142,7 +144,7 @@ async def start_host(
     settings: HostSettings,
     on_event: Callable[[LogEvent], None] = lambda _: None,
 ) -> Host:
-    """Start a host with a provider that serves its links; the stack shuts it down."""
+    """Start a host and wait until its provider serves the links. Closing the stack shuts it down."""
     host = Host(connection, settings, on_event)
     await stack.enter_async_context(host.provider)
     stack.push_async_callback(host.shut_down)
