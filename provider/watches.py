@@ -90,10 +90,10 @@ class Watches:
         async with turn:
             if before is not None:
                 await before.finish()
-                if after is not None and after.where == before.where:
-                    after.go_on_from(before)
+                if after is not None and after.consumer_identity == before.consumer_identity:
+                    after.resume_from(before)
                 else:
-                    await before.forget_place()
+                    await before.delete_consumer()
                 before.release()
             if after is not None and self._watches.get(key) is after:
                 after.start()

@@ -9,13 +9,13 @@ import base64
 import datetime
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
 from provider import errors
-from provider.nats.buckets import MESSAGE_NOT_FOUND, NANOSECONDS_PER_MS, SUBJECT_PREFIX
+from provider.nats.buckets import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, SUBJECT_PREFIX
 from provider.nats.connection import Connection
 from provider.nats.frames import header_reader, header_value, status_of, status_text
 from provider.nats.requests import Reply
@@ -24,9 +24,6 @@ T = TypeVar("T")
 
 MANY_SUBJECTS = 1024
 """Of how many subjects the last messages can be read at once, since nats-server 2.11."""
-
-DELIVERED = b"$JS.ACK."
-"""How the reply subject of a message begins that a consumer delivers; see `delivery`."""
 
 STREAM = b"Nats-Stream"
 """Which stream has answered a direct get: a mirror names itself."""
@@ -116,6 +113,28 @@ class StreamInfo(Struct, frozen=True):
         )
 
 
+class _Sequences(Struct, frozen=True):
+    stream_seq: int = 0
+
+
+class ConsumerInfo(Struct, frozen=True):
+    """A consumer as the server describes it.
+
+    Attributes:
+        created: The server's time.
+        delivered: The last message that was delivered, whether or not it was acknowledged.
+        num_ack_pending: Number of messages that were delivered and are not acknowledged.
+        num_pending: Number of messages that are still to be delivered.
+    """
+
+    name: str
+    created: str
+    config: dict[str, Any]
+    delivered: _Sequences
+    num_ack_pending: int = 0
+    num_pending: int = 0
+
+
 class StoredMessage(Struct, frozen=True, gc=False):
     """A message as it stands in a stream. `time_ms` is the server's, in milliseconds since 1970."""
 
@@ -156,16 +175,7 @@ _message_decoder = msgspec.json.Decoder(_MessageResponse)
 _purge_decoder = msgspec.json.Decoder(_Purged)
 _error_decoder = msgspec.json.Decoder(_ErrorOnly)
 _info_decoder = msgspec.json.Decoder(StreamInfo)
-
-
-class Delivery(NamedTuple):
-    """Which message of a stream and of a consumer a delivery is, and how many more are due now."""
-
-    consumer: str
-    sequence: int
-    consumer_sequence: int
-    time_ms: int
-    pending: int
+_consumer_decoder = msgspec.json.Decoder(ConsumerInfo)
 
 
 class _Answers:
@@ -225,6 +235,38 @@ class JetStream:
 
     async def create_stream(self, config: dict[str, Any], deadline: float) -> StreamInfo:
         return _decode(_info_decoder, await self.api(f"STREAM.CREATE.{config['name']}", config, deadline))
+
+    async def consumer_info(self, stream: str, consumer: str, deadline: float) -> ConsumerInfo | None:
+        """Return a description of a consumer, or `None` when it does not exist.
+
+        Raises:
+            errors.NatsError: See `api`.
+        """
+        try:
+            answer = await self.api(f"CONSUMER.INFO.{stream}.{consumer}", None, deadline)
+        except errors.ApiError as error:
+            if error.err_code != CONSUMER_NOT_FOUND:
+                raise
+            return None
+        return _decode(_consumer_decoder, answer)
+
+    async def create_consumer(self, stream: str, config: dict[str, Any], deadline: float) -> ConsumerInfo:
+        """Create a consumer, or update it when one of its name exists; the server names a consumer without a name.
+
+        Raises:
+            errors.NatsError: See `api`.
+        """
+        name = f"CONSUMER.CREATE.{stream}.{config['name']}" if "name" in config else f"CONSUMER.CREATE.{stream}"
+        answer = await self.api(name, {"stream_name": stream, "config": config}, deadline)
+        return _decode(_consumer_decoder, answer)
+
+    async def delete_consumer(self, stream: str, consumer: str, deadline: float) -> None:
+        """Delete a consumer.
+
+        Raises:
+            errors.NatsError: See `api`.
+        """
+        await self.api(f"CONSUMER.DELETE.{stream}.{consumer}", None, deadline)
 
     async def purge(self, stream: str, subject: str, deadline: float, *, below_sequence: int = 0) -> int:
         """Remove a subject's messages and return how many; those from `below_sequence` on stay, when it is given."""
@@ -317,18 +359,6 @@ def _up_to(header: bytes) -> int:
         return 0
     # Not found is a message that has gone while the server looked.
     raise errors.ApiError(503 if status == 404 else status, 0, description)
-
-
-def delivery(acknowledgement: bytes) -> Delivery:
-    """Read the subject that would acknowledge a message.
-
-    Source: ADR-15; `$JS.ACK.stream.consumer.delivered.sequence.consumer_sequence.nanoseconds.pending`, with domain and
-    account behind `ACK` in its longer form.
-    """
-    words = acknowledgement.split(b".")
-    first = 2 if len(words) < 11 else 4
-    sequence, consumer_sequence, nanoseconds, pending = (int(word) for word in words[first + 3 : first + 7])
-    return Delivery(words[first + 1].decode(), sequence, consumer_sequence, nanoseconds // NANOSECONDS_PER_MS, pending)
 
 
 def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:

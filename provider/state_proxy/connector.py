@@ -14,7 +14,7 @@ from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket, store_error
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry
-from provider.keyvalue.bucket.scan import heads
+from provider.keyvalue.bucket.scan import scan
 from provider.keyvalue.bucket.store import BucketStore
 from provider.keyvalue.bucket.ttl import server_end_ms
 from provider.keyvalue.conditional import Delete as DeleteRequest
@@ -215,7 +215,7 @@ class Connector:
         bucket, _ = await self._opened(deadline)
         now_ms = bucket.now_ms()
         after = since.revision if since is not None else 0
-        found = heads(self._store.jetstream, bucket, after, self._names.under, has_earlier=since is not None)
+        found = scan(self._store.jetstream, bucket, after, self._names.under, has_earlier=since is not None)
         with self._answering():
             async with asyncio.timeout_at(deadline), contextlib.aclosing(found):
                 async for head in found:

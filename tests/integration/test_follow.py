@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from provider import errors
-from provider.keyvalue.bucket.follow import Follower, GoneError, Start, Update, Wanted
+from provider.keyvalue.bucket.follow import Follower, GoneError, Selection, Start, Update
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
@@ -47,7 +47,7 @@ async def made_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[
         await client.close()
 
 
-def follower(jetstream: JetStream, bucket: str, wanted: Wanted, states: list[str | None] | None = None) -> Follower:
+def follower(jetstream: JetStream, bucket: str, wanted: Selection, states: list[str | None] | None = None) -> Follower:
     on_state = (lambda _: None) if states is None else states.append
     return Follower(jetstream, bucket, wanted, asyncio.get_running_loop().time() + SECONDS, on_state)
 
@@ -98,18 +98,18 @@ async def test_what_stands_there_is_told_first_and_then_what_changes(lattice_ser
         await put(client, bucket, RESERVED_KEY)
         await put(client, bucket, "b.c", b"", **{"KV-Operation": "DEL"})
         expected = {
-            Wanted(): [("a", 3), ("b.c", 5)],
-            Wanted(start=Start.ALL): [("a", 1), ("b.c", 2), ("a", 3), ("b.c", 5)],
-            Wanted(start=Start.ALL, after_revision=2): [("a", 3), ("b.c", 5)],
-            Wanted(start=Start.NEW): [],
-            Wanted("b.*", Start.ALL): [("b.c", 2), ("b.c", 5)],
-            Wanted("none"): [],
+            Selection(): [("a", 3), ("b.c", 5)],
+            Selection(start=Start.ALL): [("a", 1), ("b.c", 2), ("a", 3), ("b.c", 5)],
+            Selection(start=Start.ALL, after_revision=2): [("a", 3), ("b.c", 5)],
+            Selection(start=Start.NEW): [],
+            Selection("b.*", Start.ALL): [("b.c", 2), ("b.c", 5)],
+            Selection("none"): [],
         }
         for wanted, revisions in expected.items():
             async with follower(jetstream, bucket, wanted) as following:
                 found = await standing(following)
                 assert [(update.bucket_key, update.revision) for update in found] == revisions, wanted
-        async with follower(jetstream, bucket, Wanted(start=Start.NEW)) as following:
+        async with follower(jetstream, bucket, Selection(start=Start.NEW)) as following:
             await standing(following)
             revision = await put(client, bucket, "a", b"new")
             (update,) = await told(following, 1)
@@ -125,7 +125,7 @@ async def test_many_revisions_come_once_and_in_order(lattice_server: NatsServer)
         for number in range(700):  # more than two requests' worth
             await client.publish(f"$KV.{bucket}.k{number % 20}", b"%d" % number)
         await client.flush()
-        async with follower(jetstream, bucket, Wanted(start=Start.ALL)) as following:
+        async with follower(jetstream, bucket, Selection(start=Start.ALL)) as following:
             assert [update.revision for update in await told(following, 700)] == list(range(1, 701))
 
 
@@ -136,7 +136,7 @@ async def test_a_restart_of_the_server_loses_and_repeats_nothing(make_server: Ma
     states: list[str | None] = []
     async with made_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
         await put(client, bucket, "before")
-        async with follower(jetstream, bucket, Wanted(start=start), states) as following:
+        async with follower(jetstream, bucket, Selection(start=start), states) as following:
             assert len(await standing(following)) == (start is not Start.NEW)
             await put(client, bucket, "k1")
             assert [update.bucket_key for update in await told(following, 1)] == ["k1"]
@@ -151,7 +151,7 @@ async def test_a_restart_of_the_server_loses_and_repeats_nothing(make_server: Ma
 
 async def test_a_consumer_that_is_taken_away_is_made_again_behind_the_last_revision(lattice_server: NatsServer) -> None:
     async with made_bucket(lattice_server) as (bucket, client), jetstream_of(lattice_server) as jetstream:
-        async with follower(jetstream, bucket, Wanted()) as following:
+        async with follower(jetstream, bucket, Selection()) as following:
             await standing(following)
             for number in range(3):
                 waiting = asyncio.ensure_future(told(following, 1))
@@ -179,14 +179,14 @@ async def test_a_message_lost_on_the_way_is_noticed_and_told_in_its_place(
         made_bucket(lattice_server, max_msgs_per_subject=5) as (bucket, client),
         jetstream_of(lattice_server) as jetstream,
     ):
-        following = follower(jetstream, bucket, Wanted(start=Start.NEW))
-        on_message, count = following._on_message, itertools.count(1)
+        following = follower(jetstream, bucket, Selection(start=Start.NEW))
+        on_message, count = following._consumer._on_message, itertools.count(1)
 
         def lose_one(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
             if not reply or next(count) != lost:
                 on_message(subject, reply, header, payload)
 
-        following._on_message = lose_one  # type: ignore[method-assign]
+        following._consumer._on_message = lose_one  # type: ignore[method-assign]
         async with following:
             await standing(following)
             for _ in range(5):
@@ -199,7 +199,7 @@ async def test_a_removed_bucket_and_one_made_anew_end_it(lattice_server: NatsSer
         async with (
             made_bucket(lattice_server) as (bucket, client),
             jetstream_of(lattice_server) as jetstream,
-            follower(jetstream, bucket, Wanted()) as following,
+            follower(jetstream, bucket, Selection()) as following,
         ):
             await standing(following)
             waiting = asyncio.ensure_future(told(following, 1))
@@ -217,7 +217,7 @@ async def test_a_subject_that_is_no_text_is_passed_over(lattice_server: NatsServ
     async with (
         made_bucket(lattice_server) as (bucket, client),
         jetstream_of(lattice_server) as jetstream,
-        follower(jetstream, bucket, Wanted()) as following,
+        follower(jetstream, bucket, Selection()) as following,
     ):
         await standing(following)
         subject = f"$KV.{bucket}.b\udce9d".encode(errors="surrogateescape")
@@ -234,7 +234,7 @@ async def test_a_server_lost_before_it_has_told_anything_is_waited_for(make_serv
     states: list[str | None] = []
     async with made_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
         deadline = asyncio.get_running_loop().time() + 1
-        async with Follower(jetstream, bucket, Wanted(), deadline, states.append) as following:
+        async with Follower(jetstream, bucket, Selection(), deadline, states.append) as following:
             await standing(following)
             server.kill()
             waiting = asyncio.ensure_future(told(following, 1))
@@ -251,11 +251,11 @@ async def test_a_first_revision_that_is_still_to_come_survives_a_restart(make_se
     server.start()
     async with made_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
         await put(client, bucket, "k")
-        async with follower(jetstream, bucket, Wanted(start=Start.ALL, after_revision=3)) as following:
+        async with follower(jetstream, bucket, Selection(start=Start.ALL, after_revision=3)) as following:
             await standing(following)
             waiting = asyncio.ensure_future(told(following, 1))
             server.restart()
-            await eventually(lambda: following._attempt > 1, "the next consumer")
+            await eventually(lambda: following._consumer._generation > 1, "the next consumer")
             for _ in range(3):
                 await patient_put(client, bucket, "k")
             assert [update.revision for update in await waiting] == [4]
@@ -269,7 +269,7 @@ async def test_a_stream_that_a_started_server_does_not_know_yet_is_waited_for(ma
     async with (
         made_bucket(server) as (bucket, client),
         jetstream_of(server) as jetstream,
-        follower(jetstream, bucket, Wanted(), states) as following,
+        follower(jetstream, bucket, Selection(), states) as following,
     ):
         await standing(following)
         waiting = asyncio.ensure_future(told(following, 1))
@@ -293,11 +293,11 @@ async def test_a_missing_bucket_and_a_frozen_server_are_errors_at_the_beginning(
     server = make_server()
     server.start()
     async with jetstream_of(server) as jetstream:
-        async with follower(jetstream, "none", Wanted()) as following:
+        async with follower(jetstream, "none", Selection()) as following:
             with pytest.raises(errors.ApiError):
                 await following.next()
         deadline = asyncio.get_running_loop().time() + 0.5
-        async with Follower(jetstream, "none", Wanted(), deadline) as following:
+        async with Follower(jetstream, "none", Selection(), deadline) as following:
             server.freeze()
             with pytest.raises((errors.NatsError, TimeoutError)):
                 await following.next()

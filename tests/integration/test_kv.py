@@ -24,8 +24,9 @@ from provider.commands.kv.bucket_commands import list_rows
 from provider.commands.kv.bucket_info import BucketSettings, Republish
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.stored_revision import Revision
-from provider.keyvalue.bucket.follow import Follower, Start, Wanted
+from provider.keyvalue.bucket.follow import Selection, Start
 from provider.keyvalue.link_config import Consistency
+from provider.nats.consumer import PullConsumer
 from provider.nats.jetstream import TTL_LEVEL, JetStream
 from tests.blackbox.cluster import Cluster
 from tests.blackbox.nats_server import NatsServer, free_port
@@ -175,7 +176,7 @@ async def test_history_is_told_and_ends_as_nats_kv_has_it(lattice_server: NatsSe
 
 
 async def test_both_watch_each_other(lattice_server: NatsServer) -> None:
-    async with both(lattice_server) as it, it.bucket.following(Wanted("w.>", Start.LAST)) as updates:
+    async with both(lattice_server) as it, it.bucket.following(Selection("w.>", Start.LAST)) as updates:
         assert await updates.next() is None
         theirs: Any = await it.theirs.watch("w.>")
         assert await theirs.updates(timeout=SECONDS) is None
@@ -352,7 +353,7 @@ async def test_a_domain_behind_a_leaf_node_is_written_read_and_watched(make_serv
     async with (
         connected(ConnectionOptions(leaf.url, js_domain="hub"), SECONDS) as jetstream,
         opened(jetstream, name, SECONDS) as bucket,
-        bucket.following(Wanted()) as updates,
+        bucket.following(Selection()) as updates,
     ):
         assert await updates.next() is None
         revision = await bucket.create("k", b"v")
@@ -444,7 +445,7 @@ async def test_a_server_that_freezes_before_it_tells_a_history_is_an_error_in_ti
     server.start()
     async with both(server) as it, opened(it.jetstream, it.bucket.name, 1.0) as bucket:
         await bucket.put("k", b"v")
-        monkeypatch.setattr(Follower, "_ask", lambda _: server.freeze())
+        monkeypatch.setattr(PullConsumer, "_send_request", lambda _: server.freeze())
         async with asyncio.timeout(10):
             with pytest.raises(kv_errors.NoAnswerError):
                 await bucket.history("k")

@@ -12,9 +12,9 @@ import pytest
 
 from contracts.extensions import ListKeys
 from provider.commands.kv.open_bucket import OpenBucket, opened
-from provider.keyvalue.bucket import scan as listing
+from provider.keyvalue.bucket import scan as scanning
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.scan import Head, heads
+from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.bucket.stream import look_at_stream, traits_of
 from provider.keyvalue.clock import ServerClock
 from provider.nats.connection import Connection
@@ -59,12 +59,12 @@ async def test_a_subject_that_is_no_text_is_no_key(lattice_server: NatsServer, h
         await put(jetstream, bucket, "a")
         publish_raw(lattice_server.port, b"$KV.%b.%b" % (bucket.name.encode(), NO_UTF8))
         await put(jetstream, bucket, "c")
-        assert [head.bucket_key async for head in heads(jetstream, bucket)] == ["a", "c"]
+        assert [header.bucket_key async for header in scan(jetstream, bucket)] == ["a", "c"]
         async with opened(jetstream, bucket.name, SECONDS) as people:
-            assert [head.bucket_key async for head in _keys(people)] == ["a", "c"]
+            assert [header.bucket_key async for header in _keys(people)] == ["a", "c"]
 
 
-def _keys(bucket: OpenBucket) -> AsyncIterator[Head]:
+def _keys(bucket: OpenBucket) -> AsyncIterator[KeyHeader]:
     return bucket.keys(">")
 
 
@@ -83,8 +83,8 @@ async def test_what_came_since_is_told_without_looking_at_what_was_there_before(
     async with made_bucket(lattice_server, max_msgs_per_subject=5) as (jetstream, bucket):
         await put(jetstream, bucket, "a", "b", "a", "b", "a")
         for has_earlier, expected in ((False, [("b", 4), ("a", 5)]), (True, [("a", 3), ("b", 4), ("a", 5)])):
-            found = heads(jetstream, bucket, 2, has_earlier=has_earlier)
-            assert [(head.bucket_key, head.revision) async for head in found] == expected
+            found = scan(jetstream, bucket, 2, has_earlier=has_earlier)
+            assert [(header.bucket_key, header.revision) async for header in found] == expected
 
 
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["written", "deleted"])
@@ -97,12 +97,12 @@ async def test_a_page_has_no_key_twice_that_is_written_while_it_is_read(
         marker = b"NATS/1.0\r\nKV-Operation: DEL\r\n\r\n" if is_deleted else b""
         deadline = asyncio.get_running_loop().time() + SECONDS
 
-        async def while_written(*asked: Any) -> AsyncGenerator[Head, None]:
-            async for head in heads(*asked):
-                if head.revision == 1:
+        async def while_written(*asked: Any) -> AsyncGenerator[KeyHeader, None]:
+            async for header in scan(*asked):
+                if header.revision == 1:
                     await jetstream.publish(f"$KV.{bucket.name}.k0", b"v", marker, deadline)
-                yield head
+                yield header
 
-        monkeypatch.setattr(listing, "heads", while_written)
-        page = await listing.list_keys(jetstream, bucket, ListKeys("", "", 1000), "", deadline)
+        monkeypatch.setattr(scanning, "scan", while_written)
+        page = await scanning.list_keys(jetstream, bucket, ListKeys("", "", 1000), "", deadline)
         assert page.keys == keys[1:] + ([] if is_deleted else ["k0"])

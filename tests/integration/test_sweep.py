@@ -10,7 +10,7 @@ import nats
 
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import RESERVED_HEADER, Write
-from provider.keyvalue.bucket.scan import heads
+from provider.keyvalue.bucket.scan import scan
 from provider.keyvalue.bucket.stream import look_at_stream, open_stream, traits_of
 from provider.keyvalue.bucket.sweep import sweep
 from provider.keyvalue.clock import ServerClock
@@ -82,7 +82,9 @@ async def test_a_history_that_somebody_else_keeps_stays(lattice_server: NatsServ
         clock.measured(clock.now_ms() + HOUR_MS, time.monotonic(), time.monotonic())
         assert await bucket.read("expired", Consistency.STRONG, deadline) is None
         assert await bucket.read("never", Consistency.STRONG, deadline) is not None
-        assert "never" in [head.bucket_key async for head in heads(jetstream, bucket) if head.is_live(clock.now_ms())]
+        assert "never" in [
+            header.bucket_key async for header in scan(jetstream, bucket) if header.is_live(clock.now_ms())
+        ]
         assert await sweep(jetstream, bucket) == 0
         await tasks.close()
     for key in ("theirs", "ours", "expired"):

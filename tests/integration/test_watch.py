@@ -19,7 +19,7 @@ from contracts.extensions import HandleChange
 from provider import errors
 from provider.keyvalue.link_config import parse_link
 from provider.keyvalue.pool import StorePool
-from provider.keyvalue.watch.position import Place
+from provider.keyvalue.watch.position import Position
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
@@ -393,18 +393,18 @@ async def test_a_place_that_another_instance_has_made_anew_is_not_forgotten(make
     async with Connection(ConnectionSettings((server.url,)), "places", 5) as connection:
         jetstream = JetStream(connection)
         await jetstream.create_stream({"name": "KV_b", "subjects": ["$KV.b.>"]}, deadline())
-        slow, fast = Place("place"), Place("place")
+        slow, fast = Position("place"), Position("place")
         for place in (slow, fast):
-            await place.keep(jetstream, "KV_b", ["$KV.b.>"])
-        await fast.forget(jetstream, "KV_b")
+            await place.ensure(jetstream, "KV_b", ["$KV.b.>"])
+        await fast.delete(jetstream, "KV_b")
 
         async def is_forgotten_no_more() -> bool:
-            again = Place("place")
-            await again.keep(jetstream, "KV_b", ["$KV.b.>"])
-            await slow.keep(jetstream, "KV_b", ["$KV.b.>"])
-            await slow.forget(jetstream, "KV_b")
+            again = Position("place")
+            await again.ensure(jetstream, "KV_b", ["$KV.b.>"])
+            await slow.ensure(jetstream, "KV_b", ["$KV.b.>"])
+            await slow.delete(jetstream, "KV_b")
             names = msgspec.json.decode(await jetstream.api("CONSUMER.NAMES.KV_b", None, deadline()))["consumers"]
-            await again.forget(jetstream, "KV_b")
+            await again.delete(jetstream, "KV_b")
             return bool(names)
 
         await eventually(is_forgotten_no_more, "the consumer of the fast instance, made a moment after the first")

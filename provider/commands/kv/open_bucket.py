@@ -15,8 +15,8 @@ from provider.commands.kv.bucket_admin import check_is_bucket
 from provider.commands.kv.stored_revision import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
-from provider.keyvalue.bucket.follow import SILENCE_SECONDS, Follower, GoneError, Start, Update, Wanted
-from provider.keyvalue.bucket.scan import Head, heads
+from provider.keyvalue.bucket.follow import SILENCE_SECONDS, Follower, GoneError, Selection, Start, Update
+from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.bucket.stream import look_at_stream, traits_of
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import Delete, Put
@@ -111,11 +111,11 @@ class OpenBucket:
             raise KeyNotFoundError(key, revision)
         return found
 
-    async def keys(self, pattern: str) -> AsyncIterator[Head]:
+    async def keys(self, pattern: str) -> AsyncIterator[KeyHeader]:
         """Yield the keys that have a value, each once, in the order in which they were last written."""
         told: set[str] = set()
         with explained(self.name):
-            async with contextlib.aclosing(heads(self._jetstream, self._bucket)) as found:
+            async with contextlib.aclosing(scan(self._jetstream, self._bucket)) as found:
                 async for head in found:
                     is_wanted = head.bucket_key != RESERVED_KEY and matches(pattern, head.bucket_key)
                     if is_wanted and head.is_live(self.now_ms()) and head.bucket_key not in told:
@@ -126,7 +126,7 @@ class OpenBucket:
         """Return all revisions of a key that are still there, the oldest first, or raise `KeyNotFoundError`."""
         revisions: list[Revision] = []
         patience_seconds = self._timeout_seconds + SILENCE_SECONDS  # the second is what a follower needs to know why
-        async with self.following(Wanted(key, Start.ALL)) as follower:
+        async with self.following(Selection(key, Start.ALL)) as follower:
             while True:
                 async with asyncio.timeout(patience_seconds):
                     revision = await follower.next()
@@ -139,11 +139,11 @@ class OpenBucket:
 
     @contextlib.asynccontextmanager
     async def following(
-        self, wanted: Wanted, on_state: Callable[[str | None], None] = lambda _: None
+        self, selection: Selection, on_state: Callable[[str | None], None] = lambda _: None
     ) -> AsyncIterator[Updates]:
         """Follow the bucket; `on_state` as for `following.Follower`."""
         with explained(self.name):
-            async with Follower(self._jetstream, self.name, wanted, self._deadline(), on_state) as follower:
+            async with Follower(self._jetstream, self.name, selection, self._deadline(), on_state) as follower:
                 yield Updates(self.name, follower)
 
     # --- writing

@@ -16,7 +16,7 @@ from provider.commands.kv.rendering import revision_object, update_line
 from provider.commands.kv.running import MAX_REVISION, Target, named, perform
 from provider.commands.kv.stored_revision import PUT, Revision
 from provider.commands.output import stderr_console, stdout_console, write_line
-from provider.keyvalue.bucket.follow import Start, Wanted
+from provider.keyvalue.bucket.follow import Selection, Start
 from provider.nats.jetstream import JetStream
 
 
@@ -36,26 +36,26 @@ def watch(
     named(check_bucket, bucket)
     named(check_pattern, pattern)
     start = Start.NEW if updates else Start.ALL if history or revision else Start.LAST
-    wanted = Wanted(pattern, start, revision - 1 if revision else 0)
+    selection = Selection(pattern, start, revision - 1 if revision else 0)
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         ending = Ending()
 
         async def work(jetstream: JetStream) -> None:
             async with opened(jetstream, bucket, target.timeout_seconds) as open_bucket:
-                await _print_updates(open_bucket, wanted, ending, has_deletes=deletes, is_json=json)
+                await _print_updates(open_bucket, selection, ending, has_deletes=deletes, is_json=json)
 
         perform(target, work, ending)
 
 
 async def _print_updates(
-    bucket: OpenBucket, wanted: Wanted, ending: Ending, *, has_deletes: bool, is_json: bool
+    bucket: OpenBucket, selection: Selection, ending: Ending, *, has_deletes: bool, is_json: bool
 ) -> None:
     def say_state(reason: str | None) -> None:
         with ending.writing():
             _say_state(reason)
 
-    async with bucket.following(wanted, say_state) as updates:
+    async with bucket.following(selection, say_state) as updates:
         is_current = False
         while True:
             update = await updates.next()

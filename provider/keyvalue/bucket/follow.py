@@ -1,9 +1,15 @@
-"""Follow a bucket for as long as somebody looks: every revision once and in order, whatever becomes of the connection.
+"""A follower of a bucket: every revision once and in order, whatever happens to connection, server and consumer.
 
-The server keeps no place for it, unlike for an actor's watch: a consumer that loses its connection, its server or a message
-is given up, and the next one begins behind the last revision that arrived.
+The server keeps no position for a follower, unlike for a watch. The follower remembers the last revision it has
+returned. Its consumer lives until the first fault; after that the follower creates another one behind that revision:
 
-Source: ADR-8 (watchers), ADR-15 (acknowledgements), ADR-17 (ordered consumers).
+- Server gone, connection lost: creating a consumer fails until the server is back, and is repeated until then.
+- Consumer deleted: the server says so. If the stream is gone too, the bucket was removed.
+- Change of leader, shutdown of a server: the server drops the request, or no server has the consumer.
+- Message lost: the numbers of the messages, or a heartbeat, show a gap.
+- Server stalled: not even a heartbeat comes.
+
+Source: ADR-8 (watchers), ADR-17 (ordered consumers).
 """
 
 from __future__ import annotations
@@ -11,63 +17,78 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import functools
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import msgspec
-
 from provider import errors
 from provider.keyvalue.keys import RESERVED_KEY
-from provider.nats import jetstream as js
 from provider.nats.buckets import NANOSECONDS, STREAM_NOT_FOUND, key_subject, stream_name
-from provider.nats.frames import header_value, status_of
+from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status
+from provider.nats.jetstream import JetStream, StreamInfo
+
+_HEARTBEAT_SECONDS = 2
+"""A stalled server shall be noticed within seconds; a heartbeat costs one message."""
+
+SILENCE_SECONDS = 2.5 * _HEARTBEAT_SECONDS
+"""Two heartbeats may be late, or one lost, before the server counts as stalled."""
 
 _BATCH = 256
-_PULL_SECONDS = 20
-_HEARTBEAT_SECONDS = 2
-SILENCE_SECONDS = 2.5 * _HEARTBEAT_SECONDS
+_PULL = PullOptions(
+    batch=_BATCH,
+    silence_seconds=SILENCE_SECONDS,
+    # The next request overlaps with the present one. While none is open, a bucket without history forgets every
+    # revision that is overwritten.
+    refill_at=_BATCH // 2,
+    # Shorter than the 30 s after which the server deletes an inactive consumer.
+    expires_seconds=20,
+    heartbeat_seconds=_HEARTBEAT_SECONDS,
+)
+
+_INACTIVE_SECONDS = 30
+"""When the server deletes an abandoned consumer. Longer than a request stays open."""
+
 _REQUEST_SECONDS = 2.0
+"""How long one request to JetStream may take before it is repeated: longer than the election of a leader."""
+
 _CLOSE_SECONDS = 0.5
-_FORGOTTEN_SECONDS = 30
+"""How long each step of closing may take: a person waits for the command to end."""
+
 _PAUSE_SECONDS = 0.2
+"""Pause between attempts to create a consumer: short for a person, and no burden for a server that starts."""
+
 _GONE_SECONDS = 1.0
-"""How long a stream has to be missing before it counts as removed, once the server has said that its consumer was."""
+"""How long a stream must be missing to count as removed, once the server has said that the consumer was deleted."""
 
 _RECOVERED_SECONDS = 10.0
-"""The same, where the server has said nothing: one that starts may not know all its streams yet."""
+"""The same when the server has not said so: a server that starts may not have recovered all its streams yet."""
 
-_PULL = msgspec.json.encode(
-    {"batch": _BATCH, "expires": _PULL_SECONDS * NANOSECONDS, "idle_heartbeat": _HEARTBEAT_SECONDS * NANOSECONDS}
-)
-_Arrival = tuple[bytes, bytes, bytes, bytes]
-"""Subject, reply subject, header block and payload."""
+_PASSING_CODES = frozenset({408, 429, 500, 503})
+"""JetStream's codes of errors that pass: time-out, too many requests, internal, no leader or no quorum."""
 
 
 class Start(enum.Enum):
-    """What is told of what stands in the bucket when the following begins."""
+    """The stored revisions that a follower returns before it waits for new ones."""
 
     LAST = "last"
     """The last revision of each key, markers included."""
 
     ALL = "all"
-    """Every revision that is still there."""
+    """Every revision that is still stored."""
 
     NEW = "new"
-    """Nothing."""
+    """None."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to follow.
+class Selection:
+    """The revisions to follow.
 
     Attributes:
-        pattern: Of bucket keys, as in subjects: `*` and a last `>` stand for anything.
-        start: Where to begin.
-        after_revision: With `Start.ALL`, only later ones.
+        pattern: Pattern of bucket keys, as in subjects: `*` matches one token, `>` at the end one or more.
+        start: The stored revisions to begin with.
+        after_revision: With `Start.ALL`, the revision behind which to begin.
     """
 
     pattern: str = ">"
@@ -76,7 +97,11 @@ class Wanted:
 
 
 class Update(NamedTuple):
-    """One revision of a key. `time_ms`: when it was stored, by the server's clock."""
+    """One revision of a key.
+
+    Attributes:
+        time_ms: When it was stored, by the server's clock.
+    """
 
     bucket_key: str
     revision: int
@@ -86,29 +111,30 @@ class Update(NamedTuple):
 
 
 class GoneError(Exception):
-    """The bucket was removed, or made anew, since the following began."""
+    """The bucket was removed, or removed and created again, since the follower began."""
 
 
-class _InterruptedError(Exception):
-    """The consumer has come to an end, or something of it was lost; why shows when the next one cannot be made."""
+class _ConsumerLostError(Exception):
+    """The consumer has ended or lost a message. The attempt to create the next one shows the cause, if it persists."""
 
 
 class Follower:
-    """One look at a bucket, as an async context manager.
+    """The revisions of a bucket, as an async context manager.
 
     Args:
-        jetstream: Where it lives.
-        bucket: Its name.
-        wanted: What of it.
-        deadline: When following must have begun, on the event loop's clock. Later interruptions are waited out.
-        on_state: Called with the reason of an interruption that cannot be ended at once, and with `None` when it is over.
+        jetstream: The JetStream that has the bucket.
+        bucket: Name of the bucket.
+        selection: The revisions to follow.
+        deadline: When the follower must have its first consumer, on the event loop's clock. It waits out any later
+            interruption.
+        on_state: Called with the reason of an interruption that cannot be ended at once, and with `None` at its end.
     """
 
     def __init__(
         self,
-        jetstream: js.JetStream,
+        jetstream: JetStream,
         bucket: str,
-        wanted: Wanted,
+        selection: Selection,
         deadline: float,
         on_state: Callable[[str | None], None] = lambda _: None,
     ) -> None:
@@ -116,34 +142,32 @@ class Follower:
         self._connection = jetstream.connection
         self._stream = stream_name(bucket)
         self._prefix = key_subject(bucket, "")
-        self._wanted = wanted
+        self._selection = selection
         self._deadline = deadline
         self._on_state = on_state
         self._loop = asyncio.get_running_loop()
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
-        self._attempt = 0
-        self._arrived: asyncio.Queue[_Arrival | None] = asyncio.Queue()
-        self._created = ""
-        self._revision = wanted.after_revision
+        self._consumer = PullConsumer(jetstream, self._stream, _PULL, _CLOSE_SECONDS)
+        self._revision = selection.after_revision
+        """The last revision that was returned, or passed over."""
+        self._stream_created = ""
+        """The stream's time of creation; "" before the first consumer. Another time means another stream."""
         self._missing_since = 0.0
-        self._is_consumer_removed = False
-        self._consumer = ""
-        self._consumer_sequence = 0
-        self._due = 0
-        """How many messages the server may still send for the requests so far."""
-        self._has_begun = False
+        """Since when the server has not known the stream, on the event loop's clock; 0: it knows the stream."""
+        self._is_consumer_deleted = False
+        """Whether the server has said that the last consumer was deleted."""
         self._was_ever_heard = False
+        """Whether a message or a heartbeat has come from any consumer."""
         self._is_heard = False
-        """Whether anything has come from this consumer."""
+        """Whether one has come from the present consumer."""
         self._is_interrupted = False
         self._is_current = False
-        self._is_current_untold = False
+        """Whether all revisions stored at the beginning have been returned."""
+        self._is_end_of_stored_due = False
+        """Whether `next` has to return `None`, as it does once, before anything else."""
         self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        listener = await self._connection.listen(f"{self._inbox}.*", self._on_message)
-        self._exits.push_async_callback(self._connection.unlisten, listener, _CLOSE_SECONDS)
-        self._exits.push_async_callback(self._delete_consumer)
+        await self._exits.enter_async_context(self._consumer)
         self._exits.callback(self._connection.on_reconnect(self._on_reconnect))
         return self
 
@@ -153,174 +177,148 @@ class Follower:
         await self._exits.aclose()
 
     async def next(self) -> Update | None:
-        """Return the next revision, waiting for it; `None` comes once, when all that stood there at first was told.
+        """Wait for the next revision and return it, or `None` once: when all revisions stored at first were returned.
 
         Raises:
-            GoneError: The bucket is not there any more.
-            errors.NatsError: Following could not begin, or the server does not allow it.
-            TimeoutError: No answer before the deadline, at the beginning only.
+            GoneError: The bucket was removed.
+            errors.NatsError: The follower could not begin, or the server does not allow it.
+            TimeoutError: The server did not answer before the deadline, at the beginning only.
         """
         while True:
             try:
-                if not self._consumer:
-                    await self._begin()
+                if not self._consumer.name:
+                    await self._create_consumer()
             except (errors.NatsError, TimeoutError) as error:
-                self._note(error)
+                self._raise_unless_passing(error)
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             try:
                 return await self._take()
-            except (errors.NatsError, TimeoutError, _InterruptedError) as error:
-                self._consumer = ""
+            except (errors.NatsError, TimeoutError, _ConsumerLostError) as error:
+                self._consumer.abandon()
+                # A consumer that worked until now is replaced at once. One that never worked shows a lasting fault.
                 if not self._is_heard:
-                    self._note(error)
+                    self._raise_unless_passing(error)
                     await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _begin(self) -> None:
-        """Make a consumer that goes on where the one before has ended."""
-        info = await self._jetstream.stream_info(self._stream, self._soon())
-        if self._created and info.created != self._created:
-            raise GoneError
-        if not self._created and self._wanted.start is Start.NEW:
-            self._revision, self._is_current_untold = info.state.last_seq, True
-        elif self._created:
-            # A server that lost power may have lost what it had told last; those numbers are given out again.
-            self._revision = max(min(self._revision, info.state.last_seq), self._wanted.after_revision)
+    @property
+    def _has_begun(self) -> bool:
+        return bool(self._stream_created)
+
+    async def _create_consumer(self) -> None:
+        """Create a consumer that continues where the one before has ended."""
+        info = await self._jetstream.stream_info(self._stream, self._request_deadline())
         self._missing_since = 0.0
-        self._attempt += 1
-        self._arrived = asyncio.Queue()
-        request = {"stream_name": self._stream, "config": self._consumer_config()}
-        answer = msgspec.json.decode(
-            await self._jetstream.api(f"CONSUMER.CREATE.{self._stream}", request, self._soon())
-        )
-        self._created = info.created
-        self._has_begun, self._is_consumer_removed = True, False
-        self._consumer, self._consumer_sequence, self._due = answer["name"], 0, 0
-        self._is_heard = False
-        self._ask()
-        if not self._is_current and not answer.get("num_pending", 0):
-            self._is_current_untold = True
+        if self._has_begun and info.created != self._stream_created:
+            raise GoneError
+        self._revision = self._start_revision(info)
+        created = await self._consumer.create(self._consumer_config(), self._request_deadline())
+        if not self._is_current and (self._selection.start is Start.NEW or not created.num_pending):
+            self._is_end_of_stored_due = True
+        self._stream_created = info.created
+        self._is_consumer_deleted = self._is_heard = False
         if self._is_interrupted:
             self._is_interrupted = False
             self._on_state(None)
 
+    def _start_revision(self, info: StreamInfo) -> int:
+        """Return the revision behind which the next consumer begins."""
+        if self._has_begun:
+            # A server that lost power may have lost its last revisions, and gives their numbers to new ones.
+            return max(min(self._revision, info.state.last_seq), self._selection.after_revision)
+        return info.state.last_seq if self._selection.start is Start.NEW else self._revision
+
     def _consumer_config(self) -> dict[str, Any]:
-        if self._wanted.start is Start.LAST and not self._is_current:
+        if self._selection.start is Start.LAST and not self._is_current:
             start: dict[str, Any] = {"deliver_policy": "last_per_subject"}
         else:
             start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._revision + 1}
         return start | {
-            "filter_subject": f"{self._prefix}{self._wanted.pattern}",
+            "filter_subject": f"{self._prefix}{self._selection.pattern}",
             "ack_policy": "none",
-            "inactive_threshold": _FORGOTTEN_SECONDS * NANOSECONDS,
+            "inactive_threshold": _INACTIVE_SECONDS * NANOSECONDS,
         }
-
-    def _ask(self) -> None:
-        """Ask for more before all has come: what is overwritten while nobody asks, a bucket without history forgets."""
-        pull = f"{self._jetstream.api_prefix}.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
-        self._connection.publish_request(pull.encode(), f"{self._inbox}.{self._attempt}".encode(), _PULL)
-        self._due += _BATCH
 
     async def _take(self) -> Update | None:
         while True:
-            if self._is_current_untold:
-                self._is_current_untold, self._is_current = False, True
+            if self._is_end_of_stored_due:
+                self._is_end_of_stored_due, self._is_current = False, True
                 return None
-            if self._due <= _BATCH // 2:
-                self._ask()
-            async with asyncio.timeout(SILENCE_SECONDS):
-                arrival = await self._arrived.get()
-            if arrival is None:
-                raise _InterruptedError
-            update = self._look_at(*arrival)
+            message = await self._consumer.next()
+            if isinstance(message, Status):
+                self._handle_status(message)
+                continue
+            self._is_heard = self._was_ever_heard = True
+            update = self._update(message)
             if update is not None:
                 return update
 
-    def _look_at(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> Update | None:
-        """Return what has arrived, if that is a revision which was not told before."""
-        if not reply.startswith(js.DELIVERED):
-            if subject.endswith(b".%d" % self._attempt):
-                self._look_at_status(header)
+    def _handle_status(self, status: Status) -> None:
+        if status in (Status.IDLE, Status.EXPIRED, Status.GAP):
+            self._is_heard = self._was_ever_heard = True
+        if status is Status.IDLE:
+            # The server has nothing to deliver. This may be the only word of it: the last of the stored revisions may
+            # have been removed before it was delivered.
+            self._is_end_of_stored_due = not self._is_current
+        elif status is not Status.EXPIRED:
+            # A reader without acknowledgements cannot continue: what was on its way is lost, or soon will be.
+            self._is_consumer_deleted = status is Status.DELETED
+            raise _ConsumerLostError
+
+    def _update(self, message: Delivery) -> Update | None:
+        """Return a message as an update, or `None` if it is not to be returned: known already, or not a key."""
+        if not self._is_current and not message.pending:
+            self._is_end_of_stored_due = True
+        if message.sequence <= self._revision:
             return None
-        delivery = js.delivery(reply)
-        if delivery.consumer != self._consumer:
-            return None
-        self._is_heard = self._was_ever_heard = True
-        self._consumer_sequence += 1
-        self._due -= 1
-        if delivery.consumer_sequence != self._consumer_sequence:
-            raise _InterruptedError
-        if not self._is_current and not delivery.pending:
-            self._is_current_untold = True
-        if delivery.sequence <= self._revision:
-            return None
-        self._revision = delivery.sequence
+        self._revision = message.sequence
         try:
-            bucket_key = subject.decode().removeprefix(self._prefix)
-        except UnicodeDecodeError:  # no key that anybody could ask for
+            bucket_key = message.subject.decode().removeprefix(self._prefix)
+        except UnicodeDecodeError:  # a subject that is not a key
             return None
         if bucket_key == RESERVED_KEY:
             return None
-        return Update(bucket_key, delivery.sequence, delivery.time_ms, header, payload)
+        return Update(bucket_key, message.sequence, message.time_ms, message.header, message.payload)
 
-    def _look_at_status(self, header: bytes) -> None:
-        status = status_of(header)
-        if status in (100, 408):
-            self._is_heard = self._was_ever_heard = True
-        if status == 100:
-            # A heartbeat: there is nothing to be told now, also if what was due at first has been removed since.
-            last = header_value(header, b"Nats-Last-Consumer") or b"0"
-            if int(last) > self._consumer_sequence:
-                raise _InterruptedError
-            self._is_current_untold = self._is_current_untold or not self._is_current
-        elif status == 408:
-            self._due = 0
-        else:
-            self._is_consumer_removed = status == 409 and b"Consumer Deleted" in header
-            raise _InterruptedError
-
-    def _note(self, error: Exception) -> None:
-        """Raise what waiting does not help against; tell of the rest."""
-        now = self._loop.time()
-        is_gone = isinstance(error, errors.ApiError) and error.err_code == STREAM_NOT_FOUND
-        if is_gone and self._created:
-            self._missing_since = self._missing_since or now
-            if now - self._missing_since >= (_GONE_SECONDS if self._is_consumer_removed else _RECOVERED_SECONDS):
-                raise GoneError from None
-            if not self._is_consumer_removed:
-                self._tell_interrupted(error)
+    def _raise_unless_passing(self, error: Exception) -> None:
+        """Raise an error that waiting cannot cure; report an interruption by any other."""
+        if self._has_begun and isinstance(error, errors.ApiError) and error.err_code == STREAM_NOT_FOUND:
+            self._check_not_gone(error)
             return
         self._missing_since = 0.0
+        # The server refuses requests for messages with a notice on the connection, not with an answer.
         if not self._was_ever_heard and "permissions violation" in self._connection.reason_down:
             raise errors.PermissionsError(self._connection.reason_down) from None
-        is_passing = not isinstance(error, errors.ApiError) or error.code in (408, 429, 500, 503)
-        if isinstance(error, errors.PermissionsError) or not is_passing:
+        if isinstance(error, errors.PermissionsError):
             raise error
-        if not self._has_begun and now + _PAUSE_SECONDS >= self._deadline:
-            raise TimeoutError from None if isinstance(error, _InterruptedError) else error
-        if self._has_begun and not isinstance(error, _InterruptedError):
-            self._tell_interrupted(error)
+        if isinstance(error, errors.ApiError) and error.code not in _PASSING_CODES:
+            raise error
+        is_lost = isinstance(error, _ConsumerLostError)
+        if not self._has_begun and self._loop.time() + _PAUSE_SECONDS >= self._deadline:
+            raise TimeoutError from None if is_lost else error
+        if self._has_begun and not is_lost:
+            self._report_interruption(error)
 
-    def _tell_interrupted(self, error: Exception) -> None:
+    def _check_not_gone(self, error: errors.ApiError) -> None:
+        """Raise `GoneError` once the server has not known the stream for long enough."""
+        now = self._loop.time()
+        self._missing_since = self._missing_since or now
+        if now - self._missing_since >= (_GONE_SECONDS if self._is_consumer_deleted else _RECOVERED_SECONDS):
+            raise GoneError from None
+        if not self._is_consumer_deleted:
+            self._report_interruption(error)
+
+    def _report_interruption(self, error: Exception) -> None:
         if not self._is_interrupted:
             self._is_interrupted = True
             self._on_state(str(error) or "no answer from NATS in time")
 
-    def _on_message(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._arrived.put_nowait((subject, reply, header, payload))
-
     def _on_reconnect(self) -> None:
-        self._is_consumer_removed = False
-        self._arrived.put_nowait(None)
+        # The server may be another process by now: what the old one said of the consumer is no proof of a removal.
+        self._is_consumer_deleted = False
+        # The consumer has lost all messages on their way; its requests ended with the old connection.
+        self._consumer.interrupt()
 
-    async def _delete_consumer(self) -> None:
-        """Give the consumer back; one that cannot be goes by itself after a while."""
-        if self._consumer:
-            deadline = self._loop.time() + _CLOSE_SECONDS
-            delete = functools.partial(self._jetstream.api, f"CONSUMER.DELETE.{self._stream}.{self._consumer}", None)
-            with contextlib.suppress(errors.NatsError):
-                await delete(deadline)
-
-    def _soon(self) -> float:
-        soon = self._loop.time() + _REQUEST_SECONDS
-        return soon if self._has_begun else min(soon, self._deadline)
+    def _request_deadline(self) -> float:
+        deadline = self._loop.time() + _REQUEST_SECONDS
+        return deadline if self._has_begun else min(deadline, self._deadline)

@@ -1,14 +1,11 @@
-"""What keys a bucket has: the heads of its messages, through a short-lived consumer, and pages of keys made of them."""
+"""A scan of a bucket: the header of every key's last message, through a short-lived consumer, and pages of keys."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
-
-import msgspec
 
 from contracts.extensions import ListKeys, ListKeysResponse
 from provider import errors
@@ -16,18 +13,35 @@ from provider.keyvalue.bucket.bucket import Bucket, store_error
 from provider.keyvalue.bucket.entries import is_live
 from provider.keyvalue.keys import RESERVED_KEY, decode_key
 from provider.nats.buckets import NANOSECONDS, NO_SPACE, key_subject
-from provider.nats.jetstream import DELIVERED, JetStream, delivery
+from provider.nats.consumer import PullConsumer, PullOptions, Status
+from provider.nats.jetstream import JetStream
 
-_BATCH = 256
-_PULL_SECONDS = 2.0
-_HEADS_PER_PAGE = 20_000
+_REQUEST_SECONDS = 2.0
+"""How long the server may take for each step. A whole call of an actor has about as long by default."""
+
+_PULL = PullOptions(batch=256, silence_seconds=_REQUEST_SECONDS)
+"""A request that does not wait: its end tells that there are no more messages."""
+
+_INACTIVE_SECONDS = 30
+"""When the server deletes the consumer by itself. A reader may take this long over one batch."""
+
 _BEHIND_SECONDS = 0.002
+"""Pause before a replica that lags behind is asked again: about one round trip within a cluster."""
+
+_HEADERS_PER_PAGE = 20_000
+"""How many keys one page of `list_keys` looks at: about half a second's work, well before the deadline of a call."""
+
 _FILTERS_LEVEL = 1
-"""The API level, of nats-server 2.11, from which on a consumer has several filters for certain."""
+"""The API level from which every server supports several filters per consumer (nats-server 2.11)."""
 
 
-class Head(NamedTuple):
-    """A message without its payload: the key as stored, its revision, when it was stored, its header block."""
+class KeyHeader(NamedTuple):
+    """A key's message without its payload.
+
+    Attributes:
+        bucket_key: The key as stored.
+        time_ms: When the message was stored, by the server's clock.
+    """
 
     bucket_key: str
     revision: int
@@ -35,76 +49,62 @@ class Head(NamedTuple):
     header: bytes
 
     def is_live(self, now_ms: int) -> bool:
-        """Tell whether it is a value that can be read, neither a marker nor expired."""
+        """Tell whether the message is a readable value: neither a marker nor expired."""
         return is_live(self.header, now_ms)
 
 
-async def heads(
+async def scan(
     jetstream: JetStream, bucket: Bucket, after_revision: int = 0, under: str = "", *, has_earlier: bool = False
-) -> AsyncGenerator[Head, None]:
-    """Yield the last message of every key in the order of their revisions, markers and expired ones included.
+) -> AsyncGenerator[KeyHeader, None]:
+    """Yield the header of every key's last message in the order of the revisions, markers and expired values included.
 
-    A key that is written meanwhile comes again. A subject that is not UTF-8 is no key, and is left out. What was
-    acknowledged before is there, also where the replica that is read from is behind others.
+    A key that is written during the scan comes again. A subject that is not UTF-8 is not a key and is left out. Every
+    write acknowledged before the scan is included, even when the replica that is read from lags behind.
 
     Args:
-        jetstream: Where the bucket lives.
-        bucket: Which.
-        after_revision: Only later ones.
-        under: Only keys that begin so, as stored; "" or whole tokens with the dot behind them.
-        has_earlier: Whether earlier messages of a key may come too, all behind `after_revision`: a bucket with history
-            need not be looked through whole then.
+        jetstream: The JetStream that has the bucket.
+        bucket: The bucket to scan.
+        after_revision: Revision up to which keys are left out.
+        under: Beginning of the keys to include, as stored: whole tokens, each with its dot. "": all keys.
+        has_earlier: Whether earlier messages of a key may come too, all behind `after_revision`. Then a bucket with
+            history need not be scanned from its beginning.
 
     Raises:
-        errors.NatsError, TimeoutError: It could not be read.
+        errors.NatsError, TimeoutError: The bucket cannot be read.
     """
-    connection = jetstream.connection
-    arrived: asyncio.Queue[tuple[bytes, bytes, bytes]] = asyncio.Queue()
-    inbox = f"_INBOX.{secrets.token_hex(11)}"
-    listener = await connection.listen(
-        inbox, lambda subject, reply, header, _: arrived.put_nowait((subject, reply, header))
-    )
     loop = asyncio.get_running_loop()
-    consumer, give_up = "", 0.0
-    try:
-        mark = await _mark(bucket, after_revision, under, loop.time() + _PULL_SECONDS)
-        request = {"stream_name": bucket.stream, "config": _consumer(bucket, after_revision, under, has_earlier)}
-        answer = await jetstream.api(f"CONSUMER.CREATE.{bucket.stream}", request, loop.time() + _PULL_SECONDS)
-        consumer = msgspec.json.decode(answer)["name"]
-        pull = f"{jetstream.api_prefix}.CONSUMER.MSG.NEXT.{bucket.stream}.{consumer}".encode()
-        prefix = key_subject(bucket.name, "")
+    prefix = key_subject(bucket.name, "")
+    give_up_at = 0.0
+    async with PullConsumer(jetstream, bucket.stream, _PULL, _REQUEST_SECONDS) as consumer:
+        mark = await _write_mark(bucket, after_revision, under, loop.time() + _REQUEST_SECONDS)
+        config = _consumer_config(bucket, after_revision, under, has_earlier)
+        await consumer.create(config, loop.time() + _REQUEST_SECONDS)
         while True:
-            connection.publish_request(pull, inbox.encode(), msgspec.json.encode({"batch": _BATCH, "no_wait": True}))
-            for _ in range(_BATCH):
-                async with asyncio.timeout(_PULL_SECONDS):
-                    subject, reply, header = await arrived.get()
-                if not reply.startswith(DELIVERED):
-                    if not mark:
-                        return
-                    give_up = give_up or loop.time() + _PULL_SECONDS
-                    if loop.time() >= give_up:
-                        raise TimeoutError
-                    await asyncio.sleep(_BEHIND_SECONDS)
-                    break
-                delivered = delivery(reply)
-                revision = delivered.sequence
-                if revision >= mark:
-                    mark = 0
-                try:
-                    bucket_key = subject.decode().removeprefix(prefix)
-                except UnicodeDecodeError:
-                    continue
-                if revision > after_revision:
-                    yield Head(bucket_key, revision, delivered.time_ms, header)
-    finally:
-        await connection.unlisten(listener, _PULL_SECONDS)
-        if consumer:
-            with contextlib.suppress(errors.NatsError):  # it goes by itself after a while
-                await jetstream.api(f"CONSUMER.DELETE.{bucket.stream}.{consumer}", None, loop.time() + _PULL_SECONDS)
+            message = await consumer.next()
+            if isinstance(message, Status):
+                if not mark:
+                    return
+                # The replica has no more messages, but the mark is missing: it lags behind. Ask it again.
+                give_up_at = give_up_at or loop.time() + _REQUEST_SECONDS
+                if loop.time() >= give_up_at:
+                    raise TimeoutError
+                await asyncio.sleep(_BEHIND_SECONDS)
+                continue
+            if message.sequence >= mark:
+                mark = 0
+            try:
+                bucket_key = message.subject.decode().removeprefix(prefix)
+            except UnicodeDecodeError:
+                continue
+            if message.sequence > after_revision:
+                yield KeyHeader(bucket_key, message.sequence, message.time_ms, message.header)
 
 
-def _consumer(bucket: Bucket, after_revision: int, under: str, has_earlier: bool) -> dict[str, Any]:
-    """A bucket without history has no message but the last of each key, so it can be read from anywhere on."""
+def _consumer_config(bucket: Bucket, after_revision: int, under: str, has_earlier: bool) -> dict[str, Any]:
+    """Return the consumer's configuration.
+
+    Without history, every message in the bucket is the last of its key, so the scan may begin at any revision.
+    """
     start: dict[str, Any]
     if after_revision and (has_earlier or not bucket.traits.has_history):
         start = {"deliver_policy": "by_start_sequence", "opt_start_seq": after_revision + 1}
@@ -116,7 +116,7 @@ def _consumer(bucket: Bucket, after_revision: int, under: str, has_earlier: bool
         **_filter(bucket, under),
         "ack_policy": "none",
         "headers_only": True,
-        "inactive_threshold": 30 * NANOSECONDS,
+        "inactive_threshold": _INACTIVE_SECONDS * NANOSECONDS,
     }
 
 
@@ -124,6 +124,7 @@ def _filter(bucket: Bucket, under: str) -> dict[str, Any]:
     subject = key_subject(bucket.name, f"{under}>")
     if not under or not _has_marks(bucket, under):
         return {"filter_subject": subject}
+    # The mark is not below `under`, so it needs a filter of its own.
     return {"filter_subjects": [subject, key_subject(bucket.name, RESERVED_KEY)]}
 
 
@@ -131,10 +132,13 @@ def _has_marks(bucket: Bucket, under: str) -> bool:
     return bucket.traits.replicas > 1 and (not under or bucket.traits.level >= _FILTERS_LEVEL)
 
 
-async def _mark(bucket: Bucket, after_revision: int, under: str, deadline: float) -> int:
-    """Write the reserved key where several replicas may be read from: the one that has it has all that came before.
+async def _write_mark(bucket: Bucket, after_revision: int, under: str, deadline: float) -> int:
+    """Write the reserved key of a replicated bucket and return its revision.
 
-    Returns its revision; 0 where that is not needed, or cannot be done: no room, no permission.
+    The consumer may read from a replica that lags behind. Once that replica delivers the mark, it has delivered every
+    write that was acknowledged before.
+
+    Returns 0 when the scan must do without a mark: there is one replica, no permission, or no room.
     """
     if not _has_marks(bucket, under):
         return 0
@@ -152,34 +156,35 @@ async def _mark(bucket: Bucket, after_revision: int, under: str, deadline: float
 async def list_keys(
     jetstream: JetStream, bucket: Bucket, request: ListKeys, key_prefix: str, deadline: float
 ) -> ListKeysResponse:
-    """Return a page of an actor's keys, in the order in which they were last written; none has a key twice.
+    """Return a page of an actor's keys in the order in which they were last written, each key once.
 
-    A key that is written between two pages may be on both. A page may have fewer keys than it may have, and even none,
-    with others to follow: when many do not match.
+    A key that is written between two pages may be on both. A page may have fewer keys than the limit, even none, and
+    still be followed by others: when many keys do not match.
 
     Raises:
-        errors.BadCursorError: The cursor is none that this operation gave.
-        errors.StoreError: The bucket could not be read.
+        errors.BadCursorError: The cursor is not from an earlier page.
+        errors.StoreError: The bucket cannot be read.
     """
+    # 18 digits at most: a revision is a 64-bit number.
     if request.cursor and not (request.cursor.isascii() and request.cursor.isdigit() and len(request.cursor) < 19):
         raise errors.BadCursorError(request.cursor[:40])
     loop = asyncio.get_running_loop()
     began, now_ms = loop.time(), bucket.now_ms()
     keys: dict[str, None] = {}
-    revision = looked_at = 0
+    revision = seen = 0
     try:
         async with (
             asyncio.timeout_at(deadline),
-            contextlib.aclosing(heads(jetstream, bucket, int(request.cursor or 0))) as found,
+            contextlib.aclosing(scan(jetstream, bucket, int(request.cursor or 0))) as headers,
         ):
-            async for head in found:
-                if len(keys) == request.limit or looked_at == _HEADS_PER_PAGE:
+            async for header in headers:
+                if len(keys) == request.limit or seen == _HEADERS_PER_PAGE:
                     return ListKeysResponse(list(keys), str(revision))
-                revision, looked_at = head.revision, looked_at + 1
-                key = decode_key(head.bucket_key, key_prefix)
+                revision, seen = header.revision, seen + 1
+                key = decode_key(header.bucket_key, key_prefix)
                 if key is not None and key.startswith(request.prefix):
-                    keys.pop(key, None)  # it was written since it came: what counts is what stands there now
-                    if head.is_live(now_ms):
+                    keys.pop(key, None)  # written again during the scan: only its last message counts
+                    if header.is_live(now_ms):
                         keys[key] = None
     except (errors.NatsError, TimeoutError) as error:
         raise store_error(error, loop.time() - began) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import MARKER_TTL_SECONDS, OPERATION_ID, is_live
-from provider.keyvalue.bucket.scan import Head, heads
+from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.nats.frames import header_value
 from provider.nats.headers import KV_OPERATION, is_deletion
 from provider.nats.jetstream import JetStream
@@ -23,15 +23,15 @@ async def sweep(jetstream: JetStream, bucket: Bucket) -> int:
     Several providers may do it at once: a message is removed by its revision, so nothing newer is lost.
     """
     removed = 0
-    async for head in heads(jetstream, bucket):
-        if _is_due(head, bucket.now_ms(), has_history=bucket.traits.has_history):
-            removed += await bucket.purge_up_to(head.bucket_key, head.revision)
+    async for header in scan(jetstream, bucket):
+        if _is_due(header, bucket.now_ms(), has_history=bucket.traits.has_history):
+            removed += await bucket.purge_up_to(header.bucket_key, header.revision)
     return removed
 
 
-def _is_due(head: Head, now_ms: int, *, has_history: bool) -> bool:
-    if not is_deletion(head.header):
-        return not is_live(head.header, now_ms)
-    is_own = header_value(head.header, OPERATION_ID) is not None
-    keeps_history = has_history and header_value(head.header, KV_OPERATION) != b"PURGE"
-    return is_own and not keeps_history and head.time_ms + MARKER_TTL_SECONDS * 1000 <= now_ms
+def _is_due(key: KeyHeader, now_ms: int, *, has_history: bool) -> bool:
+    if not is_deletion(key.header):
+        return not is_live(key.header, now_ms)
+    is_own = header_value(key.header, OPERATION_ID) is not None
+    keeps_history = has_history and header_value(key.header, KV_OPERATION) != b"PURGE"
+    return is_own and not keeps_history and key.time_ms + MARKER_TTL_SECONDS * 1000 <= now_ms

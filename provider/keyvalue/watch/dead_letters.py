@@ -1,4 +1,4 @@
-"""Where changes go that an actor does not take: a stream of the lattice."""
+"""Dead letters: the changes that an actor does not take, stored in a stream of the lattice."""
 
 from __future__ import annotations
 
@@ -6,52 +6,63 @@ import asyncio
 from typing import Any
 
 from provider import errors
-from provider.keyvalue.watch.position import Place
+from provider.keyvalue.watch.position import Position
 from provider.nats import jetstream as js
 from provider.nats.buckets import NANOSECONDS
 from provider.nats.frames import header_block
 
 DEAD_SUBJECT = "keyvalue.dead"
-"""With lattice and consumer behind it."""
+"""The beginning of the subjects; the lattice and the consumer's name follow."""
 
 _KEPT_DAYS = 30
+"""Time for an operator to read a dead letter and to repair its cause."""
+
 _KEPT_COUNT = 100_000
+"""Limit of the stream's growth when an actor fails at everything."""
+
+_REASON_BYTES = 500
+"""Greatest length of the reason in a header: the actor chooses its text."""
+
 _REQUEST_SECONDS = 4.0
+"""How long storing may take, with a stream to create first: twice a usual request."""
 
 
-async def put_aside(jetstream: js.JetStream, lattice: str, place: Place, subject: str, payload: bytes) -> None:
-    """Keep the change at which an actor fails. Without its payload, if that does not fit into a message with the reason.
+async def store_dead_letter(
+    jetstream: js.JetStream, lattice: str, position: Position, subject: str, payload: bytes
+) -> None:
+    """Store the change at which the actor fails. A payload that does not fit beside the headers is left out.
 
     Args:
-        jetstream: The bucket's.
-        lattice: As part of a subject.
-        place: Says which change, how often the actor was called with it, and what it said.
-        subject: Of the change.
-        payload: Of the change.
+        jetstream: The JetStream that has the bucket.
+        lattice: Name of the lattice as a token of a subject.
+        position: The change's revision, its failed calls and their reason.
+        subject: Subject of the change.
+        payload: Payload of the change.
 
     Raises:
-        errors.NatsError: It could not be kept.
+        errors.NatsError: The change could not be stored.
     """
     pairs = [
         (b"Kv-Subject", subject.encode()),
-        (b"Kv-Revision", b"%d" % place.begun_revision),
-        (b"Kv-Tries", b"%d" % place.failed_calls),
-        (b"Kv-Error", " ".join(place.reason.split()).encode()[:500]),
+        (b"Kv-Revision", b"%d" % position.called_revision),
+        (b"Kv-Tries", b"%d" % position.failed_calls),
+        (b"Kv-Error", " ".join(position.reason.split()).encode()[:_REASON_BYTES]),
     ]
     header = header_block(*pairs)
     if len(header) + len(payload) > jetstream.connection.max_payload_bytes:
         header = header_block(*pairs, (b"Kv-Omitted-Bytes", b"%d" % len(payload)))
         payload = b""
-    target = f"{DEAD_SUBJECT}.{lattice}.{place.name}"
+    target = f"{DEAD_SUBJECT}.{lattice}.{position.name}"
     deadline = asyncio.get_running_loop().time() + _REQUEST_SECONDS
     try:
         await jetstream.publish(target, payload, header, deadline)
     except errors.NoRespondersError:
-        await jetstream.create_stream(_stream(lattice), deadline)
+        # The lattice's first dead letter: no stream has the subject yet.
+        await jetstream.create_stream(_stream_config(lattice), deadline)
         await jetstream.publish(target, payload, header, deadline)
 
 
-def _stream(lattice: str) -> dict[str, Any]:
+def _stream_config(lattice: str) -> dict[str, Any]:
     return {
         "name": f"KEYVALUE_DEAD_{lattice}",
         "subjects": [f"{DEAD_SUBJECT}.{lattice}.>"],

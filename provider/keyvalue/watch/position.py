@@ -1,4 +1,6 @@
-"""How far an actor has been told: a durable consumer keeps it, and what is known of it here should that be lost.
+"""The position of a watch: how far the actor has been told of the changes.
+
+The server keeps it as a durable consumer. This process keeps a copy, to recreate a consumer that was deleted.
 
 Source: ADR-8 (watchers), nats-server server/consumer.go.
 """
@@ -9,144 +11,122 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from provider import errors
 from provider.nats import jetstream as js
-from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS
+from provider.nats.buckets import NANOSECONDS
 
 _ACK_WAIT_SECONDS = 5
-_FORGOTTEN_DAYS = 7
+"""After this time without an acknowledgement or a sign of progress, the server gives the change to another instance.
+
+Three signs of progress fit in, see `watch`; an instance that was killed delays its change by no more than this.
+"""
+
+_INACTIVE_DAYS = 7
+"""When the server deletes a consumer that no instance uses: a lattice may be down for some days without losing changes."""
+
 _REQUEST_SECONDS = 2.0
+"""How long one request to JetStream may take before the watch starts over: longer than the election of a leader."""
+
 _SAME_CREATED_MS = 50
-"""A server before 2.12 tells a slightly other time of creation once it was restarted."""
+"""Greatest difference of creation times of the same consumer: a server before 2.12 reports another one once restarted."""
 
 
-class _Sequences(msgspec.Struct, frozen=True):
-    stream_seq: int = 0
+class Position:
+    """The position of one watch in its bucket.
 
-
-class _ConsumerInfo(msgspec.Struct, frozen=True):
-    """What the server says of a consumer. `num_ack_pending` counts what was given out and is not done."""
-
-    created: str
-    config: dict[str, Any]
-    delivered: _Sequences
-    num_ack_pending: int = 0
-
-    @property
-    def created_ms(self) -> int:
-        return js.time_ms(self.created)
-
-    @property
-    def done_revision(self) -> int:
-        """No change up to this one is due. What was given out last may be: one at a time is out."""
-        return self.delivered.stream_seq - (1 if self.num_ack_pending else 0)
-
-
-_info_decoder = msgspec.json.Decoder(_ConsumerInfo)
-
-
-class Place:
-    """One actor's place in a bucket. The server's counts as long as there is one.
+    The server's durable consumer is authoritative. This copy is used only to recreate a consumer that was deleted.
 
     Attributes:
-        name: Of the consumer; the same in every provider instance, and for nobody else.
-        revision: Everything up to it has been told, as far as is known here; other instances may have told more.
-        begun_revision: The change that the actor was last called with.
-        failed_calls: How often it was called with that and did not take it.
-        reason: What came of the last such call.
+        name: Name of the consumer: the same in every provider instance, and unique to the link.
+        revision: The revision up to which all changes are done, as far as this instance knows; others may have done
+            more.
+        called_revision: The change that the actor was last called with.
+        failed_calls: Number of calls with this change that failed.
+        reason: Reason of the last failure.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.revision = 0
-        self.begun_revision = 0
+        self.called_revision = 0
         self.failed_calls = 0
         self.reason = ""
         self._stream_created = ""
+        """The stream's time of creation; "" before the first `ensure`."""
         self._created_ms = 0
-        """When the consumer was made which this instance has found first, or has made itself."""
+        """Creation time of the consumer that this instance has found first, or has created itself."""
 
-    async def keep(self, jetstream: js.JetStream, stream: str, subjects: Sequence[str]) -> None:
-        """Find the consumer, or make it: a new one begins with now, a lost one behind what is known to be told.
+    async def ensure(self, jetstream: js.JetStream, stream: str, subjects: Sequence[str]) -> None:
+        """Find the consumer, or create it, with these subjects.
 
-        In a stream that was made anew, where revisions begin again, a lost one begins with everything.
+        A new consumer begins with the next change. A consumer that was deleted begins again behind the last change that
+        is known to be done. When the stream was created anew, its revisions begin at 1 again, and so does the consumer.
 
         Raises:
-            errors.NatsError: It could not be.
+            errors.NatsError: The server refuses, or does not answer.
         """
         info = await jetstream.stream_info(stream, _deadline())
-        found = await self._find(jetstream, stream)
+        found = await jetstream.consumer_info(stream, self.name, _deadline())
         if self._stream_created not in ("", info.created):
-            self.revision = self.begun_revision = self.failed_calls = 0
+            self.revision = self.called_revision = self.failed_calls = 0
         if found is not None:
-            started = {name: found.config[name] for name in ("deliver_policy", "opt_start_seq") if name in found.config}
+            # The server refuses to change where an existing consumer began.
+            start = {name: found.config[name] for name in ("deliver_policy", "opt_start_seq") if name in found.config}
         elif not self._stream_created:
-            started = {"deliver_policy": "new"}
+            start = {"deliver_policy": "new"}
         else:
-            # A server that lost power may have lost what was told last; those revisions are given out again.
-            start = min(self.revision, info.state.last_seq) + 1
-            started = {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
-        request = {"stream_name": stream, "config": self._config(subjects) | started}
-        answer = await jetstream.api(f"CONSUMER.CREATE.{stream}.{self.name}", request, _deadline())
-        made = _decode(answer)
+            # A server that lost power may have lost its last revisions, and gives their numbers to new ones.
+            first = min(self.revision, info.state.last_seq) + 1
+            start = {"deliver_policy": "by_start_sequence", "opt_start_seq": first}
+        created = await jetstream.create_consumer(stream, self._config(subjects) | start, _deadline())
         if found is None or not self._created_ms:
-            self._created_ms = made.created_ms
+            self._created_ms = js.time_ms(created.created)
         self._stream_created = info.created
-        self.revision = max(self.revision, made.done_revision)
+        self.revision = max(self.revision, _done_revision(created))
 
-    async def forget(self, jetstream: js.JetStream, stream: str) -> None:
-        """Let the server forget it, unless another instance has made it anew meanwhile, for a link that was put again.
+    async def delete(self, jetstream: js.JetStream, stream: str) -> None:
+        """Delete the consumer, unless another instance has created it anew meanwhile, for a link that was put again.
 
         Raises:
-            errors.NatsError: It could not be; a consumer that nobody uses goes by itself after a while.
+            errors.NatsError: The server refuses, or does not answer. It deletes an unused consumer by itself later.
         """
-        found = await self._find(jetstream, stream)
-        if found is not None and abs(found.created_ms - self._created_ms) <= _SAME_CREATED_MS:
-            await jetstream.api(f"CONSUMER.DELETE.{stream}.{self.name}", None, _deadline())
+        found = await jetstream.consumer_info(stream, self.name, _deadline())
+        if found is not None and abs(js.time_ms(found.created) - self._created_ms) <= _SAME_CREATED_MS:
+            await jetstream.delete_consumer(stream, self.name, _deadline())
 
-    def begin(self, revision: int) -> None:
-        """Note which change the actor is called with next."""
-        if revision != self.begun_revision:
-            self.begun_revision, self.failed_calls = revision, 0
+    def begin_calls(self, revision: int) -> None:
+        """Note the change that the actor is called with next. The calls that failed count on for the same change."""
+        if revision != self.called_revision:
+            self.called_revision, self.failed_calls = revision, 0
 
-    def failed(self, reason: str) -> None:
-        """Count a call that the actor did not take."""
+    def add_failure(self, reason: str) -> None:
+        """Count a call of the actor that failed."""
         self.failed_calls += 1
         self.reason = reason
 
-    def done(self, revision: int) -> None:
-        """Note that a change is told, or put aside."""
+    def advance(self, revision: int) -> None:
+        """Note that a change is done: the actor has taken it, or it is a dead letter."""
         self.revision, self.failed_calls = revision, 0
 
-    async def _find(self, jetstream: js.JetStream, stream: str) -> _ConsumerInfo | None:
-        try:
-            return _decode(await jetstream.api(f"CONSUMER.INFO.{stream}.{self.name}", None, _deadline()))
-        except errors.ApiError as error:
-            if error.err_code != CONSUMER_NOT_FOUND:
-                raise
-            return None
-
     def _config(self, subjects: Sequence[str]) -> dict[str, Any]:
+        # One subject goes into the field that every server knows: nats-server 2.9 has no other.
         filters = {"filter_subject": subjects[0]} if len(subjects) == 1 else {"filter_subjects": list(subjects)}
         return {
             "durable_name": self.name,
             "name": self.name,
             "ack_policy": "explicit",
             "ack_wait": _ACK_WAIT_SECONDS * NANOSECONDS,
+            # One change at a time in all instances together: this keeps the order.
             "max_ack_pending": 1,
+            # The actor's tries are counted here; the server never gives up.
             "max_deliver": -1,
-            "inactive_threshold": _FORGOTTEN_DAYS * 86400 * NANOSECONDS,
+            "inactive_threshold": _INACTIVE_DAYS * 86400 * NANOSECONDS,
             **filters,
         }
 
 
-def _decode(answer: bytes) -> _ConsumerInfo:
-    try:
-        return _info_decoder.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise errors.ApiError(500, 0, "answer that is not JetStream's") from None
+def _done_revision(consumer: js.ConsumerInfo) -> int:
+    """Return a revision up to which all changes are done. The last one delivered is not, while its answer is pending."""
+    return consumer.delivered.stream_seq - (1 if consumer.num_ack_pending else 0)
 
 
 def _deadline() -> float:

@@ -1,7 +1,8 @@
-"""Tell an actor of the changes of a bucket: a durable consumer that all provider instances share, one change at a time.
+"""A watch: an actor is called with the changes of a bucket, one at a time and in order.
 
-The server keeps the place, so nothing is missed while no provider runs, and gives each change to one instance. A change
-is done when the actor has answered; until then no later one is given out, so the order is that of the bucket.
+All provider instances share one durable consumer. The server keeps its position, so a change made while no provider runs
+is not missed, and gives each change to one instance. A change is done once the actor has answered. Until then the server
+delivers no later one.
 
 Source: ADR-8 (watchers), ADR-15 (acknowledgements), nats-server server/consumer.go.
 """
@@ -11,11 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-
-import msgspec
 
 from contracts.extensions import HandleChange
 from provider import errors
@@ -24,113 +22,134 @@ from provider.keyvalue.bucket.store import BucketLink
 from provider.keyvalue.keys import decode_key
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Kind
-from provider.keyvalue.watch.dead_letters import put_aside
+from provider.keyvalue.watch.dead_letters import store_dead_letter
 from provider.keyvalue.watch.patterns import disjoint, matches
-from provider.keyvalue.watch.position import Place
-from provider.nats import jetstream as js
-from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, key_subject
+from provider.keyvalue.watch.position import Position
+from provider.nats.buckets import CONSUMER_NOT_FOUND, key_subject
 from provider.nats.connection import Connection
-from provider.nats.frames import header_value, status_of
+from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status
+from provider.nats.frames import header_value
 from provider.nats.headers import MARKER_REASON
 from provider.tasks import cancel
 
 _log = logging.getLogger(__name__)
 
 Deliver = Callable[[HandleChange], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]]
-"""Prepares a call of the actor: gives what sends it, which may be done again while nobody runs the actor.
+"""Prepares a call of the actor and yields the function that sends it; the function may be called again.
 
 Sending raises `errors.ActorUnreachableError` when the actor was not called, `errors.ActorFailedError` when it was.
 """
 
-_PROGRESS_SECONDS = 1.5
-_PULL_SECONDS = 20
 _HEARTBEAT_SECONDS = 5
-_SILENCE_SECONDS = _HEARTBEAT_SECONDS * 2 + 1.0
+_PULL = PullOptions(
+    # One change at a time: a second one could be given to this instance while the actor is busy with the first.
+    batch=1,
+    # Two heartbeats may be missing, and the last one late by a second, before the server counts as stalled.
+    silence_seconds=2 * _HEARTBEAT_SECONDS + 1.0,
+    # A request that is open for long costs little; one that was lost with a server is noticed by its heartbeats.
+    expires_seconds=20,
+    heartbeat_seconds=_HEARTBEAT_SECONDS,
+)
+
+_PROGRESS_SECONDS = 1.5
+"""Interval of the signs of progress. Three fit into the consumer's `ack_wait`, so two may be lost."""
+
 _REQUEST_SECONDS = 2.0
+"""How long one request to the bucket, or one step of closing, may take: longer than the election of a leader."""
+
 _CALL_SECONDS = 16.0
-"""How long an actor at work is waited for before its watch ends: its host may have to fetch the payload."""
+"""How long the end of a watch waits for the actor's answer.
+
+An actor has 2 s by default, and 13 s more for a payload that its host has to fetch.
+"""
 
 _FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 5.0
-"""Until an actor that nobody runs is called again."""
+"""Pause between calls of an actor that no host runs. It doubles up to 5 s, the delay that a started actor may see."""
 
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.25, 30.0
-_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
+"""Pause before an actor that failed is called again. It doubles, so that a fault in what the actor uses can pass."""
 
-_PULL = msgspec.json.encode(
-    {"batch": 1, "expires": _PULL_SECONDS * NANOSECONDS, "idle_heartbeat": _HEARTBEAT_SECONDS * NANOSECONDS}
-)
-_MessageParts = tuple[str, bytes, bytes, bytes]
-"""Subject, reply subject, header block and payload."""
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
+"""Pause before the watch starts over after a fault. It doubles up to 5 s, so that a server that starts is not flooded."""
 
 
 class Watch:
-    """One actor's watch.
+    """The watch of one link.
 
     Args:
-        link: The bucket, held for this; `release` lets it go.
-        name: Of the consumer; the same in every provider instance, and for nobody else.
-        lattice: As part of a subject.
-        deliver: Calls the actor.
+        link: The link's bucket, held for this watch until `release`.
+        name: Name of the consumer: the same in every provider instance, and unique to the link.
+        lattice: Name of the lattice as a token of a subject.
+        deliver: Prepares a call of the actor.
     """
 
     def __init__(self, link: BucketLink, name: str, lattice: str, deliver: Deliver) -> None:
         self._store = link.store
-        self.place = Place(name)
+        self.position = Position(name)
         self.link = link
         self._config = link.config.watch
         self._lattice = lattice
         self._deliver = deliver
         self._reason = ""
         self._is_stuck = False
-        """Whether there is a change that can neither be told nor put aside: then not even a following that begins is healthy."""
-        self._is_free = asyncio.Event()
-        """Set while the actor is not at work on a change."""
-        self._is_free.set()
+        """Whether a change could neither be delivered nor stored as a dead letter.
+
+        Then the watch is unhealthy until a change is done, and not only until it has its consumer again.
+        """
+        self._is_idle = asyncio.Event()
+        """Set while the actor is not being called."""
+        self._is_idle.set()
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def where(self) -> tuple[object, ...]:
-        """Where the server keeps how far the actor has been told; other credentials do not make it another one."""
+    def consumer_identity(self) -> tuple[object, ...]:
+        """The servers, domain, bucket and name of the consumer. Watches with other credentials share the consumer."""
         config = self.link.config
-        return config.connection.servers, config.connection.js_domain, config.bucket.name, self.place.name
+        return config.connection.servers, config.connection.js_domain, config.bucket.name, self.position.name
 
     @property
     def unhealthy(self) -> str | None:
-        """Why the actor is told of nothing; `None`: it is."""
+        """The reason why the actor receives no changes, or `None` if it does."""
         return f"watch: {self._reason}" if self._reason else None
 
-    def go_on_from(self, before: Watch) -> None:
-        """Know of the same place what the watch before knew; what other credentials have seen may be another account's."""
+    def resume_from(self, before: Watch) -> None:
+        """Take over the position of an earlier watch of the same consumer.
+
+        With other credentials it is not taken over: they may belong to another account, with another bucket.
+        """
         if before.link.config.connection == self.link.config.connection:
-            self.place = before.place
+            self.position = before.position
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"watch {self.place.name}")
+        self._task = asyncio.create_task(self._run(), name=f"watch {self.position.name}")
 
     async def finish(self) -> None:
-        """End here once the actor has answered what it is at work on."""
+        """Stop once the actor has answered the call that is under way."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CALL_SECONDS):
-                    await self._is_free.wait()
+                    await self._is_idle.wait()
         finally:
             await self.stop()
 
     async def stop(self) -> None:
-        """End here at once; what was under way is given to another instance."""
+        """Stop at once. The server gives the change that was under way to another instance."""
         if self._task is not None:
             await cancel(self._task)
 
-    async def forget_place(self) -> None:
-        """Let the server forget how far the actor has been told: nobody goes on."""
+    async def delete_consumer(self) -> None:
+        """Delete the consumer and with it the position: no instance continues this watch."""
         if self._store.opened is not None:
-            with contextlib.suppress(errors.NatsError):  # it goes by itself after a while
-                await self.place.forget(self._store.jetstream, self._store.opened[0].stream)
+            # Should this fail, the server deletes the consumer after a week without requests.
+            with contextlib.suppress(errors.NatsError):
+                await self.position.delete(self._store.jetstream, self._store.opened[0].stream)
 
     def release(self) -> None:
+        """Give up the hold on the link's bucket."""
         self.link.let_go()
 
     async def _run(self) -> None:
+        """Deliver changes for ever; start over after every fault."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -139,66 +158,64 @@ class Watch:
             except (errors.NatsError, errors.StoreError, errors.LinkUnavailableError, TimeoutError) as error:
                 reason = str(error) or "no answer in time"
                 if reason != self._reason:
-                    _log.warning("watch_interrupted", extra={"consumer": self.place.name, "reason": reason})
+                    _log.warning("watch_interrupted", extra={"consumer": self.position.name, "reason": reason})
                 self._reason = reason
-            except Exception as defect:  # noqa: BLE001  (the changes behind it are not given up for it)
-                _log.exception("watch_failed", extra={"consumer": self.place.name})
+            except Exception as defect:  # noqa: BLE001  (a defect must not end the watch: later changes would be lost)
+                _log.exception("watch_failed", extra={"consumer": self.position.name})
                 self._is_stuck, self._reason = True, f"internal error ({type(defect).__name__})"
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE_SECONDS) if self._reason else _FIRST_PAUSE_SECONDS
 
     async def _follow(self) -> None:
-        """Hand on changes until something is wrong, which is raised."""
+        """Deliver changes until a fault, which is raised."""
         jetstream = self._store.jetstream
-        connection = jetstream.connection
         assert self._store.opened is not None
         bucket, _ = self._store.opened
-        arrived: asyncio.Queue[_MessageParts] = asyncio.Queue()
-        inbox = f"_INBOX.{secrets.token_hex(11)}"
-
-        def on_message(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-            arrived.put_nowait((subject.decode(errors="replace"), reply, header, payload))
-
-        listener = await connection.listen(inbox, on_message)
-        try:
-            subjects = [key_subject(bucket.name, pattern) for pattern in disjoint(self._config.patterns)]
-            await self.place.keep(jetstream, bucket.stream, subjects)
-            pull = f"{jetstream.api_prefix}.CONSUMER.MSG.NEXT.{bucket.stream}.{self.place.name}".encode()
+        subjects = [key_subject(bucket.name, pattern) for pattern in disjoint(self._config.patterns)]
+        async with PullConsumer(jetstream, bucket.stream, _PULL, _REQUEST_SECONDS) as consumer:
+            await self.position.ensure(jetstream, bucket.stream, subjects)
+            consumer.attach(self.position.name)
             if not self._is_stuck:
-                self._note_health()
+                self._report_healthy()
             while True:
-                connection.publish_request(pull, inbox.encode(), _PULL)
-                while (message := await _next(arrived)) is not None:
-                    await self._settle(jetstream, message)
-                    connection.publish_request(pull, inbox.encode(), _PULL)
-                self._note_health()
-        finally:
-            await connection.unlisten(listener, _REQUEST_SECONDS)
-            while not arrived.empty():
-                _give_back(connection, arrived.get_nowait()[1])
+                message = await consumer.next()
+                if isinstance(message, Status):
+                    self._handle_status(message)
+                else:
+                    await self._process(consumer, message)
 
-    def _note_health(self) -> None:
+    def _handle_status(self, status: Status) -> None:
+        """Raise the error of a fault. After any other status, the consumer requests the next change as usual."""
+        match status:
+            case Status.UNSERVED:
+                raise errors.NoRespondersError
+            case Status.DELETED:
+                raise errors.ApiError(409, CONSUMER_NOT_FOUND, "consumer deleted")
+            case Status.EXPIRED | Status.DROPPED:
+                # The server answers. A durable consumer outlives a change of its leader: requests go to the new one.
+                self._report_healthy()
+
+    def _report_healthy(self) -> None:
         if self._reason:
-            _log.info("watch_healed", extra={"consumer": self.place.name})
+            _log.info("watch_healed", extra={"consumer": self.position.name})
         self._is_stuck, self._reason = False, ""
 
-    async def _settle(self, jetstream: js.JetStream, message: _MessageParts) -> None:
-        """Bring one change to the actor, or put it aside; given back when this is ended meanwhile."""
-        reply = message[1]
-        revision = js.delivery(reply).sequence
+    async def _process(self, consumer: PullConsumer, message: Delivery) -> None:
+        """Deliver one change to the actor, or store it as a dead letter; give it back when this watch ends meanwhile."""
+        connection = self._store.jetstream.connection
         try:
-            answer = await self._with_progress(jetstream.connection, reply, self._outcome(jetstream, message, revision))
+            answer = await self._with_progress(connection, message.reply, self._outcome(message))
         except asyncio.CancelledError:
-            _give_back(jetstream.connection, reply)
+            consumer.give_back(message.reply)
             raise
         finally:
-            self._is_free.set()
-        self.place.done(revision)
-        jetstream.connection.publish(reply, answer)
-        self._note_health()
+            self._is_idle.set()
+        self.position.advance(message.sequence)
+        connection.publish(message.reply, answer)
+        self._report_healthy()
 
     async def _with_progress(self, connection: Connection, reply: bytes, work: Coroutine[None, None, bytes]) -> bytes:
-        """Do something, and tell the server that it goes on, or it would give the change out again."""
+        """Do the work, and send signs of progress: the server would give the change to another instance."""
         working = asyncio.ensure_future(work)
         try:
             while True:
@@ -210,113 +227,87 @@ class Watch:
             if not working.done():
                 await cancel(working)
 
-    async def _outcome(self, jetstream: js.JetStream, message: _MessageParts, revision: int) -> bytes:
-        """Return what is to be said of a change that is told, or put aside."""
-        subject, _, header, payload = message
+    async def _outcome(self, message: Delivery) -> bytes:
+        """Deliver a change, or store it as a dead letter; return the acknowledgement."""
+        subject = message.subject.decode(errors="replace")
         bucket_key = subject.split(".", 2)[2]
-        change = self._change(bucket_key, revision, header, payload)
+        change = self._change(bucket_key, message)
         if change is None:
             return b"+ACK"
-        place = self.place
+        position = self.position
         try:
-            await self._tell(change, bucket_key)
+            await self._call_until_taken(change, bucket_key)
         except errors.ActorFailedError as error:
-            fields = {"consumer": place.name, "subject": subject, "tries": place.failed_calls, "reason": error.reason}
+            tries = position.failed_calls
+            fields = {"consumer": position.name, "subject": subject, "tries": tries, "reason": error.reason}
             _log.error("watch_gave_up", extra=fields)
             self._is_stuck = True
-            await put_aside(jetstream, self._lattice, place, subject, payload)
+            await store_dead_letter(self._store.jetstream, self._lattice, position, subject, message.payload)
             return b"+TERM"
         return b"+ACK"
 
-    async def _tell(self, change: HandleChange, bucket_key: str) -> None:
-        """Call the actor until it has taken a change, or something later stands under the key.
+    async def _call_until_taken(self, change: HandleChange, bucket_key: str) -> None:
+        """Call the actor until it takes the change, or until a later change of the key replaces it.
 
         Raises:
-            errors.ActorFailedError: It was called as often as it may be.
+            errors.ActorFailedError: The calls have failed as often as the link allows.
         """
-        place = self.place
-        place.begin(change.revision)
-        while place.failed_calls < self._config.tries:
-            if place.failed_calls:
-                self._is_free.set()
-                doubled = _FIRST_BACKOFF_SECONDS * 2 ** min(place.failed_calls - 1, 10)
+        position = self.position
+        position.begin_calls(change.revision)
+        while position.failed_calls < self._config.tries:
+            if position.failed_calls:
+                self._is_idle.set()
+                # The exponent is bounded, or its power would grow without use: the pause ends at its limit anyway.
+                doubled = _FIRST_BACKOFF_SECONDS * 2 ** min(position.failed_calls - 1, 10)
                 await asyncio.sleep(min(doubled, _LAST_BACKOFF_SECONDS))
                 if await self._is_overwritten(bucket_key, change.revision):
                     return
             try:
                 await self._call(change)
             except errors.ActorFailedError as error:
-                place.failed(error.reason)
+                position.add_failure(error.reason)
             else:
                 return
-        raise errors.ActorFailedError(place.reason)
+        raise errors.ActorFailedError(position.reason)
 
     async def _call(self, change: HandleChange) -> None:
-        """Call the actor once; while there is none to be called, wait."""
+        """Call the actor once; wait while no host runs it."""
         wait_seconds = _FIRST_WAIT_SECONDS
         async with self._deliver(change) as send:
             while True:
-                self._is_free.clear()
+                self._is_idle.clear()
                 try:
                     return await send()
                 except errors.ActorUnreachableError as error:
-                    self._is_free.set()
+                    self._is_idle.set()
                     if wait_seconds == _FIRST_WAIT_SECONDS:
-                        _log.info("watch_waits", extra={"consumer": self.place.name, "reason": error.reason})
+                        _log.info("watch_waits", extra={"consumer": self.position.name, "reason": error.reason})
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, _LAST_WAIT_SECONDS)
 
     async def _is_overwritten(self, bucket_key: str, revision: int) -> bool:
-        """Tell whether the bucket has kept something later in place of a change, which then is told instead."""
+        """Tell whether the bucket has replaced a change by a later one, which the actor receives in its place."""
         deadline = _deadline(_REQUEST_SECONDS)
         bucket, _ = await self._store.wait_open(deadline)
         if bucket.traits.has_history:
             return False
         return (await bucket.read_latest(bucket_key, deadline)).revision > revision
 
-    def _change(self, bucket_key: str, revision: int, header: bytes, payload: bytes) -> HandleChange | None:
-        """Return what the actor is told; `None` for a key that is none of the actor's, or that it does not watch.
+    def _change(self, bucket_key: str, message: Delivery) -> HandleChange | None:
+        """Return the change as the actor receives it, or `None` for a key outside of the link's prefix and patterns.
 
-        The server sends such keys where patterns overlap, and nats-server 2.9, which knows one filter only, everything.
+        The server delivers such keys where patterns overlap. nats-server 2.9 ignores several filters and delivers all.
         """
         key = decode_key(bucket_key, self.link.config.key_prefix)
         if key is None or not any(matches(pattern, bucket_key) for pattern in self._config.patterns):
             return None
-        value = decode_entry(revision, header, payload).value
+        revision = message.sequence
+        value = decode_entry(revision, message.header, message.payload).value
         if value is None:
-            is_expiry = header_value(header, MARKER_REASON) == b"MaxAge"
+            is_expiry = header_value(message.header, MARKER_REASON) == b"MaxAge"
             return HandleChange(key, "", "", revision, "expire" if is_expiry else "delete")
         text = "" if value.kind is Kind.BINARY else encode_payload(value).decode()
         return HandleChange(key, value.kind.value, text, revision, "put")
-
-
-async def _next(arrived: asyncio.Queue[_MessageParts]) -> _MessageParts | None:
-    """Wait for the next change; `None`: the server has ended the request, so that another is to be made.
-
-    Raises:
-        errors.NatsError: The consumer is gone.
-        TimeoutError: The server says nothing, not even that there is nothing.
-    """
-    while True:
-        async with asyncio.timeout(_SILENCE_SECONDS):
-            message = await arrived.get()
-        _, reply, header, payload = message
-        if reply.startswith(js.DELIVERED):
-            return message
-        status = status_of(header)
-        if status == 503 and not payload:
-            raise errors.NoRespondersError
-        if status == 409 and (b"Deleted" in header or b"deleted" in header):
-            raise errors.ApiError(status, CONSUMER_NOT_FOUND, "consumer deleted")
-        if status != 100:
-            return None
-
-
-def _give_back(connection: Connection, acknowledgement: bytes) -> None:
-    """Have the server give a change out again at once; without a word it does so after a while."""
-    if acknowledgement.startswith(js.DELIVERED):
-        with contextlib.suppress(errors.NotConnectedError):
-            connection.publish(acknowledgement, b"-NAK")
 
 
 def _deadline(seconds: float) -> float:
