@@ -13,7 +13,6 @@ CLAIMS_STEM = "claims"
 CLAIMS_NAME = f"{CLAIMS_STEM}.jwt"
 CACHE_FOLDER = "wasmcloudcache"
 REVISION_MAX = 2**31 - 1
-WASCAP_REVISION = 3
 
 
 class ProviderMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):

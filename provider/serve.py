@@ -16,13 +16,14 @@ from contracts import operations
 from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, encode_failure, encode_success
+from contracts.nkeys import is_usable
 from provider import errors
 from provider.config import ProviderConfig
 from provider.keyvalue.conditional import CONDITIONS
 from provider.keyvalue.store import LinkStore
 from provider.keyvalue.values import CHANGES, NOT_AT_ONCE
 from provider.lattice.chunks import ChunkStore
-from provider.lattice.claims import ClaimsVerifier, is_public_key
+from provider.lattice.claims import ClaimsVerifier
 from provider.lattice.link_records import LinkRecords
 from provider.lattice.protocol import InvocationAccepted, InvocationEvent, InvocationRefused, LatticeProtocol, LinkEvent
 from provider.lattice.seen_ids import ReplayMemory
@@ -404,7 +405,7 @@ def _verifier(host_data: HostData) -> ClaimsVerifier:
     Raises:
         errors.StartupError: None of them is.
     """
-    usable = [issuer for issuer in host_data.cluster_issuers if is_public_key(issuer)]
+    usable = [issuer for issuer in host_data.cluster_issuers if is_usable(issuer)]
     if not usable:
         raise errors.StartupError("host data: field cluster_issuers: none of them is a public nkey")
     ignored = len(host_data.cluster_issuers) - len(usable)

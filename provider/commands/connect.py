@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import nkeys
-
+from contracts.nkeys import key_pair
 from contracts.secret import Secret
 from provider import errors
 from provider.commands.errors import (
@@ -168,9 +167,9 @@ def _read_seed(path: str) -> Secret:
     try:
         text = Path(path).read_text(encoding="ascii")
         seed = next(line.strip() for line in text.splitlines() if line.strip().startswith("S"))
-        nkeys.from_seed(bytearray(seed.encode())).wipe()
+        key_pair(seed).wipe()
     except OSError as error:
         raise OptionError("--nkey", f"{path} cannot be read: {(error.strerror or 'error').lower()}") from None
-    except (StopIteration, nkeys.NkeysError, ValueError, AttributeError, RuntimeError):
+    except (StopIteration, ValueError, RuntimeError):
         raise OptionError("--nkey", f"{path} does not contain the seed of an nkey") from None
     return Secret(seed)

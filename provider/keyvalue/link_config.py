@@ -217,12 +217,9 @@ def server_url(text: str) -> str:
 
 
 def _seed(text: str) -> Secret:
-    import nkeys  # noqa: PLC0415  (1.3 MiB with libsodium, which the state-proxy connector spares)
+    from contracts.nkeys import key_pair  # noqa: PLC0415  (1.3 MiB with libsodium, which the state-proxy connector spares)
 
-    try:
-        nkeys.from_seed(bytearray(text.encode())).wipe()
-    except (nkeys.NkeysError, ValueError, AttributeError):
-        raise ValueError("expected the seed of an nkey") from None
+    key_pair(text).wipe()
     return Secret(text)
 
 

@@ -24,8 +24,9 @@ from contracts.lattice import (
     invocation_id_of,
     link_definition_from,
 )
+from contracts.tokens import InvocationClaims, Token
 from provider import errors
-from provider.lattice.claims import Claims, ClaimsVerifier, Token, decode_token
+from provider.lattice.claims import ClaimsVerifier, decode_token
 from provider.lattice.seen_ids import ReplayMemory
 
 LinkKey = tuple[str, str, str]
@@ -36,7 +37,7 @@ class InvocationAccepted(Struct, frozen=True, gc=False):
     """A verified invocation of a linked actor. When it is chunked its hash has not been checked yet."""
 
     invocation: Invocation
-    claims: Claims
+    claims: InvocationClaims
     link: LinkKey
 
 
@@ -123,7 +124,7 @@ class LatticeProtocol:
         signed = [self._check_signature(item) for item in opened]
         return [self._judge(item, is_signed, now) for item, is_signed in zip(opened, signed, strict=True)]
 
-    def _open(self, payload: bytes) -> tuple[Invocation, Token] | InvocationRefused:
+    def _open(self, payload: bytes) -> tuple[Invocation, Token[InvocationClaims]] | InvocationRefused:
         try:
             invocation = decode_invocation(payload)
         except MalformedError as error:
@@ -133,7 +134,9 @@ class LatticeProtocol:
         except errors.InvocationDeniedError as error:
             return InvocationRefused(invocation.id, invocation.operation, errors.bare(error))
 
-    def _check_signature(self, opened: tuple[Invocation, Token] | InvocationRefused) -> bool | errors.InvocationError:
+    def _check_signature(
+        self, opened: tuple[Invocation, Token[InvocationClaims]] | InvocationRefused
+    ) -> bool | errors.InvocationError:
         if isinstance(opened, InvocationRefused):
             return False
         try:
@@ -143,7 +146,7 @@ class LatticeProtocol:
 
     def _judge(
         self,
-        opened: tuple[Invocation, Token] | InvocationRefused,
+        opened: tuple[Invocation, Token[InvocationClaims]] | InvocationRefused,
         is_signed: bool | errors.InvocationError,
         now: float,
     ) -> InvocationEvent:
@@ -184,7 +187,7 @@ class LatticeProtocol:
             raise errors.ContractMismatchError(target.contract_id)
         return key
 
-    def _check_beyond_reference(self, invocation: Invocation, claims: Claims, now: float) -> None:
+    def _check_beyond_reference(self, invocation: Invocation, claims: InvocationClaims, now: float) -> None:
         if claims.sub != invocation.id:
             raise errors.SubjectMismatchError
         if self._replay is not None:

@@ -9,13 +9,14 @@ from dataclasses import replace
 from statistics import median
 
 from contracts import keyvalue
+from contracts.nkeys import KeyKind
 from provider.commands.dev_lattice.actor import Actor, DevIdentity
-from provider.commands.dev_lattice.keys import KeyKind, make_public_key
 from provider.commands.dev_lattice.lattice_host import HostSettings
 from provider.commands.dev_lattice.provider_process import ProviderProcess
 from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import DevLattice, link_definition
 from provider.commands.errors import CommandError
+from provider.commands.minting import make_public_key
 from tests.bench.processes import resident_megabytes
 from tests.bench.report import Size
 from tests.bench.speed import Progress, make_job, run_job

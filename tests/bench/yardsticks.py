@@ -25,8 +25,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts import keyvalue
+from contracts.nkeys import parse_seed
 from provider.commands.dev_lattice.actor import Signer
-from provider.commands.dev_lattice.keys import raw_seed
 from provider.commands.dev_lattice.start import make_identity
 
 _SIGNATURE_ROUNDS, _SIGNATURES_PER_ROUND = 21, 200
@@ -45,7 +45,7 @@ def signature() -> dict[str, Any]:
     link = make_identity("default", "default")
     token = Signer(link).sign(keyvalue.Get("bench")).encoded_claims
     signing_input, _, _ = token.rpartition(".")
-    key = SigningKey(raw_seed(link.cluster_seed))
+    key = SigningKey(parse_seed(link.cluster_seed.reveal()).raw())
     signed = bytes(key.sign(signing_input.encode()))
     public = bytes(key.verify_key)
     rounds = []

@@ -8,11 +8,12 @@ from dataclasses import replace
 from contracts import extensions as wasi
 from contracts import keyvalue
 from contracts.extensions import HandleChange, SwapResponse
+from contracts.nkeys import KeyKind
 from provider.commands.demo.walkthrough import Outcome
 from provider.commands.dev_lattice.actor import Actor
-from provider.commands.dev_lattice.keys import KeyKind, make_public_key
 from provider.commands.dev_lattice.listener import listening
 from provider.commands.dev_lattice.start import DevLattice, link_definition
+from provider.commands.minting import make_public_key
 
 _PATIENCE_SECONDS = 10.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from msgspec import structs
 from contracts import keyvalue
 from contracts.keyvalue import GetResponse, Request
 from contracts.lattice import Invocation
+from contracts.nkeys import KeyKind
+from contracts.tokens import decode_token
 from provider.commands.dev_lattice.actor import with_payload
-from provider.commands.dev_lattice.keys import make_cluster_seed
 from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import DevLattice
-from provider.commands.dev_lattice.tokens import TokenIssuer
 from provider.commands.errors import CallFailedError, CommandError
+from provider.commands.minting import TokenMinter, make_seed
 
 CALLERS = 64
 _ABSENT = None
@@ -96,7 +96,7 @@ class Walkthrough:
         """Send what nobody of this lattice signed; each must be refused with its own reason and change nothing."""
         request = keyvalue.Set("forged", "x", 0)
         own = self._actor.sign
-        stranger = TokenIssuer(make_cluster_seed())
+        stranger = TokenMinter(make_seed(KeyKind.CLUSTER))
         replayed = own(keyvalue.Contains("forged"))
         await self._actor.send(replayed)
         return [
@@ -150,20 +150,19 @@ class Walkthrough:
         return Outcome(what, "", "served", await self._bucket.value("forged"), False)
 
 
-def _signed_again(invocation: Invocation, issuer: TokenIssuer) -> Invocation:
+def _signed_again(invocation: Invocation, issuer: TokenMinter) -> Invocation:
     """Sign the same claims, which name the lattice's own issuer, with another key."""
-    return structs.replace(invocation, encoded_claims=issuer.sign(_claims(invocation)))
+    return structs.replace(invocation, encoded_claims=issuer.mint(_claims(invocation)))
 
 
-def _issued_by(invocation: Invocation, issuer: TokenIssuer) -> Invocation:
+def _issued_by(invocation: Invocation, issuer: TokenMinter) -> Invocation:
     """Sign honestly, with a key that this lattice does not know."""
     claims = _claims(invocation) | {"iss": issuer.public_key}
-    return structs.replace(invocation, encoded_claims=issuer.sign(claims))
+    return structs.replace(invocation, encoded_claims=issuer.mint(claims))
 
 
 def _claims(invocation: Invocation) -> dict[str, Any]:
-    segment = invocation.encoded_claims.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+    claims: dict[str, Any] = decode_token(invocation.encoded_claims, json.loads).claims
     return claims
 
 

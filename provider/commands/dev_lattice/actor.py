@@ -14,9 +14,11 @@ from nats.aio.client import Client
 from contracts import extensions as wasi
 from contracts import keyvalue, lattice, operations
 from contracts.lattice import Invocation, Subjects, WasmCloudEntity
+from contracts.nkeys import parse_seed
 from contracts.secret import Secret
-from provider.commands.dev_lattice.tokens import TokenIssuer
+from contracts.tokens import invocation_claims
 from provider.commands.errors import CallFailedError, NoAnswerError
+from provider.commands.minting import TokenMinter
 
 _READS = frozenset(
     f"{type_.interface}.{type_.__name__}"
@@ -56,10 +58,9 @@ class Signer:
 
     def __init__(self, identity: DevIdentity) -> None:
         self._identity = identity
-        self._issuer = TokenIssuer(identity.cluster_seed)
+        self._minter = TokenMinter(parse_seed(identity.cluster_seed.reveal()))
         self._origin = WasmCloudEntity(identity.actor_id)
         self._target = WasmCloudEntity(identity.provider_key, identity.link_name, keyvalue.CONTRACT_ID)
-        self._origin_url = lattice.entity_url(self._origin)
 
     def sign(self, request: keyvalue.Request, *, issued_at: int | None = None) -> Invocation:
         """Sign one invocation with a new id.
@@ -68,26 +69,20 @@ class Signer:
             request: Operation and its arguments.
             issued_at: Whole seconds since 1970; None means now.
         """
-        operation = operations.operation_name(request)
         msg = operations.encode_request(request)
-        invocation_id = str(uuid.uuid4())
-        target_url = lattice.target_url(self._target, operation)
-        wascap = {
-            "target_url": target_url,
-            "origin_url": self._origin_url,
-            "hash": lattice.invocation_hash(self._origin_url, target_url, operation, msg),
-        }
-        claims = self._issuer.claims(invocation_id, int(time.time()) if issued_at is None else issued_at, wascap)
-        return Invocation(
+        invocation = Invocation(
             origin=self._origin,
             target=self._target,
-            operation=operation,
+            operation=operations.operation_name(request),
             msg=msg,
-            id=invocation_id,
-            encoded_claims=self._issuer.sign(claims),
+            id=str(uuid.uuid4()),
+            encoded_claims="",
             host_id=self._identity.host_id,
             content_length=len(msg),
         )
+        seconds = int(time.time()) if issued_at is None else issued_at
+        invocation.encoded_claims = self._minter.mint(invocation_claims(invocation, self._minter.public_key, seconds))
+        return invocation
 
 
 class Actor:

@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from contracts import lattice
 from contracts.host import HostData
 from contracts.lattice import HealthCheckResponse, LinkDefinition
+from contracts.nkeys import parse_seed
 from contracts.secret import Secret
 from provider.commands.dev_lattice.actor import DevIdentity
-from provider.commands.dev_lattice.keys import cluster_public_key
 from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
 from provider.commands.errors import NoAnswerError
 
@@ -49,7 +49,7 @@ class HostSettings:
             link_name=self.identity.link_name,
             provider_key=self.identity.provider_key,
             invocation_seed=self.identity.cluster_seed,
-            cluster_issuers=[cluster_public_key(self.identity.cluster_seed)],
+            cluster_issuers=[parse_seed(self.identity.cluster_seed.reveal()).public_key],
             lattice_rpc_url=self.nats_url,
             instance_id=self.identity.host_id,
             link_definitions=self.link_definitions,

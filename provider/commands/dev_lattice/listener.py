@@ -14,9 +14,9 @@ from contracts import operations
 from contracts.codec import MalformedError
 from contracts.extensions import HandleChange
 from contracts.lattice import actor_subject, decode_invocation, encode_failure, encode_success
+from contracts.nkeys import parse_seed
 from provider import errors
 from provider.commands.dev_lattice.actor import DevIdentity
-from provider.commands.dev_lattice.keys import cluster_public_key
 from provider.lattice.claims import ClaimsVerifier
 
 
@@ -31,7 +31,7 @@ async def listening(
         identity: Identity of the actor.
         on_change: Callback for each change.
     """
-    verifier = ClaimsVerifier([cluster_public_key(identity.cluster_seed)])
+    verifier = ClaimsVerifier([parse_seed(identity.cluster_seed.reveal()).public_key])
 
     async def answer(message: Msg) -> None:
         invocation_id = ""

@@ -14,12 +14,13 @@ from nats.aio.client import Client
 
 from contracts.keyvalue import CONTRACT_ID
 from contracts.lattice import LinkDefinition
+from contracts.nkeys import KeyKind
 from provider.commands.dev_lattice.actor import Actor, DevIdentity
-from provider.commands.dev_lattice.keys import KeyKind, make_cluster_seed, make_public_key
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.nats_server import NatsServer
 from provider.commands.dev_lattice.provider_process import LogEvent
+from provider.commands.minting import make_public_key, make_seed
 from provider.keyvalue.link_config import canonical_values
 
 
@@ -86,7 +87,7 @@ def make_identity(lattice: str, link_name: str) -> DevIdentity:
         provider_key=make_public_key(KeyKind.SERVICE),
         actor_id=make_public_key(KeyKind.MODULE),
         link_name=link_name,
-        cluster_seed=make_cluster_seed(),
+        cluster_seed=make_seed(KeyKind.CLUSTER).text,
     )
 
 

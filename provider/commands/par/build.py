@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.archive import REVISION_MAX, WASCAP_REVISION, ArchiveClaims, ProviderMetadata
+from contracts.archive import REVISION_MAX, ArchiveClaims, ProviderMetadata
+from contracts.nkeys import Seed
+from contracts.tokens import WASCAP_REVISION
 from provider.commands.errors import ArchiveError, BuildError
 from provider.commands.par.archive_file import hash_file, read_archive, write_archive
 from provider.commands.par.bundled import write_bundled
 from provider.commands.par.claims import decode_claims, sign_claims
-from provider.commands.par.key_files import SigningSeed
 from provider.commands.par.targets import check_target, native_target
 from provider.commands.par.zipapp import bootstrap_source, header, write_zipapp
 from provider.config import Identity, load_provider_toml, packaged_provider_toml
@@ -79,7 +80,7 @@ def check_plan(plan: Plan) -> None:
 
 
 def build_archive(
-    plan: Plan, issuer: SigningSeed, subject: SigningSeed, progress: Callable[[str], None] = lambda _: None
+    plan: Plan, issuer: Seed, subject: Seed, progress: Callable[[str], None] = lambda _: None
 ) -> ArchiveClaims:
     """Make the archive and return its claims.
 

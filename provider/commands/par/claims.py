@@ -1,103 +1,73 @@
-"""Sign the claims of a provider archive, and check what an archive says of itself. Pure: the time is an argument.
+"""The signing of a provider archive's claims, and the checks of an archive against its claims. Pure: the time is an argument.
 
-Hosts only decode the claims and compare the hash of their own target. `wash`, policy servers and people look further.
+Hosts only decode the claims and compare the hash of their own target. `wash`, policy servers and people check more.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 from msgspec import structs
-from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
 
 from contracts.archive import REVISION_MAX, ArchiveClaims
-from provider.commands.dev_lattice.keys import KeyKind, decode_public_key
-from provider.commands.dev_lattice.tokens import HEADER, TokenSigner
+from contracts.nkeys import KeyKind, Seed, decode_public_key, is_usable
+from contracts.tokens import HEADER, Token, TokenMalformedError, decode_segment, decode_token
 from provider.commands.errors import MalformedArchiveError
+from provider.commands.minting import TokenMinter, is_signed
 from provider.commands.par.archive_file import Contents
-from provider.commands.par.key_files import SigningSeed
 
-_SIGNATURE_BYTES = 64
 _TARGET = re.compile(r"[a-z0-9_]+-[a-z0-9]+")
+_decode_claims = msgspec.json.Decoder(ArchiveClaims).decode
+_decode_header = msgspec.json.Decoder(dict[str, object]).decode
 
 
-@dataclass(frozen=True)
-class Token:
-    """A token taken apart; nothing in it has been verified."""
-
-    header: dict[str, object]
-    claims: ArchiveClaims
-    signing_input: bytes
-    signature: bytes
+def sign_claims(claims: ArchiveClaims, issuer: Seed) -> str:
+    """Return the token of the claims, whose issuer must be the public key of the seed."""
+    return TokenMinter(issuer).mint(msgspec.to_builtins(claims))
 
 
-def sign_claims(claims: ArchiveClaims, issuer: SigningSeed) -> str:
-    """Return the token. The issuer that stands in the claims is to be this one."""
-    return TokenSigner(issuer.public_key, issuer.raw()).sign(msgspec.to_builtins(claims))
-
-
-def decode_claims(encoded: str) -> Token:
-    """Take a token apart.
+def decode_claims(encoded: str) -> Token[ArchiveClaims]:
+    """Take the token of an archive apart. Nothing in it has been verified.
 
     Raises:
         MalformedArchiveError: Not three segments of base64url, not JSON, or a claim is missing or of the wrong type.
     """
     try:
-        header, claims, signature = encoded.encode("ascii").split(b".")
-    except ValueError:
-        raise MalformedArchiveError("its claims are not three segments separated by dots") from None
-    try:
-        return Token(
-            msgspec.json.decode(_decode_segment(header), type=dict[str, object]),
-            msgspec.json.decode(_decode_segment(claims), type=ArchiveClaims),
-            header + b"." + claims,
-            _decode_segment(signature),
-        )
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, RecursionError) as error:
+        token = decode_token(encoded, _decode_claims)
+        _decode_header(decode_segment(token.header))
+    except (TokenMalformedError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedArchiveError(f"its claims cannot be read: {error}") from None
+    return token
 
 
-def problems(contents: Contents, token: Token, now: float) -> list[str]:
-    """Say everything that is wrong with an archive, one sentence each; nothing when it is good."""
+def problems(contents: Contents, token: Token[ArchiveClaims], now: float) -> list[str]:
+    """Return everything that is wrong with an archive, one sentence each; an empty list when it is good."""
     return [*_token_problems(token), *_claims_problems(token.claims, now), *_hash_problems(contents, token.claims)]
 
 
-def _token_problems(token: Token) -> Iterator[str]:
-    if token.header != HEADER:
+def _token_problems(token: Token[ArchiveClaims]) -> Iterator[str]:
+    if _decode_header(decode_segment(token.header)) != HEADER:
         yield "the claims' header is not that of an Ed25519 token"
-    raw = _key_problem_or_raw(token.claims.iss, KeyKind.ACCOUNT)
-    if isinstance(raw, str):
-        yield f"the issuer is {raw}"
-    elif not _is_signed(token, raw):
+    issuer = token.claims.iss
+    problem = _key_problem(issuer, KeyKind.ACCOUNT)
+    if problem:
+        yield f"the issuer is {problem}"
+    elif not (is_usable(issuer) and is_signed(token, decode_public_key(issuer)[1])):
         yield "the claims were not signed by their issuer, or changed since"
-    subject = _key_problem_or_raw(token.claims.sub, KeyKind.SERVICE)
-    if isinstance(subject, str):
-        yield f"the subject is {subject}"
+    problem = _key_problem(token.claims.sub, KeyKind.SERVICE)
+    if problem:
+        yield f"the subject is {problem}"
 
 
-def _key_problem_or_raw(public_key: str, kind: KeyKind) -> bytes | str:
+def _key_problem(public_key: str, kind: KeyKind) -> str:
+    """Return the reason why a text is not a public key of a kind; "" when it is one."""
     try:
-        found, raw = decode_public_key(public_key)
+        found, _ = decode_public_key(public_key)
     except ValueError:
         return "no public key"
-    wanted = f"not a key of kind {kind.name.lower()}"
-    return raw if found == kind else wanted
-
-
-def _is_signed(token: Token, raw_key: bytes) -> bool:
-    if len(token.signature) != _SIGNATURE_BYTES:
-        return False
-    try:
-        VerifyKey(raw_key).verify(token.signing_input, token.signature)
-    except BadSignatureError:
-        return False
-    return True
+    return "" if found == kind else f"not a key of kind {kind.name.lower()}"
 
 
 def _claims_problems(claims: ArchiveClaims, now: float) -> Iterator[str]:
@@ -126,7 +96,3 @@ def _hash_problems(contents: Contents, claims: ArchiveClaims) -> Iterator[str]:
             yield f"the claims hold no hash of {shown}: hosts crash on it"
         elif hashes[target] != found[target]:
             yield f"the executable for {shown} is not the one that was signed"
-
-
-def _decode_segment(segment: bytes) -> bytes:
-    return base64.b64decode(segment + b"=" * (-len(segment) % 4), altchars=b"-_", validate=True)

@@ -12,13 +12,13 @@ import typer
 from rich.console import Console
 
 from contracts.archive import ArchiveClaims, cached_folder
-from provider.commands.dev_lattice.keys import KeyKind
+from contracts.nkeys import KeyKind, Seed
 from provider.commands.errors import MalformedArchiveError
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.commands.par.archive_file import read_archive
 from provider.commands.par.build import Plan, build_archive, check_plan, load_identity, replaced_revision
 from provider.commands.par.claims import decode_claims, problems
-from provider.commands.par.key_files import SigningSeed, kept_path, keys_folder, read_or_make_seed, read_seed
+from provider.commands.par.key_files import kept_path, keys_folder, read_or_make_seed, read_seed
 from provider.commands.par.targets import native_target
 from provider.config import Identity
 
@@ -118,7 +118,7 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _seed(given: Path | None, kind: KeyKind, console: Console) -> SigningSeed:
+def _seed(given: Path | None, kind: KeyKind, console: Console) -> Seed:
     if given is not None:
         return read_seed(given, kind)
     path = kept_path(keys_folder(os.environ, Path.home()), kind, getpass.getuser(), _PROVIDER)

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contracts.nkeys import KeyKind
 from provider.commands.dev_lattice.actor import Actor, DevIdentity
-from provider.commands.dev_lattice.keys import KeyKind, make_public_key
 from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
 from provider.commands.dev_lattice.start import DevLattice, link_definition
+from provider.commands.minting import make_public_key
 
 
 @dataclass(frozen=True)

@@ -1,52 +1,61 @@
+"""Tokens taken apart and put together, without any judgement about them."""
+
+from __future__ import annotations
+
 import base64
 import json
+from pathlib import Path
+from typing import Any
 
-from msgspec import structs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from contracts import keyvalue, lattice
-from provider.commands.dev_lattice.actor import DevIdentity, Signer, with_payload
-from provider.commands.dev_lattice.keys import cluster_public_key, make_cluster_seed
-from provider.commands.dev_lattice.start import make_identity
-from provider.commands.dev_lattice.tokens import TokenIssuer
-from provider.lattice.claims import ClaimsVerifier
+from contracts import lattice, tokens
+from contracts.tokens import TokenMalformedError
 
-NOW = 1_700_000_000
-
-
-def signed(request: keyvalue.Request) -> tuple[DevIdentity, lattice.Invocation]:
-    link = make_identity("default", "default")
-    return link, Signer(link).sign(request, issued_at=NOW)
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "wasmbus.json").read_text())
 
 
-def test_a_token_has_the_header_that_hosts_write_to_the_byte() -> None:
-    token = TokenIssuer(make_cluster_seed()).sign({"a": 1})
-    header, claims, signature = token.split(".")
-    assert base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)) == b'{"typ":"jwt","alg":"Ed25519"}'
-    assert json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))) == {"a": 1}
-    assert len(base64.urlsafe_b64decode(signature + "==")) == 64
+def test_the_header_is_the_one_that_hosts_write() -> None:
+    assert tokens.decode_segment(tokens.ENCODED_HEADER) == b'{"typ":"jwt","alg":"Ed25519"}'
+    assert VECTORS["jwt"].startswith(tokens.ENCODED_HEADER.decode() + ".")
 
 
-def test_the_provider_accepts_what_the_development_lattice_signs() -> None:
-    link, invocation = signed(keyvalue.Set("k", "ü", 0))
-    claims = ClaimsVerifier([cluster_public_key(link.cluster_seed)]).verify(invocation, NOW)
-    assert claims.sub == invocation.id
-    assert claims.iat == NOW
+def test_the_token_of_the_reference_is_taken_apart_and_put_together_to_the_byte() -> None:
+    token = tokens.decode_token(VECTORS["jwt"], json.loads)
+    assert token.header == tokens.ENCODED_HEADER
+    assert len(token.signature) == tokens.SIGNATURE_BYTES
+
+    def sign(data: bytes) -> bytes:
+        assert data == token.signing_input
+        return token.signature
+
+    assert tokens.encode_token(token.claims, sign) == VECTORS["jwt"]
 
 
-def test_an_invocation_survives_the_wire() -> None:
-    _, invocation = signed(keyvalue.Get("k"))
-    assert lattice.decode_invocation(lattice.encode_invocation(invocation)) == invocation
+def test_the_claims_of_an_invocation_are_those_of_the_reference() -> None:
+    invocation = lattice.decode_invocation(bytes.fromhex(VECTORS["invocation_rust_host"]))
+    theirs = tokens.decode_token(VECTORS["jwt"], json.loads).claims
+    ours = tokens.invocation_claims(invocation, theirs["iss"], theirs["iat"])
+    assert list(ours) == list(theirs)
+    assert ours | {"jti": theirs["jti"]} == theirs
 
 
-def test_the_content_length_is_that_of_the_payload_also_after_it_was_altered() -> None:
-    _, invocation = signed(keyvalue.Get("k"))
-    altered = with_payload(invocation, keyvalue.Get("another, longer key"))
-    assert altered.content_length == len(altered.msg) > len(invocation.msg)
-    assert altered.encoded_claims == invocation.encoded_claims
-    assert structs.replace(altered, msg=b"", content_length=0) == structs.replace(invocation, msg=b"", content_length=0)
+@given(st.binary(max_size=80))
+def test_a_segment_is_base64url_without_padding(data: bytes) -> None:
+    encoded = tokens.encode_segment(data)
+    assert encoded == base64.urlsafe_b64encode(data).rstrip(b"=")
+    assert tokens.decode_segment(encoded) == data
 
 
-def test_every_invocation_has_an_id_of_its_own() -> None:
-    link = make_identity("default", "default")
-    signer = Signer(link)
-    assert len({signer.sign(keyvalue.Get("k")).id for _ in range(100)}) == 100
+@pytest.mark.parametrize("segment", [b"a", b"YQ==", b"+/+/", b'a\\b"', b"a b c", b"\xff\xff\xff\xff", b"YWJj\n"])
+def test_anything_else_is_not_a_segment(segment: bytes) -> None:
+    with pytest.raises(TokenMalformedError, match="base64url without padding"):
+        tokens.decode_segment(segment)
+
+
+@pytest.mark.parametrize("encoded", ["", "a.b", "a.b.c.d", "\xfc.b.c", "\ud800.b.c"])
+def test_a_token_has_three_segments(encoded: str) -> None:
+    with pytest.raises(TokenMalformedError, match="three segments"):
+        tokens.decode_token(encoded, json.loads)

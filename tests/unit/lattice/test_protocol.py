@@ -11,8 +11,9 @@ import pytest
 from contracts.host import TEST_HOST_ID, HostData, HostFamily
 from contracts.lattice import Invocation, LinkDefinition, WasmCloudEntity, encode_invocation, encode_link_definition
 from contracts.secret import Secret
+from contracts.tokens import InvocationClaims, Token
 from provider import errors
-from provider.lattice.claims import Claims, ClaimsVerifier, Token
+from provider.lattice.claims import ClaimsVerifier
 from provider.lattice.protocol import (
     InvocationAccepted,
     InvocationRefused,
@@ -35,11 +36,13 @@ class Believer(ClaimsVerifier):
     def __init__(self) -> None:
         super().__init__([])
 
-    def is_signed(self, token: Token) -> bool:
+    def is_signed(self, token: Token[InvocationClaims]) -> bool:
         del token
         return True
 
-    def judge(self, invocation: Invocation, token: Token, is_signed: bool, now: float) -> Claims:
+    def judge(
+        self, invocation: Invocation, token: Token[InvocationClaims], is_signed: bool, now: float
+    ) -> InvocationClaims:
         del invocation, is_signed, now
         return token.claims
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.archive import ArchiveClaims, ProviderMetadata, cached_folder, cached_name
+from contracts.nkeys import parse_seed
 from provider.commands.errors import MalformedArchiveError
 from provider.commands.par.archive_file import Contents, Entry
 from provider.commands.par.claims import decode_claims, problems, sign_claims
-from provider.commands.par.key_files import parse_seed
 from tests.blackbox.keys import KeyPair
 from tests.unit.commands.par.files import EXECUTABLE, NOW, TARGET, claims, token
 

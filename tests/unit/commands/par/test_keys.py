@@ -3,46 +3,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from nacl.signing import SigningKey
 
-from provider.commands.dev_lattice.keys import KeyKind, decode_public_key
+from contracts.nkeys import KeyKind
 from provider.commands.errors import KeyFileError
-from provider.commands.par.key_files import kept_path, keys_folder, make_seed, parse_seed, read_or_make_seed, read_seed
+from provider.commands.par.key_files import kept_path, keys_folder, read_or_make_seed, read_seed
 from tests.blackbox.keys import KeyPair
 
 ACCOUNT, SERVICE = KeyKind.ACCOUNT, KeyKind.SERVICE
-
-
-@pytest.mark.parametrize(("kind", "letter"), [(ACCOUNT, "A"), (SERVICE, "V")])
-def test_a_seed_of_somebody_else_gives_the_same_public_key(kind: KeyKind, letter: str) -> None:
-    pair = KeyPair.generate(letter)
-    seed = parse_seed(pair.seed + "\n")
-    assert (seed.kind, seed.public_key) == (kind, pair.public)
-
-
-@pytest.mark.parametrize("kind", [ACCOUNT, SERVICE])
-def test_a_made_seed_is_read_back(kind: KeyKind) -> None:
-    seed = make_seed(kind)
-    assert parse_seed(seed.text.reveal()).public_key == seed.public_key
-    assert decode_public_key(seed.public_key)[0] == kind
-    assert seed.text.reveal()[:2] == {ACCOUNT: "SA", SERVICE: "SV"}[kind]
-
-
-@given(st.text(max_size=80) | st.binary(max_size=80).map(lambda data: data.decode("latin-1")))
-def test_any_other_text_is_no_seed(text: str) -> None:
-    with pytest.raises(ValueError, match="seed"):
-        parse_seed(text)
-
-
-@given(st.integers(0, 56), st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
-def test_a_seed_with_one_wrong_letter_is_none(position: int, letter: str) -> None:
-    """But for the last letter, of which two bits mean nothing."""
-    text = KeyPair("V", SigningKey(bytes(range(32)))).seed
-    if text[position] != letter:
-        with pytest.raises(ValueError, match="seed"):
-            parse_seed(text[:position] + letter + text[position + 1 :])
 
 
 def test_a_key_is_made_once_and_kept_for_its_user_alone(tmp_path: Path) -> None:
@@ -84,11 +51,6 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_an_error(tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(KeyFileError, match="Not a directory"):
         read_or_make_seed(tmp_path / "file" / "key.nk", SERVICE)
-
-
-def test_nothing_shows_a_seed() -> None:
-    seed = make_seed(SERVICE)
-    assert seed.text.reveal() not in f"{seed!r} {seed}"
 
 
 def test_keys_are_kept_where_wash_keeps_them() -> None:
