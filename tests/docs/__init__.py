@@ -1,0 +1,1 @@
+"""The parts of the documentation that a script writes: pictures and the table of settings."""
