@@ -1,1 +1,4 @@
-"""Histories of concurrent calls under faults, and a checker that says whether they could have happened one by one."""
+"""Histories of concurrent calls while a cluster has faults, and a checker that decides whether they are linearizable.
+
+Read `rounds` first, then `faults` and `callers`; `checker` and `model` stand alone.
+"""

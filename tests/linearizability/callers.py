@@ -1,4 +1,4 @@
-"""Callers that never stop, at every server of a cluster, and the history of what they did and were told."""
+"""Callers that call all the time, at every server of a cluster, and the history of their calls."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from tests.linearizability.model import READS
 
 _MEMBERS = tuple(f"m{number}" for number in range(8))
 _LONGEST_PAUSE_SECONDS = 0.016
+"""Keeps the processor from being busy with callers, so that servers and providers meet their own deadlines."""
 
 
 class _Chance(NamedTuple):
-    """What is called how often.
+    """An operation and how often it is called.
 
     Attributes:
-        name: Of the operation.
-        weight: Among the others of the same kind of key, reads and writes apart.
-        argument: Makes it from a number that no other call has.
+        name: Name of the operation.
+        weight: Frequency relative to other reads, or other changes, of the same kind of key.
+        argument: Function that makes the argument from a number that no other call has.
     """
 
     name: str
@@ -55,7 +56,7 @@ KINDS: dict[str, tuple[_Chance, ...]] = {
         _Chance("SetClear", 1, _nothing),
     ),
 }  # fmt: skip
-"""By the first part of a key's name; the first of each reads the whole value."""
+"""The operations by the first part of a key's name. The first of each kind reads the whole value."""
 
 _CALLS: dict[str, Callable[[Actor, str, Any], Awaitable[Any]]] = {
     "Get": lambda actor, key, _: actor.get(key),
@@ -74,13 +75,13 @@ _CALLS: dict[str, Callable[[Actor, str, Any], Awaitable[Any]]] = {
 
 
 class Callers:
-    """Some callers per actor, each with one call under way at a time. An async context manager; ends them with the block.
+    """Callers with one call under way each, as an async context manager that stops them.
 
     Args:
-        actors: By the name of the server to which their provider is connected.
-        keys: Named after a kind of `KINDS`, a dash, and anything.
-        callers: How many each actor has.
-        writing: By the same names, which part of an actor's calls are changes; 0: it only reads.
+        actors: Actors by the name of the server that their provider is connected to.
+        keys: Names of a kind in `KINDS`, a dash, and any text.
+        callers: Number of callers of each actor.
+        writing: Share of changes among the calls of each actor, by the same names; 0: only reads.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Callers:
         await asyncio.gather(*self._tasks)
 
     async def served(self, *names: str, count: int = 10, deadline_seconds: float = 30) -> None:
-        """Wait until so many calls that began since now have been answered at each of these servers, by default at all."""
+        """Wait until `count` calls that began after now have been answered at each of the named servers, by default at all."""
         since = time.monotonic()
 
         def are_served() -> bool:
@@ -122,7 +123,7 @@ class Callers:
         await eventually(are_served, f"answers at {names or 'all servers'}", deadline_seconds)
 
     async def read_all(self) -> None:
-        """Let every actor read every key once more."""
+        """Have every actor read every key once more."""
         for key in self._keys:
             chance = KINDS[key.partition("-")[0]][0]
             await asyncio.gather(

@@ -1,17 +1,17 @@
-"""Decides whether a history is linearizable: whether the calls could have happened one by one, each between its ends.
+"""The decision whether a history is linearizable: whether each call could have taken effect at one moment of its duration.
 
-Keys are independent, so each is checked by itself (linearizability is a local property; Herlihy and Wing, 1990). The
-search is the one of Wing and Gong, in the form of Lowe ("Testing for linearizability", 2017): the events are gone
-through in order, with all configurations that are possible so far, and an operation takes effect no earlier than is
-needed, which is when some operation returns that has to come after it.
+Each key is checked by itself, because linearizability is a local property (Herlihy and Wing, 1990). The search is the one
+of Wing and Gong, in the form of Lowe ("Testing for linearizability", 2017). It goes through the events in order and keeps
+all configurations that are possible so far. An operation takes effect as late as possible: when an operation returns that
+must come after it.
 
-Four rules keep the number of configurations small, and lose nothing:
+Four rules keep the number of configurations small without losing any solution:
 
-1. Equal configurations are one.
+1. Equal configurations are kept once.
 2. An operation that fits and changes nothing takes effect at once.
-3. Of equal operations of unknown outcome the eldest takes effect first.
-4. Of two configurations that differ only in operations of unknown outcome which have taken effect, the one with fewer
-   can do all that the other can.
+3. Among equal operations of unknown outcome, the oldest takes effect first.
+4. If two configurations differ only in the operations of unknown outcome that have taken effect, the one with fewer of
+   them is kept: it can do everything that the other can.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from tests.linearizability.history import Operation, Outcome, by_key, shown
 from tests.linearizability.model import State, step
 
 MAX_CONFIGURATIONS = 200_000
+"""Bound of memory and time. A search that exceeds it is given up as undecided."""
+
 _SHOWN_STATES = 6
 _SHOWN_OPERATIONS = 60
 
 
 class Configuration(NamedTuple):
-    """One way in which the history can have gone so far.
+    """One possible course of the history so far.
 
     Attributes:
-        state: What the key holds.
-        done: The numbers of the operations that have taken effect and have not returned yet.
-        used: The numbers of the operations of unknown outcome that have taken effect.
+        state: Value of the key.
+        done: Numbers of the operations that have taken effect and not yet returned.
+        used: Numbers of the operations of unknown outcome that have taken effect.
     """
 
     state: State
@@ -44,19 +46,19 @@ class Configuration(NamedTuple):
 
 
 class UndecidedError(Exception):
-    """There are too many ways in which a history may have gone to try them all."""
+    """The history has too many possible courses to try them all."""
 
 
 class Violation(NamedTuple):
     """An answer that no order of the operations explains.
 
     Attributes:
-        operation: Its answer is the first that cannot be.
-        states: What the key may have held before it, in any order of what came before.
-        since: The last time before it at which the key held one thing, whatever the order.
-        certain: What it held then.
-        window: The operations that were under way since then, in the order in which they began.
-        writer: The one that wrote, long before, what the operation has answered.
+        operation: First operation whose answer is impossible.
+        states: Possible values of the key before it, over all orders of the earlier operations.
+        since: Last time before it at which the key had the same value in all orders.
+        certain: Value of the key at that time.
+        window: Operations under way since then, in the order of their invocation.
+        writer: Earlier operation that wrote the value which was answered; `None` if there is no such operation.
     """
 
     operation: Operation
@@ -71,20 +73,20 @@ class Violation(NamedTuple):
         lines = [
             f"key {self.operation.key!r}: no order of the operations explains",
             f"  {self.operation}",
-            f"  the key may have held: {states}{' ...' if len(self.states) > _SHOWN_STATES else ''}",
+            f"  possible values before it: {states}{' ...' if len(self.states) > _SHOWN_STATES else ''}",
         ]
         if self.writer is not None and self.writer not in self.window:
-            lines.append(f"  what was answered is what was written by\n  {self.writer}")
-        lines.append(f"  whatever the order, at {self.since:.4f} it held {shown(self.certain)}; since then:")
+            lines.append(f"  the answer is the value written by\n  {self.writer}")
+        lines.append(f"  in all orders, its value at {self.since:.4f} was {shown(self.certain)}; since then:")
         lines.extend(f"  {operation}" for operation in self.window[-_SHOWN_OPERATIONS:])
         return "\n".join(lines)
 
 
 def check(history: Iterable[Operation]) -> list[Violation]:
-    """Return the first violation of every key that has one; before a history nothing stands anywhere.
+    """Return the first violation of every key that has one. All keys are absent before the history.
 
     Raises:
-        UndecidedError: See there.
+        UndecidedError: The search takes too long.
     """
     found = (check_key(operations) for operations in by_key(history).values())
     return [violation for violation in found if violation is not None]
@@ -105,7 +107,7 @@ def check_key(history: list[Operation], initial: State = None) -> Violation | No
 
 
 def _events(history: list[Operation]) -> Iterator[tuple[float, Operation, bool]]:
-    """Yield invocations and returns in order. Where the clock does not tell them apart, calls overlap."""
+    """Yield invocations and returns in order. At equal times invocations come first, so that the calls overlap."""
     happened = [operation for operation in history if operation.outcome is not Outcome.REFUSED]
     events = [(operation.invoked, False, operation.number, operation) for operation in happened]
     answered = (operation for operation in happened if operation.outcome is Outcome.ANSWERED)
@@ -127,9 +129,9 @@ class _Search:
         waiting[operation.number] = operation
 
     def complete(self, operation: Operation) -> bool:
-        """Let an operation return; if it could not answer so, say no and change nothing."""
+        """Process the return of an operation. Return whether its answer is possible; if not, nothing changes."""
         reached, seen = _Distinct(), _Distinct()
-        # Fewest unknown operations first, so that a configuration is seen before those that it dominates.
+        # Fewest unknown operations first, so that a configuration is visited before those that it dominates.
         heap = [(len(one.used), order, one) for order, one in enumerate(self._configurations)]
         heapq.heapify(heap)
         orders = itertools.count(len(heap))
@@ -154,9 +156,9 @@ class _Search:
         return sorted({configuration.state for configuration in self._configurations}, key=shown)
 
     def _read(self, configuration: Configuration) -> Configuration:
-        """Let everything take effect that fits and, by its answer, changes nothing, whenever it does.
+        """Apply every pending operation that fits and changes nothing, as its answer shows (rule 2).
 
-        A `Set` of what is there already is no such thing: it may be due behind another one.
+        A `Set` to the current value does not count: it may have to take effect after another `Set`.
         """
         state, done, used = configuration
         fitting = [
@@ -186,14 +188,14 @@ class _Search:
 
 
 class _Distinct:
-    """Configurations none of which dominates one that was added after it."""
+    """A set of configurations, without those that an earlier one dominates (rules 1 and 4)."""
 
     def __init__(self) -> None:
         self.all: list[Configuration] = []
         self._used: dict[tuple[State, frozenset[int]], list[frozenset[int]]] = {}
 
     def add(self, configuration: Configuration) -> bool:
-        """Add one and return whether it can do anything that the others cannot."""
+        """Add a configuration unless an earlier one dominates it. Return whether it was added."""
         state, done, used = configuration
         others = self._used.setdefault((state, done), [])
         if any(other <= used for other in others):

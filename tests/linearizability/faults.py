@@ -1,7 +1,7 @@
-"""What is done to a cluster while callers call: each fault begins, lasts, and is undone when its block ends.
+"""Faults of a cluster, for the time in which callers call. Each begins, lasts, and is undone before it returns.
 
-How long a fault lasts is part of the fault, so here, and only here, time is waited for. The stream's election time-out
-is 4 to 9 seconds, what a leader that was cut off believes in lasts for about eight: the lengths are chosen around that.
+The length of a fault is part of it, so these functions, and no others, wait for a time. A follower's election timeout is
+4 to 9 seconds, and a leader that was cut off believes for about eight that it still leads. The lengths lie around that.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from tests.blackbox.cluster import Nodes
 
-Fault = Callable[[Nodes, str], AbstractAsyncContextManager[None]]
+Fault = Callable[[Nodes, str], Awaitable[None]]
+"""Called with the cluster and the name of the bucket whose stream is hit."""
+
+_State = Callable[[Nodes, str], AbstractAsyncContextManager[None]]
+"""The state of one server, by name, for the length of a block."""
 
 
 async def _lasting(least_seconds: float, most_seconds: float) -> None:
@@ -27,37 +31,25 @@ def _others(nodes: Nodes, name: str) -> list[str]:
     return others
 
 
-@asynccontextmanager
-async def leader_killed(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    leader = await nodes.leader(bucket)
-    nodes.kill(leader)
-    try:
-        await _lasting(0.5, 8)
-        yield
-    finally:
-        nodes.start(leader)
+# --- the state of one server
 
 
 @asynccontextmanager
-async def follower_killed(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    follower, _ = _others(nodes, await nodes.leader(bucket))
-    nodes.kill(follower)
+async def _killed(nodes: Nodes, name: str) -> AsyncIterator[None]:
+    nodes.kill(name)
     try:
-        await _lasting(0.5, 5)
         yield
     finally:
-        nodes.start(follower)
+        nodes.start(name)
 
 
 @asynccontextmanager
-async def leader_frozen(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    leader = await nodes.leader(bucket)
-    nodes.freeze(leader)
+async def _frozen(nodes: Nodes, name: str) -> AsyncIterator[None]:
+    nodes.freeze(name)
     try:
-        await _lasting(1, 11)
         yield
     finally:
-        nodes.thaw(leader)
+        nodes.thaw(name)
 
 
 @asynccontextmanager
@@ -70,21 +62,54 @@ async def _cut(nodes: Nodes, pairs: Iterable[tuple[str, str]], *, is_one_way: bo
         nodes.heal()
 
 
-@asynccontextmanager
-async def leader_cut_off(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    """Cut the leader off from its peers, while clients stay connected to it."""
-    leader = await nodes.leader(bucket)
-    async with _cut(nodes, ((leader, other) for other in _others(nodes, leader))):
-        await _lasting(4, 11)
-        yield
+def _cut_off(nodes: Nodes, name: str) -> AbstractAsyncContextManager[None]:
+    """Cut a server off from its peers, while clients stay connected to it."""
+    return _cut(nodes, ((name, other) for other in _others(nodes, name)))
 
 
-@asynccontextmanager
-async def leader_cut_off_in_turns(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
+def _half_cut_off(nodes: Nodes, name: str) -> AbstractAsyncContextManager[None]:
+    """Cut a server off from one peer. Both still reach the third server."""
+    return _cut(nodes, [(name, _others(nodes, name)[0])])
+
+
+def _not_heard(nodes: Nodes, name: str) -> AbstractAsyncContextManager[None]:
+    """Drop the messages that a server sends, but not those that it receives."""
+    return _cut(nodes, ((name, other) for other in _others(nodes, name)), is_one_way=True)
+
+
+def _deaf(nodes: Nodes, name: str) -> AbstractAsyncContextManager[None]:
+    """Drop the messages that a server receives, but not those that it sends."""
+    return _cut(nodes, ((other, name) for other in _others(nodes, name)), is_one_way=True)
+
+
+def _leader(state: _State, least_seconds: float, most_seconds: float) -> Fault:
+    """Return the fault that puts the stream's leader into a state for a time."""
+
+    async def fault(nodes: Nodes, bucket: str) -> None:
+        async with state(nodes, await nodes.leader(bucket)):
+            await _lasting(least_seconds, most_seconds)
+
+    return fault
+
+
+def _follower(state: _State, least_seconds: float, most_seconds: float) -> Fault:
+    """Return the fault that puts one of the stream's followers into a state for a time."""
+
+    async def fault(nodes: Nodes, bucket: str) -> None:
+        async with state(nodes, _others(nodes, await nodes.leader(bucket))[0]):
+            await _lasting(least_seconds, most_seconds)
+
+    return fault
+
+
+# --- faults with more than one step
+
+
+async def _leader_cut_off_in_turns(nodes: Nodes, bucket: str) -> None:
     """Cut the leader off from one peer, and from the other when the first is about to stand for election.
 
-    The second peer has entries that the first lacks. Asked for its vote it refuses, and stands for election itself, much
-    sooner than after its own time-out.
+    The second peer has entries that the first lacks. It refuses the first its vote, and stands for election itself, much
+    sooner than after its own timeout.
     """
     leader = await nodes.leader(bucket)
     first, second = _others(nodes, leader)
@@ -92,84 +117,40 @@ async def leader_cut_off_in_turns(nodes: Nodes, bucket: str) -> AsyncIterator[No
         await _lasting(3.5, 7)
         nodes.cut(leader, second)
         await _lasting(4, 6)
-        yield
 
 
-@asynccontextmanager
-async def leader_half_cut_off(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    """Cut the leader off from one peer only: both talk to the third."""
-    leader = await nodes.leader(bucket)
-    async with _cut(nodes, [(leader, _others(nodes, leader)[0])]):
-        await _lasting(4, 10)
-        yield
-
-
-@asynccontextmanager
-async def leader_not_heard(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    """Drop what the leader sends, not what it is sent."""
-    leader = await nodes.leader(bucket)
-    async with _cut(nodes, ((leader, other) for other in _others(nodes, leader)), is_one_way=True):
-        await _lasting(3, 9)
-        yield
-
-
-@asynccontextmanager
-async def leader_deaf(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    """Drop what the leader is sent, not what it sends."""
-    leader = await nodes.leader(bucket)
-    async with _cut(nodes, ((other, leader) for other in _others(nodes, leader)), is_one_way=True):
-        await _lasting(3, 9)
-        yield
-
-
-@asynccontextmanager
-async def leader_comes_and_goes(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    """Cut the leader off and heal again, around the time that it takes the others to elect the next one."""
+async def _leader_comes_and_goes(nodes: Nodes, bucket: str) -> None:
+    """Cut the leader off for about as long as its peers take to elect another one, and do it again to that one."""
     for _ in range(2):
-        leader = await nodes.leader(bucket)
-        async with _cut(nodes, ((leader, other) for other in _others(nodes, leader))):
-            await _lasting(4, 7)
+        await _leader(_cut_off, 4, 7)(nodes, bucket)
         await _lasting(0.1, 1)
-    yield
 
 
-@asynccontextmanager
-async def follower_cut_off(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    """Cut a follower off; it comes back having stood for election in vain."""
-    follower, _ = _others(nodes, await nodes.leader(bucket))
-    async with _cut(nodes, ((follower, other) for other in _others(nodes, follower))):
-        await _lasting(3, 10)
-        yield
-
-
-@asynccontextmanager
-async def majority_lost(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
-    """Cut everybody off from everybody."""
+async def _majority_lost(nodes: Nodes, bucket: str) -> None:
+    """Cut every server off from every other."""
     async with _cut(nodes, itertools.combinations(nodes.names, 2)):
         await _lasting(2, 8)
-        yield
 
 
-@asynccontextmanager
-async def leader_steps_down(nodes: Nodes, bucket: str) -> AsyncIterator[None]:
+async def _leader_steps_down(nodes: Nodes, bucket: str) -> None:
+    """Ask the leader three times to hand over. No server fails, only the leadership moves."""
     for _ in range(3):
         await nodes.all_current(bucket)
         await nodes.step_down(bucket)
         await _lasting(0.2, 1.5)
-    yield
 
 
 FAULTS: dict[str, Fault] = {
-    "leader killed": leader_killed,
-    "follower killed": follower_killed,
-    "leader frozen": leader_frozen,
-    "leader cut off": leader_cut_off,
-    "leader cut off in turns": leader_cut_off_in_turns,
-    "leader half cut off": leader_half_cut_off,
-    "leader not heard": leader_not_heard,
-    "leader deaf": leader_deaf,
-    "follower cut off": follower_cut_off,
-    "majority lost": majority_lost,
-    "leader steps down": leader_steps_down,
-    "leader comes and goes": leader_comes_and_goes,
+    "leader killed": _leader(_killed, 0.5, 8),
+    "follower killed": _follower(_killed, 0.5, 5),
+    "leader frozen": _leader(_frozen, 1, 11),
+    "leader cut off": _leader(_cut_off, 4, 11),
+    "leader cut off in turns": _leader_cut_off_in_turns,
+    "leader half cut off": _leader(_half_cut_off, 4, 10),
+    "leader not heard": _leader(_not_heard, 3, 9),
+    "leader deaf": _leader(_deaf, 3, 9),
+    "follower cut off": _follower(_cut_off, 3, 10),
+    "majority lost": _majority_lost,
+    "leader steps down": _leader_steps_down,
+    "leader comes and goes": _leader_comes_and_goes,
 }

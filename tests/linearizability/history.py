@@ -1,4 +1,4 @@
-"""What callers did and were told: operations with the times at which they were invoked and returned."""
+"""The calls of a test run: operations, the times at which they were invoked and returned, and their results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 
 class Outcome(enum.Enum):
-    """What a caller knows afterwards."""
+    """The caller's knowledge of a call after its end."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
-    """An error that says that nothing has changed."""
+    """An error that guarantees that nothing has changed."""
     UNKNOWN = "unknown"
-    """It may have happened at any time since it was invoked, may happen yet, or never will."""
+    """The operation may have taken effect at any time since its invocation, may still do so, or never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class Operation:
     """One call of one key.
 
     Attributes:
-        number: Unique in its history.
-        caller: Who made it, for people.
-        key: As the actor wrote it.
-        name: Of the operation, as the interface has it.
-        argument: Besides the key; hashable.
-        invoked: When it began, in seconds of one clock for the whole history.
-        returned: When the caller knew; of an operation of unknown outcome, when the caller gave up.
-        outcome: What the caller knew then.
-        result: What it was answered, hashable; of one that was not answered, the reason in words.
+        number: Unique number in the history.
+        caller: Name of the caller, for the reader of a report.
+        key: Key as the actor wrote it.
+        name: Name of the operation in the interface.
+        argument: Hashable argument besides the key.
+        invoked: Time of the invocation, in seconds of one clock for the whole history.
+        returned: Time of the answer; for an unknown outcome, the time at which the caller gave up.
+        outcome: Knowledge of the caller at that time.
+        result: Hashable answer; without one, the reason in words.
     """
 
     number: int
@@ -47,16 +47,16 @@ class Operation:
     result: Any
 
     def __str__(self) -> str:
-        said = {Outcome.ANSWERED: "->", Outcome.REFUSED: "refused:", Outcome.UNKNOWN: "unknown:"}[self.outcome]
+        verb = {Outcome.ANSWERED: "->", Outcome.REFUSED: "refused:", Outcome.UNKNOWN: "unknown:"}[self.outcome]
         argument = "" if self.argument is None else f" {shown(self.argument)}"
         return (
             f"{self.invoked:10.4f} .. {self.returned:10.4f}  {self.caller:<10} {self.name}{argument} "
-            f"{said} {shown(self.result)}"
+            f"{verb} {shown(self.result)}"
         )
 
 
 def shown(value: Any) -> str:
-    """Return a value or a state for people: members in order, nothing as a dash."""
+    """Format a value or a state for a report, with sorted members and a dash for absence."""
     if value is None:
         return "-"
     if isinstance(value, frozenset):
@@ -74,7 +74,7 @@ def by_key(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
 
 
 def save(operations: Sequence[Operation], path: Path) -> None:
-    """Write a history as JSON, an operation a line, in the order in which they were invoked."""
+    """Write a history as lines of JSON, one operation each, in the order of their invocation."""
     ordered = sorted(operations, key=lambda operation: operation.invoked)
     path.write_text("".join(json.dumps(_as_dict(operation)) + "\n" for operation in ordered), encoding="utf-8")
 

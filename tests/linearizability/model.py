@@ -1,4 +1,4 @@
-"""What every operation does to a key when nobody else is there. Shares no code with the provider."""
+"""The effect of every operation on a key without concurrency. Shares no code with the provider."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 State = None | str | tuple[str, ...] | frozenset[str]
-"""What a key holds: nothing, a text (a counter is its decimal text), a list, a set."""
+"""The value of a key: absent, a text (for a counter its decimal digits), a list or a set."""
 
 Step = Callable[[Any, Any], tuple[State, Any]]
 
 
 def step(state: State, name: str, argument: Any) -> tuple[State, Any]:
-    """Return what a key holds after an operation, and what the operation answers.
+    """Return the value of a key after an operation, and the operation's answer.
 
-    A key that holds another kind of value than the operation is for stays as it is and answers `WRONG_KIND`.
+    If the value is of another kind than the operation needs, it stays as it is and the answer is `WRONG_KIND`.
     """
     kind, apply = _STEPS[name]
     if state is not None and kind is not None and not isinstance(state, kind):

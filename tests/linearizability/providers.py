@@ -1,4 +1,4 @@
-"""Provider processes, each beside another server of a cluster, and buckets that all of them serve."""
+"""Provider processes, one for each server of a cluster, and buckets that all of them serve."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 
 ANSWER_SECONDS = 2.2
-"""How long a caller waits."""
+"""Time limit of a call."""
 
 
 class Served(NamedTuple):
-    """A bucket and, by the name of the server to which its provider is connected, an actor linked to it."""
+    """A bucket, and an actor linked to it for each server, by the name of the server that its provider is connected to."""
 
     bucket: str
     actors: dict[str, Actor]
@@ -32,8 +32,8 @@ class Providers:
 
     Args:
         nodes: The cluster.
-        lattice_url: A server that no fault is done to.
-        folder: Where the providers keep what they print.
+        lattice_url: URL of a server that has no faults.
+        folder: Folder for the output of the providers.
     """
 
     def __init__(self, nodes: Nodes, lattice_url: str, folder: Path) -> None:
@@ -62,10 +62,10 @@ class Providers:
 
     @asynccontextmanager
     async def serving(self, **values: str) -> AsyncIterator[Served]:
-        """Link an actor of each provider to a new bucket of three replicas, each over its own server; both end with the block.
+        """Link an actor of each provider to a new bucket of three replicas, each over its own server, for the length of a block.
 
         Args:
-            values: Further link values.
+            **values: Further link values.
         """
         bucket = f"own-{uuid.uuid4().hex[:12]}"
         async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""One round: callers call, a fault is done and undone, and the history of it all is checked."""
+"""One round: callers call, the cluster has a fault and recovers, and the history of all calls is checked."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from tests.linearizability.model import READS
 from tests.linearizability.providers import Providers
 
 _CALLERS_PER_ACTOR = 4
+"""Enough to have calls of one provider overlap, few enough for histories that can be checked."""
+
 _KEYS = [f"{kind}-{number}" for kind in KINDS for number in range(2)]
 _WRITING = (0.0, 0.1, 0.5)
+"""Shares of changes among the calls of the one provider that may write less than the others."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What became of a round.
+    """The result of a round.
 
     Attributes:
-        fault: By its name in `FAULTS`.
-        bucket: The round's own.
-        history: All of it.
+        fault: Name of the fault in `FAULTS`.
+        bucket: Bucket that only this round has used.
+        history: All calls.
         violations: At most one per key.
-        undecided: Why the history could not be checked, "" when it was.
-        trouble: What did not come to pass in time, "" when all did: an answer of every provider after the fault, above all.
-        seconds_until_served: From the end of the fault until every provider answered again.
-        outage_seconds: The longest time in which no change was acknowledged anywhere.
+        undecided: Reason why the history could not be checked, or "".
+        trouble: Condition that was not met in time, or "". Usually it is that every provider answers after the fault.
+        seconds_until_served: Time from the end of the fault until every provider answered again.
+        outage_seconds: Longest time in which no change was acknowledged at any server.
     """
 
     fault: str
@@ -57,14 +60,14 @@ class Round:
 async def play(providers: Providers, fault: str, consistency: str = "strong") -> Round:
     """Play one round on a bucket of its own.
 
-    One provider, any, may write nothing or little: it lives by its lease alone.
+    The actors of one provider, a random one, write little or nothing, so that its reads depend on its lease alone.
     """
     async with providers.serving(CONSISTENCY=consistency) as (bucket, actors):
         writing = dict.fromkeys(actors, 0.5) | {random.choice(list(actors)): random.choice(_WRITING)}
         async with Callers(actors, _KEYS, callers=_CALLERS_PER_ACTOR, writing=writing) as callers:
             trouble, seconds_until_served = "", float("nan")
             try:
-                seconds_until_served = await _do(providers, fault, bucket, callers)
+                seconds_until_served = await _cause(providers, fault, bucket, callers)
             except (AssertionError, TimeoutError) as error:
                 trouble = str(error)
         if not trouble:
@@ -74,11 +77,10 @@ async def play(providers: Providers, fault: str, consistency: str = "strong") ->
     return Round(fault, bucket, callers.history, violations, undecided, trouble, seconds_until_served, outage)
 
 
-async def _do(providers: Providers, fault: str, bucket: str, callers: Callers) -> float:
-    """Do a fault and undo it; returns how many seconds later every provider answers again."""
+async def _cause(providers: Providers, fault: str, bucket: str, callers: Callers) -> float:
+    """Cause a fault and wait for its end. Return the seconds from there until every provider answers again."""
     await callers.served()
-    async with FAULTS[fault](providers.nodes, bucket):
-        pass
+    await FAULTS[fault](providers.nodes, bucket)
     undone = time.monotonic()
     await callers.served()
     seconds = time.monotonic() - undone
