@@ -1,20 +1,24 @@
-# One command each, on a machine with Python 3.11 and pip. Everything is installed into .venv, once.
+# One command for each task, on a machine with Python 3.11 or newer and pip. The first one installs everything into .venv.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
+# Tests wait more than they work, so two at a time on any machine. A file stays together: its tests share servers.
+PARALLEL := -n 2 --dist loadfile
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench matrix soak clean
+.PHONY: help install demo test test-all lint format bench matrix soak clean
 
-help:  ## what there is to do
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 18
 
-install: $(STAMP)  ## the virtual environment with everything in it
+install: $(STAMP)  ## create the virtual environment
 
-# A Python without ensurepip (Debian without python3-venv) gets pip through its own pip.
+# A Python without ensurepip (Debian without python3-venv) installs pip into the environment through its own pip.
 $(STAMP): pyproject.toml provider.toml
 	@echo "installing into $(VENV), once; that takes about a minute"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
@@ -22,31 +26,38 @@ $(STAMP): pyproject.toml provider.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-demo: $(STAMP)  ## the development lattice and all fifteen operations, in under a minute
+demo: $(STAMP)  ## start a development lattice and show all fifteen operations, in under a minute
 	$(BIN)/keyvalue-nats demo $(ARGS)
 
-test: $(STAMP)  ## every test this machine allows
-	$(BIN)/python -m pytest $(ARGS)
+# The marker `slow` and the container tier are left to `test-all`.
+test: $(STAMP)  ## run the tests for every change, in under five minutes; ARGS="tests/unit -k claims" for some
+	$(PYTEST) $(or $(ARGS),$(PARALLEL) -m "not slow" tests/unit tests/component tests/conformance tests/integration tests/process)
 
-lint: $(STAMP)  ## style, types, import rules
+# Clusters and partitions run one at a time: an election on a busy machine takes longer than the test allows.
+test-all: $(STAMP)  ## run every test this machine allows, and the conformance tests on older nats-servers
+	$(PYTEST) $(PARALLEL) tests/unit tests/component tests/conformance tests/process
+	$(PYTEST) tests/integration tests/containers
+	$(BIN)/python tests/matrix.py 2.10.26 2.12.8
+
+lint: $(STAMP)  ## check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: $(STAMP)  ## put the code into the project's form
+format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## how fast and how big, with yardsticks from the same run
+bench: $(STAMP)  ## measure speed and size, against yardsticks of the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
-matrix: $(STAMP)  ## the conformance tests once per nats-server version
+matrix: $(STAMP)  ## run the conformance tests on each supported nats-server; ARGS="2.12.8" for one
 	$(BIN)/python tests/matrix.py $(ARGS)
 
-soak: $(STAMP)  ## fault rounds on a cluster, what callers saw checked for linearizability; ARGS="--rounds 100"
+soak: $(STAMP)  ## play rounds of faults on a cluster and check the calls for linearizability; ARGS="--rounds 100"
 	$(BIN)/python -m tests.soak $(ARGS)
 
-clean:  ## remove what the other commands made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .matrix .soak .coverage .coverage.* build dist
+clean:  ## remove everything that the other commands have created
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .matrix .soak .coverage .coverage.* build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,6 +21,8 @@ from tests.integration.conftest import MakeActor
 from tests.linearizability.providers import Providers, served
 from tests.linearizability.rounds import play
 
+pytestmark = pytest.mark.slow
+
 ROUNDS_TO_SEE_STALE_READS = 8
 LEASE_SECONDS = 3.0
 

@@ -28,7 +28,7 @@ BUILD_SECONDS = 180
 CONFORMANCE_SECONDS = 400
 STARTS = 5
 
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(BUILD_SECONDS)]
 
 Extract = Callable[..., Path]
 

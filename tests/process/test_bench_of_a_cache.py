@@ -18,6 +18,7 @@ SCALE = CacheScale(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 async def test_every_part_of_a_cache_is_measured_without_a_fault() -> None:
     settings = LatticeSettings(lattice=f"bench-{uuid.uuid4().hex}", instances=0, log_level="info")
     plan = Plan(operations=200, workloads=(WorkloadName.SET, WorkloadName.INCREMENT), in_flight=(1, 64), rounds=1)

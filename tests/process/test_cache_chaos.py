@@ -11,6 +11,8 @@ from tests.process.conftest import MakeReplicas
 from tests.process.replica_load import Load
 from tests.process.replicas import converged, heartbeats_pass
 
+pytestmark = pytest.mark.slow
+
 CHAOS_SECONDS = 12.0
 LEAVES = (1, 2)
 

@@ -44,6 +44,7 @@ async def fill(actor: Actor, count: int) -> State:
     return expected
 
 
+@pytest.mark.slow
 async def test_a_late_joiner_gets_thousands_of_keys_of_every_kind_and_no_deleted_one(
     make_replicas: MakeReplicas,
 ) -> None:

@@ -37,6 +37,7 @@ def test_the_demonstration_shows_all_operations_and_keeps_every_promise() -> Non
 
 
 @pytest.mark.timeout(150)
+@pytest.mark.slow
 def test_bench_writes_everything_that_it_measured(tmp_path: Path) -> None:
     arguments = ("--ops", "200", "--speed-only", "--in-flight", "16", "--workload", "Get", "--workload", "Increment")
     files = (tmp_path / "bench.json", tmp_path / "bench.svg")

@@ -116,6 +116,7 @@ def terminal(nats_server: NatsServer, tmp_path: Path) -> Terminal:
     return Terminal(tmp_path, NATS_URL=nats_server.url)
 
 
+@pytest.mark.slow
 def test_the_published_walkthrough_command_by_command(terminal: Terminal) -> None:
     added = terminal.said("add", "my-kv")
     for label, text in {
