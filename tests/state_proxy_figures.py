@@ -19,8 +19,9 @@ import nats
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT_FOLDER))
 
+from tests.blackbox.connector_process import ConnectorProcess, UnixConnection  # noqa: E402
+from tests.blackbox.nats_buckets import make_bucket  # noqa: E402
 from tests.blackbox.nats_server import NatsServer  # noqa: E402  (found by the line above)
-from tests.blackbox.state_proxy import Connector, UnixConnection, make_bucket  # noqa: E402
 
 BUCKET = "figures"
 KEY = "user_1.json"
@@ -34,9 +35,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, NatsServer(Path(name) / "server") as server:
         make_bucket(server.url, BUCKET, direct=True)  # as `nats kv add` makes it
         variables = {"NATS_URL": server.url, "NATS_KV_BUCKET": BUCKET, "PYTHONDONTWRITEBYTECODE": None}
-        with Connector(Path(name) / "compiling", variables):
+        with ConnectorProcess(Path(name) / "compiling", variables):
             pass
-        with Connector(Path(name) / "connector", variables) as connector, connector.connection() as client:
+        with ConnectorProcess(Path(name) / "connector", variables) as connector, connector.connection() as client:
             print(f"idle: {_mebibytes(connector)}")
             client.ask("PUT", f"/keys/{KEY}", b"x" * 100)
             _compare(server.url, client)
@@ -51,7 +52,7 @@ def main() -> None:
         make_bucket(server.url, "listed")
         asyncio.run(_fill(server.url))
         variables["NATS_KV_BUCKET"] = "listed"
-        with Connector(Path(name) / "listing", variables) as connector, connector.connection() as client:
+        with ConnectorProcess(Path(name) / "listing", variables) as connector, connector.connection() as client:
             listing = _milliseconds(lambda: client.ask("GET", "/keys/?delimiter=/"), 1)
             first = _milliseconds(lambda: client.ask("HEAD", "/keys/absent"), 1)
             later = _milliseconds(lambda: client.ask("HEAD", "/keys/absent"), 20)
@@ -103,7 +104,7 @@ async def _fill(url: str) -> None:
     await client.close()
 
 
-def _mebibytes(connector: Connector) -> str:
+def _mebibytes(connector: ConnectorProcess) -> str:
     return f"{connector.resident_bytes / 2**20:.1f} MiB"
 
 

@@ -1,4 +1,4 @@
-"""What is asked for, carried out on the bucket by the provider's engine. Knows no HTTP but what it answers with."""
+"""The operations of the protocol, carried out on the bucket by the provider's engine."""
 
 from __future__ import annotations
 
@@ -22,21 +22,34 @@ from provider.keyvalue.conditional import Expire, Put, seconds_left
 from provider.keyvalue.link_config import Consistency
 from provider.keyvalue.payloads import encode_payload
 from provider.nats.connection import Connection
-from provider.state_proxy import operations as ops
-from provider.state_proxy.errors import CONFLICT, KEY_NOT_FOUND, NOT_IMPLEMENTED, UNAVAILABLE, RefusedError, answer_of
-from provider.state_proxy.http import Answer
-from provider.state_proxy.names import Folders, Listing, Names
-from provider.state_proxy.revisions import SeenRevisions
+from provider.state_proxy import file_operations as ops
+from provider.state_proxy.http1 import Answer
+from provider.state_proxy.keyspace import FolderFilter, Keyspace, Listing
+from provider.state_proxy.refusals import (
+    CONFLICT,
+    KEY_NOT_FOUND,
+    NOT_IMPLEMENTED,
+    UNAVAILABLE,
+    RequestRefusedError,
+    refusal_of,
+)
+from provider.state_proxy.seen_revisions import SeenRevisions
 
 REQUEST_SECONDS = 3.0
-"""How long the bucket may take for one request."""
+"""Time limit of one request. The actor's runtime has none of its own, so this bounds how long a file operation blocks."""
 
 LISTING_SECONDS = 30.0
-"""How long it may take to look through all keys."""
+"""Time limit of a scan, which transfers the header of every key."""
 
 _MAX_ATTRIBUTE_BYTES = 4096
+"""Longest body that sets an attribute: a number in a JSON object."""
+
 _MAX_UNUSED_BYTES = 65536
+"""Longest body of a request that has no use for one."""
+
 _MAX_AT_ONCE = 32
+"""Operations that run at the same time. Each holds an entry in memory; the others wait without one."""
+
 _DONE = Answer(204)
 _IS_FILE = b"X-Is-File: true\r\nContent-Length: %d\r\n"
 _IS_FOLDER = Answer(204, headers=b"X-Is-File: false\r\nContent-Length: 0\r\n")
@@ -46,52 +59,52 @@ _OCTETS = b"application/octet-stream"
 
 
 class Connector:
-    """One actor's view of a bucket, and what that actor has seen of it.
+    """The files of one actor in a bucket, and the revisions of them that the actor has seen.
 
     Args:
         store: The bucket.
-        connection: The store's.
-        names: Which keys are the actor's.
+        connection: The store's connection.
+        keyspace: The actor's keys.
     """
 
-    def __init__(self, store: BucketStore, connection: Connection, names: Names) -> None:
+    def __init__(self, store: BucketStore, connection: Connection, keyspace: Keyspace) -> None:
         self._store = store
         self._connection = connection
-        self._names = names
+        self._keyspace = keyspace
         self._seen = SeenRevisions()
-        self._folders = Folders()
+        self._folders = FolderFilter()
         self._bucket: Bucket | None = None
-        self._looking = asyncio.Lock()
+        self._folder_scan = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._turns = asyncio.Semaphore(_MAX_AT_ONCE)
-        self._actions: dict[type[ops.Operation], Callable[[Any, bytes, float], Awaitable[Answer]]] = {
-            ops.Read: self._read,
-            ops.Write: self._write,
-            ops.Stat: self._stat,
-            ops.Delete: self._delete,
-            ops.ListKeys: self._list_keys,
+        self._actions: dict[type[ops.FileOperation], Callable[[Any, bytes, float], Awaitable[Answer]]] = {
+            ops.ReadFile: self._read,
+            ops.WriteFile: self._write,
+            ops.StatFile: self._stat,
+            ops.DeleteFile: self._delete,
+            ops.ListFiles: self._list_files,
             ops.ListAttributes: self._list_attributes,
             ops.ReadAttribute: self._read_attribute,
             ops.WriteTtl: self._write_ttl,
-            ops.Query: self._query,
-            ops.Health: self._health,
+            ops.QueryFiles: self._query,
+            ops.CheckHealth: self._health,
         }
 
-    def max_body_bytes(self, operation: ops.Operation) -> int:
-        """Return how long the body of a request may be: of a write, what the bucket and its server take at most."""
+    def max_body_bytes(self, operation: ops.FileOperation) -> int:
+        """Return the longest body of an operation. For a write that is the limit of the bucket and its server."""
         if isinstance(operation, ops.WriteTtl):
             return _MAX_ATTRIBUTE_BYTES
-        if not isinstance(operation, ops.Write):
+        if not isinstance(operation, ops.WriteFile):
             return _MAX_UNUSED_BYTES
         maximum = self._connection.max_payload_bytes
         if self._store.opened is not None:
-            of_bucket = self._store.opened[0].traits.max_value_bytes
-            maximum = min(maximum, of_bucket) if of_bucket >= 0 else maximum
+            bucket_maximum = self._store.opened[0].traits.max_value_bytes
+            maximum = min(maximum, bucket_maximum) if bucket_maximum >= 0 else maximum
         return maximum
 
-    async def perform(self, operation: ops.Operation, body: bytes) -> Answer:
-        """Carry out an operation; what goes wrong is in the answer."""
-        seconds = LISTING_SECONDS if isinstance(operation, ops.ListKeys) else REQUEST_SECONDS
+    async def perform(self, operation: ops.FileOperation, body: bytes) -> Answer:
+        """Carry out an operation. Errors become answers."""
+        seconds = LISTING_SECONDS if isinstance(operation, ops.ListFiles) else REQUEST_SECONDS
         deadline = self._loop.time() + seconds
         try:
             if self._turns.locked():
@@ -102,28 +115,28 @@ class Connector:
                 return await self._actions[type(operation)](operation, body, deadline)
             finally:
                 self._turns.release()
-        except (RefusedError, errors.StoreError, errors.InvocationError) as error:
-            return answer_of(error, is_connected=self._connection.is_connected)
+        except (RequestRefusedError, errors.StoreError, errors.InvocationError) as error:
+            return refusal_of(error, is_connected=self._connection.is_connected)
 
     async def _wait_for_turn(self, deadline: float) -> None:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._turns.acquire()
         except TimeoutError:
-            raise RefusedError(UNAVAILABLE, f"{_MAX_AT_ONCE} requests are under way") from None
+            raise RequestRefusedError(UNAVAILABLE, f"{_MAX_AT_ONCE} requests are under way") from None
 
     async def _opened(self, deadline: float) -> tuple[Bucket, Engine]:
-        """Return the open bucket. When it is another than before, nothing that was seen of that one holds any more."""
+        """Return the open bucket. If it was recreated since the last call, forget what was seen of the old one."""
         opened = self._store.opened or await self._store.wait_open(deadline)
         if opened[0] is not self._bucket:
             self._bucket = opened[0]
-            self._folders = Folders()
+            self._folders = FolderFilter()
             self._seen.outdate()
         return opened
 
     @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Say what went wrong on the connection as it is answered."""
+    def _store_errors(self) -> Iterator[None]:
+        """Raise errors of the connection as store errors."""
         began = self._loop.time()
         try:
             yield
@@ -137,21 +150,21 @@ class Connector:
         return await bucket.read_entry(bucket_key, Consistency.STRONG, deadline)
 
     async def _live_entry(self, key: str, deadline: float) -> Entry:
-        entry = await self._entry(self._names.bucket_key(key), deadline)
+        entry = await self._entry(self._keyspace.bucket_key(key), deadline)
         if entry.value is None:
-            raise _missing(key)
+            raise _not_found(key)
         return entry
 
-    async def _read(self, asked: ops.Read, body: bytes, deadline: float) -> Answer:
-        bucket_key = self._names.bucket_key(asked.key)
+    async def _read(self, asked: ops.ReadFile, body: bytes, deadline: float) -> Answer:
+        bucket_key = self._keyspace.bucket_key(asked.key)
         entry = await self._entry(bucket_key, deadline)
         self._seen.read(bucket_key, entry.revision)
         if entry.value is None:
-            raise _missing(asked.key)
+            raise _not_found(asked.key)
         return Answer(200, encode_payload(entry.value), _OCTETS)
 
-    async def _write(self, asked: ops.Write, body: bytes, deadline: float) -> Answer:
-        bucket_key = self._names.bucket_key(asked.key)
+    async def _write(self, asked: ops.WriteFile, body: bytes, deadline: float) -> Answer:
+        bucket_key = self._keyspace.bucket_key(asked.key)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key)
         put = Put(asked.key, body, revision=0 if asked.is_exclusive else seen)
@@ -161,68 +174,75 @@ class Connector:
             return _DONE
         self._seen.forget(bucket_key)
         if asked.is_exclusive:
-            raise RefusedError(CONFLICT, f"key {errors.shown(asked.key)} exists")
-        raise RefusedError(CONFLICT, f"key {errors.shown(asked.key)} has changed since it was read")
+            raise RequestRefusedError(CONFLICT, f"key {errors.shown(asked.key)} exists")
+        raise RequestRefusedError(CONFLICT, f"key {errors.shown(asked.key)} has changed since it was read")
 
-    async def _delete(self, asked: ops.Delete, body: bytes, deadline: float) -> Answer:
-        bucket_key = self._names.bucket_key(asked.key)
+    async def _delete(self, asked: ops.DeleteFile, body: bytes, deadline: float) -> Answer:
+        bucket_key = self._keyspace.bucket_key(asked.key)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key)
         swap: SwapResponse = await engine.change(DeleteRequest(asked.key), bucket_key, deadline)
         if not swap.success:
-            raise _missing(asked.key)
+            raise _not_found(asked.key)
         self._seen.written(bucket_key, seen, 0)
         return _DONE
 
-    # --- names
+    # --- folders
 
-    async def _stat(self, asked: ops.Stat, body: bytes, deadline: float) -> Answer:
+    async def _stat(self, asked: ops.StatFile, body: bytes, deadline: float) -> Answer:
         if not asked.key:
             return _IS_FOLDER
-        bucket_key = self._names.bucket_key(asked.key)
+        bucket_key = self._keyspace.bucket_key(asked.key)
         entry = await self._entry(bucket_key, deadline)
         if entry.value is not None:
             return Answer(204, headers=_IS_FILE % len(encode_payload(entry.value)))
         self._seen.found_absent(bucket_key)
         if await self._is_folder(asked.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS):
             return _IS_FOLDER
-        raise _missing(asked.key)
+        raise _not_found(asked.key)
 
     async def _is_folder(self, folder: str, deadline: float) -> bool:
-        """Tell whether a key lies in a folder; only keys new since the last time are looked through if none ever did."""
-        async with self._looking:
+        """Return whether a key lies in a folder.
+
+        If the filter excludes the folder, it first takes in the keys written since its last update. If it still does, no
+        key lies there. Else all keys are scanned: those of the folder may have been deleted, or the filter is wrong.
+        """
+        async with self._folder_scan:
             await self._opened(deadline)
             folders = self._folders
             if not folders.may_have(folder):
-                await self._look_through(folders.add, deadline, folders)
-        return folders.may_have(folder) and await self._look_through(lambda key: key.startswith(folder), deadline)
+                await self._scan(folders.add, deadline, folders)
+        return folders.may_have(folder) and await self._scan(lambda key: key.startswith(folder), deadline)
 
-    async def _list_keys(self, asked: ops.ListKeys, body: bytes, deadline: float) -> Answer:
+    async def _list_files(self, asked: ops.ListFiles, body: bytes, deadline: float) -> Answer:
         listing = Listing(asked.prefix, asked.delimiter)
-        await self._look_through(listing.add, deadline)
+        await self._scan(listing.add, deadline)
         found = {"keys": sorted(listing.keys), "prefixes": sorted(listing.prefixes)}
         return Answer(200, msgspec.json.encode(found))
 
-    async def _look_through(
-        self, is_enough: Callable[[str], object], deadline: float, since: Folders | None = None
-    ) -> bool:
-        """Call a function with every key until it returns something true; tells whether it has.
+    async def _scan(self, is_last: Callable[[str], object], deadline: float, since: FolderFilter | None = None) -> bool:
+        """Call a function with every live key until it returns true. Return whether it has.
 
-        With `since`, only with keys written since it was looked through, gone ones among them where the bucket has
-        history, and its revision is moved on. A subject has no wildcard for the beginning of a token, so what is below
-        the STATE_PREFIX has to be looked through here, without the values.
+        A subject has no wildcard for the beginning of a token, so the headers of all keys below the STATE_PREFIX are
+        fetched and the keys compared here.
+
+        Args:
+            is_last: The function.
+            deadline: Time on the event loop's clock.
+            since: Limits the scan to keys written after its revision, and moves the revision on. In a bucket with
+                history, these may be keys that were deleted later.
         """
         bucket, _ = await self._opened(deadline)
         now_ms = bucket.now_ms()
         after = since.revision if since is not None else 0
-        found = scan(self._store.jetstream, bucket, after, self._names.under, has_earlier=since is not None)
-        with self._answering():
+        found = scan(self._store.jetstream, bucket, after, self._keyspace.under, has_earlier=since is not None)
+        with self._store_errors():
             async with asyncio.timeout_at(deadline), contextlib.aclosing(found):
                 async for head in found:
                     if since is not None:
                         since.revision = head.revision
-                    key = self._names.key(head.bucket_key)
-                    if key is not None and head.is_live(now_ms) and is_enough(key):
+                    key = self._keyspace.key(head.bucket_key)
+                    if key is not None and head.is_live(now_ms) and is_last(key):
                         return True
         return False
 
@@ -238,19 +258,26 @@ class Connector:
         return Answer(200, msgspec.json.encode({"attr": asked.name, "value": str(number)}))
 
     async def _ttl(self, key: str, entry: Entry, deadline: float) -> int:
-        """Return in how many seconds a value ends, whoever has said so: its writer, or the bucket for all of its values."""
+        """Return the seconds until a value expires, or `NEVER`.
+
+        The writer may have set an end for this value, the bucket one for all of its values. The earlier one counts.
+        """
         bucket, _ = await self._opened(deadline)
-        bucket_key, value = self._names.bucket_key(key), entry.value
-        assert value is not None, "the entry is a live one"
-        with self._answering():
+        bucket_key, value = self._keyspace.bucket_key(key), entry.value
+        assert value is not None, "the entry is live"
+        with self._store_errors():
             by_server_ms = await server_end_ms(self._store.jetstream, bucket, bucket_key, entry.revision, deadline)
         value.expires_at_ms = min(filter(None, (value.expires_at_ms, by_server_ms)), default=0)
         return seconds_left(value, bucket.now_ms()) or ops.NEVER
 
     async def _write_ttl(self, asked: ops.WriteTtl, body: bytes, deadline: float) -> Answer:
-        """Set when a value ends. That changes its revision and not what the client has read of it."""
+        """Set the lifetime of a value, which writes a new revision of it.
+
+        If the client has read the current revision, the new one counts as read. Else its next write would conflict with
+        its own change of the lifetime.
+        """
         expires = ops.expires_of(body)
-        bucket_key = self._names.bucket_key(asked.key)
+        bucket_key = self._keyspace.bucket_key(asked.key)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key)
         if seen:
@@ -260,20 +287,20 @@ class Connector:
                 return _DONE
         swap = await engine.change(Expire(asked.key, expires), bucket_key, deadline)
         if not swap.success:
-            raise _missing(asked.key)
+            raise _not_found(asked.key)
         return _DONE
 
     # --- the rest
 
-    async def _query(self, asked: ops.Query, body: bytes, deadline: float) -> Answer:
-        raise RefusedError(NOT_IMPLEMENTED, "values are not looked into")
+    async def _query(self, asked: ops.QueryFiles, body: bytes, deadline: float) -> Answer:
+        raise RequestRefusedError(NOT_IMPLEMENTED, "queries are not supported")
 
-    async def _health(self, asked: ops.Health, body: bytes, deadline: float) -> Answer:
+    async def _health(self, asked: ops.CheckHealth, body: bytes, deadline: float) -> Answer:
         bucket, _ = await self._opened(deadline)
-        with self._answering():
+        with self._store_errors():
             await self._store.jetstream.stream_info(bucket.stream, deadline)
         return _READY
 
 
-def _missing(key: str) -> RefusedError:
-    return RefusedError(KEY_NOT_FOUND, f"key {errors.shown(key)} is not there")
+def _not_found(key: str) -> RequestRefusedError:
+    return RequestRefusedError(KEY_NOT_FOUND, f"key {errors.shown(key)} does not exist")

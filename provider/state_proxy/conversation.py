@@ -1,53 +1,65 @@
-"""The conversations over a unix socket: requests in, answers out, each connection at its own pace. Refuses to know buckets."""
+"""One connection of the unix socket: its requests and answers, one after another. Knows no buckets."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
-from provider.state_proxy.errors import (
+from provider.state_proxy.file_operations import FileOperation, operation_of
+from provider.state_proxy.http1 import (
+    CONTINUE,
+    Answer,
+    Event,
+    Malformed,
+    RequestEnd,
+    RequestHead,
+    RequestParser,
+    encode_answer,
+)
+from provider.state_proxy.refusals import (
     BAD_REQUEST,
     INTERNAL_ERROR,
     TOO_LARGE,
     TOO_SLOW,
     UNAVAILABLE,
-    RefusedError,
-    answer_of,
+    RequestRefusedError,
     refusal,
+    refusal_of,
 )
-from provider.state_proxy.http import CONTINUE, Answer, End, Event, Head, Malformed, RequestParser, encode_answer
-from provider.state_proxy.operations import Operation, operation_of
-from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
 _READ_BYTES = 65536
+"""The buffer limit of asyncio's own reader."""
+
 _SMALL_BODY_BYTES = 65536
+"""256 connections with a body of this size take 16 MiB, half of the connector's memory. Larger bodies take turns."""
+
 _UNSENT_BYTES = 65536
+"""An answer that leaves more in asyncio's write buffer is waited for; a smaller rest cannot fill the memory."""
+
 _NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may take. Seconds are those of waiting for the client, not for the bucket.
+class ClientLimits:
+    """Limits of the clients. Times are spent waiting for the client, not for the bucket.
 
     Attributes:
-        connections: Open at once; more are refused.
-        large_bodies: Bodies over 64 KiB, of requests and answers, that are in memory at once; more wait, and are refused
-            after `turn_seconds`.
-        idle_seconds: Between two requests.
-        head_seconds: From a request's first byte to the end of its head.
-        body_seconds: Between two pieces of a body.
-        whole_body_seconds: Until all of a body is here.
-        answer_seconds: Until an answer, or a large part of it, has been taken.
-        rest_seconds: How long the rest of a request is read that has been refused, so that the client sees why.
-        ending_seconds: How long requests under way may take when everything ends.
+        connections: Connections open at once; further ones are refused.
+        large_bodies: Bodies over 64 KiB, of requests and answers, in memory at once; further ones wait for
+            `turn_seconds` and are then refused.
+        idle_seconds: Time between two requests.
+        head_seconds: Time from the first byte of a request to the end of its head.
+        body_seconds: Time between two pieces of a body.
+        whole_body_seconds: Time until the body is complete.
+        answer_seconds: Time until the client has received an answer, or a large part of it.
+        rest_seconds: Time for which the rest of a refused request is read, so that the client can read the refusal.
+        ending_seconds: Time for requests under way when the server closes.
+        tick_seconds: Interval at which deadlines are checked.
     """
 
     connections: int = 256
@@ -65,89 +77,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers: how long a body may be, in bytes, and what to do with it."""
+    """The functions that answer requests: the longest body of an operation, in bytes, and the operation itself."""
 
-    max_body_bytes: Callable[[Operation], int]
-    perform: Callable[[Operation, bytes], Awaitable[Answer]]
-
-
-class Server:
-    """All conversations, as an async context manager; leaving it finishes the requests under way.
-
-    Args:
-        listener: Bound, not listening yet.
-        service: What answers.
-        limits: What a client may take.
-    """
-
-    def __init__(self, listener: socket.socket, service: Service, limits: Limits) -> None:
-        self.service = service
-        self.limits = limits
-        self.large_bodies = asyncio.Semaphore(limits.large_bodies)
-        self._listener = listener
-        self._loop = asyncio.get_running_loop()
-        self._tasks = TaskOwner()
-        self._conversations: set[_Conversation] = set()
-        self._all_ended = asyncio.Event()
-        self._server: asyncio.Server | None = None
-        self._tick: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._accept, sock=self._listener)
-        self._watch()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for conversation in self._conversations:
-            conversation.end()
-        if self._conversations:
-            try:
-                async with asyncio.timeout(self.limits.ending_seconds):
-                    await self._all_ended.wait()
-            except TimeoutError:
-                _log.warning("requests_cut_off", extra={"count": len(self._conversations)})
-        if self._tick is not None:
-            self._tick.cancel()
-        await self._tasks.close()
-
-    @property
-    def is_ending(self) -> bool:
-        return self._server is None or not self._server.is_serving()
-
-    def left(self, conversation: _Conversation) -> None:
-        self._conversations.discard(conversation)
-        if not self._conversations and self.is_ending:
-            self._all_ended.set()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._conversations) >= self.limits.connections:
-            answer = refusal(UNAVAILABLE, f"{self.limits.connections} connections are open")
-            writer.write(encode_answer(answer, is_head=False, is_last=True, is_old=False))
-            writer.close()
-            return
-        conversation = _Conversation(self, reader, writer)
-        self._conversations.add(conversation)
-        self._tasks.start(conversation.run(), "conversation")
-
-    def _watch(self) -> None:
-        """Look for clients that let others wait: one timer for all of them costs less than one for every step."""
-        now = self._loop.time()
-        for conversation in self._conversations:
-            if conversation.deadline <= now:
-                conversation.expire()
-        self._tick = self._loop.call_later(self.limits.tick_seconds, self._watch)
+    max_body_bytes: Callable[[FileOperation], int]
+    perform: Callable[[FileOperation, bytes], Awaitable[Answer]]
 
 
 class _SlowClientError(Exception):
-    """The client has not sent in time what it began."""
+    """The client has begun a request and not continued it in time."""
 
 
 class _UnusableError(Exception):
-    """The conversation cannot go on. `answer` is what the client is still told, `None`: nothing."""
+    """The connection cannot be used further. `answer` is sent before it closes, unless it is `None`."""
 
     def __init__(self, answer: Answer | None = None) -> None:
         super().__init__()
@@ -158,28 +99,44 @@ class _TooLargeError(Exception):
     """A body is over its limit."""
 
 
-class _Conversation:
-    """One connection: its requests, one after another.
+class Conversation:
+    """The requests of one connection.
+
+    Args:
+        reader: The client's bytes.
+        writer: The bytes for the client.
+        service: The functions that answer.
+        limits: Limits of the client.
+        large_bodies: Turns of large bodies, shared by all connections.
 
     Attributes:
-        deadline: When the client must have done what is waited for, on the event loop's clock.
+        deadline: Time on the event loop's clock by which the client must act; infinity while it need not.
     """
 
-    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        service: Service,
+        limits: ClientLimits,
+        large_bodies: asyncio.Semaphore,
+    ) -> None:
         self.deadline = _NEVER
-        self._server = server
-        self._limits = server.limits
         self._reader = reader
         self._writer = writer
+        self._service = service
+        self._limits = limits
+        self._large_bodies = large_bodies
         self._loop = asyncio.get_running_loop()
         self._parser = RequestParser()
         self._events: deque[Event] = deque()
         self._is_idle = True
         self._is_writing = False
+        self._is_ending = False
         self._holds_turn = False
 
     def expire(self) -> None:
-        """Do not wait any longer for the client."""
+        """Stop waiting for the client, whose deadline has passed."""
         self.deadline = _NEVER
         if self._is_writing:
             self._writer.transport.abort()
@@ -187,12 +144,13 @@ class _Conversation:
             self._reader.set_exception(_SlowClientError())
 
     def end(self) -> None:
-        """Let the request under way be the last."""
+        """Close an idle connection now, and any other after the request under way."""
+        self._is_ending = True
         if self._is_idle:
             self._reader.set_exception(_UnusableError())
 
     async def run(self) -> None:
-        """Answer requests until the client leaves, or is no use."""
+        """Answer requests until the client closes the connection or it becomes unusable; then close it."""
         try:
             while await self._exchange():
                 pass
@@ -203,7 +161,7 @@ class _Conversation:
             if not self._is_idle:
                 await self._answer(refusal(TOO_SLOW, "the request did not come in time"), None)
         except OSError:
-            pass  # the client has gone; what it asked for last has been done
+            pass  # the client is gone; its last request has been carried out
         finally:
             await self._close()
 
@@ -217,35 +175,34 @@ class _Conversation:
             pass
         finally:
             self._writer.transport.abort()
-            self._server.left(self)
 
     async def _exchange(self) -> bool:
-        """Take a request and answer it; tells whether another may follow."""
+        """Receive a request and answer it. Return whether another may follow."""
         head = await self._head()
         if head is None:
             return False
         operation, answer = self._operation(head)
-        limit = self._server.service.max_body_bytes(operation) if operation is not None else _SMALL_BODY_BYTES
+        limit = self._service.max_body_bytes(operation) if operation is not None else _SMALL_BODY_BYTES
         try:
             body = await self._body(head, limit)
             if operation is not None:
                 answer = await self._perform(operation, body)
-            assert answer is not None, "there is an operation, or a reason why not"
+            assert answer is not None, "a request without an operation has its refusal"
             await self._answer(answer, head)
         except _TooLargeError:
             await self._refuse_rest(answer or refusal(TOO_LARGE, f"the body is over {limit} bytes"), head)
             return False
-        except RefusedError as error:
-            await self._refuse_rest(answer_of(error, is_connected=True), head)
+        except RequestRefusedError as error:
+            await self._refuse_rest(refusal_of(error, is_connected=True), head)
             return False
         finally:
             self._give_turn_back()
-        return head.keeps_alive and not self._server.is_ending
+        return head.keeps_alive and not self._is_ending
 
-    # --- taking
+    # --- receiving
 
-    async def _head(self) -> Head | None:
-        """Wait for a request; `None`: the client has ended the connection in order."""
+    async def _head(self) -> RequestHead | None:
+        """Wait for a request. Return `None` if the client has closed the connection between two requests."""
         self._is_idle = not self._events and not self._parser.is_amid
         self.deadline = self._loop.time() + (self._limits.idle_seconds if self._is_idle else self._limits.head_seconds)
         event = await self._next(self._limits.head_seconds)
@@ -253,17 +210,17 @@ class _Conversation:
         match event:
             case None:
                 return None
-            case Head():
+            case RequestHead():
                 return event
             case Malformed():
                 raise _UnusableError(refusal(BAD_REQUEST, event.reason))
         raise AssertionError(f"a request begins with its head, not with {event!r}")
 
     async def _next(self, seconds: float) -> Event | None:
-        """Return what comes next; `None`: the client has nothing more to say.
+        """Return the next event, or `None` at the end of the client's bytes.
 
         Args:
-            seconds: How long what has begun to come may take to be complete.
+            seconds: Time in which a request must be complete that begins while this waits.
         """
         while not self._events:
             data = await self._reader.read(_READ_BYTES)
@@ -277,12 +234,12 @@ class _Conversation:
                 self.deadline = self._loop.time() + seconds
         return self._events.popleft()
 
-    async def _body(self, head: Head, limit: int) -> bytes:
-        """Take a request's body.
+    async def _body(self, head: RequestHead, limit: int) -> bytes:
+        """Receive the body of a request.
 
         Raises:
-            _TooLargeError: It is over the limit; not all of it has been read.
-            RefusedError: There is no room for it now; the same.
+            _TooLargeError: The body is over the limit, and has not been read to its end.
+            RequestRefusedError: There is no room for the body now; it has not been read to its end.
         """
         if head.length is not None and head.length > limit:
             raise _TooLargeError
@@ -296,7 +253,7 @@ class _Conversation:
         while True:
             self.deadline = min(self._loop.time() + self._limits.body_seconds, last)
             match await self._next(self._limits.body_seconds):
-                case End():
+                case RequestEnd():
                     self.deadline = _NEVER
                     return parts[0] if len(parts) == 1 else b"".join(parts)
                 case bytes() as part:
@@ -310,30 +267,33 @@ class _Conversation:
                     raise _UnusableError(refusal(BAD_REQUEST, reason))
 
     async def _take_turn(self) -> None:
-        """Wait until the large bodies in memory are few enough; one in chunks waits when it has become large."""
+        """Wait for one of the turns of large bodies. A chunked body asks for it once it has become large."""
         if self._holds_turn:
             return
         self.deadline = _NEVER
         try:
             async with asyncio.timeout(self._limits.turn_seconds):
-                await self._server.large_bodies.acquire()
+                await self._large_bodies.acquire()
         except TimeoutError:
-            raise RefusedError(UNAVAILABLE, f"{self._limits.large_bodies} large bodies are under way") from None
+            raise RequestRefusedError(UNAVAILABLE, f"{self._limits.large_bodies} large bodies are under way") from None
         self._holds_turn = True
 
     def _give_turn_back(self) -> None:
         if self._holds_turn:
             self._holds_turn = False
-            self._server.large_bodies.release()
+            self._large_bodies.release()
 
-    async def _refuse_rest(self, answer: Answer, head: Head) -> None:
-        """Answer before the request is here, and read its rest for a while: else the client would fail at sending it."""
+    async def _refuse_rest(self, answer: Answer, head: RequestHead) -> None:
+        """Answer before the request is complete, then read and drop its rest for a while.
+
+        A client that is still sending when the connection closes would get an error in place of the answer.
+        """
         await self._answer(answer, head._replace(keeps_alive=False))
         if head.expects_continue and not self._events:
             return
         self.deadline = self._loop.time() + self._limits.rest_seconds
         self._is_idle = True
-        while not any(isinstance(event, End | Malformed) for event in self._events):
+        while not any(isinstance(event, RequestEnd | Malformed) for event in self._events):
             self._events.clear()
             data = await self._reader.read(_READ_BYTES)
             if not data:
@@ -342,45 +302,44 @@ class _Conversation:
 
     # --- answering
 
-    def _operation(self, head: Head) -> tuple[Operation | None, Answer | None]:
+    def _operation(self, head: RequestHead) -> tuple[FileOperation | None, Answer | None]:
         try:
             return operation_of(head), None
-        except RefusedError as error:
-            return None, answer_of(error, is_connected=True)
+        except RequestRefusedError as error:
+            return None, refusal_of(error, is_connected=True)
 
-    async def _perform(self, operation: Operation, body: bytes) -> Answer:
-        """Carry out an operation; a large answer comes with a turn, which it keeps until the client has taken it.
+    async def _perform(self, operation: FileOperation, body: bytes) -> Answer:
+        """Carry out an operation. A large answer comes with a turn, which it keeps until the client has received it.
 
-        Only what was read tells that it is large. When there is no turn for it, it is dropped, and read again with one:
-        what changes anything has a short answer.
+        The size of an answer is known only after the operation. Without a free turn the answer is dropped, and the
+        operation repeated when a turn is free. That is safe: only reads have large answers.
         """
         answer = await self._performed(operation, body)
         if len(answer.body) <= _SMALL_BODY_BYTES:
             return answer
-        has_to_wait = self._server.large_bodies.locked()
+        has_to_wait = self._large_bodies.locked()
         if has_to_wait:
             del answer
         try:
             await self._take_turn()
-        except RefusedError as error:
-            return answer_of(error, is_connected=True)
+        except RequestRefusedError as error:
+            return refusal_of(error, is_connected=True)
         return await self._performed(operation, body) if has_to_wait else answer
 
-    async def _performed(self, operation: Operation, body: bytes) -> Answer:
+    async def _performed(self, operation: FileOperation, body: bytes) -> Answer:
         try:
-            return await self._server.service.perform(operation, body)
+            return await self._service.perform(operation, body)
         except Exception as error:  # noqa: BLE001  (one request's defect must not end the connector)
             _log.exception("request_failed", extra={"operation": type(operation).__name__})
             return refusal(INTERNAL_ERROR, f"internal error ({type(error).__name__}); outcome unknown")
 
-    async def _answer(self, answer: Answer, head: Head | None) -> None:
-        """Send an answer; without a head, to a request that could not be understood, as the last."""
-        is_last = head is None or not head.keeps_alive or self._server.is_ending
+    async def _answer(self, answer: Answer, head: RequestHead | None) -> None:
+        """Send an answer. Without a head the request was not understood, and the answer is the last one."""
         data = encode_answer(
             answer,
             is_head=head is not None and head.method == "HEAD",
-            is_last=is_last,
-            is_old=head is not None and head.is_old,
+            is_last=head is None or not head.keeps_alive or self._is_ending,
+            is_http_1_0=head is not None and head.is_http_1_0,
         )
         self._writer.write(data)
         if self._writer.transport.get_write_buffer_size() > _UNSENT_BYTES:

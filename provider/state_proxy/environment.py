@@ -1,4 +1,4 @@
-"""The environment -> what the connector is to be. Pure."""
+"""The environment variables of the connector, parsed. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PREFIX = "STATE_PREFIX"
 
 _URL = "NATS_URL"
 _VARIABLES = {"URL": _URL, "BUCKET": BUCKET, "CREDS_FILE": "NATS_CREDS_FILE"}
-"""By the link value that means the same."""
+"""The variable for each link value of the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorSettings:
-    """Where it listens and what it serves. `prefix` is "" when every key of the bucket is its own."""
+    """The socket to listen on and the bucket to serve. `prefix` is "" if the connector serves every key of the bucket."""
 
     socket_path: str
     connection: ConnectionSettings
@@ -28,11 +28,11 @@ class ConnectorSettings:
     prefix: str
 
 
-def settings_of(environment: Mapping[str, str]) -> ConnectorSettings:
-    """Read the settings; an empty variable is as good as none.
+def connector_settings(environment: Mapping[str, str]) -> ConnectorSettings:
+    """Parse the settings. An empty variable counts as unset.
 
     Raises:
-        StartupError: A variable is missing or wrong; names it and not its value.
+        StartupError: A variable is missing or invalid. The text has the name of the variable, but not its value.
     """
     for name in (SOCKET, _URL, BUCKET):
         if not environment.get(name):
@@ -49,5 +49,5 @@ def settings_of(environment: Mapping[str, str]) -> ConnectorSettings:
 
 
 def startup_error(error: LinkError) -> StartupError:
-    """Say which variable is at fault when a store cannot be opened."""
+    """Name the variable that prevents the store from opening."""
     return StartupError(f"{_VARIABLES.get(error.setting, _URL)}: {error.reason}")

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as a state machine: bytes to typed events, answers to bytes. Pure; refuses to know what requests mean.
+"""HTTP/1.1 as a state machine: bytes to typed events, answers to bytes. Pure; the meaning of a request is decided elsewhere.
 
-httptools parses: llhttp, which refuses what may be read in two ways. In Python alone, parsing would cost more than
-asking the bucket.
+httptools parses. It wraps llhttp, which rejects requests that can be read in two ways. A parser in pure Python would take
+longer than the bucket takes to answer.
 
 Source: RFC 9112.
 """
@@ -15,7 +15,7 @@ import httptools
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _MAX_SILENT_BYTES = 32 * 1024
-"""How much may be sent without completing anything: a head, a trailer. Three bytes in a target are one in a key."""
+"""Longest head or trailer. A key has at most 3,500 bytes, and percent-escapes make three bytes of each."""
 
 _SIZED_HEAD = b"PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
 _CHUNKED_HEAD = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -37,17 +37,17 @@ _PHRASES = {
 }
 
 
-class Head(NamedTuple):
-    """What stands before a request's body.
+class RequestHead(NamedTuple):
+    """The request line and the headers that matter here.
 
     Attributes:
         method: In upper case.
         target: Path and query, percent-escapes untouched.
-        length: Of the body, in bytes; 0: there is none; `None`: it comes in chunks and shows its end.
-        if_none_match: The header of that name; "" without it.
-        expects_continue: Whether the body waits for `CONTINUE`.
+        length: Size of the body in bytes; 0 without a body, `None` if it is chunked.
+        if_none_match: Value of the header, "" if absent.
+        expects_continue: Whether the client waits for `CONTINUE` before it sends the body.
         keeps_alive: Whether another request may follow.
-        is_old: Whether it is HTTP/1.0, which has to be told that the connection is kept.
+        is_http_1_0: Whether the answer must say explicitly that the connection stays open.
     """
 
     method: str
@@ -56,31 +56,31 @@ class Head(NamedTuple):
     if_none_match: str
     expects_continue: bool
     keeps_alive: bool
-    is_old: bool
+    is_http_1_0: bool
 
 
-class End(NamedTuple):
-    """The end of a request and its body."""
+class RequestEnd(NamedTuple):
+    """The end of a request, after its body."""
 
 
 class Malformed(NamedTuple):
-    """What was sent is no HTTP, or too much of it; nothing after it is read."""
+    """The bytes are not HTTP, or exceed a limit. Nothing after them is parsed."""
 
     reason: str
 
 
-Event = Head | bytes | End | Malformed
-"""Of each request a head, pieces of its body, its end."""
+Event = RequestHead | bytes | RequestEnd | Malformed
+"""Each request gives a head, pieces of its body and an end."""
 
 
 class Answer(NamedTuple):
-    """What a request is answered with.
+    """An HTTP response.
 
     Attributes:
-        status: One that this module has a phrase for.
+        status: A status that has a phrase in this module.
         body: Empty with 204.
-        content_type: Of the body.
-        headers: Others, as they are sent.
+        content_type: Media type of the body.
+        headers: Further header lines, as they are sent.
     """
 
     status: int
@@ -90,7 +90,7 @@ class Answer(NamedTuple):
 
 
 class RequestParser:
-    """The requests that come over one connection.
+    """The parser of the requests on one connection.
 
     Attributes:
         is_amid: Whether a request has begun and not ended.
@@ -105,7 +105,7 @@ class RequestParser:
         self._begin()
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take bytes and return what they complete; after `Malformed`, nothing any more."""
+        """Take bytes and return the events they complete. After `Malformed` there are no more events."""
         if self._is_broken:
             return []
         self._silent_bytes += len(data)
@@ -123,11 +123,11 @@ class RequestParser:
         return events
 
     def _parse(self, data: bytes) -> bytes:
-        """Parse, up to the end of a head that asks for another protocol; returns what is left.
+        """Parse up to the end of a head that asks for another protocol, and return the unparsed rest.
 
-        llhttp takes for that protocol what follows such a head, even the request's own body. A server may go on with
-        HTTP/1.1 (RFC 9110 section 7.8): so another parser goes on, which is told of nothing but how long the body is.
-        After a CONNECT nothing is HTTP any more.
+        llhttp treats everything after an `Upgrade` head as the other protocol, even the body of the request itself. A
+        server may ignore the header and stay with HTTP/1.1 (RFC 9110 section 7.8). So parsing goes on in a new parser,
+        which is primed with a head that has the same body length. After a CONNECT, nothing that follows is HTTP.
         """
         try:
             self._parser.feed_data(data)
@@ -139,15 +139,15 @@ class RequestParser:
             return b""
         if self._parser.get_method() == b"CONNECT":
             *self._events, head, end = self._events
-            assert isinstance(head, Head), "a request with another protocol behind it has no body"
+            assert isinstance(head, RequestHead), "llhttp reports a request that asks for an upgrade without its body"
             self._events += [head._replace(keeps_alive=False), end]
             self._is_broken = True
             return b""
         self._parser = httptools.HttpRequestParser(self)
         if self._length != 0:
-            self._events.pop()  # the end, which is not there yet
+            self._events.pop()  # the end, which llhttp has reported before the body
             self._parser.feed_data(_CHUNKED_HEAD if self._length is None else _SIZED_HEAD % self._length)
-            self._events.pop()  # the head, for the second time
+            self._events.pop()  # the head that primed the new parser
         return data[parsed:]
 
     def _begin(self) -> None:
@@ -191,7 +191,7 @@ class RequestParser:
         if self._is_broken:
             return
         version = self._parser.get_http_version()
-        head = Head(
+        head = RequestHead(
             self._parser.get_method().decode("ascii"),
             self._target.decode("latin-1"),
             self._length,
@@ -212,17 +212,17 @@ class RequestParser:
             self._events.append(_END)
 
 
-_END = End()
+_END = RequestEnd()
 
 
-def encode_answer(answer: Answer, *, is_head: bool, is_last: bool, is_old: bool) -> bytes:
+def encode_answer(answer: Answer, *, is_head: bool, is_last: bool, is_http_1_0: bool) -> bytes:
     """Encode an answer.
 
     Args:
-        answer: What to say.
-        is_head: Whether the request was a HEAD: no body then.
-        is_last: Whether the connection ends with it.
-        is_old: Whether the request was of HTTP/1.0.
+        answer: The answer to send.
+        is_head: Whether the request was a HEAD, whose answer has no body.
+        is_last: Whether the connection is closed after it.
+        is_http_1_0: Whether the request was HTTP/1.0.
     """
     parts = [b"HTTP/1.1 %d %b\r\n" % (answer.status, _PHRASES[answer.status])]
     if answer.status != 204:
@@ -231,7 +231,7 @@ def encode_answer(answer: Answer, *, is_head: bool, is_last: bool, is_old: bool)
         parts.append(answer.headers)
     if is_last:
         parts.append(b"Connection: close\r\n")
-    elif is_old:
+    elif is_http_1_0:
         parts.append(b"Connection: keep-alive\r\n")
     parts.append(b"\r\n")
     if not is_head:

@@ -1,4 +1,4 @@
-"""Why a request is answered with an error, and the status that says so. Pure."""
+"""The errors that a request can be answered with, and the status of each. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from provider import errors
-from provider.state_proxy.http import Answer
+from provider.state_proxy.http1 import Answer
 
 BAD_REQUEST = "bad_request"
 UNSUPPORTED_ATTRIBUTE = "unsupported_attribute"
@@ -49,12 +49,13 @@ _CODES: dict[type[errors.ProviderError], str] = {
     errors.StoreTimeoutError: TIMEOUT,
     errors.OutcomeUnknownError: TIMEOUT,
 }
-"""What is in no other case, a full store for one, is an internal error: the protocol has no word for it."""
+"""The code of each provider error. Any other one, for example of a full store, becomes an internal error: the protocol
+has no code for it."""
 
 
 @dataclass(eq=False)
-class RefusedError(errors.ProviderError):
-    """This request is answered with an error: it is wrong, or cannot be met. `code` is one of this module's."""
+class RequestRefusedError(errors.ProviderError):
+    """A request is answered with an error, because it is invalid or cannot be met. `code` is one of this module's."""
 
     code: str
     reason: str
@@ -66,14 +67,14 @@ class _ErrorBody(msgspec.Struct, frozen=True):
     message: str
 
 
-def answer_of(error: errors.ProviderError, *, is_connected: bool) -> Answer:
-    """Return what a request is answered with that has failed.
+def refusal_of(error: errors.ProviderError, *, is_connected: bool) -> Answer:
+    """Return the answer to a request that has failed.
 
     Args:
-        error: A `RefusedError`, a `StoreError` or an `InvocationError`.
-        is_connected: Whether NATS is there; when it is not, that is why there was no answer in time.
+        error: A `RequestRefusedError`, a `StoreError` or an `InvocationError`.
+        is_connected: Whether NATS can be reached. If it cannot, that explains a timeout, and the code is `unavailable`.
     """
-    code = error.code if isinstance(error, RefusedError) else _CODES.get(type(error), INTERNAL_ERROR)
+    code = error.code if isinstance(error, RequestRefusedError) else _CODES.get(type(error), INTERNAL_ERROR)
     if code == TIMEOUT and not is_connected:
         code = UNAVAILABLE
     return refusal(code, str(error))

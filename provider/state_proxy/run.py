@@ -1,4 +1,4 @@
-"""How the connector is started: environment in, objects built, run, exit code."""
+"""The start and the end of the connector: environment in, exit code out."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ import uvloop
 from provider import errors, logs
 from provider.keyvalue.bucket.store import BucketStore
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
-from provider.nats import jetstream as js
 from provider.nats.buckets import STREAM_NOT_FOUND, stream_name
 from provider.nats.connection import Connection
+from provider.nats.jetstream import JetStream
 from provider.state_proxy.connector import Connector
-from provider.state_proxy.names import Names
-from provider.state_proxy.server import Limits, Server, Service
-from provider.state_proxy.settings import ConnectorSettings, settings_of, startup_error
+from provider.state_proxy.conversation import ClientLimits, Service
+from provider.state_proxy.environment import ConnectorSettings, connector_settings, startup_error
+from provider.state_proxy.keyspace import Keyspace
 from provider.state_proxy.socket_file import SocketFile
+from provider.state_proxy.unix_server import UnixServer
 from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
 _NAME = "keyvalue-nats state-proxy"
 _CACHED_BYTES = 256 * 1024
+"""Memory for the entries that the engine keeps between two writes of a key: a small part of the connector's 32 MiB."""
+
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(environment: Mapping[str, str] = os.environ) -> int:
-    """Serve until a signal; returns the exit code."""
+    """Serve until a signal, and return the exit code."""
     logs.configure("off", is_json=False)
     try:
-        settings = settings_of(environment)
+        settings = connector_settings(environment)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     except errors.StartupError as error:
@@ -48,7 +51,7 @@ def run(environment: Mapping[str, str] = os.environ) -> int:
 
 async def _serve(settings: ConnectorSettings) -> None:
     serving = asyncio.current_task()
-    assert serving is not None, "there is one inside a coroutine"
+    assert serving is not None, "a coroutine runs in a task"
     loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, serving.cancel)
@@ -60,7 +63,7 @@ async def _serve(settings: ConnectorSettings) -> None:
             for number in _STOP_SIGNALS:
                 loop.add_signal_handler(number, stop.set)
             service = Service(connector.max_body_bytes, connector.perform)
-            await stack.enter_async_context(Server(socket_file.listener, service, Limits()))
+            await stack.enter_async_context(UnixServer(socket_file.listener, service, ClientLimits()))
             socket_file.show()
             stack.callback(socket_file.hide)
             logs.configure("info", is_json=False)
@@ -76,7 +79,7 @@ async def _open(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector
     """Open the bucket.
 
     Raises:
-        errors.StartupError: It is not there or cannot be reached; names the variable.
+        errors.StartupError: The bucket does not exist or cannot be reached. The text names the variable.
     """
     tasks = TaskOwner()
     connection = Connection(settings.connection, _NAME, OPEN_SECONDS)
@@ -84,7 +87,7 @@ async def _open(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector
     try:
         await stack.enter_async_context(connection)
         stack.push_async_callback(tasks.close)
-        await js.JetStream(connection).stream_info(stream_name(settings.bucket.name), loop.time() + OPEN_SECONDS)
+        await JetStream(connection).stream_info(stream_name(settings.bucket.name), loop.time() + OPEN_SECONDS)
     except (errors.NatsError, TimeoutError) as error:
         found = link_error(error, settings.connection)
         if isinstance(error, errors.ApiError) and error.err_code == STREAM_NOT_FOUND:
@@ -98,4 +101,4 @@ async def _open(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector
         await store.wait_open(loop.time() + OPEN_SECONDS)
     except errors.LinkUnavailableError as error:
         raise startup_error(errors.LinkError("BUCKET", error.reason)) from None
-    return Connector(store, connection, Names(settings.prefix))
+    return Connector(store, connection, Keyspace(settings.prefix))

@@ -1,4 +1,4 @@
-"""The unix socket as a file: a stale one is taken away, a living one is not, and who connects finds somebody listening."""
+"""The unix socket as a file. It replaces a stale file, never a live one, and appears only when the server listens."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from types import TracebackType
 from typing import Self
 
 from provider.errors import StartupError
-from provider.state_proxy.settings import SOCKET
+from provider.state_proxy.environment import SOCKET
 
 _MODE_FOR_OTHERS = 0o666
 """The actor's process runs as another user."""
 
 _MAX_PATH_BYTES = 107
-"""Longer ones cannot be connected to. Source: unix(7)."""
+"""A client cannot connect to a longer path. Source: unix(7)."""
 
 
 class SocketFile:
-    """A bound socket, as a context manager; its file appears with `show` and goes with `hide`, at the latest at the end.
+    """A bound socket, as a context manager. `show` creates its file; `hide`, or leaving the context, removes it.
 
     Args:
-        path: Where the file is to be.
+        path: Path of the file.
 
     Attributes:
-        listener: To be listened on before `show`.
+        listener: The bound socket. It must listen before `show`, so that no client is refused.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,10 +36,10 @@ class SocketFile:
         self._identity: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
-        """Bind.
+        """Bind the socket to a temporary name.
 
         Raises:
-            StartupError: The file cannot be made, or something else is there.
+            StartupError: The file cannot be created, or the path is in use.
         """
         try:
             _check_free(self._path)
@@ -58,12 +58,12 @@ class SocketFile:
         self.listener.close()
 
     def show(self) -> None:
-        """Let the file appear, in place of a stale one."""
+        """Move the file to its path, over a stale one."""
         self._hidden.rename(self._path)
         self._identity = _identity(self._path)
 
     def hide(self) -> None:
-        """Take the file away, unless somebody else has put another in its place."""
+        """Remove the file, unless another process has replaced it."""
         if self._identity is not None and _identity(self._path) == self._identity:
             self._path.unlink()
         self._identity = None
@@ -78,7 +78,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _bind(listener: socket.socket, path: Path) -> None:
-    """Bind to a path that may be longer than a socket's own: by way of its folder, open."""
+    """Bind to a path that may be too long for `bind`, through a descriptor of its folder."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         listener.bind(f"/proc/self/fd/{folder}/{path.name}")
@@ -87,7 +87,11 @@ def _bind(listener: socket.socket, path: Path) -> None:
 
 
 def _check_free(path: Path) -> None:
-    """Refuse a place where nobody can connect, where somebody listens, or where something lies that could be missed."""
+    """Check that the path is short enough, and free or taken only by a stale socket or an empty file.
+
+    Raises:
+        StartupError: The path is too long, a process listens there, or it holds data.
+    """
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise StartupError(f"{SOCKET}: path is over {_MAX_PATH_BYTES} bytes long")
     if not os.path.lexists(path):
@@ -100,7 +104,7 @@ def _check_free(path: Path) -> None:
             except ConnectionRefusedError:
                 return
             except BlockingIOError:
-                pass  # somebody has more to do than to answer
-        raise StartupError(f"{SOCKET}: somebody is listening there")
+                pass  # a process listens, but its backlog is full
+        raise StartupError(f"{SOCKET}: another process is listening there")
     if not path.is_file() or path.stat().st_size:
-        raise StartupError(f"{SOCKET}: something is there that is not a socket")
+        raise StartupError(f"{SOCKET}: the path exists and is not a socket")

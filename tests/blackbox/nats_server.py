@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.blackbox.proc import freeze
 from tests.blackbox.waiting import eventually_blocking
 
 BINARY_VARIABLE = "NATS_SERVER_BINARY"
@@ -55,17 +56,6 @@ def greets(address: str, port: int) -> bool:
             return connection.recv(5) == b"INFO "
     except OSError:
         return False
-
-
-def freeze(pid: int) -> None:
-    """Stop a process, and return once none of its threads runs any more; SIGCONT lets it go on."""
-    os.kill(pid, signal.SIGSTOP)
-
-    def is_stopped() -> bool:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        return all((task / "stat").read_text().rpartition(") ")[2].startswith("T") for task in tasks)
-
-    eventually_blocking(is_stopped, "the stop of a process")
 
 
 class NatsServer:

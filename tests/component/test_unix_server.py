@@ -1,4 +1,4 @@
-"""How the connector deals with its clients: slow, gone, greedy, many. The bucket is a dictionary here, the socket is real."""
+"""The connector's server with slow, vanished, greedy and many clients. The socket is real, the bucket a dictionary."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from provider.state_proxy import operations as ops
-from provider.state_proxy.http import Answer
-from provider.state_proxy.server import Limits, Server, Service
+from provider.state_proxy import file_operations as ops
+from provider.state_proxy.conversation import ClientLimits, Service
+from provider.state_proxy.file_operations import FileOperation
+from provider.state_proxy.http1 import Answer
+from provider.state_proxy.unix_server import UnixServer
 from tests.blackbox.waiting import eventually
 
 MAX_BODY_BYTES = 200_000
-LIMITS = Limits(
+LIMITS = ClientLimits(
     connections=4,
     large_bodies=1,
     turn_seconds=0.1,
@@ -33,27 +35,27 @@ LIMITS = Limits(
 
 
 class Store:
-    """A dictionary that answers when its gate is open."""
+    """A dictionary that answers while its gate is open."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
         self.gate = asyncio.Event()
         self.gate.set()
         self.begun = asyncio.Event()
-        self.operations: list[ops.Operation] = []
+        self.operations: list[FileOperation] = []
 
-    def max_body_bytes(self, operation: ops.Operation) -> int:
+    def max_body_bytes(self, operation: FileOperation) -> int:
         return MAX_BODY_BYTES
 
-    async def perform(self, operation: ops.Operation, body: bytes) -> Answer:
+    async def perform(self, operation: FileOperation, body: bytes) -> Answer:
         self.operations.append(operation)
         self.begun.set()
         await self.gate.wait()
         match operation:
-            case ops.Write(key):
+            case ops.WriteFile(key):
                 self.values[key] = body
                 return Answer(204)
-            case ops.Read(key):
+            case ops.ReadFile(key):
                 return Answer(200, self.values[key], b"application/octet-stream")
         return Answer(200, b"{}")
 
@@ -64,13 +66,13 @@ def store() -> Store:
 
 
 Open = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
-Serve = Callable[[Limits], AbstractAsyncContextManager[tuple[Server, Open]]]
+Serve = Callable[[ClientLimits], AbstractAsyncContextManager[tuple[UnixServer, Open]]]
 
 
 @pytest.fixture
 def serve(store: Store, tmp_path: Path) -> Serve:
     @contextlib.asynccontextmanager
-    async def run(limits: Limits) -> AsyncIterator[tuple[Server, Open]]:
+    async def run(limits: ClientLimits) -> AsyncIterator[tuple[UnixServer, Open]]:
         path = str(tmp_path / "s")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
@@ -81,7 +83,7 @@ def serve(store: Store, tmp_path: Path) -> Serve:
                 writers.append(writer)
                 return reader, writer
 
-            async with Server(listener, Service(store.max_body_bytes, store.perform), limits) as server:
+            async with UnixServer(listener, Service(store.max_body_bytes, store.perform), limits) as server:
                 yield server, connect
             for writer in writers:
                 writer.close()
@@ -97,15 +99,15 @@ async def connect(serve: Serve) -> AsyncIterator[Open]:
         yield connect
 
 
-async def said(reader: asyncio.StreamReader) -> bytes:
-    """Return everything until the server ends the connection."""
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    """Return all bytes until the server closes the connection."""
     async with asyncio.timeout(5):
         with contextlib.suppress(ConnectionResetError):
             return await reader.read()
         return b""
 
 
-async def answer(reader: asyncio.StreamReader) -> bytes:
+async def read_head(reader: asyncio.StreamReader) -> bytes:
     """Return the head of the next answer."""
     async with asyncio.timeout(5):
         return await reader.readuntil(b"\r\n\r\n")
@@ -115,7 +117,7 @@ def put(key: str, length: int, more: str = "") -> bytes:
     return f"PUT /keys/{key} HTTP/1.1\r\nContent-Length: {length}\r\n{more}\r\n".encode()
 
 
-async def test_requests_sent_without_waiting_are_answered_in_their_order(connect: Open) -> None:
+async def test_pipelined_requests_are_answered_in_order(connect: Open) -> None:
     reader, writer = await connect()
     writer.write(
         put("a", 3)
@@ -125,15 +127,15 @@ async def test_requests_sent_without_waiting_are_answered_in_their_order(connect
         + b"two"
         + b"GET /keys/a HTTP/1.1\r\nConnection: close\r\n\r\n"
     )
-    everything = await said(reader)
+    everything = await read_all(reader)
     assert everything.count(b"204 No Content") == 2
     assert everything.index(b"one") < everything.index(b"two")
     assert everything.endswith(b"two")
 
 
-async def test_who_says_nothing_is_let_go_without_a_word(connect: Open) -> None:
+async def test_an_idle_client_is_disconnected_without_an_answer(connect: Open) -> None:
     reader, _ = await connect()
-    assert await said(reader) == b""
+    assert await read_all(reader) == b""
 
 
 UNFINISHED = [
@@ -144,12 +146,10 @@ UNFINISHED = [
 
 
 @pytest.mark.parametrize("sent", UNFINISHED)
-async def test_who_does_not_finish_a_request_is_told_so_and_nothing_is_stored(
-    connect: Open, store: Store, sent: bytes
-) -> None:
+async def test_an_unfinished_request_times_out_and_nothing_is_stored(connect: Open, store: Store, sent: bytes) -> None:
     reader, writer = await connect()
     writer.write(sent)
-    assert (await said(reader)).startswith(b"HTTP/1.1 408 ")
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 408 ")
     assert store.values == {}
 
 
@@ -160,15 +160,15 @@ async def test_a_request_that_ends_too_early_is_refused_and_nothing_is_stored(
     reader, writer = await connect()
     writer.write(sent)
     writer.write_eof()
-    assert (await said(reader)).startswith(b"HTTP/1.1 400 ")
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 400 ")
     assert store.values == {}
 
 
-async def test_a_request_that_has_begun_behind_another_has_to_come_in_time_as_well(serve: Serve) -> None:
-    async with serve(Limits(idle_seconds=60, head_seconds=0.1, tick_seconds=0.01)) as (_, connect):
+async def test_a_request_that_begins_behind_another_has_the_same_time_limit(serve: Serve) -> None:
+    async with serve(ClientLimits(idle_seconds=60, head_seconds=0.1, tick_seconds=0.01)) as (_, connect):
         reader, writer = await connect()
         writer.write(b"GET /healthz HTTP/1.1\r\n\r\nGET /heal")
-        everything = await said(reader)
+        everything = await read_all(reader)
     assert everything.startswith(b"HTTP/1.1 200 ")
     assert b"HTTP/1.1 408 " in everything
 
@@ -181,12 +181,12 @@ async def test_a_request_that_has_begun_behind_another_has_to_come_in_time_as_we
     ],
     ids=["by length", "in chunks"],
 )
-async def test_a_body_that_drips_has_to_come_in_time_as_a_whole(
+async def test_a_dripping_body_has_a_time_limit_as_a_whole(
     connect: Open, store: Store, head: bytes, piece: bytes
 ) -> None:
     reader, writer = await connect()
     writer.write(head)
-    answered = asyncio.ensure_future(answer(reader))
+    answered = asyncio.ensure_future(read_head(reader))
     while not answered.done():
         writer.write(piece)
         await asyncio.wait([answered], timeout=LIMITS.body_seconds / 4)
@@ -194,72 +194,72 @@ async def test_a_body_that_drips_has_to_come_in_time_as_a_whole(
     assert store.values == {}
 
 
-async def test_who_only_listens_any_more_is_answered(connect: Open) -> None:
+async def test_a_client_that_has_closed_its_sending_side_is_answered(connect: Open) -> None:
     reader, writer = await connect()
     writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
     writer.write_eof()
-    assert (await said(reader)).startswith(b"HTTP/1.1 200 ")
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_who_does_not_take_its_answer_is_let_go(connect: Open, store: Store) -> None:
+async def test_a_client_that_does_not_read_its_answer_is_disconnected(connect: Open, store: Store) -> None:
     store.values["a"] = b"x" * 10_000_000
     reader, writer = await connect()
     writer.write(b"GET /keys/a HTTP/1.1\r\n\r\n")
-    assert (await answer(reader)).startswith(b"HTTP/1.1 200 ")
+    assert (await read_head(reader)).startswith(b"HTTP/1.1 200 ")
     reader._transport.pause_reading()  # type: ignore[attr-defined]
     await asyncio.wait_for(asyncio.shield(_gone(connect)), 5)
     reader._transport.resume_reading()  # type: ignore[attr-defined]
-    assert len(await said(reader)) < 10_000_000
+    assert len(await read_all(reader)) < 10_000_000
 
 
 async def _gone(connect: Open) -> None:
-    """Wait until all other connections are closed: then as many as there may be are open again."""
+    """Wait until all other connections are closed, so that the full number of connections is accepted again."""
     while True:
         opened = [await connect() for _ in range(LIMITS.connections)]
         for _, writer in opened:
             writer.write(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
-        if all([(await said(reader)).startswith(b"HTTP/1.1 200 ") for reader, _ in opened]):
+        if all([(await read_all(reader)).startswith(b"HTTP/1.1 200 ") for reader, _ in opened]):
             return
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_sent(connect: Open, store: Store) -> None:
     reader, writer = await connect()
     writer.write(put("a", MAX_BODY_BYTES + 1))
-    assert (await said(reader)).startswith(b"HTTP/1.1 413 ")
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 413 ")
     assert store.values == {}
 
 
-async def test_a_body_in_chunks_is_refused_when_it_gets_over_the_limit(connect: Open, store: Store) -> None:
+async def test_a_chunked_body_is_refused_as_soon_as_it_exceeds_the_limit(connect: Open, store: Store) -> None:
     reader, writer = await connect()
     writer.write(b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     for _ in range(MAX_BODY_BYTES // 0x8000 + 1):
         writer.write(chunk)
-    assert (await answer(reader)).startswith(b"HTTP/1.1 413 ")
+    assert (await read_head(reader)).startswith(b"HTTP/1.1 413 ")
     assert store.values == {}
 
 
-async def test_the_rest_of_a_refused_request_is_read_so_that_its_client_sees_why(connect: Open) -> None:
+async def test_the_rest_of_a_refused_request_is_read_so_that_its_client_can_read_the_refusal(connect: Open) -> None:
     reader, writer = await connect()
     writer.write(put("a", 5_000_000) + b"x" * 5_000_000)
     async with asyncio.timeout(5):
         await writer.drain()
-    assert (await said(reader)).startswith(b"HTTP/1.1 413 ")
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 413 ")
 
 
-async def test_who_waits_before_it_sends_a_body_is_told_to_go_on(connect: Open, store: Store) -> None:
+async def test_a_client_that_expects_a_100_continue_gets_it(connect: Open, store: Store) -> None:
     reader, writer = await connect()
     writer.write(put("a", 3, "Expect: 100-continue\r\n"))
-    assert await answer(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await read_head(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(b"abc")
-    assert (await answer(reader)).startswith(b"HTTP/1.1 204 ")
+    assert (await read_head(reader)).startswith(b"HTTP/1.1 204 ")
     assert store.values == {"a": b"abc"}
 
 
-async def test_who_waits_before_it_sends_too_much_never_sends_it(connect: Open) -> None:
+async def test_a_client_that_expects_a_100_continue_is_refused_before_it_sends_too_much(connect: Open) -> None:
     reader, writer = await connect()
     writer.write(put("a", MAX_BODY_BYTES + 1, "Expect: 100-continue\r\n"))
-    assert (await said(reader)).startswith(b"HTTP/1.1 413 ")
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 413 ")
 
 
 async def test_a_refused_request_with_a_small_body_does_not_end_the_connection(connect: Open) -> None:
@@ -267,38 +267,38 @@ async def test_a_refused_request_with_a_small_body_does_not_end_the_connection(c
     writer.write(
         b"PUT /meta/a HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}" + b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
     )
-    everything = await said(reader)
+    everything = await read_all(reader)
     assert everything.startswith(b"HTTP/1.1 400 ")
     assert b"HTTP/1.1 200 " in everything
 
 
-async def test_only_so_many_connections_are_served(connect: Open) -> None:
+async def test_the_number_of_connections_is_limited(connect: Open) -> None:
     opened = [await connect() for _ in range(LIMITS.connections)]
     for _, writer in opened:
         writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
     for reader, _ in opened:
-        assert (await answer(reader)).startswith(b"HTTP/1.1 200 ")
+        assert (await read_head(reader)).startswith(b"HTTP/1.1 200 ")
     reader, _ = await connect()
-    assert (await said(reader)).startswith(b"HTTP/1.1 503 ")
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 503 ")
 
 
-async def test_only_so_many_large_bodies_are_in_memory(connect: Open, store: Store) -> None:
+async def test_the_number_of_large_bodies_in_memory_is_limited(connect: Open, store: Store) -> None:
     store.gate.clear()
     first, first_writer = await connect()
     first_writer.write(put("a", 100_000) + b"a" * 100_000)
     await store.begun.wait()
     second, second_writer = await connect()
     second_writer.write(put("b", 100_000) + b"b" * 100_000)
-    assert (await answer(second)).startswith(b"HTTP/1.1 503 ")
+    assert (await read_head(second)).startswith(b"HTTP/1.1 503 ")
     store.gate.set()
-    assert (await answer(first)).startswith(b"HTTP/1.1 204 ")
+    assert (await read_head(first)).startswith(b"HTTP/1.1 204 ")
     third, third_writer = await connect()
     third_writer.write(put("c", 100_000) + b"c" * 100_000)
-    assert (await answer(third)).startswith(b"HTTP/1.1 204 ")
+    assert (await read_head(third)).startswith(b"HTTP/1.1 204 ")
     assert store.values.keys() == {"a", "c"}
 
 
-async def test_only_so_many_large_answers_are_in_memory_and_nobody_keeps_a_turn_for_ever(
+async def test_the_number_of_large_answers_in_memory_is_limited_and_no_client_keeps_a_turn_for_ever(
     connect: Open, store: Store
 ) -> None:
     store.values |= {"large": b"x" * 10_000_000, "small": b"s"}
@@ -308,36 +308,36 @@ async def test_only_so_many_large_answers_are_in_memory_and_nobody_keeps_a_turn_
     await store.begun.wait()
     second, second_writer = await connect()
     second_writer.write(b"GET /keys/large HTTP/1.1\r\n\r\n")
-    assert (await answer(second)).startswith(b"HTTP/1.1 503 ")
+    assert (await read_head(second)).startswith(b"HTTP/1.1 503 ")
     second_writer.write(b"GET /keys/small HTTP/1.1\r\n\r\n")
-    assert (await answer(second)).endswith(b"\r\n\r\n")
+    assert (await read_head(second)).endswith(b"\r\n\r\n")
     async with asyncio.timeout(5):
-        while True:  # until the first one is let go, which never reads
+        while True:  # until the first client, which never reads, is disconnected
             third, third_writer = await connect()
             third_writer.write(b"GET /keys/large HTTP/1.1\r\nConnection: close\r\n\r\n")
-            everything = await said(third)
+            everything = await read_all(third)
             if everything.startswith(b"HTTP/1.1 200 "):
                 break
     assert everything.endswith(b"x" * 10_000_000)
     first._transport.resume_reading()  # type: ignore[attr-defined]
-    assert len(await said(first)) < 10_000_000
+    assert len(await read_all(first)) < 10_000_000
 
 
 async def test_a_large_answer_that_has_to_wait_is_dropped_and_read_again(serve: Serve, store: Store) -> None:
     store.values["a"] = b"old" * 30_000
-    async with serve(Limits(large_bodies=1, tick_seconds=0.01)) as (server, connect):
+    async with serve(ClientLimits(large_bodies=1, tick_seconds=0.01)) as (server, connect):
         await server.large_bodies.acquire()
         reader, writer = await connect()
         writer.write(b"GET /keys/a HTTP/1.1\r\nConnection: close\r\n\r\n")
         await store.begun.wait()
-        await eventually(lambda: server.large_bodies._waiters, "somebody who waits")
+        await eventually(lambda: server.large_bodies._waiters, "a conversation that waits for a turn")
         store.values["a"] = b"new" * 30_000
         server.large_bodies.release()
-        assert (await said(reader)).endswith(b"\r\n\r\n" + b"new" * 30_000)
-    assert store.operations == [ops.Read("a")] * 2
+        assert (await read_all(reader)).endswith(b"\r\n\r\n" + b"new" * 30_000)
+    assert store.operations == [ops.ReadFile("a")] * 2
 
 
-async def test_a_client_that_leaves_costs_nobody_else_anything(connect: Open, store: Store) -> None:
+async def test_a_client_that_vanishes_does_not_affect_others(connect: Open, store: Store) -> None:
     store.gate.clear()
     _, gone = await connect()
     gone.write(put("a", 3) + b"abc")
@@ -346,43 +346,41 @@ async def test_a_client_that_leaves_costs_nobody_else_anything(connect: Open, st
     store.gate.set()
     reader, writer = await connect()
     writer.write(b"GET /keys/a HTTP/1.1\r\nConnection: close\r\n\r\n")
-    assert (await said(reader)).endswith(b"abc")
+    assert (await read_all(reader)).endswith(b"abc")
 
 
-async def test_a_defect_is_one_requests_error(connect: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_exception_fails_only_its_request(connect: Open, caplog: pytest.LogCaptureFixture) -> None:
     reader, writer = await connect()
     writer.write(b"GET /keys/absent HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
-    everything = await said(reader)
+    everything = await read_all(reader)
     assert everything.startswith(b"HTTP/1.1 500 ")
     assert b"KeyError" in everything
     assert b"HTTP/1.1 200 " in everything
     assert "request_failed" in caplog.text
 
 
-async def test_in_the_end_what_is_under_way_is_finished_and_idle_connections_are_closed(
-    serve: Serve, store: Store
-) -> None:
-    async with serve(Limits(idle_seconds=60, tick_seconds=0.01)) as (server, connect):
+async def test_closing_finishes_requests_under_way_and_closes_idle_connections(serve: Serve, store: Store) -> None:
+    async with serve(ClientLimits(idle_seconds=60, tick_seconds=0.01)) as (server, connect):
         idle, _ = await connect()
         busy, writer = await connect()
         store.gate.clear()
         writer.write(put("a", 3) + b"abc")
         await store.begun.wait()
         ending = asyncio.ensure_future(server.__aexit__(None, None, None))
-        assert await said(idle) == b""
+        assert await read_all(idle) == b""
         assert not ending.done()
         store.gate.set()
-        everything = await said(busy)
+        everything = await read_all(busy)
         await ending
     assert everything.startswith(b"HTTP/1.1 204 ")
     assert b"Connection: close" in everything
     assert store.values == {"a": b"abc"}
 
 
-async def test_the_end_does_not_wait_for_ever(serve: Serve, store: Store) -> None:
+async def test_closing_does_not_wait_for_ever(serve: Serve, store: Store) -> None:
     store.gate.clear()
     async with asyncio.timeout(5), serve(LIMITS) as (_, connect):
         reader, writer = await connect()
         writer.write(put("a", 3) + b"abc")
         await store.begun.wait()
-    assert await said(reader) == b""
+    assert await read_all(reader) == b""

@@ -15,7 +15,7 @@ import pytest
 
 from tests.blackbox.families import FAMILIES, OTP, RUST, HostFamily
 from tests.blackbox.lattice_host import PROJECT_FOLDER, CallFailedError
-from tests.blackbox.provider_process import catches
+from tests.blackbox.proc import catches
 from tests.blackbox.waiting import eventually
 from tests.containers import images
 from tests.containers.conftest import StartImage

@@ -1,4 +1,4 @@
-"""The connector's image as a sidecar: confined, small in memory, its socket in a folder that it shares with the actor."""
+"""The connector's image as a sidecar: confined, small in memory, with a socket in a folder shared with the actor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from tests.blackbox.state_proxy import UnixConnection, make_bucket
+from tests.blackbox.connector_process import UnixConnection
+from tests.blackbox.nats_buckets import make_bucket
 from tests.blackbox.waiting import eventually_blocking
 from tests.containers import images
 from tests.containers.conftest import cannot_run
@@ -36,7 +37,7 @@ def connector_image(docker_client: docker.DockerClient) -> str:
 
 @pytest.fixture
 def socket_path(tmp_path: Path) -> Path:
-    """A path in a folder that another user may write, as a pod's shared volume is."""
+    """A path in a folder that another user may write to, like a pod's shared volume."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o777)
@@ -47,7 +48,7 @@ def socket_path(tmp_path: Path) -> Path:
 def container(
     docker_client: docker.DockerClient, connector_image: str, node: NatsNode, socket_path: Path
 ) -> Iterator[Container]:
-    """A connector on a bucket of its own, ready."""
+    """A connector on a bucket of its own, ready to serve."""
     bucket = f"state_{uuid.uuid4().hex[:8]}"
     make_bucket(node.url, bucket)
     name = f"state-proxy-{uuid.uuid4().hex[:12]}"
@@ -72,7 +73,9 @@ def resident_bytes(container: Container) -> int:
     return int(top["Processes"][0][top["Titles"].index("RSS")]) * 1024
 
 
-def test_it_is_the_connector_run_by_a_numbered_user(docker_client: docker.DockerClient, connector_image: str) -> None:
+def test_the_image_starts_the_connector_as_a_numbered_user(
+    docker_client: docker.DockerClient, connector_image: str
+) -> None:
     config = docker_client.images.get(connector_image).attrs["Config"]
     assert config["Entrypoint"] == ["keyvalue-nats", "state-proxy"]
     assert int(config["User"].partition(":")[0]) > 0
@@ -99,7 +102,7 @@ def test_a_start_compiles_nothing(connector_image: str) -> None:
     assert [line for line in loaded if line.endswith(".py")] == []
 
 
-def test_it_serves_whoever_shares_the_folder_within_its_memory_and_ends_in_order(
+def test_the_connector_serves_the_shared_folder_within_its_memory_and_ends_in_order(
     container: Container, socket_path: Path
 ) -> None:
     with UnixConnection(socket_path) as client:
@@ -115,7 +118,7 @@ def test_it_serves_whoever_shares_the_folder_within_its_memory_and_ends_in_order
     assert not socket_path.exists()
 
 
-def test_without_a_bucket_it_says_so_and_ends(connector_image: str, node: NatsNode) -> None:
+def test_the_connector_exits_with_an_error_without_its_bucket(connector_image: str, node: NatsNode) -> None:
     variables = ["--env", "CONNECTOR_SOCKET=/tmp/s", "--env", f"NATS_URL={node.url}", "--env", "NATS_KV_BUCKET=absent"]
     said = subprocess.run(
         [docker_command(), "run", "--rm", "--network", "host", *CONFINED, *variables, connector_image],

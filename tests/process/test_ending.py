@@ -20,7 +20,7 @@ from tests.blackbox.families import HARNESS, OTP, RUST, HostFamily
 from tests.blackbox.keys import KeyPair
 from tests.blackbox.lattice_host import PROJECT_FOLDER, PROVIDER_COMMAND, CallFailedError, LatticeHost
 from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.provider_process import catches
+from tests.blackbox.proc import catches
 from tests.blackbox.waiting import eventually
 from tests.process.conftest import Hosts
 

@@ -1,4 +1,4 @@
-"""The connector's protocol, as an ordinary HTTP client and nats-py see it from both of its ends."""
+"""The connector's protocol, seen from both ends: by a standard HTTP client, and in the bucket by nats-py."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from nats.aio.msg import Msg
 from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 
+from tests.blackbox.connector_process import ConnectorProcess, UnixConnection
+from tests.blackbox.nats_buckets import make_bucket, with_bucket, with_jetstream
 from tests.blackbox.nats_server import NatsServer
 from tests.blackbox.raw_client import publish_raw
-from tests.blackbox.state_proxy import Connector, UnixConnection, in_bucket, make_bucket, outside
 from tests.blackbox.waiting import eventually_blocking
 
 BUCKET = "state"
@@ -33,14 +34,14 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def connector(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connector]:
+def connector(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectorProcess]:
     make_bucket(nats_server.url, BUCKET)
     variables = {"NATS_URL": nats_server.url, "NATS_KV_BUCKET": BUCKET, "STATE_PREFIX": PREFIX}
-    with Connector(tmp_path_factory.mktemp("connector"), variables) as started:
+    with ConnectorProcess(tmp_path_factory.mktemp("connector"), variables) as started:
         yield started
 
 
-Connectors = Callable[[str], Connector]
+Connectors = Callable[[str], ConnectorProcess]
 
 
 @pytest.fixture
@@ -48,12 +49,12 @@ def connectors(nats_server: NatsServer, tmp_path: Path) -> Iterator[Connectors]:
     """Start connectors of other buckets."""
     with ExitStack() as stack:
         yield lambda bucket: stack.enter_context(
-            Connector(tmp_path / bucket, {"NATS_URL": nats_server.url, "NATS_KV_BUCKET": bucket})
+            ConnectorProcess(tmp_path / bucket, {"NATS_URL": nats_server.url, "NATS_KV_BUCKET": bucket})
         )
 
 
 @pytest.fixture
-def client(connector: Connector) -> Iterator[UnixConnection]:
+def client(connector: ConnectorProcess) -> Iterator[UnixConnection]:
     with connector.connection() as connection:
         yield connection
 
@@ -70,7 +71,7 @@ def key() -> str:
 @pytest.mark.parametrize(
     "value", [b"", b"text", '{"é": 1}'.encode(), b"\xff\x00binary", b"42", b'["a"]', b"x" * 1_000_000]
 )
-def test_what_was_put_is_read_back(client: UnixConnection, key: str, value: bytes) -> None:
+def test_a_value_is_read_as_it_was_written(client: UnixConnection, key: str, value: bytes) -> None:
     written = client.ask("PUT", f"/keys/{key}", value)
     assert (written.status, written.body) == (204, b"")
     read = client.ask("GET", f"/keys/{key}")
@@ -78,18 +79,18 @@ def test_what_was_put_is_read_back(client: UnixConnection, key: str, value: byte
     assert read.headers["content-length"] == str(len(value))
 
 
-def test_a_body_in_chunks_is_put_together(client: UnixConnection, key: str) -> None:
+def test_a_chunked_body_is_joined(client: UnixConnection, key: str) -> None:
     parts = [b"a" * size for size in (1, 10_000, 100_000, 3)]
     assert client.ask("PUT", f"/keys/{key}", parts).status == 204
     assert client.ask("GET", f"/keys/{key}").body == b"".join(parts)
 
 
-def test_a_key_that_is_not_there_cannot_be_read(client: UnixConnection, key: str) -> None:
+def test_reading_an_absent_key_is_an_error(client: UnixConnection, key: str) -> None:
     assert client.ask("GET", f"/keys/{key}").error == (404, "key_not_found")
 
 
 @pytest.mark.parametrize("value", [b"text", b"\xff\x00binary"])
-def test_others_find_a_value_under_its_own_name_as_it_is(
+def test_other_clients_find_the_value_unchanged_under_its_own_name(
     client: UnixConnection, nats_server: NatsServer, key: str, value: bytes
 ) -> None:
     client.ask("PUT", f"/keys/{key}", value)
@@ -97,16 +98,16 @@ def test_others_find_a_value_under_its_own_name_as_it_is(
     async def get(bucket: KeyValue) -> bytes | None:
         return (await bucket.get(f"{PREFIX}.{key}")).value
 
-    assert in_bucket(nats_server.url, BUCKET, get) == value
+    assert with_bucket(nats_server.url, BUCKET, get) == value
 
 
-def test_what_others_have_put_is_read(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
-    in_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(f"{PREFIX}.{key}", b"\xfe from outside"))
+def test_a_value_of_another_client_can_be_read(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
+    with_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(f"{PREFIX}.{key}", b"\xfe from outside"))
     assert client.ask("GET", f"/keys/{key}").body == b"\xfe from outside"
 
 
 @pytest.mark.parametrize("name", ["a b", "é", ".hidden", "a..b", "100%", "a*b>c", "a\nb", "=41", "?#&", "a/b/c"])
-def test_any_name_is_a_key(client: UnixConnection, key: str, name: str) -> None:
+def test_any_name_can_be_a_key(client: UnixConnection, key: str, name: str) -> None:
     folder = f"names/{key}/"
     assert client.ask("PUT", f"/keys/{quote(folder + name)}", b"value").status == 204
     assert client.ask("GET", f"/keys/{quote(folder + name, safe='')}").body == b"value"
@@ -122,7 +123,7 @@ def test_an_exclusive_create_succeeds_once(client: UnixConnection, key: str) -> 
     assert client.ask("PUT", f"/keys/{key}", b"third", If_None_Match="*").status == 204
 
 
-def test_of_many_exclusive_creates_at_once_one_succeeds(connector: Connector, key: str) -> None:
+def test_one_of_many_concurrent_exclusive_creates_succeeds(connector: ConnectorProcess, key: str) -> None:
     barrier = threading.Barrier(8)
     found: list[int] = []
 
@@ -146,10 +147,10 @@ def test_a_value_is_deleted_once(client: UnixConnection, key: str) -> None:
     assert client.ask("GET", f"/keys/{key}").status == 404
 
 
-# --- names
+# --- folders and listings
 
 
-def test_a_file_a_folder_and_nothing_are_told_apart(client: UnixConnection, key: str) -> None:
+def test_files_folders_and_absent_names_are_distinguished(client: UnixConnection, key: str) -> None:
     client.ask("PUT", f"/keys/{key}/below/file", "é".encode())
     file = client.ask("HEAD", f"/keys/{key}/below/file")
     assert (file.status, file.headers["content-length"], file.headers["x-is-file"]) == (204, "2", "true")
@@ -162,11 +163,9 @@ def test_a_file_a_folder_and_nothing_are_told_apart(client: UnixConnection, key:
     assert client.ask("HEAD", f"/keys/{key}/below/file").status == 404
 
 
-def test_a_folder_is_there_as_soon_as_something_is_put_into_it(
-    client: UnixConnection, nats_server: NatsServer, key: str
-) -> None:
+def test_a_folder_exists_while_a_key_lies_in_it(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
     assert client.ask("HEAD", f"/keys/{key}").status == 404
-    in_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(f"{PREFIX}.{key}/file", b"value"))
+    with_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(f"{PREFIX}.{key}/file", b"value"))
     assert client.ask("HEAD", f"/keys/{key}").headers["x-is-file"] == "false"
     client.ask("DELETE", f"/keys/{key}/file")
     assert client.ask("HEAD", f"/keys/{key}").status == 404
@@ -174,7 +173,7 @@ def test_a_folder_is_there_as_soon_as_something_is_put_into_it(
     assert client.ask("HEAD", f"/keys/{key}").headers["x-is-file"] == "false"
 
 
-def test_a_subject_that_is_no_text_is_no_key(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
+def test_a_subject_that_is_not_utf_8_is_ignored(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
     client.ask("PUT", f"/keys/{key}/a", b"value")
     publish_raw(nats_server.port, b"$KV.%b.%b.%b/\xe9" % (BUCKET.encode(), PREFIX.encode(), key.encode()))
     client.ask("PUT", f"/keys/{key}/b", b"value")
@@ -182,17 +181,17 @@ def test_a_subject_that_is_no_text_is_no_key(client: UnixConnection, nats_server
     assert client.ask("HEAD", f"/keys/{key}/absent").status == 404
 
 
-def test_that_nothing_is_there_is_told_in_a_bucket_with_history_from_what_came_since(
+def test_in_a_bucket_with_history_absence_is_shown_by_a_scan_of_new_messages_only(
     nats_server: NatsServer, connectors: Connectors
 ) -> None:
     make_bucket(nats_server.url, "history", history=5)
-    looked: list[dict[str, Any]] = []
+    scans: list[dict[str, Any]] = []
 
     async def listen(jetstream: JetStreamContext) -> None:
         spy = await nats.connect(nats_server.url)
 
         async def note(message: Msg) -> None:
-            looked.append(json.loads(message.data)["config"])
+            scans.append(json.loads(message.data)["config"])
 
         await spy.subscribe("$JS.API.CONSUMER.CREATE.KV_history", cb=note)
         await spy.flush()
@@ -209,11 +208,11 @@ def test_that_nothing_is_there_is_told_in_a_bucket_with_history_from_what_came_s
             assert client.ask("HEAD", "/keys/absent").status == 404
             assert client.ask("HEAD", "/keys/e").status == 204
 
-    outside(nats_server.url, listen)
-    assert [config.get("opt_start_seq") for config in looked] == [None, 4, None]
+    with_jetstream(nats_server.url, listen)
+    assert [config.get("opt_start_seq") for config in scans] == [None, 4, None]
 
 
-def test_a_listing_is_sorted_cut_and_has_nothing_that_is_gone(client: UnixConnection, key: str) -> None:
+def test_a_listing_is_sorted_and_cut_and_has_no_deleted_keys(client: UnixConnection, key: str) -> None:
     for name in ("b", "a", "sub/2", "sub/1", "sub/deep/3", "gone", "other/4"):
         client.ask("PUT", f"/keys/{key}/{name}", b"value")
     for name in ("gone", "other/4"):
@@ -230,9 +229,9 @@ def test_a_listing_is_sorted_cut_and_has_nothing_that_is_gone(client: UnixConnec
     assert listed(prefix=f"{key}/nothing") == {"keys": [], "prefixes": []}
 
 
-def test_keys_of_others_in_the_bucket_are_not_seen(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
+def test_keys_outside_the_prefix_are_not_visible(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
     for other in (key, f"other.{key}", f"{PREFIX}x.{key}"):
-        in_bucket(nats_server.url, BUCKET, lambda bucket, name=other: bucket.put(name, b"theirs"))  # type: ignore[misc]
+        with_bucket(nats_server.url, BUCKET, lambda bucket, name=other: bucket.put(name, b"theirs"))  # type: ignore[misc]
     assert client.ask("GET", f"/keys/{key}").status == 404
     assert key not in client.ask("GET", "/keys/").json["keys"]
 
@@ -252,7 +251,7 @@ def test_the_version_rises_with_every_write_and_cannot_be_set(client: UnixConnec
     assert refused.error == (403, "permission_denied")
 
 
-def test_a_ttl_is_set_read_taken_away_and_lost_with_the_next_write(client: UnixConnection, key: str) -> None:
+def test_a_ttl_is_set_read_removed_and_lost_with_the_next_write(client: UnixConnection, key: str) -> None:
     def ttl() -> int:
         return int(client.ask("GET", f"/meta/{key}?attr=ttl").json["value"])
 
@@ -284,7 +283,7 @@ OPEN = {"max_msgs_per_subject": 1, "allow_direct": True, "allow_msg_ttl": True}
         ({"allow_direct": False}, {"Nats-TTL": "100"}, None, 100),
     ],
 )
-def test_when_a_value_ends_is_told_whoever_has_said_so(
+def test_the_ttl_is_the_earliest_end_that_any_writer_or_the_bucket_has_set(
     nats_server: NatsServer,
     connectors: Connectors,
     config: dict[str, Any],
@@ -298,15 +297,15 @@ def test_when_a_value_ends_is_told_whoever_has_said_so(
         await jetstream.add_stream(name=f"KV_{name}", subjects=[f"$KV.{name}.>"], **OPEN | config)
         await jetstream.publish(f"$KV.{name}.a", b"value", headers=headers or None)
 
-    outside(nats_server.url, make)
+    with_jetstream(nats_server.url, make)
     with connectors(name).connection() as client:
         if set_to:
             assert client.ask("PUT", "/meta/a?attr=ttl", b'{"value": "%b"}' % set_to.encode()).status == 204
-        told = int(client.ask("GET", "/meta/a?attr=ttl").json["value"])
-    assert told == expected if expected < 0 else expected - 10 < told <= expected
+        ttl = int(client.ask("GET", "/meta/a?attr=ttl").json["value"])
+    assert ttl == expected if expected < 0 else expected - 10 < ttl <= expected
 
 
-def test_a_value_with_a_ttl_ends(client: UnixConnection, key: str) -> None:
+def test_a_value_expires_after_its_ttl(client: UnixConnection, key: str) -> None:
     client.ask("PUT", f"/keys/{key}", b"value")
     client.ask("PUT", f"/meta/{key}?attr=ttl", b'{"value": "1"}')
     assert client.ask("GET", f"/keys/{key}").status == 200
@@ -314,14 +313,14 @@ def test_a_value_with_a_ttl_ends(client: UnixConnection, key: str) -> None:
     assert key not in client.ask("GET", "/keys/").json["keys"]
 
 
-def test_setting_a_ttl_is_no_change_of_what_was_read(client: UnixConnection, key: str) -> None:
+def test_setting_a_ttl_does_not_make_the_next_write_conflict(client: UnixConnection, key: str) -> None:
     client.ask("PUT", f"/keys/{key}", b"value")
     client.ask("GET", f"/keys/{key}")
     client.ask("PUT", f"/meta/{key}?attr=ttl", b'{"value": "100"}')
     assert client.ask("PUT", f"/keys/{key}", b"mine").status == 204
 
 
-def test_the_attributes_are_listed_and_there_are_no_others(client: UnixConnection, key: str) -> None:
+def test_the_listed_attributes_are_the_only_ones(client: UnixConnection, key: str) -> None:
     client.ask("PUT", f"/keys/{key}", b"value")
     assert client.ask("GET", f"/meta/{key}").json == {"attrs": ["ttl", "version"]}
     assert client.ask("GET", f"/meta/{key}?attr=owner").error == (400, "unsupported_attribute")
@@ -329,25 +328,25 @@ def test_the_attributes_are_listed_and_there_are_no_others(client: UnixConnectio
 
 
 @pytest.mark.parametrize("target", ["", "?attr=version", "?attr=ttl"])
-def test_what_is_not_there_has_no_attributes(client: UnixConnection, key: str, target: str) -> None:
+def test_an_absent_key_has_no_attributes(client: UnixConnection, key: str, target: str) -> None:
     assert client.ask("GET", f"/meta/{key}{target}").error == (404, "key_not_found")
     assert client.ask("PUT", f"/meta/{key}?attr=ttl", b'{"value": "5"}').error == (404, "key_not_found")
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"value": "soon"}', b'{"value": "0"}', b"x" * 4000])
-def test_a_ttl_that_is_none_is_refused(client: UnixConnection, key: str, body: bytes) -> None:
+def test_an_invalid_ttl_is_refused(client: UnixConnection, key: str, body: bytes) -> None:
     client.ask("PUT", f"/keys/{key}", b"value")
     assert client.ask("PUT", f"/meta/{key}?attr=ttl", body).error == (400, "bad_request")
 
 
-# --- what is refused, and how
+# --- refusals
 
 
 def test_queries_are_not_implemented(client: UnixConnection) -> None:
     assert client.ask("POST", "/query", json.dumps({"prefix": ""}).encode()).error == (501, "not_implemented")
 
 
-def test_health_is_that_of_the_bucket(client: UnixConnection) -> None:
+def test_the_connector_is_healthy_while_its_bucket_answers(client: UnixConnection) -> None:
     found = client.ask("GET", "/healthz")
     assert (found.status, found.json) == (200, {"status": "ready"})
 
@@ -365,7 +364,7 @@ def test_health_is_that_of_the_bucket(client: UnixConnection) -> None:
         ("POST", "/keys/a", (405, "method_not_allowed")),
     ],
 )
-def test_a_wrong_request_is_refused_and_the_connection_goes_on(
+def test_an_invalid_request_is_refused_and_the_connection_stays_open(
     client: UnixConnection, method: str, target: str, error: tuple[int, str]
 ) -> None:
     assert client.ask(method, target, b"a body").error == error
@@ -376,7 +375,7 @@ def test_a_wrong_request_is_refused_and_the_connection_goes_on(
 
 @pytest.mark.parametrize("is_chunked", [False, True])
 @pytest.mark.parametrize("size", [MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1, 20 * MAX_PAYLOAD_BYTES])
-def test_a_body_that_the_server_does_not_take_is_too_large(
+def test_a_body_over_the_servers_limit_is_too_large(
     client: UnixConnection, key: str, size: int, is_chunked: bool
 ) -> None:
     body = (b"x" * min(100_000, size - start) for start in range(0, size, 100_000)) if is_chunked else b"x" * size
@@ -387,7 +386,7 @@ def test_a_body_that_the_server_does_not_take_is_too_large(
 def test_a_body_over_the_buckets_limit_is_refused_before_it_is_sent(nats_server: NatsServer, tmp_path: Path) -> None:
     make_bucket(nats_server.url, SMALL_BUCKET, max_value_size=SMALL_BYTES)
     variables = {"NATS_URL": nats_server.url, "NATS_KV_BUCKET": SMALL_BUCKET}
-    with Connector(tmp_path, variables) as connector:
+    with ConnectorProcess(tmp_path, variables) as connector:
         with connector.raw() as raw:
             raw.sendall(b"PUT /keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (SMALL_BYTES + 1))
             assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
@@ -396,7 +395,7 @@ def test_a_body_over_the_buckets_limit_is_refused_before_it_is_sent(nats_server:
             assert client.ask("PUT", "/keys/a", b"x" * (SMALL_BYTES - 200)).status == 204
 
 
-def test_a_body_over_a_limit_that_was_lowered_meanwhile_is_too_large(
+def test_a_body_over_a_limit_that_was_lowered_while_it_runs_is_too_large(
     nats_server: NatsServer, connectors: Connectors
 ) -> None:
     make_bucket(nats_server.url, "lowered")
@@ -407,7 +406,7 @@ def test_a_body_over_a_limit_that_was_lowered_meanwhile_is_too_large(
         await jetstream.update_stream(config)
 
     connector = connectors("lowered")
-    outside(nats_server.url, lower)
+    with_jetstream(nats_server.url, lower)
     with connector.connection() as client:
         assert client.ask("PUT", "/keys/a", b"x" * SMALL_BYTES).error == (413, "too_large")
         assert client.ask("PUT", "/keys/a", b"x" * (SMALL_BYTES - 200)).status == 204
@@ -421,7 +420,9 @@ def test_a_body_over_a_limit_that_was_lowered_meanwhile_is_too_large(
         b"GET /keys/a HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_and_hurts_nobody(connector: Connector, client: UnixConnection, sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_and_affect_no_other_client(
+    connector: ConnectorProcess, client: UnixConnection, sent: bytes
+) -> None:
     with connector.raw() as raw:
         raw.sendall(sent)
         received = b"".join(iter(lambda: raw.recv(4096), b""))
@@ -443,8 +444,8 @@ UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Setting
     ids=["by length", "in chunks"],
 )
 @pytest.mark.parametrize("is_sent_at_once", [True, False], ids=["at once", "in two parts"])
-def test_who_would_rather_speak_another_protocol_is_served_in_this_one(
-    connector: Connector, client: UnixConnection, key: str, body: bytes, is_sent_at_once: bool
+def test_a_request_for_an_upgrade_is_served_as_http_1_1(
+    connector: ConnectorProcess, client: UnixConnection, key: str, body: bytes, is_sent_at_once: bool
 ) -> None:
     head, _, rest = body.partition(b"\r\n\r\n")
     first = b"PUT /keys/%b HTTP/1.1\r\nHost: x\r\n%b%b\r\n\r\n" % (key.encode(), UPGRADE, head)
@@ -458,7 +459,7 @@ def test_who_would_rather_speak_another_protocol_is_served_in_this_one(
     assert client.ask("GET", f"/keys/{key}").body == b"value"
 
 
-def test_many_connections_are_served_at_once(connector: Connector, key: str) -> None:
+def test_many_connections_are_served_at_once(connector: ConnectorProcess, key: str) -> None:
     connections = [connector.connection() for _ in range(100)]
     try:
         for number, connection in enumerate(connections):

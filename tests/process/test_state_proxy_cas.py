@@ -1,4 +1,4 @@
-"""Two connectors on one bucket: whose write is based on something old is told so, and no update is lost."""
+"""Two connectors on one bucket: a write based on an old revision is a conflict, and no update is lost."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from collections.abc import Iterator
 import pytest
 from nats.js.kv import KeyValue
 
+from tests.blackbox.actor_files import ActorFiles, FileConflictError
+from tests.blackbox.connector_process import ConnectorProcess
+from tests.blackbox.nats_buckets import make_bucket, with_bucket
 from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.state_proxy import ConflictError, Connector, Files, in_bucket, make_bucket
 
 BUCKET = "shared"
 CYCLES = 60
 
 _numbers = itertools.count()
-Pair = tuple[Files, Files]
+Pair = tuple[ActorFiles, ActorFiles]
 
 
 @pytest.fixture(scope="module")
 def connectors(
     nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Connector, Connector]]:
+) -> Iterator[tuple[ConnectorProcess, ConnectorProcess]]:
     make_bucket(nats_server.url, BUCKET)
     variables = {"NATS_URL": nats_server.url, "NATS_KV_BUCKET": BUCKET}
     folder = tmp_path_factory.mktemp("connectors")
-    with Connector(folder / "1", variables) as one, Connector(folder / "2", variables) as other:
+    with ConnectorProcess(folder / "1", variables) as one, ConnectorProcess(folder / "2", variables) as other:
         yield one, other
 
 
 @pytest.fixture
-def pair(connectors: tuple[Connector, Connector]) -> Pair:
-    return Files(connectors[0]), Files(connectors[1])
+def pair(connectors: tuple[ConnectorProcess, ConnectorProcess]) -> Pair:
+    return ActorFiles(connectors[0]), ActorFiles(connectors[1])
 
 
 @pytest.fixture
@@ -41,19 +43,19 @@ def name() -> str:
     return f"file_{next(_numbers)}.txt"
 
 
-def test_a_write_of_what_has_changed_since_it_was_read_is_a_conflict_once(pair: Pair, name: str) -> None:
+def test_a_write_conflicts_once_if_the_file_has_changed_since_it_was_read(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
     assert one.open(name).read() == b"0"
     other.write(name, b"1")
-    with pytest.raises(ConflictError, match="changed since it was read"):
+    with pytest.raises(FileConflictError, match="changed since it was read"):
         one.write(name, b"2")
     assert one.open(name).read() == b"1"
     one.write(name, b"2")
     assert other.open(name).read() == b"2"
 
 
-def test_a_write_of_what_was_never_read_overwrites(pair: Pair, name: str) -> None:
+def test_a_write_of_a_file_that_was_never_read_overwrites(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
     other.write(name, b"1")
@@ -61,69 +63,71 @@ def test_a_write_of_what_was_never_read_overwrites(pair: Pair, name: str) -> Non
     assert other.open(name).read() == b"2"
 
 
-def test_writes_after_a_read_follow_each_other(pair: Pair, name: str) -> None:
+def test_consecutive_writes_after_one_read_do_not_conflict(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
     one.open(name)
     for number in range(3):
         one.write(name, b"%d" % number)
     other.write(name, b"theirs")
-    with pytest.raises(ConflictError):
+    with pytest.raises(FileConflictError):
         one.write(name, b"mine")
 
 
 @pytest.mark.parametrize("is_looked_up", [False, True], ids=["read", "looked up"])
-def test_what_was_not_there_when_it_was_asked_for_is_not_overwritten(pair: Pair, name: str, is_looked_up: bool) -> None:
+def test_a_file_created_since_it_was_found_absent_is_not_overwritten(pair: Pair, name: str, is_looked_up: bool) -> None:
     one, other = pair
     with pytest.raises(FileNotFoundError):
         one.size(name) if is_looked_up else one.open(name)
     other.write(name, b"theirs")
-    with pytest.raises(ConflictError):
+    with pytest.raises(FileConflictError):
         one.write(name, b"mine")
     assert other.open(name).read() == b"theirs"
 
 
-def test_a_write_of_what_has_gone_since_it_was_read_is_a_conflict(pair: Pair, name: str) -> None:
+def test_a_write_conflicts_if_the_file_was_removed_since_it_was_read(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
     one.open(name)
     other.remove(name)
-    with pytest.raises(ConflictError):
+    with pytest.raises(FileConflictError):
         one.write(name, b"1")
 
 
-def test_what_was_read_and_removed_is_not_put_over_what_others_have_put_since(pair: Pair, name: str) -> None:
+def test_a_write_after_the_clients_own_removal_does_not_overwrite_a_newer_file(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
     one.open(name)
     one.remove(name)
     other.write(name, b"theirs")
-    with pytest.raises(ConflictError):
+    with pytest.raises(FileConflictError):
         one.write(name, b"mine")
 
 
-def test_a_change_by_anybody_else_counts(pair: Pair, nats_server: NatsServer, name: str) -> None:
+def test_a_write_by_any_other_client_causes_a_conflict(pair: Pair, nats_server: NatsServer, name: str) -> None:
     one, _ = pair
     one.write(name, b"0")
     one.open(name)
-    in_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(name, b"0"))
-    with pytest.raises(ConflictError):
+    with_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(name, b"0"))
+    with pytest.raises(FileConflictError):
         one.write(name, b"1")
 
 
-def test_after_an_exclusive_create_that_was_too_late_a_key_is_as_good_as_never_read(pair: Pair, name: str) -> None:
+def test_after_a_failed_exclusive_create_a_file_counts_as_never_read(pair: Pair, name: str) -> None:
     one, other = pair
     with pytest.raises(FileNotFoundError):
         one.open(name)
     other.write(name, b"theirs")
-    with pytest.raises(ConflictError, match="exists"):
+    with pytest.raises(FileConflictError, match="exists"):
         one.write(name, b"mine", is_exclusive=True)
     one.write(name, b"mine")
     assert other.open(name).read() == b"mine"
 
 
-def test_all_connections_of_a_client_share_what_it_has_read(connectors: tuple[Connector, Connector], name: str) -> None:
-    mine, others = connectors[0], Files(connectors[1])
+def test_all_connections_to_a_connector_share_the_revisions_read(
+    connectors: tuple[ConnectorProcess, ConnectorProcess], name: str
+) -> None:
+    mine, others = connectors[0], ActorFiles(connectors[1])
     others.write(name, b"0")
     with mine.connection() as reading, mine.connection() as writing:
         assert reading.ask("GET", f"/keys/{name}").status == 200
@@ -132,7 +136,7 @@ def test_all_connections_of_a_client_share_what_it_has_read(connectors: tuple[Co
 
 
 @pytest.mark.parametrize("begins_absent", [False, True], ids=["a file", "nothing"])
-def test_of_concurrent_cycles_of_reading_and_writing_none_is_lost(
+def test_no_update_of_concurrent_read_and_write_cycles_is_lost(
     pair: Pair, nats_server: NatsServer, name: str, begins_absent: bool
 ) -> None:
     if not begins_absent:
@@ -140,7 +144,7 @@ def test_of_concurrent_cycles_of_reading_and_writing_none_is_lost(
     barrier = threading.Barrier(2)
     conflicts: list[int] = []
 
-    def count(files: Files) -> None:
+    def count(files: ActorFiles) -> None:
         barrier.wait()
         for _ in range(CYCLES):
             while True:
@@ -152,7 +156,7 @@ def test_of_concurrent_cycles_of_reading_and_writing_none_is_lost(
                     with files.open(name, "w") as file:
                         file.write(b"%d" % (total + 1))
                     break
-                except ConflictError:
+                except FileConflictError:
                     conflicts.append(total)
 
     threads = [threading.Thread(target=count, args=(files,)) for files in pair]
@@ -164,11 +168,11 @@ def test_of_concurrent_cycles_of_reading_and_writing_none_is_lost(
     async def get(bucket: KeyValue) -> bytes | None:
         return (await bucket.get(name)).value
 
-    assert in_bucket(nats_server.url, BUCKET, get) == b"%d" % (2 * CYCLES)
-    assert conflicts, "the two never met, so nothing was shown"
+    assert with_bucket(nats_server.url, BUCKET, get) == b"%d" % (2 * CYCLES)
+    assert conflicts, "the two never conflicted, so the test has shown nothing"
 
 
-def test_an_actor_uses_it_like_files(pair: Pair, name: str) -> None:
+def test_an_actor_uses_the_connector_like_files(pair: Pair, name: str) -> None:
     files, other = pair
     with pytest.raises(FileNotFoundError):
         files.open(name)

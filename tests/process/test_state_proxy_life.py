@@ -1,4 +1,4 @@
-"""How a connector begins, what it does while NATS is away, and how it ends."""
+"""The life of a connector: its start, outages of NATS, its end, and the resources it uses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from pathlib import Path
 import pytest
 from nats.js.client import JetStreamContext
 
+from tests.blackbox.connector_process import COMMAND, ConnectorProcess, UnixConnection
 from tests.blackbox.lattice_host import PROJECT_FOLDER
+from tests.blackbox.nats_buckets import make_bucket, with_bucket, with_jetstream
 from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.operator_mode import Operator, creds_file
-from tests.blackbox.state_proxy import COMMAND, Connector, UnixConnection, in_bucket, make_bucket, outside
 from tests.blackbox.waiting import eventually_blocking
 
 BUCKET = "state"
 DEADLINE_SECONDS = 6.0
-"""Of an answer while NATS is away; an actor's runtime waits longer."""
+"""Longest time until an answer while NATS is away."""
 
 HEALED_SECONDS = 15.0
 LIMIT_BYTES = 32 * 1024 * 1024
@@ -41,13 +42,13 @@ def server(own_nats_server: NatsServer) -> NatsServer:
 
 
 @pytest.fixture
-def connector(server: NatsServer, tmp_path: Path) -> Iterator[Connector]:
-    with Connector(tmp_path, variables(server.url)) as started:
+def connector(server: NatsServer, tmp_path: Path) -> Iterator[ConnectorProcess]:
+    with ConnectorProcess(tmp_path, variables(server.url)) as started:
         yield started
 
 
 @pytest.fixture
-def client(connector: Connector) -> Iterator[UnixConnection]:
+def client(connector: ConnectorProcess) -> Iterator[UnixConnection]:
     with connector.connection() as connection:
         yield connection
 
@@ -57,20 +58,20 @@ def variables(url: str, **more: str | None) -> dict[str, str | None]:
 
 
 def refusal(folder: Path, environment: dict[str, str | None]) -> str:
-    """Start a connector that is to refuse, and return the one line it says."""
-    with Connector(folder, environment, is_ready=False) as connector:
+    """Start a connector that must not come up, and return the one line it prints."""
+    with ConnectorProcess(folder, environment, is_ready=False) as connector:
         assert connector.exited() == 1
         assert not connector.socket_path.exists()
-        assert connector.said.count("\n") == 1, connector.said
-        return connector.said
+        assert connector.stderr.count("\n") == 1, connector.stderr
+        return connector.stderr
 
 
-def healed(client: UnixConnection, target: str = "/healthz") -> None:
+def wait_healed(client: UnixConnection, target: str = "/healthz") -> None:
     eventually_blocking(lambda: client.ask("GET", target).status == 200, "the connector healed", HEALED_SECONDS)
 
 
-def answers(client: UnixConnection) -> None:
-    """Wait for a connector behind a path where something else may be, or nothing."""
+def wait_answering(client: UnixConnection) -> None:
+    """Wait for a connector that answers on a path where a stale file may lie at first."""
 
     def is_ready() -> bool:
         try:
@@ -82,43 +83,43 @@ def answers(client: UnixConnection) -> None:
     eventually_blocking(is_ready, "a connector that answers")
 
 
-# --- how it begins
+# --- start
 
 
 @pytest.mark.parametrize("name", ["CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET"])
-def test_without_a_variable_it_does_not_start(tmp_path: Path, name: str) -> None:
+def test_the_connector_does_not_start_without_a_required_variable(tmp_path: Path, name: str) -> None:
     said = refusal(tmp_path, variables("nats://127.0.0.1:1") | {name: None})
     assert said == f"keyvalue-nats state-proxy: {name}: not set\n"
 
 
-def test_without_the_bucket_it_does_not_start(nats_server: NatsServer, tmp_path: Path) -> None:
+def test_the_connector_does_not_start_without_its_bucket(nats_server: NatsServer, tmp_path: Path) -> None:
     said = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="absent"))
     assert said == "keyvalue-nats state-proxy: NATS_KV_BUCKET: bucket 'absent' does not exist\n"
 
 
-def test_a_stream_that_is_no_bucket_is_refused(nats_server: NatsServer, tmp_path: Path) -> None:
+def test_a_stream_that_is_not_a_bucket_is_refused(nats_server: NatsServer, tmp_path: Path) -> None:
     async def add(jetstream: JetStreamContext) -> None:
         await jetstream.add_stream(name="KV_other", subjects=["other.>"])
 
-    outside(nats_server.url, add)
+    with_jetstream(nats_server.url, add)
     said = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="other"))
     assert said.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
     assert "not a key-value bucket" in said
 
 
-def test_without_a_server_it_does_not_start(tmp_path: Path) -> None:
+def test_the_connector_does_not_start_without_a_server(tmp_path: Path) -> None:
     said = refusal(tmp_path, variables(f"nats://127.0.0.1:{free_port()}"))
     assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
 
 
-def test_without_jetstream_it_does_not_start(tmp_path: Path) -> None:
+def test_the_connector_does_not_start_without_jetstream(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server", has_jetstream=False) as server:
         said = refusal(tmp_path / "connector", variables(server.url))
     assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
 
 
 @pytest.mark.parametrize("token", ["", "hidden-wrong@"], ids=["no token", "another token"])
-def test_wrong_credentials_are_named_and_not_shown(tmp_path: Path, token: str) -> None:
+def test_the_error_for_wrong_credentials_does_not_show_them(tmp_path: Path, token: str) -> None:
     with NatsServer(tmp_path / "server", "authorization { token: hidden-right }") as server:
         url = server.url.replace("nats://", f"nats://{token}")
         said = refusal(tmp_path / "connector", variables(url))
@@ -132,7 +133,7 @@ def test_a_credentials_file_that_cannot_be_read_is_named(nats_server: NatsServer
     assert said == "keyvalue-nats state-proxy: NATS_CREDS_FILE: file cannot be read: no such file or directory\n"
 
 
-def test_credentials_are_used_and_those_of_somebody_else_are_refused(tmp_path: Path) -> None:
+def test_credentials_are_used_and_those_of_another_operator_are_refused(tmp_path: Path) -> None:
     operator, stranger = Operator(), Operator()
     ours, theirs = tmp_path / "ours.creds", tmp_path / "theirs.creds"
     ours.write_text(creds_file(*operator.user()))
@@ -140,7 +141,7 @@ def test_credentials_are_used_and_those_of_somebody_else_are_refused(tmp_path: P
     with NatsServer(tmp_path / "server", operator.server_config()) as server:
         make_bucket(server.url, BUCKET, creds=ours)
         given = variables(server.url, NATS_CREDS_FILE=str(ours))
-        with Connector(tmp_path / "connector", given) as connector, connector.connection() as client:
+        with ConnectorProcess(tmp_path / "connector", given) as connector, connector.connection() as client:
             assert client.ask("PUT", "/keys/a", b"1").status == 204
         said = refusal(tmp_path / "refused", variables(server.url, NATS_CREDS_FILE=str(theirs)))
     assert said.startswith("keyvalue-nats state-proxy: NATS_CREDS_FILE: ")
@@ -150,62 +151,69 @@ def test_a_token_in_the_url_is_enough(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server", "authorization { token: right }") as server:
         url = server.url.replace("nats://", "nats://right@")
         make_bucket(url, BUCKET)
-        with Connector(tmp_path / "connector", variables(url)) as connector, connector.connection() as client:
+        with ConnectorProcess(tmp_path / "connector", variables(url)) as connector, connector.connection() as client:
             assert client.ask("PUT", "/keys/a", b"1").status == 204
 
 
-def test_a_server_of_several_that_is_not_there_is_passed_over(server: NatsServer, tmp_path: Path) -> None:
+def test_one_reachable_server_of_several_is_enough(server: NatsServer, tmp_path: Path) -> None:
     urls = f"nats://127.0.0.1:{free_port()},{server.url}"
-    with Connector(tmp_path, variables(urls)) as connector, connector.connection() as client:
+    with ConnectorProcess(tmp_path, variables(urls)) as connector, connector.connection() as client:
         assert client.ask("GET", "/healthz").status == 200
 
 
-def test_a_folder_that_is_not_there_is_named(server: NatsServer, tmp_path: Path) -> None:
+def test_a_missing_folder_of_the_socket_is_an_error_of_its_variable(server: NatsServer, tmp_path: Path) -> None:
     said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(tmp_path / "absent" / "s")))
     assert said.startswith("keyvalue-nats state-proxy: CONNECTOR_SOCKET: ")
 
 
-def test_other_users_may_connect(connector: Connector) -> None:
+def test_other_users_may_connect(connector: ConnectorProcess) -> None:
     assert stat.S_IMODE(connector.socket_path.stat().st_mode) == 0o666
 
 
 @pytest.mark.parametrize("is_socket", [True, False], ids=["socket", "empty file"])
-def test_a_stale_socket_is_taken_away(server: NatsServer, tmp_path: Path, is_socket: bool) -> None:
+def test_a_stale_socket_is_replaced(server: NatsServer, tmp_path: Path, is_socket: bool) -> None:
     path = tmp_path / "connector.sock"
     if is_socket:
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(path))
     else:
         path.touch()
-    with Connector(tmp_path, variables(server.url), is_ready=False) as connector, connector.connection() as client:
-        answers(client)
+    with (
+        ConnectorProcess(tmp_path, variables(server.url), is_ready=False) as connector,
+        connector.connection() as client,
+    ):
+        wait_answering(client)
 
 
-def test_a_living_connector_is_left_alone(connector: Connector, server: NatsServer, tmp_path: Path) -> None:
+def test_the_socket_of_a_running_connector_is_left_alone(
+    connector: ConnectorProcess, server: NatsServer, tmp_path: Path
+) -> None:
     taken = {"CONNECTOR_SOCKET": str(connector.socket_path)}
-    with Connector(tmp_path / "second", variables(server.url) | taken, is_ready=False) as second:
+    with ConnectorProcess(tmp_path / "second", variables(server.url) | taken, is_ready=False) as second:
         assert second.exited() == 1
-        assert second.said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: somebody is listening there\n"
+        assert second.stderr == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: another process is listening there\n"
     with connector.connection() as client:
         assert client.ask("GET", "/healthz").status == 200
 
 
-def test_somebody_who_has_more_callers_than_it_answers_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
+def test_the_socket_of_a_process_with_a_full_backlog_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
     path = tmp_path / "busy.sock"
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
         busy.bind(str(path))
         busy.listen(0)
         waiting.connect(str(path))
-        with Connector(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)), is_ready=False) as connector:
+        with ConnectorProcess(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)), is_ready=False) as connector:
             assert connector.exited() == 1
-            assert connector.said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: somebody is listening there\n"
+            assert (
+                connector.stderr == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: another process is listening there\n"
+            )
 
 
 def test_files_beside_the_socket_are_left_alone(server: NatsServer, tmp_path: Path) -> None:
     beside = [tmp_path / name for name in ("connector.sock~", ".connector.sock")]
     for path in beside:
         path.write_text("content", encoding="utf-8")
-    with Connector(tmp_path, variables(server.url)) as connector:
+    with ConnectorProcess(tmp_path, variables(server.url)) as connector:
         connector.signal(signal.SIGTERM)
         assert connector.exited() == 0
     assert [path.read_text(encoding="utf-8") for path in beside] == ["content"] * 2
@@ -216,7 +224,7 @@ def test_files_beside_the_socket_are_left_alone(server: NatsServer, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["s", "connector.sock"])
-def test_the_longest_path_that_can_be_connected_to_is_served_and_no_longer_one(
+def test_the_longest_possible_path_is_served_and_a_longer_one_refused(
     server: NatsServer, tmp_path: Path, name: str
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
@@ -225,24 +233,26 @@ def test_the_longest_path_that_can_be_connected_to_is_served_and_no_longer_one(
         longest = folder / name
         assert len(str(longest)) == LONGEST_PATH
         given = variables(server.url, CONNECTOR_SOCKET=str(longest))
-        with Connector(tmp_path, given, is_ready=False), UnixConnection(longest) as client:
-            answers(client)
+        with ConnectorProcess(tmp_path, given, is_ready=False), UnixConnection(longest) as client:
+            wait_answering(client)
         said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=f"{longest}s"))
     assert said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: path is over 107 bytes long\n"
 
 
-def test_a_file_with_something_in_it_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
+def test_a_file_with_content_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("content", encoding="utf-8")
     said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)))
-    assert said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: something is there that is not a socket\n"
+    assert said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: the path exists and is not a socket\n"
     assert path.read_text(encoding="utf-8") == "content"
 
 
 # --- while NATS is away
 
 
-def test_a_server_that_is_gone_is_unavailable_in_time_and_healed(server: NatsServer, client: UnixConnection) -> None:
+def test_requests_fail_in_time_while_the_server_is_stopped_and_succeed_afterwards(
+    server: NatsServer, client: UnixConnection
+) -> None:
     client.ask("PUT", "/keys/a", b"1")
     server.stop()
     for method, target, body in (
@@ -259,12 +269,14 @@ def test_a_server_that_is_gone_is_unavailable_in_time_and_healed(server: NatsSer
         assert reply.status == 503, (method, target, reply)
         assert time.monotonic() - asked_at < DEADLINE_SECONDS
     server.start()
-    healed(client)
+    wait_healed(client)
     assert client.ask("GET", "/keys/a").body == b"1"
     assert client.ask("PUT", "/keys/a", b"2").status == 204
 
 
-def test_a_server_that_is_frozen_is_too_slow_in_time_and_healed(server: NatsServer, client: UnixConnection) -> None:
+def test_requests_fail_in_time_while_the_server_is_frozen_and_succeed_afterwards(
+    server: NatsServer, client: UnixConnection
+) -> None:
     client.ask("PUT", "/keys/a", b"1")
     server.freeze()
     try:
@@ -274,41 +286,43 @@ def test_a_server_that_is_frozen_is_too_slow_in_time_and_healed(server: NatsServ
         assert time.monotonic() - asked_at < 2 * DEADLINE_SECONDS
     finally:
         server.thaw()
-    healed(client)
+    wait_healed(client)
     assert client.ask("GET", "/keys/a").body in {b"1", b"2"}
 
 
-def test_a_bucket_that_is_deleted_and_made_again(server: NatsServer, client: UnixConnection) -> None:
+def test_a_deleted_bucket_is_unavailable_until_it_is_created_again(server: NatsServer, client: UnixConnection) -> None:
     client.ask("PUT", "/keys/a", b"1")
 
     async def delete(jetstream: JetStreamContext) -> None:
         await jetstream.delete_key_value(BUCKET)
 
-    outside(server.url, delete)
+    with_jetstream(server.url, delete)
     assert client.ask("GET", "/keys/a").error == (503, "unavailable")
     assert client.ask("GET", "/healthz").error == (503, "unavailable")
     make_bucket(server.url, BUCKET)
-    healed(client)
+    wait_healed(client)
     assert client.ask("GET", "/keys/a").status == 404
     assert client.ask("PUT", "/keys/a", b"2").status == 204
 
 
-def test_what_was_read_in_a_bucket_of_the_same_name_before_is_not_what_is_there_now(
+def test_revisions_read_before_the_bucket_was_recreated_cause_a_conflict(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
     url, name = nats_server.url, "remade"
     make_bucket(url, name, direct=True)
-    with Connector(tmp_path, variables(url, NATS_KV_BUCKET=name)) as connector, connector.connection() as client:
+    with ConnectorProcess(tmp_path, variables(url, NATS_KV_BUCKET=name)) as connector, connector.connection() as client:
         client.ask("PUT", "/keys/a", b"1")
         version = client.ask("GET", "/meta/a?attr=version").json
         assert client.ask("GET", "/keys/a").body == b"1"
         assert client.ask("GET", "/keys/b").status == 404
-        outside(url, lambda jetstream: jetstream.delete_key_value(name))
+        with_jetstream(url, lambda jetstream: jetstream.delete_key_value(name))
         missed = "link is not available"
-        eventually_blocking(lambda: missed in client.ask("GET", "/keys/c").json["message"], "that the bucket is missed")
+        eventually_blocking(
+            lambda: missed in client.ask("GET", "/keys/c").json["message"], "a failure because of the missing bucket"
+        )
         make_bucket(url, name, direct=True)
-        in_bucket(url, name, lambda bucket: bucket.put("a", b"theirs"))
-        healed(client)
+        with_bucket(url, name, lambda bucket: bucket.put("a", b"theirs"))
+        wait_healed(client)
         assert client.ask("GET", "/meta/a?attr=version").json == version
         assert client.ask("PUT", "/keys/a", b"2").error == (409, "conflict")
         assert client.ask("PUT", "/keys/b", b"2").status == 204
@@ -316,7 +330,7 @@ def test_what_was_read_in_a_bucket_of_the_same_name_before_is_not_what_is_there_
         assert client.ask("PUT", "/keys/a", b"2").status == 204
 
 
-def test_what_the_user_may_not_do_is_forbidden(tmp_path: Path) -> None:
+def test_an_operation_without_permission_is_forbidden(tmp_path: Path) -> None:
     permissions = """
         authorization { users = [
             { user: operator, password: right }
@@ -326,14 +340,14 @@ def test_what_the_user_may_not_do_is_forbidden(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server", permissions) as server:
         make_bucket(server.url.replace("nats://", "nats://operator:right@"), BUCKET)
         reader = server.url.replace("nats://", "nats://reader:right@")
-        with Connector(tmp_path / "connector", variables(reader)) as connector, connector.connection() as client:
+        with ConnectorProcess(tmp_path / "connector", variables(reader)) as connector, connector.connection() as client:
             assert client.ask("GET", "/keys/a").status == 404
             assert client.ask("PUT", "/keys/a", b"1").error == (403, "permission_denied")
             assert client.ask("GET", "/keys/?prefix=").error == (403, "permission_denied")
             assert client.ask("GET", "/healthz").status == 200
 
 
-def test_it_needs_no_more_permissions_than_the_operators_page_says(tmp_path: Path) -> None:
+def test_the_documented_permissions_are_sufficient(tmp_path: Path) -> None:
     page = (PROJECT_FOLDER / "docs" / "operating.md").read_text(encoding="utf-8")
     wanted = page.split("state-proxy connector needs")[1].split("```")[1]
     wanted = wanted.replace("BUCKET", BUCKET).replace("PREFIX", "cache-actor")
@@ -346,7 +360,7 @@ def test_it_needs_no_more_permissions_than_the_operators_page_says(tmp_path: Pat
         make_bucket(server.url.replace("nats://", "nats://operator:right@"), BUCKET, direct=True)
         url = server.url.replace("nats://", "nats://connector:right@")
         given = variables(url, STATE_PREFIX="cache-actor")
-        with Connector(tmp_path / "connector", given) as connector, connector.connection() as client:
+        with ConnectorProcess(tmp_path / "connector", given) as connector, connector.connection() as client:
             assert client.ask("PUT", "/keys/a/b", b"1").status == 204
             assert client.ask("GET", "/keys/a/b").body == b"1"
             assert client.ask("HEAD", "/keys/a").status == 204
@@ -358,27 +372,29 @@ def test_it_needs_no_more_permissions_than_the_operators_page_says(tmp_path: Pat
         assert "Permissions Violation" not in server.log
 
 
-def test_a_full_bucket_is_an_error_that_says_so(own_nats_server: NatsServer, tmp_path: Path) -> None:
+def test_a_full_bucket_is_an_error_with_that_reason(own_nats_server: NatsServer, tmp_path: Path) -> None:
     make_bucket(own_nats_server.url, BUCKET, max_bytes=2000)
-    with Connector(tmp_path, variables(own_nats_server.url)) as connector, connector.connection() as client:
+    with ConnectorProcess(tmp_path, variables(own_nats_server.url)) as connector, connector.connection() as client:
         assert client.ask("PUT", "/keys/a", b"x" * 1000).status == 204
         refused = client.ask("PUT", "/keys/b", b"x" * 1000)
         assert refused.error == (500, "internal_error")
         assert "full" in refused.json["message"]
 
 
-# --- how it ends
+# --- end
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(connector: Connector, client: UnixConnection, number: signal.Signals) -> None:
+def test_a_signal_ends_the_connector_in_order(
+    connector: ConnectorProcess, client: UnixConnection, number: signal.Signals
+) -> None:
     assert client.ask("GET", "/healthz").status == 200
     connector.signal(number)
     assert connector.exited() == 0
     assert not connector.socket_path.exists()
 
 
-def test_a_signal_lets_requests_under_way_finish(connector: Connector) -> None:
+def test_a_signal_lets_requests_under_way_finish(connector: ConnectorProcess) -> None:
     body = b"x" * 500_000
     with connector.raw() as raw, connector.raw() as idle:
         raw.sendall(b"PUT /keys/a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
@@ -391,7 +407,7 @@ def test_a_signal_lets_requests_under_way_finish(connector: Connector) -> None:
     assert connector.exited() == 0
 
 
-def test_a_signal_ends_it_while_nats_is_gone(server: NatsServer, connector: Connector) -> None:
+def test_a_signal_ends_the_connector_while_nats_is_away(server: NatsServer, connector: ConnectorProcess) -> None:
     server.stop()
     connector.signal(signal.SIGTERM)
     assert connector.exited() == 0
@@ -402,21 +418,21 @@ def test_a_signal_ends_a_start(tmp_path: Path) -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
-        with Connector(tmp_path, variables(url), is_ready=False) as connector:
+        with ConnectorProcess(tmp_path, variables(url), is_ready=False) as connector:
             accepted, _ = silent.accept()
             connector.signal(signal.SIGTERM)
             assert connector.exited() == 0
             accepted.close()
 
 
-# --- what it takes
+# --- resources
 
 
-def test_its_memory_stays_within_that_of_a_sidecar(server: NatsServer, tmp_path: Path) -> None:
+def test_memory_stays_within_the_limit_of_a_sidecar(server: NatsServer, tmp_path: Path) -> None:
     compiled = {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
-    with Connector(tmp_path / "first", variables(server.url) | compiled):
-        pass  # compiling leaves memory behind; the image does that when it is built
-    with Connector(tmp_path / "second", variables(server.url) | compiled) as connector:
+    with ConnectorProcess(tmp_path / "first", variables(server.url) | compiled):
+        pass  # compiling leaves memory behind; the image is compiled when it is built
+    with ConnectorProcess(tmp_path / "second", variables(server.url) | compiled) as connector:
         assert connector.resident_bytes <= LIMIT_BYTES
 
         def work(number: int) -> None:
@@ -434,7 +450,7 @@ def test_its_memory_stays_within_that_of_a_sidecar(server: NatsServer, tmp_path:
         assert connector.resident_bytes <= LIMIT_BYTES
 
 
-def test_answers_that_nobody_takes_do_not_fill_the_memory(server: NatsServer, connector: Connector) -> None:
+def test_unread_answers_do_not_fill_the_memory(server: NatsServer, connector: ConnectorProcess) -> None:
     with connector.connection() as client, ExitStack() as stack:
         assert client.ask("PUT", "/keys/large", b"x" * 1_000_000).status == 204
         unread = [stack.enter_context(connector.raw()) for _ in range(100)]
@@ -447,7 +463,7 @@ def test_answers_that_nobody_takes_do_not_fill_the_memory(server: NatsServer, co
         assert client.ask("GET", "/healthz").status == 200
 
 
-def test_it_loads_neither_the_command_line_nor_what_it_does_not_need() -> None:
+def test_neither_the_command_line_nor_other_unneeded_modules_are_loaded() -> None:
     check = (
         "import sys; sys.argv = ['keyvalue-nats', 'state-proxy']\n"
         "import provider.__main__\n"
@@ -460,7 +476,7 @@ def test_it_loads_neither_the_command_line_nor_what_it_does_not_need() -> None:
     assert done.stdout.split() == []
 
 
-def test_its_help_names_the_environment() -> None:
+def test_the_help_names_the_environment_variables() -> None:
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
     for name in ("CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET", "NATS_CREDS_FILE", "STATE_PREFIX"):
         assert name in done.stdout

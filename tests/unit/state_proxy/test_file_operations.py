@@ -1,4 +1,4 @@
-"""What each request asks for, and which are refused."""
+"""The operation of each request, and the requests that are refused."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider.state_proxy import operations as ops
-from provider.state_proxy.errors import RefusedError
-from provider.state_proxy.http import Head
-from provider.state_proxy.operations import Operation, expires_of, operation_of
+from provider.state_proxy import file_operations as ops
+from provider.state_proxy.file_operations import FileOperation, expires_of, operation_of
+from provider.state_proxy.http1 import RequestHead
+from provider.state_proxy.refusals import RequestRefusedError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-def head(method: str, target: str, if_none_match: str = "") -> Head:
-    return Head(method, target, 0, if_none_match, False, True, False)
+def head(method: str, target: str, if_none_match: str = "") -> RequestHead:
+    return RequestHead(method, target, 0, if_none_match, False, True, False)
 
 
 @pytest.mark.parametrize(
     ("method", "target", "operation"),
     [
-        ("GET", "/keys/user_123.json", ops.Read("user_123.json")),
-        ("GET", "/keys/a/b%2Fc%20d%C3%A9", ops.Read("a/b/c dé")),
-        ("GET", "/keys/a?prefix=b", ops.Read("a")),
-        ("GET", "/keys//a", ops.Read("/a")),
-        ("PUT", "/keys/a", ops.Write("a", False)),
-        ("HEAD", "/keys/a", ops.Stat("a")),
-        ("HEAD", "/keys/", ops.Stat("")),
-        ("DELETE", "/keys/a", ops.Delete("a")),
-        ("GET", "/keys/", ops.ListKeys("", "")),
-        ("GET", "/keys", ops.ListKeys("", "")),
-        ("GET", "/keys/?prefix=a%2F&delimiter=%2F", ops.ListKeys("a/", "/")),
-        ("GET", "/keys/?prefix=&delimiter=", ops.ListKeys("", "")),
+        ("GET", "/keys/user_123.json", ops.ReadFile("user_123.json")),
+        ("GET", "/keys/a/b%2Fc%20d%C3%A9", ops.ReadFile("a/b/c dé")),
+        ("GET", "/keys/a?prefix=b", ops.ReadFile("a")),
+        ("GET", "/keys//a", ops.ReadFile("/a")),
+        ("PUT", "/keys/a", ops.WriteFile("a", False)),
+        ("HEAD", "/keys/a", ops.StatFile("a")),
+        ("HEAD", "/keys/", ops.StatFile("")),
+        ("DELETE", "/keys/a", ops.DeleteFile("a")),
+        ("GET", "/keys/", ops.ListFiles("", "")),
+        ("GET", "/keys", ops.ListFiles("", "")),
+        ("GET", "/keys/?prefix=a%2F&delimiter=%2F", ops.ListFiles("a/", "/")),
+        ("GET", "/keys/?prefix=&delimiter=", ops.ListFiles("", "")),
         ("GET", "/meta/a/b", ops.ListAttributes("a/b")),
         ("GET", "/meta/a?attr=version", ops.ReadAttribute("a", "version")),
         ("GET", "/meta/a?attr=ttl", ops.ReadAttribute("a", "ttl")),
         ("PUT", "/meta/a?attr=ttl", ops.WriteTtl("a")),
-        ("POST", "/query", ops.Query()),
-        ("GET", "/healthz", ops.Health()),
-        ("GET", "http://x/keys/http://a/b.json", ops.Read("http://a/b.json")),
-        ("GET", "HTTPS://user@x:80/keys/?prefix=a/b", ops.ListKeys("a/b", "")),
+        ("POST", "/query", ops.QueryFiles()),
+        ("GET", "/healthz", ops.CheckHealth()),
+        ("GET", "http://x/keys/http://a/b.json", ops.ReadFile("http://a/b.json")),
+        ("GET", "HTTPS://user@x:80/keys/?prefix=a/b", ops.ListFiles("a/b", "")),
     ],
 )
-def test_a_request_asks_for(method: str, target: str, operation: Operation) -> None:
+def test_a_request_asks_for(method: str, target: str, operation: FileOperation) -> None:
     assert operation_of(head(method, target)) == operation
 
 
-def test_a_write_for_what_is_not_there_says_so() -> None:
-    assert operation_of(head("PUT", "/keys/a", "*")) == ops.Write("a", True)
+def test_a_write_may_require_that_the_file_does_not_exist() -> None:
+    assert operation_of(head("PUT", "/keys/a", "*")) == ops.WriteFile("a", True)
 
 
 @given(texts.filter(bool), texts, texts)
-def test_any_key_prefix_and_delimiter_comes_through(key: str, prefix: str, delimiter: str) -> None:
-    assert operation_of(head("GET", f"/keys/{quote(key)}")) == ops.Read(key)
+def test_any_key_prefix_and_delimiter_is_decoded(key: str, prefix: str, delimiter: str) -> None:
+    assert operation_of(head("GET", f"/keys/{quote(key)}")) == ops.ReadFile(key)
     query = urlencode({"prefix": prefix, "delimiter": delimiter})
-    assert operation_of(head("GET", f"/keys/?{query}")) == ops.ListKeys(prefix, delimiter)
+    assert operation_of(head("GET", f"/keys/?{query}")) == ops.ListFiles(prefix, delimiter)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_any_key_prefix_and_delimiter_comes_through(key: str, prefix: str, delim
     ],
 )
 def test_a_request_is_refused(method: str, target: str, code: str) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         operation_of(head(method, target))
     assert caught.value.code == code
 
 
-def test_only_the_star_is_a_condition_of_a_write() -> None:
-    with pytest.raises(RefusedError) as caught:
+def test_a_write_with_any_condition_but_the_star_is_refused() -> None:
+    with pytest.raises(RequestRefusedError) as caught:
         operation_of(head("PUT", "/keys/a", '"etag"'))
     assert caught.value.code == "bad_request"
 
@@ -103,7 +103,7 @@ def test_only_the_star_is_a_condition_of_a_write() -> None:
     ("body", "seconds"),
     [(b'{"value":"60"}', 60), (b'{"value":60}', 60), (b'{"value":"-1"}', 0), (b'{"value":"4294967295"}', 2**32 - 1)],
 )
-def test_a_ttl_is_set_to(body: bytes, seconds: int) -> None:
+def test_a_ttl_is_read_from_the_body(body: bytes, seconds: int) -> None:
     assert expires_of(body) == seconds
 
 
@@ -114,7 +114,7 @@ def test_a_ttl_is_set_to(body: bytes, seconds: int) -> None:
         b'{"value":"4294967296"}', b'{"value":"1 "}', b'{"value":"\xff"}', b'{"value":"\xd9\xa1"}', b'{"value":' + b"9" * 400 + b"}",
     ],
 )  # fmt: skip
-def test_what_is_no_ttl_is_refused(body: bytes) -> None:
-    with pytest.raises(RefusedError) as caught:
+def test_an_invalid_ttl_is_refused(body: bytes) -> None:
+    with pytest.raises(RequestRefusedError) as caught:
         expires_of(body)
     assert caught.value.code == "bad_request"

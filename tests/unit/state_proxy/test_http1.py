@@ -1,4 +1,4 @@
-"""What comes over a connection, however it is cut into pieces, becomes the same requests; what is no HTTP ends it."""
+"""The HTTP parser: requests in any pieces, malformed input, limits, and the encoding of answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider.state_proxy.http import Answer, End, Event, Head, Malformed, RequestParser, encode_answer
+from provider.state_proxy.http1 import (
+    Answer,
+    Event,
+    Malformed,
+    RequestEnd,
+    RequestHead,
+    RequestParser,
+    encode_answer,
+)
 
 REQUESTS = (
     b"GET /keys/a%20b?x=1 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -23,30 +31,30 @@ REQUESTS = (
     b"HEAD /keys/d HTTP/1.0\r\n\r\n"
 )
 EXPECTED = [
-    (Head("GET", "/keys/a%20b?x=1", 0, "", False, True, False), b""),
-    (Head("PUT", "/keys/a", 5, "*", True, True, False), b"hello"),
-    (Head("PUT", "/keys/b", None, "", False, True, False), b"abcde"),
-    (Head("DELETE", "/keys/c", 0, "", False, True, True), b""),
-    (Head("PUT", "/keys/e", 5, "", False, True, False), b"hello"),
-    (Head("PUT", "/keys/f", None, "", False, True, False), b"he"),
-    (Head("PUT", "/keys/g", 0, "", False, True, False), b""),
-    (Head("GET", "/keys/h", 0, "", False, True, False), b""),
-    (Head("HEAD", "/keys/d", 0, "", False, False, True), b""),
+    (RequestHead("GET", "/keys/a%20b?x=1", 0, "", False, True, False), b""),
+    (RequestHead("PUT", "/keys/a", 5, "*", True, True, False), b"hello"),
+    (RequestHead("PUT", "/keys/b", None, "", False, True, False), b"abcde"),
+    (RequestHead("DELETE", "/keys/c", 0, "", False, True, True), b""),
+    (RequestHead("PUT", "/keys/e", 5, "", False, True, False), b"hello"),
+    (RequestHead("PUT", "/keys/f", None, "", False, True, False), b"he"),
+    (RequestHead("PUT", "/keys/g", 0, "", False, True, False), b""),
+    (RequestHead("GET", "/keys/h", 0, "", False, True, False), b""),
+    (RequestHead("HEAD", "/keys/d", 0, "", False, False, True), b""),
 ]
 
 
-def requests_of(events: list[Event]) -> list[tuple[Head, bytes]]:
-    """Put the pieces of bodies together."""
-    found: list[tuple[Head, bytes]] = []
+def requests_of(events: list[Event]) -> list[tuple[RequestHead, bytes]]:
+    """Join the pieces of each body."""
+    found: list[tuple[RequestHead, bytes]] = []
     body = b""
     for event in events:
         match event:
-            case Head():
+            case RequestHead():
                 found.append((event, b""))
                 body = b""
             case bytes():
                 body += event
-            case End():
+            case RequestEnd():
                 found[-1] = (found[-1][0], body)
             case Malformed():
                 raise AssertionError(event.reason)
@@ -54,7 +62,7 @@ def requests_of(events: list[Event]) -> list[tuple[Head, bytes]]:
 
 
 @given(st.lists(st.integers(0, len(REQUESTS)), max_size=12))
-def test_requests_are_the_same_in_whatever_pieces_they_come(cuts: list[int]) -> None:
+def test_requests_are_the_same_in_whatever_pieces_they_arrive(cuts: list[int]) -> None:
     parser = RequestParser()
     ends = [*sorted(cuts), len(REQUESTS)]
     events = [event for start, end in zip([0, *ends], ends, strict=False) for event in parser.feed(REQUESTS[start:end])]
@@ -84,7 +92,7 @@ def test_requests_are_the_same_in_whatever_pieces_they_come(cuts: list[int]) -> 
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-def test_what_is_no_http_or_can_be_read_in_two_ways_ends_the_connection(sent: bytes) -> None:
+def test_bytes_that_are_not_http_or_are_ambiguous_end_the_connection(sent: bytes) -> None:
     parser = RequestParser()
     events = parser.feed(sent)
     assert isinstance(events[-1], Malformed)
@@ -92,9 +100,9 @@ def test_what_is_no_http_or_can_be_read_in_two_ways_ends_the_connection(sent: by
     assert parser.feed(REQUESTS) == []
 
 
-def test_what_came_before_garbage_is_still_a_request() -> None:
+def test_a_request_before_garbage_still_counts() -> None:
     events = RequestParser().feed(b"GET /a HTTP/1.1\r\n\r\n\x00\x01garbage")
-    assert [type(event) for event in events] == [Head, End, Malformed]
+    assert [type(event) for event in events] == [RequestHead, RequestEnd, Malformed]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ def test_what_came_before_garbage_is_still_a_request() -> None:
     ],
     ids=["header", "target", "trailer", "chunk extension"],
 )
-def test_what_never_ends_is_refused_before_it_takes_much_memory(endless: bytes) -> None:
+def test_an_endless_head_is_refused_before_it_takes_much_memory(endless: bytes) -> None:
     parser = RequestParser()
     events = parser.feed(endless)
     sent = len(endless)
@@ -117,22 +125,22 @@ def test_what_never_ends_is_refused_before_it_takes_much_memory(endless: bytes) 
         assert sent < 100_000
 
 
-def test_a_request_for_a_tunnel_is_answered_as_the_last() -> None:
+def test_a_connect_request_is_the_last_one_of_its_connection() -> None:
     parser = RequestParser()
     events = parser.feed(b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /b HTTP/1.1\r\n\r\n")
-    assert events == [Head("CONNECT", "a:1", 5, "", False, False, False), End()]
+    assert events == [RequestHead("CONNECT", "a:1", 5, "", False, False, False), RequestEnd()]
     assert parser.feed(REQUESTS) == []
 
 
 @pytest.mark.parametrize("more", [b"Transfer-Encoding: gzip\r\n\r\nabc", b"Content-Length: 3x\r\n\r\nabc"])
-def test_who_asks_for_another_protocol_has_to_speak_this_one_well(more: bytes) -> None:
+def test_a_request_for_an_upgrade_must_be_valid_too(more: bytes) -> None:
     parser = RequestParser()
     events = parser.feed(b"PUT /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" + more)
     assert [type(event) for event in events] == [Malformed]
     assert parser.feed(REQUESTS) == []
 
 
-def test_it_is_known_whether_a_request_has_begun() -> None:
+def test_the_parser_knows_whether_a_request_is_under_way() -> None:
     parser = RequestParser()
     found = []
     for part in (
@@ -156,9 +164,9 @@ class _Socket(io.BytesIO):
 
 @pytest.mark.parametrize("status", [200, 204, 400, 403, 404, 405, 408, 409, 413, 500, 501, 503, 504])
 @pytest.mark.parametrize("is_head", [True, False])
-def test_an_ordinary_client_reads_every_answer(status: int, is_head: bool) -> None:
+def test_a_standard_client_reads_every_answer(status: int, is_head: bool) -> None:
     body = b"" if status == 204 else b'{"a":1}'
-    sent = encode_answer(Answer(status, body), is_head=is_head, is_last=status == 400, is_old=False)
+    sent = encode_answer(Answer(status, body), is_head=is_head, is_last=status == 400, is_http_1_0=False)
     received = http.client.HTTPResponse(_Socket(sent), method="HEAD" if is_head else "GET")  # type: ignore[arg-type]
     received.begin()
     assert received.status == status
@@ -168,4 +176,4 @@ def test_an_ordinary_client_reads_every_answer(status: int, is_head: bool) -> No
 
 
 def test_a_client_of_http_1_0_is_told_that_the_connection_is_kept() -> None:
-    assert b"Connection: keep-alive\r\n" in encode_answer(Answer(204), is_head=False, is_last=False, is_old=True)
+    assert b"Connection: keep-alive\r\n" in encode_answer(Answer(204), is_head=False, is_last=False, is_http_1_0=True)

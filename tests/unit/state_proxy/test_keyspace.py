@@ -1,4 +1,4 @@
-"""Keys keep their names in the bucket, and listings are cut where folders would be."""
+"""Names of keys in the bucket, listings, and the filter of folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import errors
-from provider.state_proxy.names import Folders, Listing, Names
+from provider.state_proxy.keyspace import FolderFilter, Keyspace, Listing
 
 keys = st.text(
     st.one_of(st.sampled_from("=.A3/ é*>\x7f\0"), st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20
@@ -31,31 +31,31 @@ legal = re.compile(r"[-/_=a-zA-Z0-9]+(?:\.[-/_=a-zA-Z0-9]+)*")
     ],
 )
 def test_a_key_is_stored_under_its_own_name_wherever_a_bucket_allows_it(prefix: str, key: str, bucket_key: str) -> None:
-    assert Names(prefix).bucket_key(key) == bucket_key
+    assert Keyspace(prefix).bucket_key(key) == bucket_key
 
 
 @given(prefixes, keys)
-def test_a_key_comes_back_and_stands_under_its_prefix(prefix: str, key: str) -> None:
-    names = Names(prefix)
-    bucket_key = names.bucket_key(key)
-    assert names.key(bucket_key) == key
+def test_a_key_is_stored_under_its_prefix_and_decodes_to_itself(prefix: str, key: str) -> None:
+    keyspace = Keyspace(prefix)
+    bucket_key = keyspace.bucket_key(key)
+    assert keyspace.key(bucket_key) == key
     assert legal.fullmatch(bucket_key)
-    assert bucket_key.startswith(names.under)
-    assert bucket_key != names.under
+    assert bucket_key.startswith(keyspace.under)
+    assert bucket_key != keyspace.under
 
 
 @given(st.sampled_from(["", "a", "a.b", "b"]), st.sampled_from(["a", "a.b", "b"]), keys)
-def test_keys_of_another_prefix_are_no_keys_of_this_one(prefix: str, other: str, key: str) -> None:
-    bucket_key = Names(other).bucket_key(key)
-    found = Names(prefix).key(bucket_key)
-    assert found is None or Names(prefix).bucket_key(found) == bucket_key
+def test_keys_of_another_prefix_do_not_belong_to_this_one(prefix: str, other: str, key: str) -> None:
+    bucket_key = Keyspace(other).bucket_key(key)
+    found = Keyspace(prefix).key(bucket_key)
+    assert found is None or Keyspace(prefix).bucket_key(found) == bucket_key
 
 
-def test_no_key_and_keys_too_long_are_refused() -> None:
+def test_empty_keys_and_keys_that_are_too_long_are_refused() -> None:
     with pytest.raises(errors.EmptyKeyError):
-        Names("p").bucket_key("")
+        Keyspace("p").bucket_key("")
     with pytest.raises(errors.KeyTooLongError):
-        Names("p").bucket_key("k" * 3500)
+        Keyspace("p").bucket_key("k" * 3500)
 
 
 @given(
@@ -63,7 +63,7 @@ def test_no_key_and_keys_too_long_are_refused() -> None:
     st.text("ab/", max_size=3),
     st.sampled_from(["", "/", "a", "ab", "//"]),
 )
-def test_a_listing_has_each_key_once_whole_or_cut(found: list[str], prefix: str, delimiter: str) -> None:
+def test_a_listing_covers_each_key_once_whole_or_cut(found: list[str], prefix: str, delimiter: str) -> None:
     listing = Listing(prefix, delimiter)
     for key in found:
         listing.add(key)
@@ -79,15 +79,15 @@ def test_a_listing_has_each_key_once_whole_or_cut(found: list[str], prefix: str,
 
 
 @given(st.lists(st.text("ab/", min_size=1, max_size=6)), st.text("ab/", max_size=4))
-def test_a_folder_may_be_there_if_a_key_was_seen_in_it(found: list[str], name: str) -> None:
-    folders = Folders()
+def test_a_folder_may_exist_if_a_key_in_it_was_seen(found: list[str], name: str) -> None:
+    folders = FolderFilter()
     for key in found:
         folders.add(key)
     assert folders.may_have(f"{name}/") == any(key.startswith(f"{name}/") for key in found)
 
 
-def test_of_many_thousand_folders_each_may_be_there_and_hardly_another() -> None:
-    folders = Folders()
+def test_among_thousands_of_folders_the_filter_knows_each_and_is_rarely_wrong_about_others() -> None:
+    folders = FolderFilter()
     for number in range(8_000):
         folders.add(f"{number}/file")
     assert all(folders.may_have(f"{number}/") for number in range(8_000))

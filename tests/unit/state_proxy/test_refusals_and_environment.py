@@ -1,4 +1,4 @@
-"""Which status each error has, and what the environment may say."""
+"""The status of each error, and the variables of the environment."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from provider import errors
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats.settings import ConnectionSettings
-from provider.state_proxy.errors import RefusedError, answer_of
-from provider.state_proxy.settings import ConnectorSettings, settings_of
+from provider.state_proxy.environment import ConnectorSettings, connector_settings
+from provider.state_proxy.refusals import RequestRefusedError, refusal_of
 
 GIVEN = {"CONNECTOR_SOCKET": "/run/a.sock", "NATS_URL": "nats://hidden@one:4222, two", "NATS_KV_BUCKET": "state"}
 
@@ -18,7 +18,7 @@ GIVEN = {"CONNECTOR_SOCKET": "/run/a.sock", "NATS_URL": "nats://hidden@one:4222,
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (RefusedError("conflict", "x"), 409, "conflict"),
+        (RequestRefusedError("conflict", "x"), 409, "conflict"),
         (errors.EmptyKeyError(), 400, "bad_request"),
         (errors.KeyTooLongError(4000, 3500), 400, "bad_request"),
         (errors.ValueTooLargeError("a", 2, "max", 1), 413, "too_large"),
@@ -30,20 +30,20 @@ GIVEN = {"CONNECTOR_SOCKET": "/run/a.sock", "NATS_URL": "nats://hidden@one:4222,
         (errors.OutcomeUnknownError("no reply"), 504, "timeout"),
     ],
 )
-def test_an_error_has_a_status_a_code_and_says_why(error: errors.ProviderError, status: int, code: str) -> None:
-    answer = answer_of(error, is_connected=True)
+def test_an_error_has_a_status_a_code_and_a_message(error: errors.ProviderError, status: int, code: str) -> None:
+    answer = refusal_of(error, is_connected=True)
     assert answer.status == status
     assert json.loads(answer.body) == {"error": code, "message": str(error)}
 
 
 @pytest.mark.parametrize("error", [errors.StoreTimeoutError(3000, "silent"), errors.OutcomeUnknownError("lost")])
-def test_no_answer_in_time_means_unavailable_while_nats_is_gone(error: errors.ProviderError) -> None:
-    assert answer_of(error, is_connected=False).status == 503
+def test_a_timeout_counts_as_unavailable_while_nats_cannot_be_reached(error: errors.ProviderError) -> None:
+    assert refusal_of(error, is_connected=False).status == 503
 
 
-def test_the_environment_says_where_to_listen_and_what_to_serve() -> None:
+def test_the_environment_gives_the_socket_and_the_bucket() -> None:
     more = {"STATE_PREFIX": "cache-actor.", "NATS_CREDS_FILE": "/etc/a.creds", "HOME": "/"}
-    assert settings_of(GIVEN | more) == ConnectorSettings(
+    assert connector_settings(GIVEN | more) == ConnectorSettings(
         "/run/a.sock",
         ConnectionSettings(("nats://hidden@one:4222", "nats://two"), creds_file="/etc/a.creds"),
         BucketConfig("state", is_created=False),
@@ -56,7 +56,7 @@ def test_the_environment_says_where_to_listen_and_what_to_serve() -> None:
 def test_a_missing_variable_is_named(name: str, value: str | None) -> None:
     rest = {other: text for other, text in GIVEN.items() if other != name}
     with pytest.raises(errors.StartupError) as caught:
-        settings_of(rest if value is None else rest | {name: value})
+        connector_settings(rest if value is None else rest | {name: value})
     assert str(caught.value) == f"{name}: not set"
 
 
@@ -65,6 +65,6 @@ def test_a_missing_variable_is_named(name: str, value: str | None) -> None:
 )
 def test_a_wrong_variable_is_named_and_its_value_is_not_shown(name: str, value: str) -> None:
     with pytest.raises(errors.StartupError) as caught:
-        settings_of(GIVEN | {name: value})
+        connector_settings(GIVEN | {name: value})
     assert str(caught.value).startswith(f"{name}: expected")
     assert "hidden" not in str(caught.value)

@@ -1,11 +1,11 @@
-"""What a client has seen of a key decides what its next write of the key has to find."""
+"""The revision that a client's next write of a key requires, after its reads and writes."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider.state_proxy.revisions import SeenRevisions
+from provider.state_proxy.seen_revisions import SeenRevisions
 
 
 def test_a_key_that_was_never_read_may_be_overwritten() -> None:
@@ -15,7 +15,7 @@ def test_a_key_that_was_never_read_may_be_overwritten() -> None:
     assert seen.expected("a") is None
 
 
-def test_a_write_has_to_find_what_was_read_last_or_written_since() -> None:
+def test_a_write_requires_the_revision_last_read_or_written_since() -> None:
     seen = SeenRevisions()
     seen.read("a", 4)
     seen.read("a", 7)
@@ -31,14 +31,14 @@ def test_absence_is_seen_too() -> None:
     assert (seen.expected("a"), seen.expected("b")) == (0, 0)
 
 
-def test_that_a_key_is_gone_does_not_hide_what_was_read_of_it() -> None:
+def test_a_lookup_that_finds_nothing_keeps_the_revision_of_an_earlier_read() -> None:
     seen = SeenRevisions()
     seen.read("a", 4)
     seen.found_absent("a")
     assert seen.expected("a") == 4
 
 
-def test_a_write_does_not_hide_what_another_connection_has_read_meanwhile() -> None:
+def test_a_write_keeps_the_revision_that_another_connection_has_read_meanwhile() -> None:
     seen = SeenRevisions()
     seen.read("a", 4)
     seen.read("a", 3)
@@ -46,7 +46,7 @@ def test_a_write_does_not_hide_what_another_connection_has_read_meanwhile() -> N
     assert seen.expected("a") == 3
 
 
-def test_after_a_conflict_a_key_is_as_good_as_never_read() -> None:
+def test_after_a_conflict_a_key_counts_as_never_read() -> None:
     seen = SeenRevisions()
     seen.read("a", 4)
     seen.forget("a")
@@ -54,7 +54,7 @@ def test_after_a_conflict_a_key_is_as_good_as_never_read() -> None:
     assert seen.expected("a") is None
 
 
-def test_of_another_bucket_absence_is_the_same_and_nothing_else() -> None:
+def test_only_absence_is_still_valid_in_a_recreated_bucket() -> None:
     seen = SeenRevisions()
     seen.read("a", 4)
     seen.read("b", 0)
@@ -66,7 +66,7 @@ def test_of_another_bucket_absence_is_the_same_and_nothing_else() -> None:
 
 
 @given(st.lists(st.tuples(st.text("abc", min_size=1, max_size=8), st.integers(0, 99), st.sampled_from("rwf"))))
-def test_the_last_ones_are_remembered_within_both_bounds(steps: list[tuple[str, int, str]]) -> None:
+def test_the_most_recent_keys_are_remembered_within_both_bounds(steps: list[tuple[str, int, str]]) -> None:
     seen = SeenRevisions(max_keys=4, max_bytes=16)
     model: dict[str, int] = {}
     for key, revision, step in steps:

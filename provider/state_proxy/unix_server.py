@@ -1,0 +1,93 @@
+"""The server of the unix socket: it accepts connections, enforces their deadlines, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from types import TracebackType
+from typing import Self
+
+from provider.state_proxy.conversation import ClientLimits, Conversation, Service
+from provider.state_proxy.http1 import encode_answer
+from provider.state_proxy.refusals import UNAVAILABLE, refusal
+from provider.tasks import TaskOwner
+
+_log = logging.getLogger(__name__)
+
+
+class UnixServer:
+    """All connections, as an async context manager. Leaving it lets requests under way finish.
+
+    Args:
+        listener: A bound socket that does not listen yet.
+        service: The functions that answer.
+        limits: Limits of the clients.
+
+    Attributes:
+        large_bodies: Turns of the large bodies in memory.
+    """
+
+    def __init__(self, listener: socket.socket, service: Service, limits: ClientLimits) -> None:
+        self.large_bodies = asyncio.Semaphore(limits.large_bodies)
+        self._service = service
+        self._limits = limits
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._tasks = TaskOwner()
+        self._conversations: set[Conversation] = set()
+        self._is_ending = False
+        self._all_ended = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._tick: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._accept, sock=self._listener)
+        self._check_deadlines()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._is_ending = True
+        for conversation in self._conversations:
+            conversation.end()
+        if self._conversations:
+            try:
+                async with asyncio.timeout(self._limits.ending_seconds):
+                    await self._all_ended.wait()
+            except TimeoutError:
+                _log.warning("requests_cut_off", extra={"count": len(self._conversations)})
+        if self._tick is not None:
+            self._tick.cancel()
+        await self._tasks.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._conversations) >= self._limits.connections:
+            answer = refusal(UNAVAILABLE, f"{self._limits.connections} connections are open")
+            writer.write(encode_answer(answer, is_head=False, is_last=True, is_http_1_0=False))
+            writer.close()
+            return
+        conversation = Conversation(reader, writer, self._service, self._limits, self.large_bodies)
+        self._conversations.add(conversation)
+        if self._is_ending:  # accepted by the kernel before the listener was closed
+            conversation.end()
+        self._tasks.start(self._run(conversation), "conversation")
+
+    async def _run(self, conversation: Conversation) -> None:
+        try:
+            await conversation.run()
+        finally:
+            self._conversations.discard(conversation)
+            if not self._conversations and self._is_ending:
+                self._all_ended.set()
+
+    def _check_deadlines(self) -> None:
+        """End waits for clients whose deadline has passed. One timer for all of them is cheaper than one for each step."""
+        now = self._loop.time()
+        for conversation in self._conversations:
+            if conversation.deadline <= now:
+                conversation.expire()
+        self._tick = self._loop.call_later(self._limits.tick_seconds, self._check_deadlines)
