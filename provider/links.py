@@ -9,7 +9,7 @@ from contracts.host import HostData
 from provider import errors
 from provider.config import ProviderConfig, link_config
 from provider.keyvalue.pool import StorePool
-from provider.keyvalue.store import LinkStore
+from provider.keyvalue.store import Store
 from provider.lattice.protocol import LinkDeleted, LinkEvent, LinkIgnored, LinkKey, LinkPut
 from provider.watches import Watches
 
@@ -31,7 +31,7 @@ class Links:
         self._host_data = host_data
         self._pool = pool
         self._watches = watches
-        self._links: dict[LinkKey, LinkStore | errors.LinkError] = {}
+        self._links: dict[LinkKey, Store | errors.LinkError] = {}
 
     def apply(self, event: LinkEvent) -> None:
         """Do what a link event says. Nothing waits: stores are opened and released in the background."""
@@ -45,16 +45,13 @@ class Links:
             case LinkIgnored() if event.reason:
                 _log.warning("link_ignored", extra={"reason": event.reason})
 
-    def store(self, key: LinkKey) -> LinkStore:
-        """Return what serves a link; whoever waits for it must hold it.
+    def store(self, key: LinkKey) -> Store | errors.LinkUnavailableError:
+        """Return the store that serves a link, or the error for its callers if its settings are not valid.
 
-        Raises:
-            errors.LinkUnavailableError: Its settings are wrong.
+        The caller holds the store for as long as it waits for an answer.
         """
         found = self._links[key]
-        if isinstance(found, errors.LinkError):
-            raise errors.LinkUnavailableError(str(found))
-        return found
+        return errors.LinkUnavailableError(str(found)) if isinstance(found, errors.LinkError) else found
 
     def unhealthy(self) -> str | None:
         """Name the first link that does not work, and why; `None` when all do."""
@@ -66,7 +63,7 @@ class Links:
         """Name the first link of which there is something to know though it works; `None`: there is none."""
         return self._first_said(lambda found: None if isinstance(found, errors.LinkError) else found.notice)
 
-    def _first_said(self, say: Callable[[LinkStore | errors.LinkError], str | None]) -> str | None:
+    def _first_said(self, say: Callable[[Store | errors.LinkError], str | None]) -> str | None:
         for key, found in self._links.items():
             said = say(found)
             if said is not None:
@@ -96,9 +93,9 @@ class Links:
                 _log.warning("link_values_unknown", extra=_named(event.key) | {"names": ", ".join(unknown)})
         self._release(before)
 
-    def _release(self, before: LinkStore | errors.LinkError | None) -> None:
+    def _release(self, before: Store | errors.LinkError | None) -> None:
         if before is not None and not isinstance(before, errors.LinkError):
-            before.let_go()
+            before.shared.release()
 
 
 def _of_link(key: LinkKey, said: str) -> str:

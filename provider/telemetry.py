@@ -43,7 +43,7 @@ class Telemetry:
     def is_on(self) -> bool:
         return self._tracer is not None
 
-    def invocation(self, invocation: Invocation, header: bytes, seconds: float, error: Exception | None) -> None:
+    def invocation(self, invocation: Invocation, header: bytes, seconds: float, error: BaseException | None) -> None:
         """Export an invocation that ended now; its span lies below the caller's, when the caller named one."""
         attributes = {"rpc.system": "wasmbus", "rpc.method": invocation.operation}
         if error is not None:

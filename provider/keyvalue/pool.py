@@ -10,7 +10,7 @@ from provider.keyvalue.bucket.store import BucketLink, BucketStore
 from provider.keyvalue.cache.store import Cache, CacheLink
 from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.link_config import Backend, LinkConfig
-from provider.keyvalue.store import LinkStore
+from provider.keyvalue.store import Store
 from provider.keyvalue.watch.watch import Deliver, Watch
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
@@ -44,7 +44,7 @@ class StorePool:
         stores, self._stores = list(self._stores.values()), {}
         await asyncio.gather(*(store.close() for store in stores))
 
-    def acquire(self, config: LinkConfig) -> LinkStore:
+    def acquire(self, config: LinkConfig) -> Store:
         """Return a link's view of its store, which is opened in the background if it is not open yet."""
         return self._cache(config) if config.backend is Backend.CACHE else self._bucket(config)
 
@@ -58,24 +58,26 @@ class StorePool:
         if isinstance(store, BucketStore):
             store.configure(config.bucket)
         else:
-            on_unused = functools.partial(self._retire, key)
-            store = BucketStore(self._connections, config.connection, config.bucket, self._tasks, on_unused)
+            on_idle = functools.partial(self._retire, key)
+            store = BucketStore(self._connections, config.connection, config.bucket, self._tasks, on_idle)
             self._stores[key] = store
             store.start()
-        return BucketLink(config, store).hold()
+        store.hold()
+        return BucketLink(config, store)
 
-    def _cache(self, config: LinkConfig) -> LinkStore:
+    def _cache(self, config: LinkConfig) -> Store:
         subjects = f"{config.cache.state_subject} {config.cache.replay_subject}"
         key = (config.backend, config.connection, subjects)
         store = self._stores.get(key)
         if isinstance(store, Cache):
             store.configure(config.cache)
         else:
-            on_unused = functools.partial(self._retire, key)
-            store = Cache(self._connections, config.connection, config.cache, on_unused)
+            on_idle = functools.partial(self._retire, key)
+            store = Cache(self._connections, config.connection, config.cache, self._tasks, on_idle)
             self._stores[key] = store
             store.start()
-        return CacheLink(config, store).hold()
+        store.hold()
+        return CacheLink(config, store)
 
     def _retire(self, key: _StoreKey) -> None:
         """Close a store in the background; it is given to no further link."""

@@ -1,70 +1,103 @@
-"""The interface of a store, as the side that faces the host sees it."""
+"""The interface of a store: a request and a call go in, exactly one answer comes out.
+
+The side that faces the host knows only this module of the key-value side.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
-from contracts import keyvalue as kv
+from contracts.keyvalue import Request
+
+_T = TypeVar("_T")
 
 
-class LinkStore(Protocol):
-    """One link's view of its store: its key prefix and its consistency.
+class Call(Protocol):
+    """One operation under way. Exactly one of `answer` and `fail` takes effect; later calls of either do nothing."""
 
-    Who has it holds the store open: the link itself, and each call under way, also when the link has left meanwhile.
-    """
+    @property
+    def deadline(self) -> float:
+        """The latest moment at which the caller can use an answer, on the event loop's clock."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the caller has been answered, by the store or because it took too long."""
+        ...
+
+    def answer(self, result: Any) -> None:
+        """Answer the caller with the operation's result."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Answer the caller with an error.
+
+        Args:
+            error: A `StoreError` or `LinkUnavailableError` is shown to the caller as it is. A `CancelledError` means
+                that the store was closed first. Anything else is a defect: it is logged, and the caller is told its type.
+        """
+        ...
+
+
+class SharedStore:
+    """A store that several links share. It stays open as long as a link or a call holds it."""
+
+    def __init__(self, on_idle: Callable[[], None]) -> None:
+        self._holders = 0
+        self._on_idle = on_idle
+
+    def hold(self) -> None:
+        """Keep the store open until the matching `release`."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """End one `hold`. The last one closes the store, in the background."""
+        self._holders -= 1
+        if not self._holders:
+            self._on_idle()
+
+
+class Store(Protocol):
+    """One link's view of a store: with the link's key prefix and consistency."""
+
+    @property
+    def shared(self) -> SharedStore:
+        """The store behind this view."""
+        ...
 
     @property
     def unhealthy(self) -> str | None:
-        """Why the store does not work as it should; `None` while it does or is being opened for the first time."""
+        """The reason the store does not work, or `None` if it works or is being opened for the first time."""
         ...
 
     @property
     def notice(self) -> str | None:
-        """What to know about a store that works; `None`: nothing."""
+        """A remark about a store that works, or `None` if there is nothing to remark."""
         ...
 
-    def hold(self) -> LinkStore:
-        """Keep the store open until `let_go`."""
-        ...
+    def submit(self, request: Request, call: Call) -> None:
+        """Carry out an operation.
 
-    def let_go(self) -> None:
-        """Give the store back; with its last holder it is closed, in the background."""
-        ...
-
-    def answer_at_once(self, request: kv.Request) -> Any:
-        """Carry out an operation and return what it answers, if nothing has to be waited for; else `NOT_AT_ONCE`.
-
-        Raises:
-            errors.StoreError: The store says no, and `perform` would say the same.
+        Exactly one of `call.answer` and `call.fail` is called: before this method returns if nothing has to be waited
+        for, else later. The caller holds the store open until then.
         """
         ...
 
-    def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
-        """Carry out an operation without a task, if the store can do that now.
 
-        Args:
-            request: Of any type of the contract.
-            deadline: On the event loop's clock.
-            use: Called exactly once, with the answer and whether there is one; if not, `perform` tells why.
+async def complete(call: Call, work: Awaitable[_T], then: Callable[[_T], None]) -> None:
+    """Wait for the work that a call needs and pass its result on, or fail the call with the error that it ends in.
 
-        Returns:
-            Whether it has begun; if not, `perform` is to be used.
-
-        Raises:
-            errors.StoreError: The store says no, and `perform` would say the same.
-        """
-        ...
-
-    async def perform(self, request: kv.Request, deadline: float) -> Any:
-        """Carry out an operation and return what it answers.
-
-        Args:
-            request: Of any type of the contract.
-            deadline: When the caller must have an answer, on the event loop's clock.
-
-        Raises:
-            errors.LinkUnavailableError: The store is not open.
-            errors.StoreError: The store says no.
-        """
-        ...
+    Args:
+        call: Call that the work is done for.
+        work: Awaited exactly once.
+        then: Called with the result; `call.answer` where the result is the answer.
+    """
+    try:
+        then(await work)
+    except asyncio.CancelledError as error:
+        call.fail(error)
+        raise
+    except Exception as error:  # noqa: BLE001  (the one place: a defect in one call must not end the provider)
+        call.fail(error)

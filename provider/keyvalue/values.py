@@ -17,9 +17,6 @@ from provider import errors
 
 DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")
 
-NOT_AT_ONCE: Any = object()
-"""What a store returns in place of an answer that has to be waited for."""
-
 
 MANY_BYTES = 16 * 1024 * 1024
 """How large the values are at most that one call reads of many keys, all together."""
@@ -217,7 +214,10 @@ def set_del(request: kv.SetDel, value: Value | None, now_ms: int) -> Change:
 
 # --- tables ------------------------------------------------------------------------------------------------------------
 
-READS: dict[type[kv.Request], Callable[[Any, Value | None], Any]] = {
+Read = Callable[[Any, Value | None], Any]
+"""Makes the result of a request and the value that it reads."""
+
+READS: dict[type[kv.Request], Read] = {
     kv.Get: get,
     kv.Contains: contains,
     kv.ListRange: list_range,

@@ -24,7 +24,8 @@ from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
 from provider.keyvalue.keys import encode_key
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
-from provider.keyvalue.values import NOT_AT_ONCE, READS, READS_OF_MANY, Value
+from provider.keyvalue.store import Call, SharedStore, complete
+from provider.keyvalue.values import READS, READS_OF_MANY, Read, Value
 from provider.nats import jetstream as js
 from provider.nats.buckets import STREAM_NOT_FOUND
 from provider.nats.connection import Connection
@@ -39,77 +40,79 @@ _REFRESH_SECONDS = 10.0
 
 
 class BucketLink:
-    """One link's view of its bucket; see `provider.keyvalue.store.LinkStore`."""
+    """One link's view of its bucket; a `provider.keyvalue.store.Store`."""
 
-    def __init__(self, config: LinkConfig, store: BucketStore) -> None:
+    def __init__(self, config: LinkConfig, shared: BucketStore) -> None:
         self.config = config
-        self.store = store
-
-    def hold(self) -> BucketLink:
-        self.store.users += 1
-        return self
-
-    def let_go(self) -> None:
-        self.store.users -= 1
-        if not self.store.users:
-            self.store.on_unused()
+        self.shared = shared
 
     @property
     def unhealthy(self) -> str | None:
-        return self.store.unhealthy
+        return self.shared.unhealthy
 
     @property
     def notice(self) -> str | None:
-        """Nothing: a bucket works or it does not."""
+        """Nothing to remark: a bucket works or it does not."""
         return None
 
-    def answer_at_once(self, request: kv.Request) -> Any:
-        """Answer nothing: the bucket is elsewhere."""
-        return NOT_AT_ONCE
+    def submit(self, request: kv.Request, call: Call) -> None:
+        """Carry out an operation: the read of one key without a task, which would cost more than the read."""
+        read = READS.get(type(request))
+        if read is None or self.shared.opened is None or not self._begin_read(request, read, call):
+            self._start(request, call)
 
-    def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
-        """Begin a read of one key; all else has to wait for the bucket."""
-        answer = READS.get(type(request))
-        if answer is None or self.store.opened is None:
-            return False
+    def _begin_read(self, request: kv.Request, read: Read, call: Call) -> bool:
+        """Send a direct get whose reply answers the call; return whether the call needs nothing more."""
         assert isinstance(request, kv.SingleKeyRequest)
+        assert self.shared.opened is not None
+        bucket, _ = self.shared.opened
 
-        def use_value(value: Value | None, is_read: bool) -> None:
-            result = None
-            if is_read:
-                try:
-                    result = answer(request, value)
-                except errors.StoreError:
-                    is_read = False
-            use(result, is_read)
+        def use(value: Value | None, is_read: bool) -> None:
+            if not is_read:  # no reply, or one that is not an entry: the long way tells the reason
+                self._start(request, call)
+                return
+            try:
+                result = read(request, value)
+            except errors.StoreError as error:  # the value is of another kind
+                call.fail(error)
+            else:
+                call.answer(result)
 
-        return self.store.opened[0].begin_read(encode_key(request.key, self.config.key_prefix), deadline, use_value)
+        try:
+            return bucket.begin_read(encode_key(request.key, self.config.key_prefix), call.deadline, use)
+        except errors.StoreError as error:  # the key is not valid
+            call.fail(error)
+            return True
 
-    async def perform(self, request: kv.Request, deadline: float) -> Any:
-        bucket, engine = self.store.opened or await self.store.wait_open(deadline)
+    def _start(self, request: kv.Request, call: Call) -> None:
+        if not call.is_done:
+            self.shared.tasks.start(complete(call, self._perform(request, call.deadline), call.answer), "serve a call")
+
+    async def _perform(self, request: kv.Request, deadline: float) -> Any:
+        bucket, engine = self.shared.opened or await self.shared.wait_open(deadline)
         prefix = self.config.key_prefix
         match request:
             case wasi.SetMany() | wasi.DeleteMany():
-                return await change_many(request, lambda change: self.perform(change, deadline))
+                return await change_many(request, lambda change: self._perform(change, deadline))
             case kv.KeysRequest():
                 keys = [encode_key(key, prefix) for key in request.keys]
                 return READS_OF_MANY[type(request)](
                     request, await bucket.read_many(keys, self.config.consistency, deadline)
                 )
             case wasi.ListKeys():
-                return await list_keys(self.store.jetstream, bucket, request, prefix, deadline)
+                return await list_keys(self.shared.jetstream, bucket, request, prefix, deadline)
         assert isinstance(request, kv.SingleKeyRequest)
         bucket_key = encode_key(request.key, prefix)
-        answer = READS.get(type(request))
-        if answer is not None:
-            return answer(request, await bucket.read(bucket_key, self.config.consistency, deadline))
+        read = READS.get(type(request))
+        if read is not None:
+            return read(request, await bucket.read(bucket_key, self.config.consistency, deadline))
         if isinstance(request, wasi.GetEntry):
             entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
             return entry_response(request.key, entry.value, entry.revision, bucket.now_ms())
         return await engine.change(request, bucket_key, deadline)
 
 
-class BucketStore:
+class BucketStore(SharedStore):
     """A bucket that is opened, kept open and healed in the background."""
 
     def __init__(
@@ -118,16 +121,15 @@ class BucketStore:
         settings: ConnectionSettings,
         config: BucketConfig,
         tasks: TaskOwner,
-        on_unused: Callable[[], None],
+        on_idle: Callable[[], None],
         cached_bytes: int = CACHED_BYTES,
     ) -> None:
-        self.users = 0
-        self.on_unused = on_unused
+        super().__init__(on_idle)
+        self.tasks = tasks
         self.opened: tuple[Bucket, Engine] | None = None
         self._connections = connections
         self._settings = settings
         self._config = config
-        self._tasks = tasks
         self._cached_bytes = cached_bytes
         self._reason = ""
         self._was_tried = asyncio.Event()
@@ -209,8 +211,8 @@ class BucketStore:
         info, level = await open_stream(jetstream, self._config, deadline)
         clock = ServerClock()
         await look_at_stream(jetstream, info.config.name, clock, deadline)
-        bucket = Bucket(jetstream, self._config.name, traits_of(info, level), clock, self._tasks, self._is_missed.set)
-        engine = Engine(bucket, self._tasks, self._cached_bytes)
+        bucket = Bucket(jetstream, self._config.name, traits_of(info, level), clock, self.tasks, self._is_missed.set)
+        engine = Engine(bucket, self.tasks, self._cached_bytes)
         stack.callback(engine.close)
         stack.callback(connection.on_reconnect(engine.forget))
         self._created = info.created

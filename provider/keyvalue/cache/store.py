@@ -24,9 +24,10 @@ from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import ConnectionPool, link_error
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.link_config import CacheConfig, LinkConfig
-from provider.keyvalue.values import NOT_AT_ONCE, READS, READS_OF_MANY
+from provider.keyvalue.store import Call, SharedStore, complete
+from provider.keyvalue.values import READS, READS_OF_MANY
 from provider.nats.settings import ConnectionSettings
-from provider.tasks import cancel
+from provider.tasks import TaskOwner, cancel
 
 _log = logging.getLogger(__name__)
 
@@ -37,47 +38,40 @@ _EXPIRE_SLICE = 500
 
 
 class CacheLink:
-    """One link's view of its cache; see `provider.keyvalue.store.LinkStore`."""
+    """One link's view of its cache; a `provider.keyvalue.store.Store`."""
 
-    def __init__(self, config: LinkConfig, cache: Cache) -> None:
+    def __init__(self, config: LinkConfig, shared: Cache) -> None:
         self.config = config
-        self._cache = cache
+        self.shared = shared
         limits = config.cache
         self._limits = Limits(limits.max_keys, limits.max_bytes, limits.max_value_bytes)
 
-    def hold(self) -> CacheLink:
-        self._cache.users += 1
-        return self
-
-    def let_go(self) -> None:
-        self._cache.users -= 1
-        if not self._cache.users:
-            self._cache.on_unused()
-
     @property
     def unhealthy(self) -> str | None:
-        return self._cache.unhealthy
+        return self.shared.unhealthy
 
     @property
     def notice(self) -> str | None:
-        return self._cache.notice
+        return self.shared.notice
 
-    def answer_at_once(self, request: kv.Request) -> Any:
-        """Answer from memory; not what is of many keys, which is checked for its number first."""
-        if self._cache.is_awaited or not isinstance(request, kv.SingleKeyRequest):
-            return NOT_AT_ONCE
-        return self._answer_single(request)
+    def submit(self, request: kv.Request, call: Call) -> None:
+        """Answer from memory, at once unless the link wants the first exchange with the other replicas awaited."""
+        if self.shared.is_awaited:
+            work = complete(call, self.shared.joined(call.deadline), lambda _: self._answer(request, call))
+            self.shared.tasks.start(work, "await the other replicas")
+        else:
+            self._answer(request, call)
 
-    def begin(self, request: kv.Request, deadline: float, use: Callable[[Any, bool], None]) -> bool:
-        """Begin nothing: what can be answered is answered at once."""
-        return False
+    def _answer(self, request: kv.Request, call: Call) -> None:
+        try:
+            result = self._perform(request)
+        except errors.StoreError as error:
+            call.fail(error)
+        else:
+            call.answer(result)
 
-    async def perform(self, request: kv.Request, deadline: float) -> Any:
-        await self._cache.joined(deadline)
-        return self._answer(request)
-
-    def _answer(self, request: kv.Request) -> Any:
-        replica, prefix, now_ms = self._cache.replica, self.config.key_prefix, wall_clock_ms()
+    def _perform(self, request: kv.Request) -> Any:
+        replica, prefix, now_ms = self.shared.replica, self.config.key_prefix, wall_clock_ms()
         match request:
             case wasi.SetMany() | wasi.DeleteMany():
                 return [change_result(change, self._tried(change)) for change in single_changes(request)]
@@ -87,34 +81,35 @@ class CacheLink:
             case wasi.ListKeys():
                 return list_keys(replica, request, prefix, now_ms)
         assert isinstance(request, kv.SingleKeyRequest)
-        return self._answer_single(request)
+        return self._perform_single(request)
 
-    def _answer_single(self, request: kv.SingleKeyRequest) -> Any:
-        replica, now_ms = self._cache.replica, wall_clock_ms()
+    def _perform_single(self, request: kv.SingleKeyRequest) -> Any:
+        replica, now_ms = self.shared.replica, wall_clock_ms()
         key = _checked(self.config.key_prefix, request.key)
         read = READS.get(type(request))
         if read is not None:
             return read(request, replica.read(key, now_ms))
         if isinstance(request, wasi.GetEntry):
             return entry_response(request.key, replica.read(key, now_ms), replica.revision(key), now_ms)
-        self._limits.event_bytes = self._cache.event_bytes
+        self._limits.event_bytes = self.shared.event_bytes
         return EVENTS[type(request)](Change(replica, self._limits, key, now_ms), request)
 
     def _tried(self, change: kv.SingleKeyRequest) -> Any:
         try:
-            return self._answer_single(change)
+            return self._perform_single(change)
         except errors.StoreError as error:
             return error
 
 
-class Cache:
+class Cache(SharedStore):
     """A replica and its connection.
 
     Args:
         connections: Where its connection comes from.
         settings: Of that connection.
         config: Of the cache; may be replaced by `configure`.
-        on_unused: Called when no link uses it any more.
+        tasks: Owner of the tasks of calls that wait.
+        on_idle: Called when no link and no call holds it any more.
     """
 
     def __init__(
@@ -122,10 +117,11 @@ class Cache:
         connections: ConnectionPool,
         settings: ConnectionSettings,
         config: CacheConfig,
-        on_unused: Callable[[], None],
+        tasks: TaskOwner,
+        on_idle: Callable[[], None],
     ) -> None:
-        self.users = 0
-        self.on_unused = on_unused
+        super().__init__(on_idle)
+        self.tasks = tasks
         self.event_bytes = 0
         """How large a key and a value together may be."""
         self._connections = connections

@@ -84,7 +84,7 @@ class Watch:
     """
 
     def __init__(self, link: BucketLink, name: str, lattice: str, deliver: Deliver) -> None:
-        self._store = link.store
+        self._store = link.shared
         self.position = Position(name)
         self.link = link
         self._config = link.config.watch
@@ -146,7 +146,7 @@ class Watch:
 
     def release(self) -> None:
         """Give up the hold on the link's bucket."""
-        self.link.let_go()
+        self.link.shared.release()
 
     async def _run(self) -> None:
         """Deliver changes for ever; start over after every fault."""
