@@ -1,4 +1,4 @@
-"""The links in force: each definition with its store. Joins the lattice's links with the stores that keep data."""
+"""The links in force. Joins the link definitions of the lattice with the stores that keep the data."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 class Links:
-    """What each link's invocations are served with.
+    """The store of each link in force.
 
     Args:
-        config: For the defaults of link values.
-        host_data: Whose lattice and link name they belong to.
-        pool: Where stores come from; closed with the links.
-        watches: Of actors that are told of changes; closed with the links.
+        config: Defaults of link values.
+        host_data: Host data with the lattice and the connection that links use by default.
+        pool: Pool that stores are taken from; closed with the links.
+        watches: Watches of the links that ask for one; closed with the links.
     """
 
     def __init__(self, config: ProviderConfig, host_data: HostData, pool: StorePool, watches: Watches) -> None:
@@ -34,7 +34,7 @@ class Links:
         self._links: dict[LinkKey, Store | errors.LinkError] = {}
 
     def apply(self, event: LinkEvent) -> None:
-        """Do what a link event says. Nothing waits: stores are opened and released in the background."""
+        """Apply a link event. Returns at once: stores are opened and closed in the background."""
         match event:
             case LinkPut():
                 self._put(event)
@@ -54,20 +54,20 @@ class Links:
         return errors.LinkUnavailableError(str(found)) if isinstance(found, errors.LinkError) else found
 
     def unhealthy(self) -> str | None:
-        """Name the first link that does not work, and why; `None` when all do."""
-        said = self._first_said(lambda found: str(found) if isinstance(found, errors.LinkError) else found.unhealthy)
+        """Return the first link that does not work with the reason, or `None` if all work."""
+        store = self._first(lambda found: str(found) if isinstance(found, errors.LinkError) else found.unhealthy)
         watch = self._watches.unhealthy()
-        return said or (_of_link(*watch) if watch is not None else None)
+        return store or (_of_link(*watch) if watch is not None else None)
 
     def notice(self) -> str | None:
-        """Name the first link of which there is something to know though it works; `None`: there is none."""
-        return self._first_said(lambda found: None if isinstance(found, errors.LinkError) else found.notice)
+        """Return the first remark about a link that works, or `None` if there is no remark."""
+        return self._first(lambda found: None if isinstance(found, errors.LinkError) else found.notice)
 
-    def _first_said(self, say: Callable[[Store | errors.LinkError], str | None]) -> str | None:
+    def _first(self, describe: Callable[[Store | errors.LinkError], str | None]) -> str | None:
         for key, found in self._links.items():
-            said = say(found)
-            if said is not None:
-                return _of_link(key, said)
+            text = describe(found)
+            if text is not None:
+                return _of_link(key, text)
         return None
 
     async def close(self) -> None:
@@ -76,7 +76,7 @@ class Links:
         await self._pool.close()
 
     def _put(self, event: LinkPut) -> None:
-        """Switch a link to its settings. Calls under way keep the store that they began with."""
+        """Apply the settings of a link. Calls in flight keep the store that they began with."""
         before = self._links.get(event.key)
         try:
             wanted, unknown = link_config(self._config, self._host_data, event.definition)
@@ -98,8 +98,8 @@ class Links:
             before.shared.release()
 
 
-def _of_link(key: LinkKey, said: str) -> str:
-    return f"link {key[2]} of actor {key[0]}: {said}"
+def _of_link(key: LinkKey, text: str) -> str:
+    return f"link {key[2]} of actor {key[0]}: {text}"
 
 
 def _named(key: LinkKey) -> dict[str, object]:

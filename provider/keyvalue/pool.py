@@ -1,4 +1,4 @@
-"""The stores that links share: links on the same bucket or cache share a store."""
+"""The stores of all links. Links on the same bucket or cache share one store."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class StorePool:
     """All stores of the process and their connections, as an async context manager.
 
     Args:
-        tasks: Owns what is done in the background.
+        tasks: Owner of the background tasks.
         lattice: The lattice's own connection.
-        connection_name: Of the others, as shown in the servers' monitoring.
+        connection_name: Name of the other connections, shown in the servers' monitoring.
     """
 
     def __init__(self, tasks: TaskOwner, lattice: Connection, connection_name: str) -> None:
@@ -40,16 +40,16 @@ class StorePool:
         await self.close()
 
     async def close(self) -> None:
-        """Close every store; nothing is answered from them any more."""
+        """Close every store. Their calls must have been answered."""
         stores, self._stores = list(self._stores.values()), {}
         await asyncio.gather(*(store.close() for store in stores))
 
     def acquire(self, config: LinkConfig) -> Store:
-        """Return a link's view of its store, which is opened in the background if it is not open yet."""
+        """Return a link's view of its store, held for the caller. A new store is opened in the background."""
         return self._cache(config) if config.backend is Backend.CACHE else self._bucket(config)
 
     def watch(self, config: LinkConfig, name: str, lattice: str, deliver: Deliver) -> Watch:
-        """Return a watch of a link's bucket that has not begun; see `Watch`."""
+        """Return a watch of a link's bucket that has not been started; see `Watch`."""
         return Watch(self._bucket(config), name, lattice, deliver)
 
     def _bucket(self, config: LinkConfig) -> BucketLink:
@@ -80,7 +80,7 @@ class StorePool:
         return CacheLink(config, store)
 
     def _retire(self, key: _StoreKey) -> None:
-        """Close a store in the background; it is given to no further link."""
+        """Close a store that has no holders, in the background. A later link gets a new one."""
         store = self._stores.pop(key, None)
         if store is not None:
             self._tasks.start(store.close(), f"close {key[0].value} {key[2]}")
