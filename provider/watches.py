@@ -1,4 +1,4 @@
-"""The watches in force: links whose actors are told of changes. Joins the bucket that is watched with the actor called."""
+"""The watches of all links. They connect the bucket that is watched with the actor that is called."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from provider.tasks import TaskOwner
 
 
 class Watches:
-    """What each link's actor is told of.
+    """One watch for each link that has the setting WATCH.
 
     Args:
-        host_data: Whose lattice they belong to.
-        pool: Where the buckets come from.
-        actors: Calls the actors.
-        tasks: Owns what is done in the background.
+        host_data: Host data with the name of the lattice.
+        pool: Pool of the buckets.
+        actors: Caller of the actors.
+        tasks: Owner of the background tasks.
     """
 
     def __init__(self, host_data: HostData, pool: StorePool, actors: ActorCaller, tasks: TaskOwner) -> None:
@@ -38,10 +38,10 @@ class Watches:
         self._tasks = tasks
         self._watches: dict[LinkKey, Watch] = {}
         self._turns: weakref.WeakValueDictionary[LinkKey, asyncio.Lock] = weakref.WeakValueDictionary()
-        """What happens to one link's watch happens one after the other."""
+        """A lock per link: the steps that replace, suspend or end its watch happen one after the other."""
 
     def put(self, key: LinkKey, wanted: LinkConfig) -> None:
-        """Follow a link's settings: watch, watch something else, or no more."""
+        """Apply a link's settings: begin, change or end its watch."""
         if wanted.watch.patterns:
             self._switch(
                 key, self._pool.watch(wanted, self._name(key), self._lattice, functools.partial(self._call, key))
@@ -50,25 +50,25 @@ class Watches:
             self.delete(key)
 
     def delete(self, key: LinkKey) -> None:
-        """Watch no more, in no instance: the place is forgotten."""
+        """End a link's watch in all instances, with its position."""
         if key in self._watches:
             self._switch(key, None)
 
     def suspend(self, key: LinkKey) -> None:
-        """Tell nothing for now, without forgetting the place."""
+        """Stop a link's watch for now, and keep its position."""
         watch = self._watches.get(key)
         if watch is not None:
             self._tasks.start(self._finish(self._turn(key), watch), "suspend a watch")
 
     def unhealthy(self) -> tuple[LinkKey, str] | None:
-        """Return the first link whose watch does not work, and why; `None`: all do."""
+        """Return the first link whose watch does not work and the reason; `None`: all work."""
         for key, watch in self._watches.items():
             if watch.unhealthy is not None:
                 return key, watch.unhealthy
         return None
 
     async def close(self) -> None:
-        """Stop; other instances go on, and so does this provider when it is started again."""
+        """Stop all watches. Other instances continue them, and so does this provider when it starts again."""
         watches, self._watches = list(self._watches.values()), {}
         await asyncio.gather(*(watch.stop() for watch in watches))
 
@@ -79,7 +79,7 @@ class Watches:
         self._tasks.start(self._replace(self._turn(key), key, before, after), "switch a watch")
 
     def _turn(self, key: LinkKey) -> asyncio.Lock:
-        """Return the lock of a link; whoever waits for it has it in the order of asking."""
+        """Return the lock of a link. It is given in the order in which it was requested."""
         return self._turns.setdefault(key, asyncio.Lock())
 
     async def _finish(self, turn: asyncio.Lock, watch: Watch) -> None:
@@ -89,23 +89,27 @@ class Watches:
     async def _replace(self, turn: asyncio.Lock, key: LinkKey, before: Watch | None, after: Watch | None) -> None:
         async with turn:
             if before is not None:
+                # The actor must not be called by both: its present call ends first.
                 await before.finish()
                 if after is not None and after.consumer_identity == before.consumer_identity:
                     after.resume_from(before)
                 else:
+                    # Another bucket, or no watch any more: the consumer would only collect changes.
                     await before.delete_consumer()
                 before.release()
+            # The link may have changed again while this waited for its turn; then the later watch starts.
             if after is not None and self._watches.get(key) is after:
                 after.start()
 
     def _name(self, key: LinkKey) -> str:
-        """Name the consumer of a link, the same in every instance."""
+        """Return the name of a link's consumer: the same in every instance, and unique to the link."""
         identity = "\n".join((self._lattice, *key))
+        # 96 bits: enough that no two links share them.
         return f"kvwatch_{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
 
     @contextlib.asynccontextmanager
     async def _call(self, key: LinkKey, change: HandleChange) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Prepare a call of a link's actor, and see to it that nothing is left of it; see `watch.Deliver`."""
+        """Prepare a call of a link's actor, and remove a stored payload that the actor has not read; see `watch.Deliver`."""
         call = self._actors.prepare(key, HANDLE_CHANGE, encode_request(change))
         try:
             yield call.send

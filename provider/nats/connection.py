@@ -1,6 +1,6 @@
-"""One NATS connection done right: reconnects for ever, fails fast while it is down, never sends late.
+"""A NATS connection that reconnects for ever, fails at once while it is down, and never sends late.
 
-It maps nats-py's exceptions to ours. It refuses to know JetStream.
+It converts nats-py's exceptions to ours. It does not know JetStream.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
-import pathlib
-import ssl
-import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from nats import errors as nats_errors
-from nats.aio.client import RawCredentials
 
 from provider import errors
+from provider.nats.connect_options import (
+    CONNECT_FAILURES,
+    connect_options,
+    describe,
+    is_dropped,
+    is_refusal,
+    seed_errors,
+)
 from provider.nats.frames import publish_frame
 from provider.nats.requests import Reply, RequestMux
 from provider.nats.settings import ConnectionSettings
@@ -30,27 +33,36 @@ from provider.tasks import cancel
 _log = logging.getLogger(__name__)
 
 _RECONNECT_WAIT_SECONDS = 0.2
+"""Pause between attempts to reconnect: within a call's deadline of 2 s, and no burden for a server that starts."""
+
 _PING_INTERVAL_SECONDS = 2
 _MAX_PINGS_OUT = 2
+"""A server that does not answer two pings counts as lost: a frozen one is noticed after 4 to 6 seconds."""
+
+_CONNECT_ATTEMPT_SECONDS = 5
+"""Greatest time of one attempt, so that a frozen server does not keep the next one from being tried."""
+
 _SUPERVISE_SECONDS = 1.0
-_DROPPED = ("broken pipe", "connection reset", "unexpected eof", "empty response")
+"""Interval of the check that nats-py is still reconnecting. It should never find anything."""
+
 _DROPS_BEFORE_GIVING_UP = 4
-_CONNECT_FAILURES: tuple[type[Exception], ...] = (nats_errors.Error, OSError, ValueError, AssertionError)
-_CREDENTIALS_REFUSED = ("authorization violation", "authentication", "user or password", "nkey", "expired", "revoked")
+"""The fourth connection that is closed without a reason counts as a failure; see `Connection._on_error`."""
+
+_CLOSE_SECONDS = 1.0
+"""How long closing may take: longer than a healthy server needs, and within a host's budget for a shutdown."""
 
 
 class Connection:
-    """A connection, its subscriptions and its requests, as an async context manager.
+    """A connection with its subscriptions and requests, as an async context manager.
 
-    Entering connects, or raises `errors.ConnectError` once `timeout_seconds` have passed or the credentials were
-    refused. From then on the connection comes back by itself, subscriptions included. It does not hear what it publishes
-    itself.
+    Entering connects, or raises `errors.ConnectError` after `timeout_seconds` or when the server refuses the
+    credentials. Afterwards the connection restores itself, with all subscriptions. It does not receive its own messages.
 
     Args:
         settings: Servers and credentials.
-        name: Shown in the server's monitoring.
+        name: Name of the connection in the server's monitoring.
         timeout_seconds: How long entering may take.
-        is_patient: Go on trying for that long; otherwise give up when every server has failed once.
+        is_patient: Whether entering goes on trying until then. Otherwise it fails once every server has failed.
     """
 
     def __init__(
@@ -63,6 +75,7 @@ class Connection:
         self._name = name
         self._timeout_seconds = timeout_seconds
         self._listeners: dict[int, tuple[str, Handler, str, int]] = {}
+        """Subject, handler, queue group and the client's subscription id of each listener, by our own id."""
         self._next_listener = 0
         self._last_error = ""
         self._given_up = asyncio.Event()
@@ -97,31 +110,31 @@ class Connection:
 
     @property
     def max_payload_bytes(self) -> int:
-        """The greatest size of headers and payload together that the server takes."""
+        """The server's limit for the headers and payload of one message together."""
         return self._client.max_payload_bytes
 
     @property
     def reason_down(self) -> str:
-        """Why the connection is down, without addresses; "" when nothing is known."""
+        """The reason why the connection is down, without addresses; "" when it is unknown."""
         return self._last_error
 
     @property
     def writes(self) -> int:
-        """How many writes have gone out; requests made while it stands still are sent together."""
+        """Number of writes so far. Messages sent while it does not change go out together."""
         return self._client.writes
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called after every reconnect; returns what ends that."""
+        """Call a function after every reconnect; return a function that ends this."""
         self._reconnect_callbacks.append(callback)
         return functools.partial(self._reconnect_callbacks.remove, callback)
 
     def on_write(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called before every write, with which goes what it publishes; returns what ends that."""
+        """Call a function before every write, which includes what it publishes; return a function that ends this."""
         self._write_callbacks.append(callback)
         return functools.partial(self._write_callbacks.remove, callback)
 
     def on_single_message(self, callback: Callable[[], None]) -> None:
-        """Have a function called after every message that came alone, at once after its handler."""
+        """Call a function right after the handler of every message that arrived alone."""
         self._single_callbacks.append(callback)
 
     # --- messages
@@ -135,10 +148,10 @@ class Connection:
         self._client.write(publish_frame(subject, b"", header, payload))
 
     def answer(self, subject: bytes, payload: bytes) -> None:
-        """Reply to a stranger's message; without a subject there is nobody to reply to.
+        """Reply to a message of an unknown sender; do nothing if the message asked for no reply.
 
-        A system's subject, as `$JS.API.STREAM.PURGE.KV_b`, is none either: it would be a request made with the rights
-        of this connection.
+        A reply subject that begins with `$`, as `$JS.API.STREAM.PURGE.KV_b`, is ignored: the reply would be a request to
+        the server with this connection's permissions.
 
         Raises:
             errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
@@ -147,7 +160,11 @@ class Connection:
             self._client.write(publish_frame(subject, b"", b"", payload))
 
     def publish_request(self, subject: bytes, reply: bytes, payload: bytes) -> None:
-        """Send a message whose replies go to a subject that the caller listens on."""
+        """Send a message whose replies go to a subject that the caller listens on.
+
+        Raises:
+            errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
+        """
         self._client.write(publish_frame(subject, reply, b"", payload))
 
     def request(
@@ -156,61 +173,61 @@ class Connection:
         """Send a request and return the future of its reply.
 
         Args:
-            subject: Where to.
-            payload: The body.
+            subject: Subject of the request.
+            payload: Body of the request.
             header: A header block from `frames.header_block`.
             deadline: When to give up, on the event loop's clock.
 
         Raises (from the future, the first also at once):
             errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
-            errors.NoRespondersError: Nobody serves the subject.
-            errors.ConnectionLostError, errors.RequestTimeoutError: Whether it was carried out is unknown.
+            errors.NoRespondersError: There is no subscription to the subject.
+            errors.ConnectionLostError, errors.RequestTimeoutError: The request may or may not have been carried out.
         """
         return self._mux.request(subject, payload, header, deadline)
 
     def request_many(
         self, subject: bytes, payload: bytes, *, deadline: float, is_last: Callable[[Reply], bool]
     ) -> asyncio.Future[list[Reply]]:
-        """Send a request that gets several replies; `is_last` tells the one that ends them."""
+        """Send a request that gets several replies; `is_last` recognizes the one that ends them and is not one of them."""
         return self._mux.request_many(subject, payload, deadline, is_last)
 
     def request_then(self, subject: bytes, deadline: float, then: Callable[[Reply | None], None]) -> None:
-        """Send a request without a body and call a function with its reply, in the turn in which it arrives.
+        """Send a request without a body, and call a function with its reply in the turn in which it arrives.
 
-        That is what costs least. The function is called exactly once, with `None` when there is no reply for whatever
-        reason; it must not block.
+        This is the cheapest form: no future and no task. The function is called exactly once, with `None` when there is
+        no reply for any reason; it must not block.
 
         Raises:
-            errors.NotConnectedError: Nothing was sent; the function is not called.
+            errors.NotConnectedError: Nothing was sent, and the function is not called.
         """
         self._mux.request_then(subject, deadline, then)
 
     async def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
-        """Subscribe for as long as the connection lives; returns an id for `unlisten`."""
+        """Subscribe for as long as the connection lives; return an id for `unlisten`."""
         listener, self._next_listener = self._next_listener, self._next_listener + 1
         sid = await self._client.listen(subject, handler, queue)
         self._listeners[listener] = (subject, handler, queue, sid)
         return listener
 
     async def unlisten(self, listener: int, timeout_seconds: float) -> None:
-        """End a subscription once everything that the server has sent of it is delivered; gives up on that in time."""
+        """End a subscription once all messages that the server has sent for it are delivered, or after the time-out."""
         client, (*_, sid) = self._client, self._listeners[listener]
         await self.stop_listening(listener, timeout_seconds)
         client.forget(sid)
 
     async def stop_listening(self, listener: int, timeout_seconds: float) -> None:
-        """Let the server send no more of a subscription, and wait until what it has sent is here, or for a while.
+        """Unsubscribe, and wait for the messages that the server has sent already, until the time-out at most.
 
-        What comes later all the same is still delivered.
+        Messages that arrive even later are still delivered.
         """
         *_, sid = self._listeners.pop(listener)
         self._client.end_listening(sid)
         await self.flush(timeout_seconds)
 
     async def flush(self, timeout_seconds: float) -> None:
-        """Wait until the server has handled everything sent so far; gives up quietly after the time-out."""
+        """Wait until the server has handled everything sent so far; return silently after the time-out."""
         with contextlib.suppress(nats_errors.Error, TimeoutError, ConnectionError, AttributeError):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # lets this turn's write go out, ahead of the ping
             await asyncio.wait_for(self._client.flush(), timeout_seconds)
 
     def _write(self, frame: bytes) -> None:
@@ -224,21 +241,20 @@ class Connection:
     async def _connect(self) -> None:
         self._given_up.clear()
         self._is_refused, self._failures, self._drops = False, 0, 0
-        options = connect_options(self.settings)
         connecting = asyncio.ensure_future(
             self._client.connect(
                 name=self._name,
                 error_cb=self._on_error,
                 reconnected_cb=self._on_reconnected,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # a sleep, whatever it says
+                reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # it sleeps, despite its type
                 ping_interval=_PING_INTERVAL_SECONDS,
                 max_outstanding_pings=_MAX_PINGS_OUT,
-                connect_timeout=max(1, min(5, int(self._timeout_seconds))),
+                connect_timeout=max(1, min(_CONNECT_ATTEMPT_SECONDS, int(self._timeout_seconds))),
                 pending_size=-1,
                 dont_randomize=True,
                 no_echo=True,
-                **options,
+                **connect_options(self.settings),
             )
         )
         given_up = asyncio.ensure_future(self._given_up.wait())
@@ -248,14 +264,17 @@ class Connection:
             if not connecting.done():
                 raise self._connect_error()
             connecting.result()
-        except _CONNECT_FAILURES + _key_errors() as error:
-            self._is_refused = self._is_refused or isinstance(error, _key_errors())
-            self._last_error = self._last_error or _describe(error)
+        except CONNECT_FAILURES + seed_errors() as error:
+            self._is_refused = self._is_refused or isinstance(error, seed_errors())
+            self._last_error = self._last_error or describe(error)
             raise self._connect_error() from None
         finally:
             if not self._client.is_connected:
                 await self._close_client()
             await cancel(given_up, connecting)
+        await self._subscribe_all()
+
+    async def _subscribe_all(self) -> None:
         await self._client.listen(f"{self._mux.inbox}.*", self._mux.on_reply)
         for listener, (subject, handler, queue, _) in list(self._listeners.items()):
             sid = await self._client.listen(subject, handler, queue)
@@ -266,14 +285,14 @@ class Connection:
         reason = self._last_error or "no server answers"
         lowered = reason.lower()
         is_tls = "tls" in lowered or "ssl" in lowered or "certificate" in lowered
-        return errors.ConnectError(reason, self._is_refused and not is_tls, is_tls, _is_dropped(reason))
+        return errors.ConnectError(reason, self._is_refused and not is_tls, is_tls, is_dropped(reason))
 
     async def _close_client(self) -> None:
         with contextlib.suppress(nats_errors.Error, OSError, AttributeError, AssertionError):
-            await asyncio.wait_for(self._client._close(WireClient.CLOSED, do_cbs=False), 1.0)
+            await asyncio.wait_for(self._client._close(WireClient.CLOSED, do_cbs=False), _CLOSE_SECONDS)
 
     async def _supervise(self) -> None:
-        """Make a new client when nats-py's own reconnecting has come to an end, which it should not."""
+        """Replace the client when nats-py has stopped reconnecting, as it should not."""
         while True:
             await asyncio.sleep(_SUPERVISE_SECONDS)
             task = self._client._reconnection_task
@@ -312,9 +331,10 @@ class Connection:
             callback()
 
     async def _on_error(self, error: Exception) -> None:
-        reason = _describe(error)
-        if _is_dropped(reason):
-            # The server has hung up before its reason could be read, which is a race: it is likely to be heard next time.
+        reason = describe(error)
+        if is_dropped(reason):
+            # A server that refuses a connection sends the reason and closes. Whether the reason is read before the end
+            # of the connection is noticed is a race, so a drop is a reason to try again.
             self._drops += 1
             self._last_error = self._last_error or reason
             if self._drops < _DROPS_BEFORE_GIVING_UP:
@@ -322,95 +342,7 @@ class Connection:
         else:
             self._last_error = reason
         self._failures += 1
-        if any(word in self._last_error.lower() for word in _CREDENTIALS_REFUSED):
+        if is_refusal(self._last_error):
             self._is_refused = True
         if not self._is_patient and self._failures >= len(self.settings.servers):
             self._given_up.set()
-
-
-def connect_options(settings: ConnectionSettings) -> dict[str, Any]:
-    """Turn settings into nats-py's options.
-
-    Raises:
-        errors.ConnectError: A file cannot be read or a certificate cannot be loaded; names the setting.
-    """
-    options: dict[str, Any] = {"servers": list(settings.servers)}
-    if settings.creds_file:
-        options["user_credentials"] = RawCredentials(_read_creds(settings.creds_file))
-    elif settings.client_jwt:
-        options["user_credentials"] = RawCredentials(_creds(settings))
-    elif settings.client_seed:
-        options["nkeys_seed_str"] = settings.client_seed.reveal()
-    if settings.token:
-        options["token"] = settings.token.reveal()
-    if settings.user:
-        options["user"], options["password"] = settings.user, settings.password.reveal()
-    context = _tls_context(settings)
-    if context is not None:
-        options["tls"] = context
-    return options
-
-
-def _creds(settings: ConnectionSettings) -> str:
-    return (
-        f"-----BEGIN NATS USER JWT-----\n{settings.client_jwt.reveal()}\n------END NATS USER JWT------\n"
-        f"-----BEGIN USER NKEY SEED-----\n{settings.client_seed.reveal()}\n------END USER NKEY SEED------\n"
-    )
-
-
-def _tls_context(settings: ConnectionSettings) -> ssl.SSLContext | None:
-    if not settings.uses_tls:
-        return None
-    context = ssl.create_default_context()
-    try:
-        if settings.tls_ca_file:
-            context.load_verify_locations(cafile=settings.tls_ca_file)
-        if settings.tls_ca:
-            context.load_verify_locations(cadata=settings.tls_ca.replace("\\n", "\n"))
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise errors.ConnectError(
-            f"TLS certificate authority cannot be loaded: {_describe(error)}", False, True
-        ) from None
-    if settings.tls_cert_file:
-        try:
-            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise errors.ConnectError(
-                f"TLS client certificate cannot be loaded: {_describe(error)}", False, True
-            ) from None
-    return context
-
-
-def _read_creds(path: str) -> str:
-    """Read a credentials file. One without its two blocks would send nats-py's reader into an endless loop."""
-    try:
-        text = pathlib.Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, RuntimeError) as error:
-        raise errors.ConnectError(f"file cannot be read: {_describe(error)}", True, False) from None
-    if "-BEGIN NATS USER JWT-" not in text or "-BEGIN USER NKEY SEED-" not in text:
-        raise errors.ConnectError("file is not a NATS credentials file", True, False)
-    return text
-
-
-def _key_errors() -> tuple[type[Exception], ...]:
-    """Return what nats-py lets through when a seed is none; it loads that library only where there is a seed to use."""
-    nkeys = sys.modules.get("nkeys")
-    return () if nkeys is None else (nkeys.NkeysError,)
-
-
-def _is_dropped(reason: str) -> bool:
-    return any(words in reason.lower() for words in _DROPPED)
-
-
-def _describe(error: BaseException) -> str:
-    """Say what went wrong without naming a server's address."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS certificate verification failed: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'handshake refused'}"
-    if isinstance(error, OSError) and error.strerror and error.errno:
-        return os.strerror(error.errno).lower() if error.errno > 0 else "server name cannot be resolved"
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
-        return "no answer in time"
-    text = str(error).removeprefix("nats: ").strip("'\" ")
-    return text or type(error).__name__

@@ -9,31 +9,34 @@ import re
 from collections.abc import Callable
 
 Message = tuple[int, bytes, bytes, bytes, bytes]
-"""A MSG or HMSG: subscription id, subject, reply subject or b"", header block or b"", payload."""
+"""A MSG or HMSG: subscription id, subject, reply subject (b"": none), header block (b"": none), payload."""
 
 CRLF = b"\r\n"
 _HEADER_LINE = b"NATS/1.0"
 _MAX_CONTROL_LINE = 1024 * 1024
-"""An INFO line of a large cluster is long; anything longer than this is no NATS server."""
+"""Limit for a line without an end. The longest real one is the INFO of a large cluster, far below this."""
 
 
 class FrameError(ValueError):
-    """Bytes that no NATS server sends."""
+    """The bytes are not of the NATS protocol."""
 
 
 class FrameParser:
-    """Split what a server sends into messages and control lines (PING, PONG, INFO, -ERR, +OK)."""
+    """A parser that splits a server's bytes into messages and control lines (PING, PONG, INFO, -ERR, +OK)."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
+        """The beginning of an incomplete frame, in pieces as they arrived."""
         self._have = 0
+        """Length of the pieces together."""
         self._need = 0
+        """Length of the incomplete frame; 0 while its control line is incomplete. No parsing is tried before that."""
 
     def feed(self, data: bytes) -> list[Message | bytes]:
-        """Take bytes and return the frames they complete, in order; control lines come as bytes without their end.
+        """Take bytes and return the frames that they complete, in order; a control line is bytes without its line end.
 
         Raises:
-            FrameError: The bytes are not of the protocol.
+            FrameError: The bytes are not of the NATS protocol.
         """
         if self._parts:
             self._parts.append(data)
@@ -49,7 +52,7 @@ class FrameParser:
         return frames
 
     def _split(self, data: bytes, frames: list[Message | bytes]) -> int:
-        """Append the frames in `data`; return where the incomplete rest begins and note how many bytes it needs."""
+        """Append the frames in `data`; return where the incomplete rest begins, and set the length that it needs."""
         position, end = 0, len(data)
         self._need = 0
         while position < end:
@@ -81,12 +84,12 @@ class FrameParser:
 
 
 def header_block(*pairs: tuple[bytes, bytes]) -> bytes:
-    """Encode headers. Names and values must have no line ends; they are ours, never an actor's."""
+    """Encode headers. Names and values must not contain line ends; none of them comes from an actor unchecked."""
     return b"".join((_HEADER_LINE, CRLF, *(b"%b: %b\r\n" % pair for pair in pairs), CRLF))
 
 
 def publish_frame(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> bytes:
-    """Encode a PUB, or an HPUB when there is a header block. The payload is copied once."""
+    """Encode a PUB, or an HPUB if there is a header block. The payload is copied once."""
     if header:
         return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
             subject,
@@ -100,13 +103,13 @@ def publish_frame(subject: bytes, reply: bytes, header: bytes, payload: bytes) -
 
 
 def payload_size(frame: bytes) -> int:
-    """Return how many bytes of headers and payload a PUB or HPUB has; 0 for any other frame."""
+    """Return the size of headers and payload of a PUB or HPUB in bytes; 0 for any other frame."""
     words = frame[: frame.find(CRLF)].split()
     return int(words[-1]) if words[0] in (b"PUB", b"HPUB") else 0
 
 
 def header_value(block: bytes, name: bytes) -> bytes | None:
-    """Return the first value of a header, or `None` when the block has none of that name (letter case counts)."""
+    """Return the first value of a header, or `None` if the block does not have it. Letter case counts."""
     start = block.find(b"\n" + name + b":")
     if start < 0:
         return None
@@ -115,9 +118,9 @@ def header_value(block: bytes, name: bytes) -> bytes | None:
 
 
 def header_reader(*names: bytes) -> Callable[[bytes], dict[bytes, bytes]]:
-    """Make a function that finds several headers of a block in one pass; those that it has not are left out.
+    """Return a function that finds several headers of a block in one pass and leaves out those that are missing.
 
-    Letter case counts, and each name must stand as NATS and this provider write it: a colon and one space behind it.
+    Letter case counts, and a colon and one space must follow the name, as NATS and this provider write it.
     """
     pattern = re.compile(b"\n(" + b"|".join(names) + b"): ([^\r]*)")
     find = pattern.findall
@@ -125,7 +128,7 @@ def header_reader(*names: bytes) -> Callable[[bytes], dict[bytes, bytes]]:
 
 
 def status_of(block: bytes) -> int:
-    """Return the status in the first line of a header block, e.g. 404; 0 when there is none."""
+    """Return the status in the first line of a header block, e.g. 404; 0 if it has none."""
     if block[8:10] == CRLF:
         return 0
     line = block[: block.find(CRLF)].split(None, 2)
@@ -133,6 +136,6 @@ def status_of(block: bytes) -> int:
 
 
 def status_text(block: bytes) -> str:
-    """Return what stands behind the status in the first line of a header block, "" when nothing does."""
+    """Return the text after the status in the first line of a header block; "" if there is none."""
     words = block[: block.find(CRLF)].split(None, 2)
     return words[2].decode(errors="replace") if len(words) > 2 else ""

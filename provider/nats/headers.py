@@ -1,4 +1,4 @@
-"""The headers by which a key-value bucket marks a deleted key, and by which a message has an end. Pure.
+"""The headers of a bucket's messages: markers of deleted and expired keys, and times to live. Pure.
 
 Source: ADR-8, ADR-43.
 """
@@ -11,22 +11,27 @@ from provider.nats.frames import header_value
 
 KV_OPERATION = b"KV-Operation"
 MARKER_REASON = b"Nats-Marker-Reason"
+"""Reason why the server itself has written a marker: `MaxAge`, `Remove` or `Purge`."""
+
 ROLLUP = b"Nats-Rollup"
 
 DELETIONS = frozenset({b"DEL", b"PURGE"})
+"""Values of `KV_OPERATION` that mark a key as deleted."""
 
 _MAX_TTL_BYTES = 32
+"""Longest TTL that is read. The longest sensible one, in nanoseconds, has half of it."""
+
 _UNITS = {b"h": 3600.0, b"m": 60.0, b"s": 1.0, b"ms": 1e-3, b"us": 1e-6, b"ns": 1e-9}
 _PART = re.compile(rb"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|ns|[hms])")
 
 
 def is_deletion(header: bytes) -> bool:
-    """Tell whether a message of a bucket marks its key as deleted or expired."""
+    """Tell whether a bucket's message marks its key as deleted or expired."""
     return header_value(header, KV_OPERATION) in DELETIONS or header_value(header, MARKER_REASON) is not None
 
 
 def ttl_seconds(ttl: bytes) -> int:
-    """Return a message's time to live in whole seconds, as a server reads it; 0: it has none, or one that is none."""
+    """Return the value of a `Nats-TTL` header in whole seconds, as a server reads it; 0 if it is not valid."""
     if len(ttl) > _MAX_TTL_BYTES:
         return 0
     if ttl.isdigit():

@@ -1,4 +1,4 @@
-"""JetStream's API over a connection: subjects, requests, errors. Knows streams; refuses to know what is in them.
+"""JetStream's API over a connection: streams, consumers, messages. It does not know what the messages mean.
 
 Source: nats-server server/jetstream_api.go; ADR-19 (API prefixes), ADR-31 (direct get).
 """
@@ -23,13 +23,13 @@ from provider.nats.requests import Reply
 T = TypeVar("T")
 
 MANY_SUBJECTS = 1024
-"""Of how many subjects the last messages can be read at once, since nats-server 2.11."""
+"""The server's limit of subjects in one request for last messages (nats-server 2.11)."""
 
 STREAM = b"Nats-Stream"
-"""Which stream has answered a direct get: a mirror names itself."""
+"""Header of a direct get's answer: the name of the stream. A mirror gives its own name."""
 
 TTL_LEVEL = 1
-"""The API level since which messages may have a time to live of their own (nats-server 2.11)."""
+"""The API level from which a message may have its own time to live (nats-server 2.11)."""
 
 
 class ApiFailure(Struct, frozen=True):
@@ -44,11 +44,11 @@ class ApiFailure(Struct, frozen=True):
 
 
 class PublishAck(Struct, frozen=True, gc=False):
-    """The answer to a write into a stream.
+    """The answer to a message for a stream.
 
     Attributes:
-        seq: Of the message.
-        duplicate: Whether the stream had a message of the same id already; then `seq` is that one's.
+        seq: Sequence of the message; of the earlier message if this one is a duplicate.
+        duplicate: Whether the stream had a message with the same id already.
     """
 
     seq: int = 0
@@ -57,7 +57,7 @@ class PublishAck(Struct, frozen=True, gc=False):
 
 
 class StreamConfig(Struct, frozen=True):
-    """The part of a stream's configuration that this provider sets or looks at. -1: no limit; times in nanoseconds."""
+    """The part of a stream's configuration that this provider uses. -1: no limit; times in nanoseconds."""
 
     name: str
     subjects: list[str] | None = None
@@ -74,14 +74,14 @@ class StreamConfig(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """`messages` counts what is stored, markers included."""
+    """The state of a stream. `messages` is the number of stored messages, markers included."""
 
     messages: int = 0
     last_seq: int = 0
 
 
 class StreamReplica(Struct, frozen=True):
-    """A replica as the leader sees it. `lag` counts what the leader has committed and the replica has not."""
+    """A replica as the leader sees it. `lag` is the number of operations that it is behind the leader."""
 
     current: bool = False
     offline: bool = False
@@ -89,13 +89,13 @@ class StreamReplica(Struct, frozen=True):
 
 
 class StreamCluster(Struct, frozen=True):
-    """`replicas` are those that do not lead."""
+    """The cluster of a stream. `replicas` are those that do not lead."""
 
     replicas: list[StreamReplica] | None = None
 
 
 class StreamInfo(Struct, frozen=True):
-    """`server_time` is the server's clock when it answered, "" before nats-server 2.10."""
+    """A stream as the server describes it. `server_time` is the time of the answer, "" before nats-server 2.10."""
 
     config: StreamConfig
     state: StreamState
@@ -104,7 +104,7 @@ class StreamInfo(Struct, frozen=True):
     cluster: StreamCluster | None = None
 
     def is_everywhere(self, sequence: int) -> bool:
-        """Tell whether every replica has what the stream has, and that includes a sequence."""
+        """Tell whether every replica has all messages of the stream, and among them a sequence."""
         replicas = (self.cluster and self.cluster.replicas) or []
         return (
             self.state.last_seq >= sequence
@@ -136,7 +136,7 @@ class ConsumerInfo(Struct, frozen=True):
 
 
 class StoredMessage(Struct, frozen=True, gc=False):
-    """A message as it stands in a stream. `time_ms` is the server's, in milliseconds since 1970."""
+    """A stored message. `time_ms` is when it was stored by the server's clock, in milliseconds since 1970."""
 
     subject: str
     sequence: int
@@ -179,14 +179,14 @@ _consumer_decoder = msgspec.json.Decoder(ConsumerInfo)
 
 
 class _Answers:
-    """The replies to one request for many messages: where they end, and how much they are."""
+    """The replies to a request for many messages: their end and their total size."""
 
     def __init__(self, max_bytes: int | None) -> None:
         self.end = b""
         self._left = max_bytes
 
     @property
-    def are_too_much(self) -> bool:
+    def are_too_large(self) -> bool:
         return self._left is not None and self._left < 0
 
     def is_last(self, reply: Reply) -> bool:
@@ -196,7 +196,7 @@ class _Answers:
             return True
         if self._left is not None:
             self._left -= len(payload)
-        return self.are_too_much
+        return self.are_too_large
 
 
 class JetStream:
@@ -206,14 +206,14 @@ class JetStream:
         self.connection = connection
         self.api_prefix = f"$JS.{domain}.API" if domain else "$JS.API"
         self.publish_prefix = f"{self.api_prefix}." if domain else ""
-        """What stands before a bucket's subject that is written to: a leaf node drops `$KV.>` on its way to another
-        domain. Others pass it as they are, and the server maps none of them."""
+        """Prefix for writes to a bucket in another domain: a leaf node does not let `$KV.>` through. Other subjects pass
+        unchanged, and the server does not map them."""
 
     async def api(self, name: str, body: dict[str, Any] | None, deadline: float) -> bytes:
         """Call the API and return its JSON.
 
         Raises:
-            errors.ApiError: The server's answer is an error.
+            errors.ApiError: The server answers with an error.
             errors.NatsError: See `Connection.request`.
         """
         payload = msgspec.json.encode(body) if body is not None else b""
@@ -224,13 +224,13 @@ class JetStream:
         return answer
 
     async def level(self, deadline: float) -> int:
-        """Return the API level: 0 before nats-server 2.11, 1 with TTLs per message, 2 and more with atomic batches."""
+        """Return the API level: 0 before nats-server 2.11, 1 with TTLs of messages, 2 and more with atomic batches."""
         answer = msgspec.json.decode(await self.api("INFO", None, deadline))
         level = answer.get("api", {}).get("level", 0)
         return level if isinstance(level, int) else 0
 
     async def stream_info(self, stream: str, deadline: float) -> StreamInfo:
-        """Return what a stream is, or raise `errors.ApiError` with `STREAM_NOT_FOUND`."""
+        """Return a description of a stream, or raise `errors.ApiError` with the code `STREAM_NOT_FOUND`."""
         return _decode(_info_decoder, await self.api(f"STREAM.INFO.{stream}", None, deadline))
 
     async def create_stream(self, config: dict[str, Any], deadline: float) -> StreamInfo:
@@ -269,35 +269,35 @@ class JetStream:
         await self.api(f"CONSUMER.DELETE.{stream}.{consumer}", None, deadline)
 
     async def purge(self, stream: str, subject: str, deadline: float, *, below_sequence: int = 0) -> int:
-        """Remove a subject's messages and return how many; those from `below_sequence` on stay, when it is given."""
+        """Remove a subject's messages and return their number; with `below_sequence`, only those below it."""
         body: dict[str, Any] = {"filter": subject}
         if below_sequence:
             body["seq"] = below_sequence
         return _decode(_purge_decoder, await self.api(f"STREAM.PURGE.{stream}", body, deadline)).purged
 
     async def last_message(self, stream: str, subject: str, deadline: float) -> StoredMessage | None:
-        """Read the last message of a subject from the stream's leader; `None` when there is none."""
+        """Read the last message of a subject from the stream's leader; return `None` if there is none."""
         return await self._message(stream, {"last_by_subj": subject}, deadline)
 
     async def last_messages(
         self, stream: str, subjects: Sequence[str], deadline: float, max_bytes: int | None = None
     ) -> dict[str, Reply] | None:
-        """Read the last message of several subjects by direct gets, all of them as of one moment.
+        """Read the last message of several subjects by direct gets, all as of one moment.
 
-        The server ends an answer at `max_bytes`, headers included, or at its own `max_pending`. What is left is read as
-        of the same moment, and counted: of a message that was overwritten meanwhile nothing is there.
+        The server ends an answer at `max_bytes`, headers included, or at its own `max_pending`. The rest is read as of
+        the same moment, and counted: the server leaves out a message that was overwritten meanwhile.
 
         Args:
-            stream: Its name.
-            subjects: At most `MANY_SUBJECTS`.
-            deadline: On the event loop's clock.
-            max_bytes: How large the payloads may be, all together; `None`: as large as they are.
+            stream: Name of the stream.
+            subjects: The subjects, `MANY_SUBJECTS` at most.
+            deadline: When to give up, on the event loop's clock.
+            max_bytes: Limit for all payloads together; `None`: no limit.
 
         Returns:
-            Header block and payload by subject, without those that have no message; `None`: over `max_bytes`.
+            Header block and payload by subject, without subjects that have no message; `None` if over `max_bytes`.
 
         Raises:
-            errors.ApiError: The answer is an error; with code 503 it is of more than one moment, to be asked for again.
+            errors.ApiError: The server answers with an error. Code 503: there is no answer as of one moment; try again.
             errors.NatsError: See `Connection.request`.
         """
         target = f"{self.api_prefix}.DIRECT.GET.{stream}".encode()
@@ -311,21 +311,21 @@ class JetStream:
             replies = await self.connection.request_many(
                 target, msgspec.json.encode(wanted), deadline=deadline, is_last=answers.is_last
             )
-            if answers.are_too_much:
+            if answers.are_too_large:
                 return None
             up_to = _up_to(answers.end)
-            heads = [_read_many_headers(header) for header, _ in replies]
-            # Of nats-server 2.11 the last message says how many are left; the end of the answer is one short.
-            left, last = (int(heads[-1][_NUM_PENDING]), int(heads[-1][_SEQUENCE])) if heads else (0, 0)
+            headers = [_read_many_headers(header) for header, _ in replies]
+            # How many messages are left is in the last message: in the answer's end, nats-server 2.11 has one too few.
+            left, last = (int(headers[-1][_NUM_PENDING]), int(headers[-1][_SEQUENCE])) if headers else (0, 0)
             if pending not in (None, len(replies) + left):
                 raise errors.ApiError(503, 0, "messages were overwritten while they were read")
-            found.update((head[_SUBJECT].decode(), reply) for head, reply in zip(heads, replies, strict=True))
+            found.update((header[_SUBJECT].decode(), reply) for header, reply in zip(headers, replies, strict=True))
             pending = left
             wanted |= {"seq": last + 1, "up_to_seq": up_to}
         return found
 
     async def next_message(self, stream: str, subject: str, sequence: int, deadline: float) -> StoredMessage | None:
-        """Read the first message from `sequence` on whose subject matches, wildcards allowed, from the leader."""
+        """Read from the leader the first message from `sequence` on whose subject matches; wildcards are allowed."""
         return await self._message(stream, {"seq": sequence, "next_by_subj": subject}, deadline)
 
     async def _message(self, stream: str, body: dict[str, Any], deadline: float) -> StoredMessage | None:
@@ -344,20 +344,24 @@ class JetStream:
         return StoredMessage(raw.subject, raw.seq, time_ms(raw.time), header, payload)
 
     async def publish(self, subject: str, payload: bytes, header: bytes, deadline: float) -> int:
-        """Write into a stream and return the message's sequence."""
+        """Store a message in the stream of its subject and return its sequence."""
         prefix = self.publish_prefix if subject.startswith(SUBJECT_PREFIX) else ""
         target = f"{prefix}{subject}".encode()
         return acknowledged(await self.connection.request(target, payload, header, deadline=deadline)).seq
 
 
 def _up_to(header: bytes) -> int:
-    """Return from the end of the answer to a request for many messages as of which sequence it is; 0: none is there."""
+    """Return the sequence as of which the server has answered a request for many messages; 0: it found none.
+
+    Args:
+        header: Headers of the status that ends the answer.
+    """
     status, description = status_of(header), status_text(header)
     if status == 204:
         return int(header_value(header, _UP_TO_SEQUENCE) or 0)
     if status == 404 and description == _NO_RESULTS:
         return 0
-    # Not found is a message that has gone while the server looked.
+    # 404: a message was removed while the server read.
     raise errors.ApiError(503 if status == 404 else status, 0, description)
 
 
@@ -365,7 +369,7 @@ def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:
     """Return a publish acknowledgement.
 
     Raises:
-        errors.ApiError: It is a refusal.
+        errors.ApiError: The server refuses the message.
     """
     ack = _decode(_ack_decoder, reply[1])
     if ack.error is not None:
@@ -374,7 +378,7 @@ def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:
 
 
 def time_ms(text: str) -> int:
-    """Convert a server's time, e.g. 2026-01-02T03:04:05.123456789Z, to milliseconds since 1970; 0 for no time."""
+    """Convert a server's time, e.g. 2026-01-02T03:04:05.123456789Z, to milliseconds since 1970; 0 if it is not a time."""
     match = _TIME.match(text)
     if match is None:
         return 0

@@ -1,4 +1,4 @@
-"""Many requests over one subscription: each reply subject is the inbox and a token of its own."""
+"""The requests of a connection over one subscription: each has a reply subject of its own below one inbox."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from provider import errors
 from provider.nats.frames import publish_frame
 
 Reply = tuple[bytes, bytes]
-"""Header block (b"" when there is none) and payload."""
+"""Header block (b"": none) and payload."""
 
 _TICK_SECONDS = 0.02
+"""Interval of the check for time-outs: one percent of a call's usual deadline of 2 s."""
+
 _NO_RESPONDERS = b"NATS/1.0 503"
+"""The header of the server's reply when the subject has no subscription."""
 
 
 class _Pending:
-    """A request whose future somebody awaits."""
+    """A request with a future for its reply or replies."""
 
     __slots__ = ("deadline", "future", "is_last", "replies", "subject")
 
@@ -40,7 +43,7 @@ class _Pending:
             self.future.set_exception(error)
 
     def take(self, reply: Reply) -> bool:
-        """Take a reply; returns whether it settles the request."""
+        """Take a reply; return whether the request needs no further one."""
         if self.future.done():
             return True
         if self.is_last is None:
@@ -54,13 +57,13 @@ class _Pending:
 
 
 class RequestMux:
-    """The requests that are out on one connection.
+    """The open requests of one connection.
 
-    Time-outs are looked for every 20 ms, so that a request costs no timer of its own.
+    Time-outs are checked for all requests together every 20 ms, so that a request needs no timer of its own.
     """
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
-        """Make a mux over a function that sends a frame, or raises `errors.NotConnectedError`."""
+        """Create a mux over a function that sends a frame or raises `errors.NotConnectedError`."""
         self.inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._prefix = self.inbox.encode() + b"."
         self._prefix_length = len(self._prefix)
@@ -68,7 +71,7 @@ class RequestMux:
         self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, _Pending] = {}
         self._callbacks: dict[bytes, tuple[float, Callable[[Reply | None], None]]] = {}
-        """Deadline and function of the requests that nobody awaits."""
+        """Deadline and function of each request without a future; see `Connection.request_then`."""
         self._count = 0
         self._tick: asyncio.TimerHandle | None = None
 
@@ -100,7 +103,7 @@ class RequestMux:
         return token
 
     def on_reply(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        """Settle the request whose reply this is; a reply that comes too late is dropped."""
+        """Complete the request that a reply is for. A reply that comes too late is dropped."""
         token = subject[self._prefix_length :]
         is_unserved = not payload and header.startswith(_NO_RESPONDERS)
         callback = self._callbacks.pop(token, None)
@@ -116,7 +119,7 @@ class RequestMux:
             self._pending[token] = pending
 
     def fail_all(self) -> int:
-        """Fail every request that is out, because the connection is down; returns how many there were."""
+        """Fail all open requests, because the connection is down; return their number."""
         pending, self._pending = self._pending, {}
         callbacks, self._callbacks = self._callbacks, {}
         for request in pending.values():
@@ -126,9 +129,9 @@ class RequestMux:
         return len(pending) + len(callbacks)
 
     def refuse(self, reason: str) -> None:
-        """Fail the requests whose subject the server has refused; it names the subject, which comes in lower case.
+        """Fail the requests whose subject the server refuses; `reason` names the subject in lower case.
 
-        Where only letter case tells subjects apart, nobody knows which of them was refused.
+        When subjects differ only in letter case, the refused one is unknown, and so is what became of each request.
         """
         refused = [token for token, request in self._pending.items() if _quoted(request.subject) in reason]
         is_certain = len({self._pending[token].subject for token in refused}) == 1

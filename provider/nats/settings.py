@@ -1,4 +1,4 @@
-"""What a NATS connection is made with. Pure values: which file or server is wrong shows when it is used."""
+"""The settings of a NATS connection. Pure values: files are read, and servers reached, only when connecting."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contracts.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """Servers and credentials of one connection; equal settings share a connection. Empty means not given.
+    """The servers and credentials of one connection. Links with equal settings share a connection. Empty: not given.
 
     Attributes:
-        servers: URLs, tried in this order at first and after a loss.
-        js_domain: The JetStream domain that requests go to, across leaf nodes.
+        servers: URLs, tried in this order, at first and after a loss.
+        js_domain: JetStream domain that requests go to, across leaf nodes.
     """
 
     servers: tuple[str, ...]
@@ -37,7 +37,7 @@ class ConnectionSettings:
 
     @property
     def credentials_setting(self) -> str:
-        """Name the link value that holds the credentials, to be named when they are refused; "" when there are none."""
+        """The link value that holds the credentials, for the error when they are refused; "" if there are none."""
         given = {
             "CREDS_FILE": bool(self.creds_file),
             "CLIENT_JWT": bool(self.client_jwt),

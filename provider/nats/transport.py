@@ -1,8 +1,8 @@
-"""nats-py's TCP transport, handing over what arrives in the turn in which it arrives.
+"""nats-py's TCP transport, changed to pass bytes on in the turn of the event loop in which they arrive.
 
-nats-py reads through a stream: bytes are copied into a buffer, a task is woken, and only in the next turn of the event
-loop does it see them. That is right while a connection is set up, line by line, and is kept for that; once nats-py's
-read loop has begun, bytes go straight to a function, and the loop is woken only for what is rare.
+nats-py reads through a stream: bytes are copied into a buffer, a task is woken, and it sees them only in the next turn.
+This is kept while a connection is set up, line by line. Once nats-py's read loop has begun, bytes go straight to a
+function, and the loop is woken only for the rare control lines.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from urllib.parse import ParseResult
 
 from nats.aio.transport import TcpTransport
 
-_NEWS = b"news"
-"""What the read loop reads; the function that was given the bytes knows more."""
+_WAKE_UP = b"wake up"
+"""What the read loop reads. The parser has had the real bytes already."""
 
 
 class DirectTransport(TcpTransport):
-    """A transport that may be connected again and again, as nats-py does it; one connection is open at a time.
+    """A transport that may be connected repeatedly, as nats-py does; one connection is open at a time.
 
-    nats-py drops a connection that was not welcomed (a frozen server accepts and says nothing) without closing it.
+    nats-py forgets a connection without closing it when the server sends no INFO (a frozen server accepts and is silent).
+    So connecting closes the connection before.
 
     Args:
         on_data: Called with bytes as they arrive; returns whether the read loop has something to do.
     """
 
     def __init__(self, on_data: Callable[[bytes], bool]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # nats-py's own has no types
+        super().__init__()  # type: ignore[no-untyped-call]  # nats-py has no types for it
         self._on_data = on_data
         self._protocol: _Protocol | None = None
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
-        assert uri.hostname is not None, "nats-py fills in what a URL leaves out"
+        assert uri.hostname is not None, "nats-py adds a host name and a port to every URL"
         assert uri.port is not None, "the same"
-        self.close()  # type: ignore[no-untyped-call]  # nats-py's own has no types
+        self.close()  # type: ignore[no-untyped-call]  # nats-py has no types for it
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=buffer_size)
         self._protocol = protocol = _Protocol(reader, self._on_data)
@@ -59,14 +60,14 @@ class DirectTransport(TcpTransport):
         self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def read(self, buffer_size: int) -> bytes:
-        """Wait until there is something to do for the read loop, and return some bytes, or none at the end."""
+        """Wait until the read loop has something to do; return some bytes, or b"" at the end of the connection."""
         assert self._protocol is not None, "connect comes first"
         return await self._protocol.read()
 
     def write(self, payload: bytes) -> None:
-        """Write, or drop what is for a connection that is lost, as asyncio does; uvloop would raise a RuntimeError.
+        """Write, or do nothing when the connection is lost, as asyncio does; uvloop would raise a RuntimeError.
 
-        The read loop is about to hear of the loss.
+        The read loop is about to notice the loss.
         """
         assert self._io_writer is not None, "connect comes first"
         if not self._io_writer.transport.is_closing():
@@ -80,12 +81,12 @@ class DirectTransport(TcpTransport):
 
     @property
     def unsent_bytes(self) -> int:
-        """How much of what was written the socket has not taken yet."""
+        """Number of bytes that were written and that the socket has not taken yet."""
         return self._io_writer.transport.get_write_buffer_size() if self._io_writer is not None else 0
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    """One connection: a stream until it is read for the first time, then direct."""
+    """One connection: read through a stream until the read loop begins, then directly."""
 
     def __init__(self, reader: asyncio.StreamReader, on_data: Callable[[bytes], bool], *, is_tls: bool = False) -> None:
         super().__init__(reader)
@@ -93,26 +94,27 @@ class _Protocol(asyncio.StreamReaderProtocol):
         self._is_tls = is_tls
         self._on_data = on_data
         self._is_direct = False
-        self._has_news = False
+        self._has_work = False
         self._is_over = False
         self._error: Exception | None = None
         self._wake = asyncio.Event()
 
     @property
     def is_at_end(self) -> bool:
-        return self._is_over and not self._has_news
+        return self._is_over and not self._has_work
 
     async def read(self) -> bytes:
         if not self._is_direct:
             self._is_direct = True
             self._reader.feed_eof()
-            self.data_received(await self._reader.read())  # what it has: nothing is waited for
-        if not self._has_news and not self._is_over:
+            # All that the stream has: its end was fed, so this does not wait.
+            self.data_received(await self._reader.read())
+        if not self._has_work and not self._is_over:
             self._wake.clear()
             await self._wake.wait()
-        if self._has_news:
-            self._has_news = False
-            return _NEWS
+        if self._has_work:
+            self._has_work = False
+            return _WAKE_UP
         if self._error is not None:
             raise self._error
         return b""
@@ -121,11 +123,11 @@ class _Protocol(asyncio.StreamReaderProtocol):
         if not self._is_direct:
             super().data_received(data)
         elif self._on_data(data):
-            self._has_news = True
+            self._has_work = True
             self._wake.set()
 
     def eof_received(self) -> bool | None:
-        """Note the end. The event loop warns of a TLS connection that wants to stay open after it, which none can."""
+        """Note the end of the connection, and do not keep a TLS connection half open: the event loop would warn."""
         self._end(None)
         return super().eof_received() and not self._is_tls
 

@@ -1,9 +1,9 @@
-"""nats-py's client with its hot path replaced: how frames are parsed, delivered and written.
+"""nats-py's client with its hot path replaced: the parsing, delivery and writing of frames.
 
-nats-py keeps what is hard and rare: connecting, authentication, TLS, the pool of servers, pings, reconnecting. What
-happens once per message is done here, because nats-py's own way costs more than a signature check (a queue, a task
-switch and a regular expression per message), buffers writes while disconnected and sends them later, and closes for
-good on any error it does not know. This module leans on private names of nats-py and is pinned to its minor version;
+nats-py does the rare and difficult work: connecting, authentication, TLS, the pool of servers, pings, reconnecting. The
+work per message is done here, for three reasons. nats-py's own costs more than a signature check: a queue, a task
+switch and a regular expression. It buffers writes while disconnected and sends them later. And it closes for good on
+any error that it does not know. This module uses private names of nats-py, whose minor version is therefore pinned;
 `tests/component/test_nats_py_seams.py` guards them.
 """
 
@@ -21,22 +21,25 @@ from nats.aio.client import Client, Srv
 from nats.protocol.parser import Parser
 
 from provider import errors
-from provider.nats.client import ClosableClient
+from provider.nats.closable_client import ClosableClient
 from provider.nats.frames import FrameError, FrameParser, Message, payload_size
 from provider.nats.transport import DirectTransport
 
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[bytes, bytes, bytes, bytes], None]
-"""Called with subject, reply subject, header block and payload of a message; must not block."""
+"""A function called with subject, reply subject, header block and payload of a message; it must not block."""
 
 _PONG = b"PONG\r\n"
 _BUFFER_BYTES = 32768
+"""Read buffer while a connection is set up, as large as nats-py's own."""
+
 _MAX_UNSENT_BYTES = 64 * 1024 * 1024
+"""Limit of what waits for a server that has stopped reading; then writes fail instead of filling the memory."""
 
 
 class WireClient(ClosableClient):
-    """A connection whose subscriptions call back at once and whose writes go out once per turn of the event loop."""
+    """A client that calls handlers as messages arrive and writes once per turn of the event loop."""
 
     def __init__(
         self,
@@ -45,14 +48,14 @@ class WireClient(ClosableClient):
         on_single: Callable[[], None],
         on_write: Callable[[], None],
     ) -> None:
-        """Make an unconnected client.
+        """Create an unconnected client.
 
         Args:
-            on_lost: Called at the moment the connection is found to be down, before any attempt to reconnect.
+            on_lost: Called when the connection is found to be down, before any attempt to reconnect.
             on_refused: Called with the server's text when it refuses a subscription or publication.
-            on_single: Called when a message that came alone has been delivered: waiting for more to do together would
-                only make it late.
-            on_write: Called before each write; what it puts goes out with it.
+            on_single: Called after the handler of a message that arrived alone. Work that is otherwise collected until
+                the end of the turn should be done now: no other message is there to share it.
+            on_write: Called before each write, which includes the frames that it adds.
         """
         super().__init__()
         self._ps = self._frames = _FastParser(self)
@@ -60,7 +63,7 @@ class WireClient(ClosableClient):
         self._loop = asyncio.get_running_loop()
         self._unwritten: list[bytes] = []
         self.writes = 0
-        """How many writes have gone out; what was put while it stands still goes out together."""
+        """Number of writes so far. Frames added while it does not change go out together."""
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._on_single = on_single
@@ -68,7 +71,7 @@ class WireClient(ClosableClient):
 
     @property
     def max_payload_bytes(self) -> int:
-        """The greatest size of headers and payload together that the server takes."""
+        """The server's limit for the headers and payload of one message together."""
         return int(self._max_payload)
 
     @property
@@ -76,28 +79,28 @@ class WireClient(ClosableClient):
         return str(self._server_info.get("server_name", ""))
 
     async def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
-        """Subscribe; the subscription is renewed after every reconnect. Returns its id."""
+        """Subscribe, and renew the subscription after every reconnect; return its id."""
         subscription = await self.subscribe(subject, queue)
         sid = int(subscription._id)
         self._handlers[sid] = handler
         return sid
 
     def end_listening(self, sid: int) -> None:
-        """Tell the server to send no more; what is on its way is still delivered, until `forget` is called."""
+        """Unsubscribe. Messages on their way are still delivered until `forget` is called."""
         self._remove_sub(sid)
         if self.is_connected:
             self.write(b"UNSUB %d\r\n" % sid)
 
     def forget(self, sid: int) -> None:
-        """Deliver no more of a subscription."""
+        """Stop delivering the messages of a subscription."""
         self._handlers.pop(sid, None)
 
     def write(self, frame: bytes) -> None:
-        """Put a frame into the next write.
+        """Add a frame to the next write.
 
         Raises:
-            errors.NotConnectedError: The connection is down, or its peer has stopped reading.
-            errors.MessageTooLargeError: The server would end the connection for it.
+            errors.NotConnectedError: The connection is down, or the server has stopped reading.
+            errors.MessageTooLargeError: The frame is over the server's limit, for which it would end the connection.
         """
         if len(frame) > self._max_payload and payload_size(frame) > self._max_payload:
             raise errors.MessageTooLargeError(payload_size(frame), self._max_payload)
@@ -119,9 +122,9 @@ class WireClient(ClosableClient):
             self._transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
 
     def deliver(self, message: Message, *, is_single: bool) -> bool:
-        """Hand a message to its handler; false when nats-py itself made the subscription.
+        """Pass a message to its handler; return false if the subscription is nats-py's own.
 
-        What a message that came alone has begun is finished and written without waiting for the turn's end.
+        For a message that arrived alone, the answer is written at once: the end of the turn would only delay it.
         """
         handler = self._handlers.get(message[0])
         if handler is None:
@@ -130,7 +133,7 @@ class WireClient(ClosableClient):
             handler(message[1], message[2], message[3], message[4])
             if is_single:
                 self._on_single()
-        except Exception:  # noqa: BLE001  (a defect behind one message must not end the connection)
+        except Exception:  # noqa: BLE001  (a defect in one handler must not end the connection)
             _log.exception("message_handler_failed")
         if is_single and self._unwritten:
             self._write_out()
@@ -144,11 +147,11 @@ class WireClient(ClosableClient):
         await self._transport.connect(s.uri, _BUFFER_BYTES, self.options["connect_timeout"])
 
     def _receive(self, data: bytes) -> bool:
-        """Take in what arrives; what a connection that was given up still sends is dropped."""
+        """Parse bytes as they arrive, and drop those of a connection that was given up."""
         return not (self.is_closed or self.is_reconnecting) and self._frames.feed(data)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Take TLS where it was asked for, or nothing; nats-py would send credentials in clear to whoever asks for none."""
+        """Insist on TLS where the settings do; nats-py would send credentials in clear to a server that does not require it."""
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
             if not info.get("tls_available"):
                 raise nats_errors.Error("nats: TLS was asked for, and the server offers none")
@@ -160,7 +163,7 @@ class WireClient(ClosableClient):
         await super()._process_op_err(e)
 
     async def _process_err(self, err_msg: str) -> None:
-        """Reconnect on any error but a refused subject. nats-py would close for good."""
+        """Reconnect after any error but a refused subject, for most of which nats-py would close for good."""
         if "permissions violation" in err_msg:
             self._on_refused(err_msg.strip("'"))
             return
@@ -177,7 +180,7 @@ class WireClient(ClosableClient):
 
 
 class _FastParser(Parser):
-    """nats-py's parser around `FrameParser`. Messages are delivered as they are fed; the rest waits for the read loop."""
+    """A parser in nats-py's form. It delivers messages as they are fed; control lines wait for the read loop."""
 
     nc: WireClient
 
@@ -187,7 +190,7 @@ class _FastParser(Parser):
         self._waiting: list[Message | bytes | FrameError] = []
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes and deliver the messages that they complete; returns whether anything waits for `parse`."""
+        """Take bytes and deliver the messages that they complete; return whether anything waits for `parse`."""
         try:
             frames = self._frames.feed(data)
         except FrameError as error:
@@ -200,7 +203,7 @@ class _FastParser(Parser):
         return bool(self._waiting)
 
     async def parse(self, data: bytes = b"") -> None:
-        """Work off what waits, which is rare. Called by the read loop, whose bytes say nothing."""
+        """Handle the control lines that wait, and messages of nats-py's own subscriptions. The read loop's bytes are ignored."""
         waiting, self._waiting = self._waiting, []
         for frame in waiting:
             if isinstance(frame, FrameError):

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from provider.commands.connect import addresses
 from provider.commands.errors import UnreachableError
-from provider.nats.client import ClosableClient
+from provider.nats.closable_client import ClosableClient
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 """The default of `nats` and of `keyvalue-nats kv` too."""

@@ -1,4 +1,4 @@
-"""Patterns of bucket keys, as in subjects: `*` stands for one word between dots, `>` at the end for one or more. Pure."""
+"""Patterns of bucket keys, as in subjects: `*` matches one token between dots, `>` at the end one or more. Pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from itertools import zip_longest
 
 
 def matches(pattern: str, bucket_key: str) -> bool:
-    """Tell whether a bucket key, which has no wildcards, is one that a pattern stands for."""
-    for word, part in zip_longest(pattern.split("."), bucket_key.split(".")):
-        if word == ">":
-            return part is not None
-        if word != part and (word != "*" or part is None):
+    """Tell whether a pattern matches a bucket key, which has no wildcards."""
+    for wanted, token in zip_longest(pattern.split("."), bucket_key.split(".")):
+        if wanted == ">":
+            return token is not None
+        if wanted != token and (wanted != "*" or token is None):
             return False
     return True
 
 
 def disjoint(patterns: Iterable[str]) -> list[str]:
-    """Return patterns that stand for all that the given ones do, no two of them for the same key.
+    """Return patterns of which no two match the same key, and which match every key that the given ones do.
 
-    A consumer takes no others (nats-server error 10138). What overlaps becomes one pattern, which may stand for more.
+    A consumer takes no others (nats-server error 10138). Overlapping patterns become one, which may match more keys.
     """
     kept: list[str] = []
     for pattern in patterns:
@@ -32,22 +32,22 @@ def disjoint(patterns: Iterable[str]) -> list[str]:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Tell whether some key is one that both stand for."""
-    for word, other_word in zip_longest(one.split("."), other.split(".")):
-        if word is None or other_word is None:
+    """Tell whether there is a key that both match."""
+    for token, other_token in zip_longest(one.split("."), other.split(".")):
+        if token is None or other_token is None:
             return False
-        if ">" in (word, other_word):
+        if ">" in (token, other_token):
             return True
-        if word != other_word and "*" not in (word, other_word):
+        if token != other_token and "*" not in (token, other_token):
             return False
     return True
 
 
 def _common(one: str, other: str) -> str:
-    """Return the narrowest pattern that stands for all that two overlapping ones do."""
-    words: list[str] = []
-    for word, other_word in zip_longest(one.split("."), other.split(".")):
-        if ">" in (word, other_word):
-            return ".".join([*words, ">"])
-        words.append(word if word == other_word else "*")
-    return ".".join(words)
+    """Return the narrowest pattern that matches every key that two overlapping ones do."""
+    tokens: list[str] = []
+    for token, other_token in zip_longest(one.split("."), other.split(".")):
+        if ">" in (token, other_token):
+            return ".".join([*tokens, ">"])
+        tokens.append(token if token == other_token else "*")
+    return ".".join(tokens)

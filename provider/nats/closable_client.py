@@ -1,7 +1,7 @@
-"""nats-py's client, made to stay closed.
+"""A nats-py client that stays closed.
 
-Closing cancels the task that reconnects. `asyncio.wait_for` of Python 3.11, on which nats-py waits, tells what has just
-happened rather than the cancellation; then that task connects, or goes on attempting it for ever, past the closing.
+Closing cancels the task that reconnects. nats-py waits with `asyncio.wait_for`, which in Python 3.11 returns a result
+that came at the same moment and drops the cancellation. That task would then connect after the closing, or try for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from nats.aio.client import Client, Srv
 
 
 class ClosableClient(Client):
-    """A client for one connection: once it is closed, no attempt to connect begins or comes to anything."""
+    """A client for one connection. Once it is closed, every attempt to connect ends at its next step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +37,6 @@ class ClosableClient(Client):
             if task is not None:
                 task.cancel()
         if self._transport is not None:
-            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py's own has no types
+            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py has no types for it
         self._status = Client.CLOSED
         raise asyncio.CancelledError
