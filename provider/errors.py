@@ -1,43 +1,61 @@
-"""Every exception of the provider, split by who survives it.
+"""Every exception of the provider, split by consequence.
 
     ProviderError
     ├── StartupError                 the process exits with code 1
-    ├── LinkError                    the link is refused or waits for its store; other links go on
-    ├── InvocationError              this call is answered with an error, before any store was asked
-    │   └── InvocationDeniedError    ... because it could not be trusted; one subclass per reason
+    │   └── ConfigError              ... because of a setting in provider.toml or config_json
+    ├── LinkError                    the link is refused or waits for its store; other links continue
+    ├── InvocationError              this call is answered with an error, before a store was asked
+    │   └── InvocationDeniedError    ... because it cannot be trusted; one subclass per reason
     ├── StoreError                   this call is answered with an error; `may_retry` says whether a retry may help
-    ├── ActorError                   an actor was to be told of a change; it will be told again
-    └── NatsError                    what went wrong on a NATS connection; never leaves the process as it is
+    ├── ActorError                   a call of an actor did not succeed; the change will be delivered again
+    └── NatsError                    a failure on a NATS connection; its caller turns it into one of the above
 
-Each class builds its text from typed fields. No text holds a secret, a value or a server's address.
+A class declares its fields and, in `text`, a template over them. No text holds a secret, a value or a server's address.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, dataclass_transform
 
-_SHOWN_CHARACTERS = 120
+_QUOTED_CHARACTERS = 120
+"""An error that reaches an actor or a log stays one line, whatever a caller sent."""
+
 _AnyError = TypeVar("_AnyError", bound=BaseException)
 
 
 def shown(text: str) -> str:
     """Quote a text that came from outside, cut to a length that fits an error."""
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
+    return repr(text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "…")
 
 
-@dataclass(eq=False)
+class _Text(str):
+    """A text in a template: `{name}` is the text itself, `{name!r}` is what `shown` makes of it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return shown(str(self))
+
+
+@dataclass_transform(eq_default=False)
 class ProviderError(Exception):
-    """The root. `text` is a format string over the fields of the class."""
+    """The root. Every subclass is a dataclass without further ado."""
 
     text: ClassVar[str]
 
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False)(cls)
+
     def __str__(self) -> str:
-        return self.text.format_map(vars(self))
+        fields = vars(self)
+        if "!r" in self.text:
+            fields = {name: _Text(value) if isinstance(value, str) else value for name, value in fields.items()}
+        return self.text.format_map(fields)
 
 
 def bare(error: _AnyError) -> _AnyError:
-    """Return an exception to be kept: without the frames that it has come through, and all that they hold."""
+    """Return an exception that is to be kept, without its traceback and context: those keep every frame alive."""
     error.__traceback__ = error.__context__ = None
     return error
 
@@ -45,7 +63,6 @@ def bare(error: _AnyError) -> _AnyError:
 # --- the process exits -----------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class StartupError(ProviderError):
     """The provider cannot serve anything."""
 
@@ -53,9 +70,8 @@ class StartupError(ProviderError):
     text = "{reason}"
 
 
-@dataclass(eq=False)
 class ConfigError(StartupError):
-    """A setting in provider.toml or config_json is unknown or wrong. `where` is its path."""
+    """A setting is unknown or wrong. `where` is its path."""
 
     where: str
     text = "{where}: {reason}"
@@ -64,13 +80,11 @@ class ConfigError(StartupError):
 # --- the link is refused ---------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class LinkError(ProviderError):
-    """A link's store cannot be opened. `setting` is the link value at fault, "" when none is."""
+    """A link's store cannot be opened. `setting` is the link value at fault, or ""."""
 
     setting: str
     reason: str
-    text = "{reason}"
 
     def __str__(self) -> str:
         return f"link value {self.setting}: {self.reason}" if self.setting else self.reason
@@ -79,12 +93,10 @@ class LinkError(ProviderError):
 # --- the call is refused before a store was asked ----------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class InvocationError(ProviderError):
     """This call is answered with an error."""
 
 
-@dataclass(eq=False)
 class MalformedInvocationError(InvocationError):
     """The invocation or its argument cannot be decoded."""
 
@@ -92,212 +104,170 @@ class MalformedInvocationError(InvocationError):
     text = "{reason}"
 
 
-@dataclass(eq=False)
-class UnknownOperationError(InvocationError):
-    """The contract has no such operation."""
-
-    operation: str
-
-    def __str__(self) -> str:
-        return f"unknown operation {shown(self.operation)}"
-
-
-@dataclass(eq=False)
 class OverloadedError(InvocationError):
-    """A limit of provider.toml is reached; nothing was done. `limit` is its name."""
+    """A limit is reached. `limit` is its name in provider.toml."""
 
     limit: str
     maximum: int
     text = "provider overloaded: {limit} reached, the maximum is {maximum}; nothing was done, try again"
 
 
-@dataclass(eq=False)
 class InvocationTooLargeError(InvocationError):
-    """A chunked payload over the limit."""
+    """A chunked payload is over the limit. Sizes are in bytes."""
 
     size: int
     maximum: int
     text = "payload of {size} bytes is over max_invocation_bytes, the maximum is {maximum}"
 
 
-@dataclass(eq=False)
 class ResponseTooLargeError(InvocationError):
-    """What is to be answered does not fit into a message, nor may it travel through the object store."""
+    """A response does not fit into a message and may not travel through the object store. Sizes are in bytes."""
 
     size: int
     maximum: int
     text = "response of {size} bytes cannot be sent: the server's max_payload is {maximum}"
 
 
-@dataclass(eq=False)
 class TooManyKeysError(InvocationError):
-    """An operation on more keys than one call may have."""
+    """The call names more keys than one call may have."""
 
     count: int
     maximum: int
     text = "{count} keys are over max_keys_per_call, the maximum is {maximum}"
 
 
-@dataclass(eq=False)
 class ChunkError(InvocationError):
-    """A payload could not be fetched from, or a response not be put into, the lattice's object store."""
+    """A payload could not be read from the lattice's object store, or a response could not be written to it."""
 
     reason: str
     text = "object store of the lattice: {reason}"
 
 
-@dataclass(eq=False)
 class ShuttingDownError(InvocationError):
     """The host has asked the provider to stop."""
 
     text = "provider is shutting down; nothing was done"
 
 
-@dataclass(eq=False)
 class LinkUnavailableError(InvocationError):
-    """The link is known, but its store is not open. `reason` is that of the last attempt."""
+    """The link is known, but its store is not open. `reason` is that of the last attempt to open it."""
 
     reason: str
     text = "link is not available: {reason}; nothing was done"
 
 
-@dataclass(eq=False)
 class InternalError(InvocationError):
-    """A defect of the provider. `kind` is the class of the unexpected exception; its text is only in the log."""
+    """The provider has a defect. `kind` is the class of the unexpected exception; its text is only logged."""
 
     kind: str
     text = "internal error ({kind}); outcome unknown"
 
 
-@dataclass(eq=False)
+# --- ... because it cannot be trusted: first the reasons of the reference (wasmbus-rpc v0.15) in its order, then our own
+
+
 class InvocationDeniedError(InvocationError):
-    """The invocation cannot be trusted. In the order of the reference: wasmbus-rpc v0.15, then this provider's own."""
+    """The invocation cannot be trusted."""
 
 
-@dataclass(eq=False)
 class ClaimsMalformedError(InvocationDeniedError):
-    """The token is no token of wascap."""
+    """The token cannot be read."""
 
     reason: str
     text = "invocation claims are malformed: {reason}"
 
 
-@dataclass(eq=False)
 class ClaimsExpiredError(InvocationDeniedError):
     """`exp` has passed."""
 
     text = "invocation claims token expired"
 
 
-@dataclass(eq=False)
 class SignatureInvalidError(InvocationDeniedError):
     """The token was not signed with the key that it names as its issuer."""
 
     text = "invocation claims signature invalid"
 
 
-@dataclass(eq=False)
 class ClaimsNotYetValidError(InvocationDeniedError):
-    """`nbf` has not come."""
+    """`nbf` lies ahead."""
 
     text = "attempt to use invocation before claims token allows"
 
 
-@dataclass(eq=False)
 class WascapMissingError(InvocationDeniedError):
     """The claims name no URLs and no hash."""
 
     text = "no wascap metadata found on invocation claims"
 
 
-@dataclass(eq=False)
 class HashMismatchError(InvocationDeniedError):
-    """The payload, operation or URLs are not those that were signed."""
+    """The payload, the operation or the URLs are not those that were signed."""
 
     text = "invocation hash does not match signed claims hash"
 
 
-@dataclass(eq=False)
 class HostIdInvalidError(InvocationDeniedError):
-    """`host_id` is not a key of a host or a cluster."""
+    """`host_id` is not the key of a host or a cluster."""
 
     host_id: str
-
-    def __str__(self) -> str:
-        return f"invalid host ID on invocation: {shown(self.host_id)}"
+    text = "invalid host ID on invocation: {host_id!r}"
 
 
-@dataclass(eq=False)
 class TargetUrlMismatchError(InvocationDeniedError):
-    """The signed target is another one."""
+    """Another target was signed."""
 
     text = "invocation claims and invocation target URL do not match"
 
 
-@dataclass(eq=False)
 class OriginUrlMismatchError(InvocationDeniedError):
-    """The signed origin is another one."""
+    """Another origin was signed."""
 
     text = "invocation claims and invocation origin URL do not match"
 
 
-@dataclass(eq=False)
 class IssuerUnknownError(InvocationDeniedError):
-    """Signed with a key that is not the cluster's."""
+    """The issuer is not one of the cluster."""
 
     text = "issuer of this invocation is not in list of cluster issuers"
 
 
-@dataclass(eq=False)
 class TargetKeyMismatchError(InvocationDeniedError):
-    """Addressed to another provider."""
+    """The invocation is addressed to another provider."""
 
     target: str
-
-    def __str__(self) -> str:
-        return f"target of the invocation was {shown(self.target)}, which is not this provider"
+    text = "target of the invocation was {target!r}, which is not this provider"
 
 
-@dataclass(eq=False)
 class UnlinkedActorError(InvocationDeniedError):
-    """The actor has no link to this provider, under the link name and contract that the invocation names."""
+    """The actor has no link to this provider."""
 
     actor_id: str
-
-    def __str__(self) -> str:
-        return f"unlinked actor: {shown(self.actor_id)} is not linked to this provider"
+    text = "unlinked actor: {actor_id!r} is not linked to this provider"
 
 
-@dataclass(eq=False)
 class LinkNameMismatchError(InvocationDeniedError):
-    """Addressed to a link name that another process serves."""
+    """The invocation is addressed to a link name that another process serves."""
 
     link_name: str
-
-    def __str__(self) -> str:
-        return f"target link name of the invocation was {shown(self.link_name)}, which this provider does not serve"
+    text = "target link name of the invocation was {link_name!r}, which this provider does not serve"
 
 
-@dataclass(eq=False)
 class ContractMismatchError(InvocationDeniedError):
     """The actor is linked, but not under the contract that the invocation names."""
 
     contract_id: str
-
-    def __str__(self) -> str:
-        return f"actor is not linked to this provider under contract {shown(self.contract_id)}"
+    text = "actor is not linked to this provider under contract {contract_id!r}"
 
 
-@dataclass(eq=False)
 class SubjectMismatchError(InvocationDeniedError):
     """The claims were made for another invocation."""
 
     text = "invocation claims subject does not match the invocation id"
 
 
-@dataclass(eq=False)
 class ClaimsTooOldError(InvocationDeniedError):
-    """Issued longer ago than replays are remembered."""
+    """The claims are older than the memory of invocation ids reaches back."""
 
     difference_seconds: int
     accepted_seconds: int
@@ -307,9 +277,8 @@ class ClaimsTooOldError(InvocationDeniedError):
     )
 
 
-@dataclass(eq=False)
 class ClaimsTooEarlyError(InvocationDeniedError):
-    """Issued in the future, further than clocks may differ."""
+    """The claims were issued further in the future than clocks may differ."""
 
     difference_seconds: int
     accepted_seconds: int
@@ -319,7 +288,6 @@ class ClaimsTooEarlyError(InvocationDeniedError):
     )
 
 
-@dataclass(eq=False)
 class ReplayedError(InvocationDeniedError):
     """An invocation of this id has been accepted before."""
 
@@ -329,85 +297,43 @@ class ReplayedError(InvocationDeniedError):
 # --- the store says no -------------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class ActorError(ProviderError):
-    """An actor was to be called with something; `reason` says what became of that."""
-
-    reason: str
-    text = "{reason}"
-
-
-@dataclass(eq=False)
-class ActorUnreachableError(ActorError):
-    """It was not called."""
-
-    text = "actor cannot be called: {reason}"
-
-
-@dataclass(eq=False)
-class ActorFailedError(ActorError):
-    """It did not say that it is done."""
-
-    text = "actor failed: {reason}"
-
-
-@dataclass(eq=False)
 class StoreError(ProviderError):
     """This call is answered with an error. Unless it is an `OutcomeUnknownError`, nothing was changed."""
 
     may_retry: ClassVar[bool] = False
 
 
-@dataclass(eq=False)
 class BadCursorError(StoreError):
-    """A page was asked for with a cursor that no page gave."""
+    """The cursor was not made by ListKeys."""
 
     cursor: str
-    text = "cursor {cursor!r} is none that ListKeys gave"
+    text = "cursor {cursor!r} was not given by ListKeys"
 
 
-@dataclass(eq=False)
-class UnsupportedError(StoreError):
-    """The link's store does not do that."""
-
-    operation: str
-    reason: str
-    text = "{operation} is not for this link: {reason}"
-
-
-@dataclass(eq=False)
 class EmptyKeyError(StoreError):
     """The key is the empty text."""
 
     text = "key is empty"
 
 
-@dataclass(eq=False)
 class KeyTooLongError(StoreError):
-    """`size` and `maximum` are in bytes of the key as it is stored."""
+    """The key is too long. Sizes are in bytes of the key as it is stored."""
 
     size: int
     maximum: int
     text = "key of {size} bytes as stored is too long, the maximum is {maximum} bytes"
 
 
-@dataclass(eq=False)
 class ValueTooLargeError(StoreError):
-    """`size` and `maximum` are in bytes, headers included. `limit` names who sets the maximum."""
+    """The value is too large. Sizes are in bytes, headers included; `limit` names the setting behind the maximum."""
 
     key: str
     size: int
     limit: str
     maximum: int
-
-    def __str__(self) -> str:
-        return (
-            f"value of key {shown(self.key)} would take {self.size} bytes in all, "
-            f"over {self.limit}: the maximum is {self.maximum} bytes"
-        )
+    text = "value of key {key!r} would take {size} bytes in all, over {limit}: the maximum is {maximum} bytes"
 
 
-@dataclass(eq=False)
 class TooMuchAtOnceError(StoreError):
     """The values that one call reads are too large together. `maximum` is in bytes."""
 
@@ -416,29 +342,22 @@ class TooMuchAtOnceError(StoreError):
     text = "values of {count} keys are over {maximum} bytes together, the maximum of one call; ask for fewer at once"
 
 
-@dataclass(eq=False)
 class WrongKindError(StoreError):
     """The operation is for another kind of value."""
 
     key: str
     found: str
     wanted: str
-
-    def __str__(self) -> str:
-        return f"key {shown(self.key)} holds a {self.found}, but the operation is for a {self.wanted}"
+    text = "key {key!r} holds a {found}, but the operation is for a {wanted}"
 
 
-@dataclass(eq=False)
 class NotANumberError(StoreError):
     """The text at the key is not a decimal number."""
 
     key: str
-
-    def __str__(self) -> str:
-        return f"key {shown(self.key)} holds a text that is not a decimal number, but the operation is for a counter"
+    text = "key {key!r} holds a text that is not a decimal number, but the operation is for a counter"
 
 
-@dataclass(eq=False)
 class CounterOverflowError(StoreError):
     """The number, or what it would become, does not fit in 32 bits with a sign."""
 
@@ -448,11 +367,10 @@ class CounterOverflowError(StoreError):
     maximum: int
 
     def __str__(self) -> str:
-        total = self.total if abs(self.total) < 10**30 else "a number of many digits"
+        total = self.total if abs(self.total) < 10**30 else "a number of many digits"  # str() refuses 4,300 digits
         return f"counter {shown(self.key)} would be {total}, outside of {self.minimum} to {self.maximum}"
 
 
-@dataclass(eq=False)
 class StoreFullError(StoreError):
     """The bucket or the account has no room. `reason` is the server's."""
 
@@ -460,9 +378,8 @@ class StoreFullError(StoreError):
     text = "store is full: {reason}; nothing was changed"
 
 
-@dataclass(eq=False)
 class CacheFullError(StoreError):
-    """A cache is at one of its limits. `limit` is the link value, `size` what there would be, in `unit`."""
+    """A cache is at one of its limits. `limit` is the link value, `size` the amount after the change, in `unit`."""
 
     limit: str
     size: int
@@ -471,7 +388,6 @@ class CacheFullError(StoreError):
     text = "cache is full: there would be {size} {unit}, over {limit}: the maximum is {maximum}; nothing was changed"
 
 
-@dataclass(eq=False)
 class StoreRefusedError(StoreError):
     """The server refused the request. `reason` is the server's."""
 
@@ -479,18 +395,16 @@ class StoreRefusedError(StoreError):
     text = "store refused: {reason}; nothing was changed"
 
 
-@dataclass(eq=False)
 class StoreUnreachableError(StoreError):
-    """The store could not be asked in time; nothing was changed."""
+    """The store could not be asked in time."""
 
     reason: str
     text = "store unreachable: {reason}; nothing was changed"
     may_retry = True
 
 
-@dataclass(eq=False)
 class StoreTimeoutError(StoreError):
-    """The store did not answer in time; nothing was changed."""
+    """The store did not answer in time."""
 
     waited_ms: int
     reason: str
@@ -498,76 +412,88 @@ class StoreTimeoutError(StoreError):
     may_retry = True
 
 
-@dataclass(eq=False)
 class OutcomeUnknownError(StoreError):
-    """A write was sent and what became of it could not be learnt in time."""
+    """A write was sent, and its result could not be learnt in time."""
 
     reason: str
     text = "outcome unknown: {reason}; the change may or may not have been made"
 
 
+# --- the call of an actor did not succeed --------------------------------------------------------------------------------
+
+
+class ActorError(ProviderError):
+    """A change could not be delivered to an actor."""
+
+    reason: str
+
+
+class ActorUnreachableError(ActorError):
+    """The actor was not called."""
+
+    text = "actor cannot be called: {reason}"
+
+
+class ActorFailedError(ActorError):
+    """The actor was called and did not confirm."""
+
+    text = "actor failed: {reason}"
+
+
 # --- NATS ------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class NatsError(ProviderError):
-    """Something on a NATS connection; the caller turns it into a `LinkError`, a `StoreError` or a `StartupError`."""
+    """A failure on a NATS connection. The caller turns it into a `LinkError`, a `StoreError` or a `StartupError`."""
 
 
-@dataclass(eq=False)
 class NotConnectedError(NatsError):
     """The connection is down; nothing was sent."""
 
     text = "not connected to NATS"
 
 
-@dataclass(eq=False)
 class MessageTooLargeError(NatsError):
-    """Headers and payload are over the server's limit; nothing was sent, or the server would end the connection."""
+    """Headers and payload are over the server's limit; nothing was sent, since the server would end the connection."""
 
     size: int
     maximum: int
     text = "message of {size} bytes is over the server's max_payload: the maximum is {maximum}"
 
 
-@dataclass(eq=False)
 class ConnectionLostError(NatsError):
-    """The connection went down while a request was out: it may have been carried out."""
+    """The connection broke while a request was in flight; the request may have been carried out."""
 
     text = "connection to NATS lost"
 
 
-@dataclass(eq=False)
 class RequestTimeoutError(NatsError):
-    """No reply in time: the request may have been carried out."""
+    """No reply came in time; the request may have been carried out."""
 
     text = "no reply from NATS in time"
 
 
-@dataclass(eq=False)
 class NoRespondersError(NatsError):
-    """Nobody serves the subject: the request was not carried out."""
+    """The subject has no subscriber; the request was not carried out."""
 
     text = "no JetStream server answers"
 
 
-@dataclass(eq=False)
 class PermissionsError(NatsError):
-    """The user of the connection may not do that. `reason` is the server's."""
+    """The user of the connection lacks a permission. `reason` is the server's."""
 
     reason: str
     text = "{reason}"
 
 
-@dataclass(eq=False)
 class ConnectError(NatsError):
-    """No connection could be made.
+    """A connection could not be made.
 
     Attributes:
-        reason: What went wrong, without an address.
+        reason: The cause, without an address.
         is_credentials: The server refused the user.
         is_tls: One side refused the other's certificate.
-        is_dropped: The server ended the connection without a word.
+        is_dropped: The server ended the connection without a message.
     """
 
     reason: str
@@ -577,13 +503,12 @@ class ConnectError(NatsError):
     text = "{reason}"
 
 
-@dataclass(eq=False)
 class ApiError(NatsError):
     """JetStream answered with an error.
 
     Attributes:
-        code: Like an HTTP status.
-        err_code: The server's own number, e.g. 10071 "wrong last sequence"; 0 when it gave none.
+        code: A status as in HTTP.
+        err_code: The server's own number, e.g. 10071 "wrong last sequence"; 0 when there is none.
 
     Source: nats-server server/errors.json.
     """

@@ -1,0 +1,70 @@
+"""Errors: a text from their fields, safe to keep, to copy and to send to another process."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import pytest
+
+from provider import errors
+from provider.errors import ProviderError
+
+
+def below(root: type[ProviderError]) -> list[type[ProviderError]]:
+    return [found for child in root.__subclasses__() for found in (child, *below(child))]
+
+
+RAISED = [class_ for class_ in below(ProviderError) if hasattr(class_, "text") or not class_.__subclasses__()]
+"""The classes without a text of their own are never raised, only those below them."""
+
+
+def made(class_: type[ProviderError], text: str) -> ProviderError:
+    fields: Any = class_
+    return class_(*(7 if field.type == "int" else text for field in dataclasses.fields(fields)))
+
+
+@pytest.mark.parametrize("class_", RAISED)
+def test_every_error_says_something_from_its_fields(class_: type[ProviderError]) -> None:
+    error = made(class_, "{x}")
+    assert str(error).strip()
+    assert class_.__doc__
+    assert not str(error).startswith(class_.__name__)
+    for field in vars(error):
+        assert field in repr(error)
+
+
+@pytest.mark.parametrize("class_", RAISED)
+def test_an_error_survives_copying_and_another_process(class_: type[ProviderError]) -> None:
+    error = made(class_, "text")
+    for same in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(same) is class_
+        assert (str(same), vars(same), same.args) == (str(error), vars(error), error.args)
+        assert same != error, "two errors are never equal: exceptions are compared by identity"
+
+
+def test_a_text_from_outside_is_quoted_and_cut() -> None:
+    assert str(errors.NotANumberError("a\nb")).startswith("key 'a\\nb' holds a text")
+    long = str(errors.UnlinkedActorError("x" * 10_000))
+    assert long == f"unlinked actor: {'x' * 120 + '…'!r} is not linked to this provider"
+
+
+def test_a_number_with_too_many_digits_to_write_is_described() -> None:
+    error = errors.CounterOverflowError("k", 10**5000, -1, 1)
+    assert str(error) == "counter 'k' would be a number of many digits, outside of -1 to 1"
+
+
+def test_a_bare_error_keeps_no_frame_alive() -> None:
+    def fail() -> None:
+        try:
+            raise ValueError
+        except ValueError:
+            raise errors.ReplayedError  # noqa: B904  (the context is what must go)
+
+    with pytest.raises(errors.ReplayedError) as raised:
+        fail()
+    kept = errors.bare(raised.value)
+    assert kept is raised.value
+    assert (kept.__traceback__, kept.__context__) == (None, None)
