@@ -18,7 +18,8 @@ from contracts.host import HostData
 from contracts.lattice import LinkDefinition
 from contracts.secret import Secret
 from provider import errors
-from provider.keyvalue.link_config import LinkConfig, canonical_values, parse_link, server_url
+from provider.keyvalue.link_config import LinkConfig, canonical_values, parse_link
+from provider.keyvalue.link_forms import server_url
 from provider.nats.settings import ConnectionSettings
 
 PATH_VARIABLE = "KEYVALUE_NATS_PROVIDER_TOML"

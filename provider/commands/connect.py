@@ -22,7 +22,7 @@ from provider.commands.errors import (
     ServerRefusedError,
     UnreachableError,
 )
-from provider.keyvalue.link_config import server_url
+from provider.keyvalue.link_forms import server_url
 from provider.nats import buckets
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection

@@ -1,55 +1,34 @@
-"""Link values -> what a link is to be: its store and its connection. Pure.
+"""The configuration of a link, made from its link values: its store, its connection, its watch. Pure.
 
-Knows the name, the aliases and the form of every setting; refuses to know where a setting came from.
+`link_values` has the name and the form of each value. This module knows how values depend on each other. It does not know
+where a value was given.
 """
 
 from __future__ import annotations
 
-import enum
+import functools
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from contracts import codec
 from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue.keys import encode_key
-from provider.nats.buckets import NANOSECONDS
+from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, Consistency, Group
 from provider.nats.settings import ConnectionSettings
-
-
-class Backend(enum.Enum):
-    """What kind of store a link has."""
-
-    BUCKET = "bucket"
-    """Durable, in JetStream."""
-
-    CACHE = "cache"
-    """In memory, replicated to the other instances over plain subjects."""
-
-
-class Consistency(enum.Enum):
-    """What a read of a replicated bucket promises."""
-
-    STRONG = "strong"
-    """The last acknowledged write, from whichever provider; an error when that cannot be proven."""
-
-    LEADER = "leader"
-    """What the stream's leader has; a leader that was cut off is believed for some seconds."""
-
-    FAST = "fast"
-    """What any replica has, but nothing older than this process has seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketConfig:
-    """The bucket of a link and how to make it when it is not there. -1 or 0: no limit.
+    """The bucket of a link, and the settings that it is created with. -1, or 0 of a duration: no limit.
 
     Attributes:
-        marks_expired: Whether the server puts a marker where a value has expired, so that watchers are told. A value
-            written at that very moment may be lost to it.
+        name: Name of the bucket, without the `KV_` of its stream.
+        is_created: Whether the provider creates a bucket that does not exist.
+        marks_expired: Whether the server writes a marker when a value expires, so that watchers are told. A value written
+            at that moment may be lost.
     """
 
     name: str
@@ -64,17 +43,17 @@ class BucketConfig:
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """The cache of a link. Replicas with equal subjects hold the same. 0: no limit.
+    """The cache of a link. Replicas with equal subjects are one cache. 0: no limit.
 
     Attributes:
-        state_subject: Where replicas tell each other what changes.
-        replay_subject: Where a replica is asked for what others lack, with its id behind it.
-        heartbeat_seconds: How often each says what it has seen.
-        max_keys: How many keys there may be.
-        max_bytes: How large all of them may be.
-        max_value_bytes: How large one text, member or element may be.
-        join_wait_seconds: How long a joiner may wait for its first exchange before it answers.
-        forget_seconds: How long an absent replica is waited for with forgetting deletions.
+        state_subject: Subject on which replicas publish their changes.
+        replay_subject: Subject on which a replica is asked for changes that another one lacks; its id follows.
+        heartbeat_seconds: Time between two heartbeats of a replica.
+        max_keys: Maximum number of keys.
+        max_bytes: Maximum size of all keys and values.
+        max_value_bytes: Maximum size of one text, member or element.
+        join_wait_seconds: Maximum time for which a new replica holds back its answers until its first exchange.
+        forget_seconds: Time for which deletions are remembered for an absent replica.
     """
 
     state_subject: str
@@ -89,11 +68,11 @@ class CacheConfig:
 
 @dataclass(frozen=True, slots=True)
 class WatchConfig:
-    """What changes the actor is told of.
+    """The changes that the actor is told of.
 
     Attributes:
-        patterns: Of bucket keys, as in subjects; none: it is told of nothing.
-        tries: How often it is called with one change before that is put aside.
+        patterns: Patterns of bucket keys, in the form of subjects; without any, the actor is told of nothing.
+        tries: Number of calls with one change after which it becomes a dead letter.
     """
 
     patterns: tuple[str, ...]
@@ -102,7 +81,7 @@ class WatchConfig:
 
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
-    """What a link is to be. Of `bucket` and `cache` the one that its backend names counts."""
+    """Everything that a link's values decide. Only the one of `bucket` and `cache` that `backend` names is used."""
 
     backend: Backend
     connection: ConnectionSettings
@@ -114,132 +93,137 @@ class LinkConfig:
 
     @property
     def store_name(self) -> str:
-        """What operators know the store by: the bucket, or the cache's subject."""
+        """The name that operators know the store by: the bucket, or the cache's subject."""
         return self.cache.state_subject if self.backend is Backend.CACHE else self.bucket.name
 
 
-class _Setting:
-    """One link value: how its text becomes a value, and what else it is called."""
+_HARNESS_VALUES = "CONFIG_B64"
+"""The name under which wasmCloud's test harness passes all values once more, as JSON in base64."""
 
-    def __init__(self, parse: Callable[[str], Any], *aliases: str) -> None:
-        self.parse = parse
-        self.aliases = aliases
-
-
-def _count(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,18}", text) or int(text) < minimum:
-            raise ValueError(f"expected a whole number of at least {minimum}")
-        return int(text)
-
-    return parse
+_CREDENTIALS = ("CREDS_FILE", "CLIENT_JWT", "CLIENT_SEED", "NKEY_SEED", "TOKEN", "USER", "PASSWORD")
+_PAIRS = (("CLIENT_JWT", "CLIENT_SEED"), ("USER", "PASSWORD"), ("TLS_CERT_FILE", "TLS_KEY_FILE"))
+"""Values that are of no use without each other."""
 
 
-def _one_of(*names: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in names:
-            raise ValueError(f"expected one of {', '.join(names)}")
-        return text.lower()
+def canonical_values(values: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Return values under their canonical names, and the names that are not in the table.
 
-    return parse
-
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZES = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-_LARGEST_SECONDS = (2**63 - 1) // NANOSECONDS
-"""The server counts nanoseconds in 64 bits."""
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,12})\s*([smhd]?)", text.lower())
-    if match is None:
-        raise ValueError("expected seconds, or a number with one of the units s m h d")
-    seconds = int(match[1]) * _UNITS[match[2]]
-    if seconds > _LARGEST_SECONDS:
-        raise ValueError(f"expected at most {_LARGEST_SECONDS} seconds, which is 292 years")
-    return seconds
+    Names may be in any letter case, with `-` for `_`. An empty value counts as not given. A value in the test harness's
+    `config_b64` counts where the value itself is not given.
+    """
+    known: dict[str, str] = {}
+    unknown: list[str] = []
+    from_harness = _harness_values(values)
+    for raw_name, value in [*from_harness.items(), *values.items()]:
+        upper = raw_name.upper().replace("-", "_")
+        name = NAMES.get(upper)
+        if name is None:
+            if upper != _HARNESS_VALUES:
+                unknown.append(raw_name)
+        elif isinstance(value, bool):
+            known[name] = str(value).lower()
+        elif isinstance(value, (str, int)) and str(value) != "":
+            known[name] = str(value).strip() if name != "KEY_PREFIX" else str(value)
+    return known, sorted(set(unknown) - from_harness.keys())
 
 
-def _bytes(largest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        match = re.fullmatch(r"([0-9]{1,15})\s*([BKMGT]?)(?:I?B)?", text.upper())
-        if text == "-1":
-            return -1
-        if match is None:
-            raise ValueError("expected bytes, or a number with one of the units K M G T")
-        size = int(match[1]) * _SIZES[match[2]]
-        if size > largest:
-            raise ValueError(f"expected at most {largest} bytes")
-        return size or -1
-
-    return parse
+def _harness_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    encoded = next((value for name, value in values.items() if name.upper() == _HARNESS_VALUES), None)
+    if not isinstance(encoded, str):
+        return {}
+    try:
+        decoded = codec.unpack_json(codec.decode_base64(encoded, _HARNESS_VALUES), _HARNESS_VALUES)
+    except codec.MalformedError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
 
 
-def _bucket_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", text):
-        raise ValueError("expected letters, digits, _ and - only")
-    return text
+def parse_link(
+    values: Mapping[str, str], *, lattice: str, link_name: str, lattice_connection: ConnectionSettings
+) -> LinkConfig:
+    """Turn canonical values into a link's configuration.
+
+    Args:
+        values: Result of `canonical_values`, all sources merged.
+        lattice: Name of the lattice, for derived defaults.
+        link_name: Name of the link, for derived defaults.
+        lattice_connection: Connection of a link that gives no connection value of its own.
+
+    Raises:
+        errors.LinkError: A value cannot be used. Names it and what was expected, and never shows it.
+    """
+    given: dict[str, Any] = {}
+    for name, text in values.items():
+        try:
+            given[name] = LINK_VALUES[name].parse(text)
+        except ValueError as error:
+            raise errors.LinkError(name, str(error)) from None
+    of_bucket = {**_defaults(Backend.BUCKET), **given}
+    of_cache = {**_defaults(Backend.CACHE), **given}
+    return LinkConfig(
+        watch=_watch(of_bucket),
+        backend=Backend(of_bucket["BACKEND"]),
+        connection=_connection(given, lattice_connection),
+        bucket=_bucket(of_bucket, lattice, link_name),
+        cache=_cache(of_cache, lattice, link_name),
+        consistency=Consistency(of_bucket["CONSISTENCY"]),
+        key_prefix=given.get("KEY_PREFIX", ""),
+    )
+
+
+@functools.cache  # parsing the texts takes as long as all else that is done for a link
+def _defaults(backend: Backend) -> Mapping[str, Any]:
+    """Return the default of each value that has one which does not depend on the link."""
+    texts = {name: value.default_for(backend) for name, value in LINK_VALUES.items()}
+    return {name: LINK_VALUES[name].parse(text) for name, text in texts.items() if text}
+
+
+def _bucket(values: Mapping[str, Any], lattice: str, link_name: str) -> BucketConfig:
+    derived = LINK_VALUES["BUCKET"].derived_default.format(lattice=lattice, link_name=link_name)
+    return BucketConfig(
+        name=values.get("BUCKET", re.sub(r"[^A-Za-z0-9_-]", "_", derived)),
+        is_created=values["CREATE"] in ("always", "true"),
+        replicas=values["REPLICAS"],
+        storage=values["STORAGE"],
+        ttl_seconds=values["TTL"],
+        max_bytes=values["MAX_BYTES"],
+        max_value_bytes=values["MAX_VALUE_SIZE"],
+        marks_expired=values["EXPIRY_MARKERS"] == "true",
+    )
+
+
+def _cache(values: Mapping[str, Any], lattice: str, link_name: str) -> CacheConfig:
+    def subject(name: str) -> str:
+        derived = LINK_VALUES[name].derived_default.format(lattice=_token(lattice), link_name=_token(link_name))
+        found: str = values.get(name, derived)
+        return found
+
+    return CacheConfig(
+        state_subject=subject("STATE_REPL_SUBJECT"),
+        replay_subject=subject("REPLAY_REQ_SUBJECT"),
+        heartbeat_seconds=values["REPLAY_HEARTBEAT_SECS"],
+        max_keys=values["MAX_KEYS"],
+        max_bytes=max(values["MAX_BYTES"], 0),
+        max_value_bytes=max(values["MAX_VALUE_SIZE"], 0),
+        join_wait_seconds=values["JOIN_WAIT_SECS"],
+        forget_seconds=values["FORGET_SECS"],
+    )
 
 
 def _token(name: str) -> str:
-    """Return a name as one token of a subject; two names never share one."""
+    """Return a name as one token of a subject. Different names have different tokens."""
     return re.sub(r"[^A-Za-z0-9_-]", lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), name) or "="
 
 
-def _subject(text: str) -> str:
-    if not re.fullmatch(r"[^\s.*>]+(\.[^\s.*>]+)*", text) or len(text) > 200 or not text.isascii():
-        raise ValueError("expected a NATS subject without wildcards")
-    return text
+def _watch(values: Mapping[str, Any]) -> WatchConfig:
+    patterns = tuple(_bucket_pattern(pattern, values.get("KEY_PREFIX", "")) for pattern in values.get("WATCH", ()))
+    if patterns and values["BACKEND"] == Backend.CACHE.value:
+        raise errors.LinkError("WATCH", "a cache cannot be watched, only a bucket")
+    return WatchConfig(patterns, values["WATCH_TRIES"])
 
 
-def _servers(text: str) -> tuple[str, ...]:
-    servers = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not servers:
-        raise ValueError("expected a URL")
-    return tuple(server_url(server) for server in servers)
-
-
-def server_url(text: str) -> str:
-    """Return a server's URL with a scheme, or raise `ValueError` saying what is wrong with it, not showing it."""
-    url = text if "://" in text else f"nats://{text}"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("expected a URL like nats://host:4222") from None
-    if parts.scheme not in ("nats", "tls"):
-        raise ValueError(f"expected a URL of scheme nats or tls, not {parts.scheme[:20]!r}")
-    if not parts.hostname or port == 0:
-        raise ValueError("expected a URL like nats://host:4222")
-    return url
-
-
-def _seed(text: str) -> Secret:
-    from contracts.nkeys import key_pair  # noqa: PLC0415  (1.3 MiB with libsodium, which the state-proxy connector spares)
-
-    key_pair(text).wipe()
-    return Secret(text)
-
-
-def _js_domain(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", text):
-        raise ValueError("expected letters, digits, _ and - only")
-    return text
-
-
-def _patterns(text: str) -> tuple[str, ...]:
-    patterns = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for pattern in patterns:
-        words = pattern.split(".")
-        if "" in words or ">" in words[:-1] or any(len(word) > 1 and set(word) & {"*", ">"} for word in words):
-            raise ValueError("expected keys in which * stands for one part between dots, and > at the end for the rest")
-    return patterns
-
-
-def _watched(pattern: str, key_prefix: str) -> str:
-    """Return the bucket keys that a pattern of an actor's keys stands for."""
+def _bucket_pattern(pattern: str, key_prefix: str) -> str:
+    """Return the pattern of bucket keys that matches the same keys as a pattern of an actor's keys."""
     try:
         prefix = encode_key("x", key_prefix).removesuffix("x")
         words = [word if word in ("*", ">") else encode_key(word) for word in pattern.split(".")]
@@ -252,174 +236,34 @@ def _watched(pattern: str, key_prefix: str) -> str:
     return prefix + ".".join(words)
 
 
-_SETTINGS: dict[str, _Setting] = {
-    "BACKEND": _Setting(_one_of(*(backend.value for backend in Backend))),
-    "BUCKET": _Setting(_bucket_name),
-    "CREATE": _Setting(_one_of("always", "never", "true", "false")),
-    "REPLICAS": _Setting(_count(1)),
-    "STORAGE": _Setting(_one_of("file", "memory")),
-    "TTL": _Setting(_seconds),
-    "EXPIRY_MARKERS": _Setting(_one_of("true", "false")),
-    "MAX_BYTES": _Setting(_bytes(2**63 - 1)),
-    "MAX_VALUE_SIZE": _Setting(_bytes(2**31 - 1)),
-    "MAX_KEYS": _Setting(_count(0)),
-    "CONSISTENCY": _Setting(_one_of(*(consistency.value for consistency in Consistency))),
-    "KEY_PREFIX": _Setting(str),
-    "WATCH": _Setting(_patterns),
-    "WATCH_TRIES": _Setting(_count(1)),
-    "STATE_REPL_SUBJECT": _Setting(_subject),
-    "REPLAY_REQ_SUBJECT": _Setting(_subject),
-    "REPLAY_HEARTBEAT_SECS": _Setting(_count(1)),
-    "JOIN_WAIT_SECS": _Setting(_count(0)),
-    "FORGET_SECS": _Setting(_count(1)),
-    "URL": _Setting(_servers, "NATS_URL", "CLUSTER_URI"),
-    "CREDS_FILE": _Setting(str, "CREDSFILE", "NATS_CREDS_FILE"),
-    "CLIENT_JWT": _Setting(Secret),
-    "CLIENT_SEED": _Setting(_seed),
-    "NKEY_SEED": _Setting(_seed),
-    "TOKEN": _Setting(Secret),
-    "USER": _Setting(str),
-    "PASSWORD": _Setting(Secret),
-    "TLS_CA": _Setting(str),
-    "TLS_CA_FILE": _Setting(str),
-    "TLS_CERT_FILE": _Setting(str),
-    "TLS_KEY_FILE": _Setting(str),
-    "JS_DOMAIN": _Setting(_js_domain),
-}
-
-_CACHE_BYTES = 256 * 2**20
-"""MAX_BYTES of a cache where a link gives none."""
-
-_NAMES = {alias: name for name, setting in _SETTINGS.items() for alias in (name, *setting.aliases)}
-_HARNESS_VALUES = "CONFIG_B64"
-_CREDENTIALS = ("CREDS_FILE", "CLIENT_JWT", "CLIENT_SEED", "NKEY_SEED", "TOKEN", "USER", "PASSWORD")
-_TLS = ("TLS_CA", "TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE")
-
-
-def canonical_values(values: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """Return values under their canonical names, and the names that no setting has.
-
-    Names may be in any letter case, with `-` for `_`. An empty value is as good as none. The test harness's
-    `config_b64`, a copy of the values as JSON, is read where a value is not given by itself.
-    """
-    known: dict[str, str] = {}
-    unknown: list[str] = []
-    for raw_name, value in [*_harness_values(values).items(), *values.items()]:
-        upper = raw_name.upper().replace("-", "_")
-        name = _NAMES.get(upper)
-        if name is None:
-            if upper != _HARNESS_VALUES:
-                unknown.append(raw_name)
-        elif isinstance(value, bool):
-            known[name] = str(value).lower()
-        elif isinstance(value, (str, int)) and str(value) != "":
-            known[name] = str(value).strip() if name != "KEY_PREFIX" else str(value)
-    return known, sorted(set(unknown) - _harness_values(values).keys())
-
-
-def parse_link(
-    values: Mapping[str, str], *, lattice: str, link_name: str, lattice_connection: ConnectionSettings
-) -> LinkConfig:
-    """Turn canonical values into a link's configuration.
-
-    Args:
-        values: From `canonical_values`, all sources merged.
-        lattice: For the default bucket name.
-        link_name: Likewise.
-        lattice_connection: What a link without settings of its own connects with.
-
-    Raises:
-        errors.LinkError: Names the setting and what was expected, never its value.
-    """
-    parsed: dict[str, Any] = {}
-    for name, text in values.items():
-        try:
-            parsed[name] = _SETTINGS[name].parse(text)
-        except ValueError as error:
-            raise errors.LinkError(name, str(error)) from None
-    default_name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{lattice}_{link_name}")
-    default_root = f"kvcache.{_token(lattice)}.{_token(link_name)}"
-    cache = CacheConfig(
-        state_subject=parsed.get("STATE_REPL_SUBJECT", f"{default_root}.state"),
-        replay_subject=parsed.get("REPLAY_REQ_SUBJECT", f"{default_root}.replay"),
-        heartbeat_seconds=parsed.get("REPLAY_HEARTBEAT_SECS", 5),
-        max_keys=parsed.get("MAX_KEYS", 0),
-        max_bytes=max(parsed.get("MAX_BYTES", _CACHE_BYTES), 0),
-        max_value_bytes=max(parsed.get("MAX_VALUE_SIZE", 0), 0),
-        join_wait_seconds=parsed.get("JOIN_WAIT_SECS", 0),
-        forget_seconds=parsed.get("FORGET_SECS", 3600),
-    )
-    bucket = BucketConfig(
-        name=parsed.get("BUCKET", default_name),
-        is_created=parsed.get("CREATE", "always") in ("always", "true"),
-        replicas=parsed.get("REPLICAS", 1),
-        storage=parsed.get("STORAGE", "file"),
-        ttl_seconds=parsed.get("TTL", 0),
-        max_bytes=parsed.get("MAX_BYTES", -1),
-        max_value_bytes=parsed.get("MAX_VALUE_SIZE", -1),
-        marks_expired=parsed.get("EXPIRY_MARKERS") == "true",
-    )
-    backend = Backend(parsed.get("BACKEND", "bucket"))
-    key_prefix = parsed.get("KEY_PREFIX", "")
-    patterns = tuple(_watched(pattern, key_prefix) for pattern in parsed.get("WATCH", ()))
-    if patterns and backend is Backend.CACHE:
-        raise errors.LinkError("WATCH", "a cache cannot be watched, only a bucket")
-    return LinkConfig(
-        backend=backend,
-        connection=_connection(parsed, lattice_connection),
-        bucket=bucket,
-        cache=cache,
-        consistency=Consistency(parsed.get("CONSISTENCY", "strong")),
-        key_prefix=key_prefix,
-        watch=WatchConfig(patterns, parsed.get("WATCH_TRIES", 5)),
-    )
-
-
-def _connection(parsed: Mapping[str, Any], lattice: ConnectionSettings) -> ConnectionSettings:
-    """Build the connection; the lattice's credentials go to no server but the lattice's."""
-    if not any(name in parsed for name in ("URL", "JS_DOMAIN", *_CREDENTIALS, *_TLS)):
+def _connection(given: Mapping[str, Any], lattice: ConnectionSettings) -> ConnectionSettings:
+    """Return the connection of a link. The lattice's credentials are sent to the lattice's servers only."""
+    if not any(LINK_VALUES[name].group is Group.CONNECTION for name in given):
         return lattice
-    for name, needed in (("CLIENT_JWT", "CLIENT_SEED"), ("USER", "PASSWORD"), ("TLS_CERT_FILE", "TLS_KEY_FILE")):
-        if (name in parsed) != (needed in parsed):
-            missing = needed if name in parsed else name
-            raise errors.LinkError(missing, f"not given, but needed with {name if name in parsed else needed}")
-    given_credentials = any(name in parsed for name in _CREDENTIALS)
-    if "URL" not in parsed and not given_credentials:
-        base = lattice
-    else:
-        base = ConnectionSettings(
-            servers=parsed.get("URL", lattice.servers),
-            creds_file=parsed.get("CREDS_FILE", ""),
-            client_jwt=parsed.get("CLIENT_JWT", Secret("")),
-            client_seed=parsed.get("CLIENT_SEED", parsed.get("NKEY_SEED", Secret(""))),
-            token=parsed.get("TOKEN", Secret("")),
-            user=parsed.get("USER", ""),
-            password=parsed.get("PASSWORD", Secret("")),
-            is_tls="URL" not in parsed and lattice.is_tls,
-        )
-    return ConnectionSettings(
-        servers=base.servers,
-        creds_file=base.creds_file,
-        client_jwt=base.client_jwt,
-        client_seed=base.client_seed,
-        token=base.token,
-        user=base.user,
-        password=base.password,
-        is_tls=base.is_tls,
-        tls_ca=parsed.get("TLS_CA", ""),
-        tls_ca_file=parsed.get("TLS_CA_FILE", ""),
-        tls_cert_file=parsed.get("TLS_CERT_FILE", ""),
-        tls_key_file=parsed.get("TLS_KEY_FILE", ""),
-        js_domain=parsed.get("JS_DOMAIN", "" if "URL" in parsed else lattice.js_domain),
+    for name, needed in _PAIRS:
+        if (name in given) != (needed in given):
+            missing, present = (needed, name) if name in given else (name, needed)
+            raise errors.LinkError(missing, f"not given, but needed with {present}")
+    is_own = "URL" in given or any(name in given for name in _CREDENTIALS)
+    return replace(
+        _own_connection(given, lattice) if is_own else lattice,
+        tls_ca=given.get("TLS_CA", ""),
+        tls_ca_file=given.get("TLS_CA_FILE", ""),
+        tls_cert_file=given.get("TLS_CERT_FILE", ""),
+        tls_key_file=given.get("TLS_KEY_FILE", ""),
+        js_domain=given.get("JS_DOMAIN", "" if "URL" in given else lattice.js_domain),
     )
 
 
-def _harness_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    encoded = next((value for name, value in values.items() if name.upper() == _HARNESS_VALUES), None)
-    if not isinstance(encoded, str):
-        return {}
-    try:
-        decoded = codec.unpack_json(codec.decode_base64(encoded, _HARNESS_VALUES), _HARNESS_VALUES)
-    except codec.MalformedError:
-        return {}
-    return decoded if isinstance(decoded, dict) else {}
+def _own_connection(given: Mapping[str, Any], lattice: ConnectionSettings) -> ConnectionSettings:
+    """Return a connection with nothing of the lattice but, where the link gives no URL, its servers and their TLS."""
+    return ConnectionSettings(
+        servers=given.get("URL", lattice.servers),
+        creds_file=given.get("CREDS_FILE", ""),
+        client_jwt=given.get("CLIENT_JWT", Secret("")),
+        client_seed=given.get("CLIENT_SEED", given.get("NKEY_SEED", Secret(""))),
+        token=given.get("TOKEN", Secret("")),
+        user=given.get("USER", ""),
+        password=given.get("PASSWORD", Secret("")),
+        is_tls="URL" not in given and lattice.is_tls,
+    )

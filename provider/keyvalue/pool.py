@@ -9,7 +9,8 @@ from typing import Self
 from provider.keyvalue.bucket.store import BucketLink, BucketStore
 from provider.keyvalue.cache.store import Cache, CacheLink
 from provider.keyvalue.connections import ConnectionPool
-from provider.keyvalue.link_config import Backend, LinkConfig
+from provider.keyvalue.link_config import LinkConfig
+from provider.keyvalue.link_values import Backend
 from provider.keyvalue.store import Store
 from provider.keyvalue.watch.watch import Deliver, Watch
 from provider.nats.connection import Connection

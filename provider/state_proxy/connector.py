@@ -19,7 +19,7 @@ from provider.keyvalue.bucket.store import BucketStore
 from provider.keyvalue.bucket.ttl import server_end_ms
 from provider.keyvalue.conditional import Delete as DeleteRequest
 from provider.keyvalue.conditional import Expire, Put, seconds_left
-from provider.keyvalue.link_config import Consistency
+from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
 from provider.nats.connection import Connection
 from provider.state_proxy import file_operations as ops

@@ -19,7 +19,7 @@ from provider.commands.dev_lattice.start import LatticeSettings, running
 from provider.commands.errors import CommandError
 from provider.commands.options import NATS, writable_file
 from provider.commands.output import stderr_console, stdout_console, write_line
-from provider.keyvalue.link_config import Backend
+from provider.keyvalue.link_values import Backend
 from tests.bench.cache.measure import measure_cache
 from tests.bench.report import Report
 from tests.bench.size import measure_size

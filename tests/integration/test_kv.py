@@ -25,7 +25,7 @@ from provider.commands.kv.bucket_info import BucketSettings, Republish
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.stored_revision import Revision
 from provider.keyvalue.bucket.follow import Selection, Start
-from provider.keyvalue.link_config import Consistency
+from provider.keyvalue.link_values import Consistency
 from provider.nats.consumer import PullConsumer
 from provider.nats.jetstream import TTL_LEVEL, JetStream
 from tests.blackbox.cluster import Cluster

@@ -14,7 +14,8 @@ from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import Write
 from provider.keyvalue.bucket.stream import open_stream, traits_of
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.link_config import BucketConfig, Consistency
+from provider.keyvalue.link_config import BucketConfig
+from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.values import MANY_BYTES, Kind, Value
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream

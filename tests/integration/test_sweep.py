@@ -14,7 +14,8 @@ from provider.keyvalue.bucket.scan import scan
 from provider.keyvalue.bucket.stream import look_at_stream, open_stream, traits_of
 from provider.keyvalue.bucket.sweep import sweep
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.link_config import BucketConfig, Consistency
+from provider.keyvalue.link_config import BucketConfig
+from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.values import Kind, Value
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream

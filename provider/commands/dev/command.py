@@ -26,7 +26,7 @@ from provider.commands.dev_lattice.start import DevLattice, LatticeSettings, run
 from provider.commands.errors import NoAnswerError, ProviderExitError
 from provider.commands.options import NATS, check_text
 from provider.commands.output import change_line, event_line, stdout_console, write_line
-from provider.keyvalue.link_config import server_url
+from provider.keyvalue.link_forms import server_url
 
 _HEALTH_SECONDS = 1.0
 

@@ -25,10 +25,10 @@ from provider.commands.kv.rendering import (
     status_rows,
 )
 from provider.commands.kv.running import Target, is_confirmed, named, parsed, perform
-from provider.commands.kv.units import parse_bytes, parse_whole_seconds
 from provider.commands.output import stderr_console, write_line
-from provider.keyvalue.link_config import Consistency
+from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
+from provider.units import parse_bytes, parse_whole_seconds
 
 _LABEL_WIDTH = 26
 _MAX_VALUE_BYTES = 2**31 - 1

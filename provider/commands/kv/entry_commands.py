@@ -14,10 +14,10 @@ from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.printing import print_bytes, print_line, print_object
 from provider.commands.kv.rendering import HISTORY_COLUMNS, aligned, entry_lines, history_row, revision_object
 from provider.commands.kv.running import MAX_REVISION, Target, is_confirmed, named, parsed, perform
-from provider.commands.kv.units import parse_whole_seconds
 from provider.commands.output import stderr_console, write_line
-from provider.keyvalue.link_config import Consistency
+from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
+from provider.units import parse_whole_seconds
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from provider.keyvalue.bucket.stream import look_at_stream, traits_of
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import Delete, Put
 from provider.keyvalue.keys import RESERVED_KEY
-from provider.keyvalue.link_config import Consistency
+from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Kind
 from provider.keyvalue.watch.patterns import matches

@@ -10,8 +10,8 @@ from typing import Any
 from provider.commands.kv.bucket_info import BucketInfo, BucketStatus
 from provider.commands.kv.name_rules import actor_key
 from provider.commands.kv.stored_revision import PUT, Revision
-from provider.commands.kv.units import format_bytes, format_seconds
 from provider.nats.buckets import NANOSECONDS
+from provider.units import format_bytes, format_seconds
 
 _SHORT = 40
 _ENDS = 15

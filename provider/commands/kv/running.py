@@ -19,8 +19,8 @@ from provider.commands.connect import ConnectionOptions, connected
 from provider.commands.errors import CommandError, InvalidNameError, NoLatticeError, NotConfirmedError, OptionError
 from provider.commands.kv.ending import Ending
 from provider.commands.kv.printing import failed
-from provider.commands.kv.units import parse_seconds
 from provider.nats.jetstream import JetStream
+from provider.units import parse_seconds
 
 T = TypeVar("T")
 

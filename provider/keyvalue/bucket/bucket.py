@@ -30,7 +30,7 @@ from provider.keyvalue.bucket.entries import (
 from provider.keyvalue.bucket.lease import LEASE_SECONDS, Proof, ReadLease
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.keys import RESERVED_KEY
-from provider.keyvalue.link_config import Consistency
+from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.values import MANY_BYTES, Value
 from provider.nats import jetstream as js
 from provider.nats.buckets import (

@@ -20,7 +20,8 @@ from contracts.secret import Secret
 from provider import errors
 from provider.config import link_config, load_config, load_provider_toml
 from provider.keyvalue.keys import encode_key
-from provider.keyvalue.link_config import Consistency, LinkConfig, canonical_values, parse_link
+from provider.keyvalue.link_config import LinkConfig, canonical_values, parse_link
+from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.watch.patterns import matches
 from provider.nats.settings import ConnectionSettings
 

@@ -1,12 +1,20 @@
 import pytest
 import typer
 
-from provider.commands.dev.link_options import NAMES, parse_link_values
-from provider.keyvalue import link_config as link
+from provider.commands.dev.link_options import parse_link_values
+from provider.keyvalue.link_values import LINK_VALUES, NAMES
 
 
-def test_the_names_are_those_that_the_parser_knows() -> None:
-    assert set(NAMES) == set(link._SETTINGS)
+def test_every_name_of_the_table_is_accepted() -> None:
+    for name in NAMES:
+        assert parse_link_values([f"{name}=1"], None) == {name: "1"}
+
+
+def test_without_a_near_name_every_name_is_listed() -> None:
+    with pytest.raises(typer.BadParameter) as error:
+        parse_link_values(["zzz=x"], None)
+    for name in LINK_VALUES:
+        assert f" {name}" in str(error.value)
 
 
 def test_names_stay_as_they_were_typed() -> None:
@@ -29,6 +37,6 @@ def test_names_stay_as_they_were_typed() -> None:
         (["BUCKET=\udcff"], "not UTF-8"),
     ],
 )
-def test_what_the_link_would_not_take_is_refused(given: list[str], text: str) -> None:
+def test_a_wrong_option_is_refused(given: list[str], text: str) -> None:
     with pytest.raises(typer.BadParameter, match=text.replace("?", r"\?")):
         parse_link_values(given, "cache")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider.commands.kv.units import format_bytes, format_seconds, parse_bytes, parse_seconds, parse_whole_seconds
+from provider.units import format_bytes, format_seconds, parse_bytes, parse_seconds, parse_whole_seconds
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,346 @@
+"""The table of link values: the name, form, default and meaning of each. Pure.
+
+A link value is a setting that an operator gives with a link. The parser, `keyvalue-nats dev --link-value` and
+docs/settings.md all follow this table. It does not know where a value was given, nor what a link becomes with it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from contracts.secret import Secret
+from provider.keyvalue import link_forms as form
+from provider.units import parse_link_seconds
+
+
+class Backend(enum.Enum):
+    """The kind of store behind a link."""
+
+    BUCKET = "bucket"
+    """Durable, in JetStream."""
+
+    CACHE = "cache"
+    """In memory, replicated between provider instances over plain subjects."""
+
+
+class Consistency(enum.Enum):
+    """The promise of a read from a replicated bucket."""
+
+    STRONG = "strong"
+    """The last acknowledged write, whichever provider made it; an error when that cannot be proven."""
+
+    LEADER = "leader"
+    """The value on the stream's leader. A leader that was cut off may answer old values for some seconds."""
+
+    FAST = "fast"
+    """The value on any replica, but never older than one that this process has seen."""
+
+
+class Group(enum.Enum):
+    """The groups of link values, in the order of the documentation."""
+
+    STORE = "store"
+    """Of a bucket and of a cache."""
+
+    BUCKET = "bucket"
+    CACHE = "cache"
+    WATCH = "watch"
+    CONNECTION = "connection"
+
+
+class LinkValue(Struct, frozen=True):
+    """One link value.
+
+    Attributes:
+        name: The canonical name.
+        parse: Turns the text that was given into a value; raises `ValueError` with what was expected.
+        meaning: For operators, in Markdown.
+        example: A text that `parse` takes; of a secret, only its beginning.
+        default: A text that means the same as no text; "" if there is none.
+        cache_default: The default for a cache, where it differs.
+        derived_default: Template of a default that is made from the names of lattice and link.
+        backend: The only backend that the value is for; `None`: both.
+        aliases: Other names.
+        is_secret: Whether `parse` returns a `Secret`.
+    """
+
+    name: str
+    group: Group
+    parse: Callable[[str], Any]
+    meaning: str
+    example: str
+    default: str = ""
+    cache_default: str = ""
+    derived_default: str = ""
+    aliases: tuple[str, ...] = ()
+    is_secret: bool = False
+
+    @property
+    def backend(self) -> Backend | None:
+        return _BACKENDS.get(self.group)
+
+    def default_for(self, backend: Backend) -> str:
+        """Return the text of the default; "" if there is none, or if it is derived."""
+        return self.cache_default if self.cache_default and backend is Backend.CACHE else self.default
+
+
+_BACKENDS = {Group.BUCKET: Backend.BUCKET, Group.WATCH: Backend.BUCKET, Group.CACHE: Backend.CACHE}
+
+
+_VALUES = (
+    LinkValue(
+        "BACKEND",
+        Group.STORE,
+        form.one_of(*(backend.value for backend in Backend)),
+        "The kind of store: `bucket` is durable, in JetStream; `cache` is in memory, replicated between instances.",
+        example="cache",
+        default="bucket",
+    ),
+    LinkValue(
+        "KEY_PREFIX",
+        Group.STORE,
+        str,
+        "Text that is put before every key, so that several links can share a store.",
+        example="shop.",
+    ),
+    LinkValue(
+        "MAX_BYTES",
+        Group.STORE,
+        form.size(2**63 - 1),  # nats-server keeps it in 64 bits with a sign
+        "Maximum size of the store: bytes, or a number with one of the units K M G T (powers of 1024). `-1` or `0`: no "
+        "limit. A bucket is given this limit when it is created.",
+        example="512M",
+        default="-1",
+        cache_default="256M",  # a cache without a limit would end with its process being killed for memory
+    ),
+    LinkValue(
+        "MAX_VALUE_SIZE",
+        Group.STORE,
+        form.size(2**31 - 1),  # nats-server keeps it in 32 bits with a sign
+        "Maximum size of one value, written as `MAX_BYTES` is. In a bucket: of the message with its headers, given when "
+        "the bucket is created; with several replicas at least 256. In a cache: of one text, member or element.",
+        example="64K",
+        default="-1",
+    ),
+    LinkValue(
+        "BUCKET",
+        Group.BUCKET,
+        form.name(200),  # nats-server takes 255 characters for the name of the stream, which begins with KV_
+        "The bucket's name: letters, digits, `_` and `-`. Any other character of the default becomes `_`.",
+        example="users",
+        derived_default="{lattice}_{link_name}",
+    ),
+    LinkValue(
+        "CREATE",
+        Group.BUCKET,
+        form.one_of("always", "never", "true", "false"),
+        "Whether a bucket that does not exist is created. `always` or `true`: yes. `never` or `false`: the link waits "
+        "until the bucket exists.",
+        example="never",
+        default="always",
+    ),
+    LinkValue(
+        "REPLICAS",
+        Group.BUCKET,
+        form.count(1),
+        "Number of replicas of a bucket that is created.",
+        example="3",
+        default="1",
+    ),
+    LinkValue(
+        "STORAGE",
+        Group.BUCKET,
+        form.one_of("file", "memory"),
+        "Storage of a bucket that is created: `file` or `memory`.",
+        example="memory",
+        default="file",
+    ),
+    LinkValue(
+        "TTL",
+        Group.BUCKET,
+        parse_link_seconds,
+        "Maximum age of all values of a bucket that is created: seconds, or a number with one of the units s m h d. "
+        "`0`: no limit.",
+        example="30d",
+        default="0",
+    ),
+    LinkValue(
+        "EXPIRY_MARKERS",
+        Group.BUCKET,
+        form.one_of("true", "false"),
+        "Whether nats-server (2.11 and later) writes a marker where a value has expired, so that watchers are told. "
+        "For a bucket that is created. A value that is written at the moment of expiry may be lost.",
+        example="true",
+        default="false",
+    ),
+    LinkValue(
+        "CONSISTENCY",
+        Group.BUCKET,
+        form.one_of(*(consistency.value for consistency in Consistency)),
+        "The promise of reads from a bucket with several replicas. `strong`: the last acknowledged write, or an error. "
+        "`leader`: what the stream's leader has; during a partition it may be some seconds old. `fast`: what any "
+        "replica has, but nothing older than this process has seen.",
+        example="fast",
+        default="strong",
+    ),
+    LinkValue(
+        "MAX_KEYS",
+        Group.CACHE,
+        form.count(0),
+        "Maximum number of keys. `0`: no limit.",
+        example="100000",
+        default="0",
+    ),
+    LinkValue(
+        "STATE_REPL_SUBJECT",
+        Group.CACHE,
+        form.subject,
+        "Subject on which replicas send each other changes. Caches with the same subject are one cache.",
+        example="cache.sessions.state",
+        derived_default="kvcache.{lattice}.{link_name}.state",
+    ),
+    LinkValue(
+        "REPLAY_REQ_SUBJECT",
+        Group.CACHE,
+        form.subject,
+        "Subject on which a replica is asked for changes that another one lacks. A `.` and the replica's id follow it.",
+        example="cache.sessions.replay",
+        derived_default="kvcache.{lattice}.{link_name}.replay",
+    ),
+    LinkValue(
+        "REPLAY_HEARTBEAT_SECS",
+        Group.CACHE,
+        form.count(1),
+        "Seconds between two heartbeats of a replica. Heartbeats reveal lost messages.",
+        example="2",
+        default="5",
+    ),
+    LinkValue(
+        "JOIN_WAIT_SECS",
+        Group.CACHE,
+        form.count(0),
+        "Maximum number of seconds for which a new replica holds back its answers until its first exchange with another "
+        "replica.",
+        example="10",
+        default="0",
+    ),
+    LinkValue(
+        "FORGET_SECS",
+        Group.CACHE,
+        form.count(1),
+        "Number of seconds for which deletions are remembered for an absent replica.",
+        example="86400",
+        default="3600",
+    ),
+    LinkValue(
+        "WATCH",
+        Group.WATCH,
+        form.patterns,
+        "Keys whose changes the actor is called with, separated by commas. `*` stands for one part between dots, `>` at "
+        "the end for the rest. Patterns may overlap.",
+        example="orders.*,users.>",
+    ),
+    LinkValue(
+        "WATCH_TRIES",
+        Group.WATCH,
+        form.count(1),
+        "Number of calls with one change after which it becomes a dead letter.",
+        example="10",
+        default="5",
+    ),
+    LinkValue(
+        "URL",
+        Group.CONNECTION,
+        form.servers,
+        "NATS servers, separated by commas, with scheme `nats://` or `tls://`. Without it, those of the lattice.",
+        example="nats://a.example:4222,nats://b.example:4222",
+        aliases=("NATS_URL", "CLUSTER_URI"),
+    ),
+    LinkValue(
+        "CREDS_FILE",
+        Group.CONNECTION,
+        str,
+        "Path of a credentials file on the host's machine.",
+        example="/etc/nats/keyvalue.creds",
+        aliases=("CREDSFILE", "NATS_CREDS_FILE"),
+    ),
+    LinkValue(
+        "CLIENT_JWT",
+        Group.CONNECTION,
+        Secret,
+        "User JWT of a credentials file. Needs `CLIENT_SEED`.",
+        example="eyJ0eX...",
+        is_secret=True,
+    ),
+    LinkValue(
+        "CLIENT_SEED",
+        Group.CONNECTION,
+        form.seed,
+        "User seed of a credentials file. Needs `CLIENT_JWT`.",
+        example="SUA...",
+        is_secret=True,
+    ),
+    LinkValue(
+        "NKEY_SEED",
+        Group.CONNECTION,
+        form.seed,
+        "Seed of a user that the server knows by its nkey.",
+        example="SUA...",
+        is_secret=True,
+    ),
+    LinkValue("TOKEN", Group.CONNECTION, Secret, "Token.", example="s3cr...", is_secret=True),
+    LinkValue("USER", Group.CONNECTION, str, "Name of a user. Needs `PASSWORD`.", example="keyvalue"),
+    LinkValue(
+        "PASSWORD",
+        Group.CONNECTION,
+        Secret,
+        "Password of that user. Needs `USER`.",
+        example="s3cr...",
+        is_secret=True,
+    ),
+    LinkValue(
+        "TLS_CA",
+        Group.CONNECTION,
+        str,
+        "Certificate authority, as PEM text. Without it and `TLS_CA_FILE`, those of the system.",
+        example="-----BEGIN CERTIFICATE-----...",
+    ),
+    LinkValue(
+        "TLS_CA_FILE",
+        Group.CONNECTION,
+        str,
+        "Path of the PEM file of a certificate authority.",
+        example="/etc/nats/ca.pem",
+    ),
+    LinkValue(
+        "TLS_CERT_FILE",
+        Group.CONNECTION,
+        str,
+        "Path of the PEM file of a client certificate. Needs `TLS_KEY_FILE`.",
+        example="/etc/nats/client.pem",
+    ),
+    LinkValue(
+        "TLS_KEY_FILE",
+        Group.CONNECTION,
+        str,
+        "Path of the PEM file of that certificate's key.",
+        example="/etc/nats/client.key",
+    ),
+    LinkValue(
+        "JS_DOMAIN",
+        Group.CONNECTION,
+        form.name(100),  # far more than any domain has; it becomes part of every subject of the JetStream API
+        "JetStream domain, across leaf nodes. Without it and `URL`, the domain that the host names, if any.",
+        example="hub",
+    ),
+)
+
+LINK_VALUES = {value.name: value for value in _VALUES}
+"""Canonical name -> link value."""
+
+NAMES = {alias: value.name for value in _VALUES for alias in (value.name, *value.aliases)}
+"""Every accepted name in capital letters -> canonical name."""
