@@ -1,4 +1,4 @@
-"""A link's bucket: opened, kept open and healed in the background. A store that cannot be opened is tried until it can."""
+"""A bucket as a store: opened in the background, watched, and opened again after every fault."""
 
 from __future__ import annotations
 
@@ -35,8 +35,13 @@ from provider.tasks import TaskOwner, cancel
 _log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.25
+"""The pause after a first failure, doubled after each further one. Most restarts of a server are over by then."""
+
 _LAST_RETRY_SECONDS = 5.0
+"""The longest pause between attempts: a healed server is in use again within five seconds."""
+
 _REFRESH_SECONDS = 10.0
+"""The time between two looks at the stream: a bucket that was deleted and made anew is noticed this fast."""
 
 
 class BucketLink:
@@ -113,7 +118,19 @@ class BucketLink:
 
 
 class BucketStore(SharedStore):
-    """A bucket that is opened, kept open and healed in the background."""
+    """A bucket that is opened, kept open and healed in the background.
+
+    Args:
+        connections: Pool of the connections that stores share.
+        settings: Settings of the connection to the bucket's server.
+        config: Settings of the bucket; may be replaced by `configure`.
+        tasks: Owner of the tasks of calls and of the engine.
+        on_idle: Called when no link and no call holds the store any more.
+        cached_bytes: Bound on the entries that the engine remembers.
+
+    Attributes:
+        opened: The bucket and its engine, or `None` while it is not open.
+    """
 
     def __init__(
         self,
@@ -135,7 +152,7 @@ class BucketStore(SharedStore):
         self._was_tried = asyncio.Event()
         self._is_reconfigured = asyncio.Event()
         self._is_missed = asyncio.Event()
-        """Set when nobody answers a request to the bucket: it may have been deleted."""
+        """Set when the server has no responder for the bucket: it may have been deleted."""
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._created = ""
@@ -150,7 +167,7 @@ class BucketStore(SharedStore):
         self._keeper = asyncio.create_task(self._keep_open(), name=f"keep bucket {self._config.name}")
 
     def configure(self, config: BucketConfig) -> None:
-        """Follow a link's settings: a bucket that could not be opened is tried again at once, an open one is as it is."""
+        """Take over the settings of a link. They count for a bucket that is not open yet; that one is tried again at once."""
         if config != self._config:
             self._config = config
             if self.opened is None:
@@ -163,7 +180,11 @@ class BucketStore(SharedStore):
             await cancel(self._keeper)
 
     async def wait_open(self, deadline: float) -> tuple[Bucket, Engine]:
-        """Return the open bucket, waiting while it is being opened for the first time."""
+        """Return the open bucket; wait for the first attempt to open it.
+
+        Raises:
+            errors.LinkUnavailableError: It could not be opened, or not by the deadline (on the event loop's clock).
+        """
         try:
             async with asyncio.timeout_at(deadline):
                 await self._was_tried.wait()
@@ -174,7 +195,7 @@ class BucketStore(SharedStore):
         return self.opened
 
     async def _keep_open(self) -> None:
-        """Open the bucket, look after it, and open it again when it is gone; for as long as some link uses it."""
+        """Open the bucket, look after it, and start over after every fault, until the store is closed."""
         pause = _FIRST_RETRY_SECONDS
         while True:
             try:
@@ -188,7 +209,7 @@ class BucketStore(SharedStore):
                 if reason != self._reason:
                     _log.warning("bucket_unavailable", extra={"bucket": self._config.name, "reason": reason})
                 self._failed(reason)
-            except Exception as defect:  # noqa: BLE001  (the links of this bucket are not given up for it)
+            except Exception as defect:  # noqa: BLE001  (a defect must not take the bucket's links down for good)
                 _log.exception("bucket_keeper_failed", extra={"bucket": self._config.name})
                 self._failed(f"internal error ({type(defect).__name__})")
             with contextlib.suppress(TimeoutError):
@@ -197,12 +218,13 @@ class BucketStore(SharedStore):
             pause = min(pause * 2, _LAST_RETRY_SECONDS)
 
     def _failed(self, reason: str) -> None:
-        """Note why the bucket is not open, unless the link's settings have changed meanwhile."""
+        """Record the reason for a failure, unless it concerns settings that have been replaced meanwhile."""
         if not self._is_reconfigured.is_set():
             self._reason = reason
             self._was_tried.set()
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        """Connect and open the bucket; everything that this acquires is given back with the stack."""
         self._connection = connection = await self._connections.connect(self._settings)
         stack.push_async_callback(self._connections.disconnect, self._settings)
         stack.callback(setattr, self, "_connection", None)
@@ -229,14 +251,18 @@ class BucketStore(SharedStore):
         )
 
     async def _look_after(self) -> None:
-        """Follow changes of the stream and of the clock; returns never, raises when the bucket must be opened again."""
+        """Follow changes of the stream and of the server's clock.
+
+        Raises:
+            errors.ApiError: The bucket was deleted or made anew; it must be opened again. There is no other end.
+        """
         loop = asyncio.get_running_loop()
         swept_at = loop.time()
         while self.opened is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_REFRESH_SECONDS):
                     await self._is_missed.wait()
-            await asyncio.sleep(_FIRST_RETRY_SECONDS)
+            await asyncio.sleep(_FIRST_RETRY_SECONDS)  # a stream that is being made anew needs a moment
             self._is_missed.clear()
             bucket, _ = self.opened
             try:
@@ -252,7 +278,7 @@ class BucketStore(SharedStore):
                 self._reason = str(error) or "no answer in time"
 
     async def _sweep(self, bucket: Bucket) -> None:
-        """Give the room of expired values back; that it cannot be done now hurts nobody."""
+        """Remove expired values. A failure only delays that: expired values are never read."""
         try:
             removed = await sweep(self.jetstream, bucket)
             _log.debug("bucket_swept", extra={"bucket": bucket.name, "removed": removed})
