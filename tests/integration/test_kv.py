@@ -20,7 +20,7 @@ from provider import errors
 from provider.commands import errors as kv_errors
 from provider.commands.connect import ConnectionOptions, connected, deadline_in
 from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_buckets, remove_bucket
-from provider.commands.kv.bucket_commands import list_rows
+from provider.commands.kv.bucket_commands import print_key_table
 from provider.commands.kv.bucket_info import BucketSettings, Republish
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.stored_revision import Revision
@@ -223,7 +223,7 @@ async def test_a_key_that_is_deleted_meanwhile_is_left_out_of_a_table_with_value
             return await get(key, consistency)
 
         monkeypatch.setattr(it.bucket, "get", get_after_a_deletion)
-        assert await list_rows(it.bucket, ">", has_values=True)
+        assert await print_key_table(it.bucket, ">", has_values=True)
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["Key", "a", "c"]
 
 

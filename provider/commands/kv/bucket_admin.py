@@ -1,4 +1,4 @@
-"""Buckets as a whole: make one, list them, look at one, remove one. Source: ADR-8 (the stream behind a bucket)."""
+"""Buckets as a whole: create, list, inspect, remove. Source: ADR-8 (the stream behind a bucket)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _MARKER_TTL = "subject_delete_marker_ttl"
 
 
 class _Page(Struct, frozen=True):
+    """One page of STREAM.LIST."""
+
     total: int = 0
     streams: list[msgspec.Raw] | None = field(default=None)
 
@@ -37,17 +39,17 @@ _stream_decoder = msgspec.json.Decoder(js.StreamInfo)
 
 
 async def add_bucket(jetstream: js.JetStream, settings: BucketSettings, deadline: float) -> BucketStatus:
-    """Make a bucket; one that is there with the same settings is as good as made.
+    """Create a bucket. It is not an error if a bucket with the same settings exists.
 
     Raises:
-        BucketDiffersError: There is one with other settings.
-        OptionError: The server cannot do one of the settings.
-        CommandError: The server refuses, or does not answer.
+        BucketDiffersError: A bucket of this name has other settings.
+        OptionError: The server does not support one of the settings.
+        CommandError: The server refused, or did not answer.
     """
     with explained():
         level = await jetstream.level(deadline)
         if settings.marker_ttl_seconds and level < js.TTL_LEVEL:
-            raise OptionError("--marker-ttl", "the server is older than 2.11 and has no TTLs of messages")
+            raise OptionError("--marker-ttl", "the server is older than 2.11, which introduced TTLs of messages")
         try:
             await jetstream.create_stream(_stream_config(settings, level), deadline)
         except errors.ApiError as error:
@@ -60,7 +62,7 @@ async def add_bucket(jetstream: js.JetStream, settings: BucketSettings, deadline
 
 
 async def list_buckets(jetstream: js.JetStream, deadline: float) -> list[BucketInfo]:
-    """Return all buckets of the account by their names."""
+    """Return all buckets of the account, sorted by name."""
     found: list[BucketInfo] = []
     offset = 0
     with explained():
@@ -75,11 +77,11 @@ async def list_buckets(jetstream: js.JetStream, deadline: float) -> list[BucketI
 
 
 async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -> BucketStatus:
-    """Look at a bucket.
+    """Return the status of a bucket.
 
     Raises:
-        BucketNotFoundError: There is none.
-        CommandError: The server refuses, or does not answer.
+        BucketNotFoundError: There is no such bucket.
+        CommandError: The server refused, or did not answer.
     """
     with explained(bucket):
         level = await jetstream.level(deadline)
@@ -90,11 +92,11 @@ async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -
 
 
 async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -> None:
-    """Remove a bucket with everything in it.
+    """Remove a bucket and all its values.
 
     Raises:
-        BucketNotFoundError: There is none.
-        CommandError: The server refuses, or does not answer.
+        BucketNotFoundError: There is no such bucket.
+        CommandError: The server refused, or did not answer.
     """
     with explained(bucket):
         check_is_bucket(bucket, await jetstream.stream_info(stream_name(bucket), deadline))
@@ -102,10 +104,10 @@ async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -
 
 
 def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:
-    """Check that a stream is a bucket whose keys can be read and written here: no mirror, no stream of other subjects.
+    """Check that a stream is a bucket with its own subjects, not a mirror or a stream with other subjects.
 
     Raises:
-        BucketNotFoundError: It is not.
+        BucketNotFoundError: The stream is not such a bucket.
     """
     if stream.config.subjects != [key_subject(bucket, ">")]:
         raise BucketNotFoundError(bucket, f"stream {stream_name(bucket)} is no bucket of its own subjects")
@@ -120,7 +122,7 @@ def _expiry_reason(stream: js.StreamInfo, level: int) -> str:
 
 
 def _stream_config(settings: BucketSettings, level: int) -> dict[str, Any]:
-    """Return the configuration of the stream: what the provider would make, and what a person may ask for beyond it."""
+    """Return the configuration of the stream: the provider's own, extended by the settings that only a person gives."""
     bucket = BucketConfig(
         name=settings.name,
         replicas=settings.replicas,

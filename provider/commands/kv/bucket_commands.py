@@ -1,8 +1,9 @@
-"""`kv add`, `ls`, `info`, and `rm` of a bucket."""
+"""`kv add`, `ls`, `info` and `keys`, and the part of `kv rm` that removes a bucket."""
 
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,8 @@ from provider.commands.errors import KeyNotFoundError
 from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_buckets, remove_bucket
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus, Republish
 from provider.commands.kv.name_rules import actor_key, check_bucket, check_pattern
-from provider.commands.kv.open_bucket import OpenBucket, opened
+from provider.commands.kv.open_bucket import OpenBucket
+from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption, Target, parse_option
 from provider.commands.kv.printing import print_line, print_object
 from provider.commands.kv.rendering import (
     BUCKET_COLUMNS,
@@ -24,15 +26,18 @@ from provider.commands.kv.rendering import (
     status_object,
     status_rows,
 )
-from provider.commands.kv.running import Target, is_confirmed, named, parsed, perform
+from provider.commands.kv.running import in_bucket, is_confirmed, perform
 from provider.commands.output import stderr_console, write_line
 from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
 from provider.units import parse_bytes, parse_whole_seconds
 
 _LABEL_WIDTH = 26
+"""Columns for the labels of `kv info`, right-aligned as in `nats kv info`."""
+
 _MAX_VALUE_BYTES = 2**31 - 1
 _MAX_BUCKET_BYTES = 2**63 - 1
+"""The server keeps these limits in signed integers of 32 and 64 bits. Source: nats-server server/stream.go."""
 
 
 class Storage(enum.StrEnum):
@@ -42,35 +47,54 @@ class Storage(enum.StrEnum):
 
 def add(
     target: Target,
-    bucket: str = typer.Argument(help="The new bucket's name."),
-    history: int = typer.Option(1, min=1, max=64, help="How many values of a key to keep."),
-    ttl: str = typer.Option("0", metavar="DURATION", help="Greatest age of any value, as 30s, 12h, 7d; 0: any."),
-    replicas: int = typer.Option(1, min=1, max=5, help="How many servers have it."),
-    max_value_size: str = typer.Option("-1", metavar="BYTES", help="Greatest size of a value, as 4096 or 512K."),
-    max_bucket_size: str = typer.Option("-1", metavar="BYTES", help="Greatest size of the bucket."),
-    description: str = typer.Option("", help="What it is for."),
-    storage: Storage = typer.Option(Storage.FILE, help="Where its servers keep it."),
-    compress: bool = typer.Option(False, "--compress", help="Keep it compressed; nats-server 2.10 and later."),
-    tags: list[str] = typer.Option(None, metavar="TAG", help="On servers with this tag; may be repeated."),
-    cluster: str = typer.Option("", help="On servers of this cluster."),
-    marker_ttl: str = typer.Option(
-        "0",
-        metavar="DURATION",
-        help="How long a key that has expired is marked, so that watchers see it; what is written at that moment may be lost.",
-    ),
-    republish_source: str = typer.Option("", metavar="SUBJECT", help="What to republish; default: everything."),
-    republish_destination: str = typer.Option("", metavar="SUBJECT", help="Where to republish what is written."),
-    republish_headers: bool = typer.Option(False, "--republish-headers", help="Republish headers only."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    bucket: Annotated[str, typer.Argument(help="Name of the new bucket.")],
+    history: Annotated[int, typer.Option(min=1, max=64, help="Number of revisions to keep of each key.")] = 1,
+    ttl: Annotated[
+        str, typer.Option(metavar="DURATION", help="Maximum age of every value, e.g. 30s, 12h or 7d; 0 means no limit.")
+    ] = "0",
+    replicas: Annotated[int, typer.Option(min=1, max=5, help="Number of servers that store the bucket.")] = 1,
+    max_value_size: Annotated[
+        str, typer.Option(metavar="BYTES", help="Maximum size of a value, e.g. 4096 or 512K.")
+    ] = "-1",
+    max_bucket_size: Annotated[str, typer.Option(metavar="BYTES", help="Maximum size of the bucket.")] = "-1",
+    description: Annotated[str, typer.Option(help="Purpose of the bucket, for people.")] = "",
+    storage: Annotated[Storage, typer.Option(help="Kind of storage.")] = Storage.FILE,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Compress the bucket; needs nats-server 2.10 or later.")
+    ] = False,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="Store the bucket on servers with this tag; may be repeated."),
+    ] = None,
+    cluster: Annotated[str, typer.Option(help="Store the bucket on servers of this cluster.")] = "",
+    marker_ttl: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="Time to mark an expired key, so that watchers see its end. "
+            "A value written at the moment of expiry may be lost.",
+        ),
+    ] = "0",
+    republish_source: Annotated[
+        str, typer.Option(metavar="SUBJECT", help="Subjects to republish. Default: all of the bucket.")
+    ] = "",
+    republish_destination: Annotated[
+        str, typer.Option(metavar="SUBJECT", help="Subject to republish every write to.")
+    ] = "",
+    republish_headers: Annotated[
+        bool, typer.Option("--republish-headers", help="Republish the headers without the values.")
+    ] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Make a bucket."""
+    """Create a bucket."""
+    check_bucket(bucket)
     if (republish_source or republish_headers) and not republish_destination:
-        raise typer.BadParameter("goes with --republish-destination", param_hint="--republish-source")
+        raise typer.BadParameter("needs --republish-destination", param_hint="--republish-source")
     republish = Republish(republish_destination, republish_source, republish_headers) if republish_destination else None
     settings = BucketSettings(
-        name=named(check_bucket, bucket),
+        name=bucket,
         history=history,
-        ttl_seconds=parsed(parse_whole_seconds, ttl, "--ttl"),
+        ttl_seconds=parse_option(parse_whole_seconds, ttl, "--ttl"),
         replicas=replicas,
         storage=storage.value,
         max_bytes=_size(max_bucket_size, "--max-bucket-size", _MAX_BUCKET_BYTES),
@@ -79,44 +103,42 @@ def add(
         is_compressed=compress,
         cluster=cluster,
         tags=tuple(tags or ()),
-        marker_ttl_seconds=parsed(parse_whole_seconds, marker_ttl, "--marker-ttl"),
+        marker_ttl_seconds=parse_option(parse_whole_seconds, marker_ttl, "--marker-ttl"),
         republish=republish,
     )
 
     async def work(jetstream: JetStream) -> BucketStatus:
         return await add_bucket(jetstream, settings, deadline_in(target.timeout_seconds))
 
-    _show(perform(target, work), is_json=json)
+    _print_status(perform(target, work), is_json=json)
 
 
-def info(
-    target: Target,
-    bucket: str = typer.Argument(help="The bucket."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
-) -> None:
-    """Show a bucket's settings and what it holds."""
-    named(check_bucket, bucket)
+def info(target: Target, bucket: BucketArgument, json: JsonOption = False) -> None:
+    """Show the settings and the size of a bucket."""
+    check_bucket(bucket)
 
     async def work(jetstream: JetStream) -> BucketStatus:
         return await bucket_status(jetstream, bucket, deadline_in(target.timeout_seconds))
 
-    _show(perform(target, work), is_json=json)
+    _print_status(perform(target, work), is_json=json)
 
 
 def ls(
     target: Target,
-    bucket: str | None = typer.Argument(None, help="List this bucket's keys."),
-    names: bool = typer.Option(False, "--names", "-n", help="Only the names of the buckets."),
-    verbose: bool = typer.Option(
-        False, "--verbose", "-v", help="Keys with when they were written, and their revisions."
-    ),
-    display_value: bool = typer.Option(False, "--display-value", help="With --verbose: with their values."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object a line."),
+    bucket: Annotated[str | None, typer.Argument(help="Name of a bucket, to list its keys.")] = None,
+    names: Annotated[bool, typer.Option("--names", "-n", help="Show only the names of the buckets.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the keys with their times and revisions.")
+    ] = False,
+    display_value: Annotated[
+        bool, typer.Option("--display-value", help="With --verbose, show the values too.")
+    ] = False,
+    json: JsonLinesOption = False,
 ) -> None:
-    """List the buckets, or the keys of one."""
+    """List the buckets, or the keys of one bucket."""
     if bucket is not None:
-        named(check_bucket, bucket)
-        list_keys(target, bucket, ">", is_verbose=verbose, has_values=display_value, is_json=json)
+        check_bucket(bucket)
+        _list_keys(target, bucket, ">", is_verbose=verbose, has_values=display_value, is_json=json)
         return
 
     async def work(jetstream: JetStream) -> list[BucketInfo]:
@@ -138,43 +160,56 @@ def ls(
 
 def keys(
     target: Target,
-    bucket: str = typer.Argument(help="The bucket."),
-    pattern: str = typer.Argument(">", help="Which keys: * is one part between dots, > at the end any."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object a line."),
+    bucket: BucketArgument,
+    pattern: Annotated[
+        str, typer.Argument(help="Pattern of the keys: * matches one part between dots, > at the end the rest.")
+    ] = ">",
+    json: JsonLinesOption = False,
 ) -> None:
     """List the keys of a bucket."""
-    named(check_bucket, bucket)
-    named(check_pattern, pattern)
-    list_keys(target, bucket, pattern, is_verbose=False, has_values=False, is_json=json)
+    check_bucket(bucket)
+    check_pattern(pattern)
+    _list_keys(target, bucket, pattern, is_verbose=False, has_values=False, is_json=json)
 
 
-def list_keys(target: Target, bucket: str, pattern: str, *, is_verbose: bool, has_values: bool, is_json: bool) -> None:
-    async def work(jetstream: JetStream) -> bool:
-        async with opened(jetstream, bucket, target.timeout_seconds) as open_bucket:
-            return await _list_keys(open_bucket, pattern, is_verbose=is_verbose, has_values=has_values, is_json=is_json)
+def remove(target: Target, bucket: str, *, is_forced: bool) -> None:
+    """Remove a bucket after confirmation."""
+    if not is_confirmed(f"Delete bucket {bucket}?", is_forced=is_forced):
+        write_line(stderr_console(), "Skipping delete")
+        return
 
-    if not perform(target, work):
+    async def work(jetstream: JetStream) -> None:
+        await remove_bucket(jetstream, bucket, deadline_in(target.timeout_seconds))
+
+    perform(target, work)
+
+
+def _list_keys(target: Target, bucket: str, pattern: str, *, is_verbose: bool, has_values: bool, is_json: bool) -> None:
+    async def work(open_bucket: OpenBucket) -> bool:
+        if is_verbose and not is_json:
+            return await print_key_table(open_bucket, pattern, has_values=has_values)
+        return await _print_keys(open_bucket, pattern, is_json=is_json)
+
+    if not in_bucket(target, bucket, work):
         write_line(stderr_console(), "No keys found in bucket")
 
 
-async def _list_keys(bucket: OpenBucket, pattern: str, *, is_verbose: bool, has_values: bool, is_json: bool) -> bool:
-    """Print the keys; tells whether there were any."""
-    if is_verbose and not is_json:
-        return await list_rows(bucket, pattern, has_values=has_values)
+async def _print_keys(bucket: OpenBucket, pattern: str, *, is_json: bool) -> bool:
+    """Print the keys as they arrive; return whether there were any."""
     has_any = False
     async for head in bucket.keys(pattern):
         has_any = True
         if is_json:
             actor = actor_key(head.bucket_key)
-            named_for_actors = {"actor_key": actor} if actor is not None else {}
-            print_object({"bucket": bucket.name, "key": head.bucket_key, "revision": head.revision} | named_for_actors)
+            actor_field = {"actor_key": actor} if actor is not None else {}
+            print_object({"bucket": bucket.name, "key": head.bucket_key, "revision": head.revision} | actor_field)
         else:
             print_line(head.bucket_key)
     return has_any
 
 
-async def list_rows(bucket: OpenBucket, pattern: str, *, has_values: bool) -> bool:
-    """Print the keys as a table; tells whether there were any. One that is gone when its value is read is left out."""
+async def print_key_table(bucket: OpenBucket, pattern: str, *, has_values: bool) -> bool:
+    """Print the keys as a table; return whether there were any. A key deleted before its value was read is left out."""
     rows = []
     async for head in bucket.keys(pattern):
         row = [head.bucket_key, actor_key(head.bucket_key) or "", local_time(head.time_ms, None), str(head.revision)]
@@ -191,30 +226,16 @@ async def list_rows(bucket: OpenBucket, pattern: str, *, has_values: bool) -> bo
     return bool(rows)
 
 
-def remove(target: Target, bucket: str, *, is_forced: bool) -> None:
-    """Remove a bucket, once a person has said so."""
-    if not is_confirmed(f"Delete bucket {bucket}?", is_forced=is_forced):
-        write_line(stderr_console(), "Skipping delete")
-        return
-
-    async def work(jetstream: JetStream) -> None:
-        await remove_bucket(jetstream, bucket, deadline_in(target.timeout_seconds))
-
-    perform(target, work)
-
-
 def _size(text: str, option: str, maximum: int) -> int:
-    size = parsed(parse_bytes, text, option)
+    size = parse_option(parse_bytes, text, option)
     if size > maximum:
         raise typer.BadParameter(f"the maximum is {maximum} bytes", param_hint=option)
     return size
 
 
-def _show(status: BucketStatus, *, is_json: bool) -> None:
+def _print_status(status: BucketStatus, *, is_json: bool) -> None:
     for option in status.ignored:
-        write_line(
-            stderr_console(), f"warning: the server does not know what {option} asks for, and has ignored it", "yellow"
-        )
+        write_line(stderr_console(), f"warning: the server does not support {option} and ignored it", "yellow")
     if is_json:
         print_object(status_object(status))
         return

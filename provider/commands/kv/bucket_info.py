@@ -1,4 +1,4 @@
-"""A bucket as a person asks for it, and as a server tells of it. Pure values."""
+"""The settings of a bucket, as a person gives them and as the server reports them. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from provider.nats.buckets import STREAM_PREFIX
 
 @dataclass(frozen=True, slots=True)
 class Republish:
-    """Where a server sends a copy of what is written; `source` is a pattern of subjects, "": all."""
+    """The subject to which the server republishes writes. `source` is a pattern of subjects; "" means all of them."""
 
     destination: str
     source: str = ""
@@ -20,13 +20,14 @@ class Republish:
 
 @dataclass(frozen=True, slots=True)
 class BucketSettings:
-    """How a bucket is made; -1, 0 and "" mean without.
+    """The settings of a new bucket. -1, 0 and "" mean that a limit or a feature is absent.
 
     Attributes:
-        history: How many revisions of a key are kept.
-        ttl_seconds: Greatest age of any value.
-        cluster: Where its replicas are to be; so are `tags`, which their servers have all of.
-        marker_ttl_seconds: How long the server marks a key whose value has expired.
+        history: Number of revisions kept of each key.
+        ttl_seconds: Maximum age of every value.
+        cluster: Cluster whose servers store the replicas.
+        tags: Tags that each of these servers must have.
+        marker_ttl_seconds: Time for which the server keeps the marker of an expired key.
     """
 
     name: str
@@ -95,7 +96,7 @@ class _Cluster(Struct, frozen=True):
 
 
 class BucketInfo(Struct, frozen=True):
-    """What a server tells of a bucket. Times in nanoseconds, sizes in bytes; `state` counts markers as well."""
+    """The server's report on a bucket. Durations are in nanoseconds, sizes in bytes; `state` counts markers too."""
 
     config: _Config
     state: _State
@@ -108,12 +109,12 @@ class BucketInfo(Struct, frozen=True):
 
 
 class BucketStatus(Struct, frozen=True):
-    """A bucket and how the keys in it expire.
+    """A bucket, and the way its keys expire.
 
     Attributes:
-        expiry_reason: Why the server does not remove a value whose time has come, so that only the provider and this
-            command hide it; "": it does.
-        ignored: Settings that were asked for and that the server does not know.
+        expiry_reason: Reason the server does not remove expired values, so that only the provider and this command hide
+            them; "" if the server does remove them.
+        ignored: Options that were given and that the server ignored.
     """
 
     info: BucketInfo

@@ -1,4 +1,4 @@
-"""The commands of `keyvalue-nats kv` under the names that `nats kv` has for them, aliases included."""
+"""The commands of `keyvalue-nats kv`, under the names and aliases that `nats kv` has for them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import typer
 
 from provider.commands.kv import bucket_commands as buckets
 from provider.commands.kv import entry_commands as entries
-from provider.commands.kv import watch_command as watching
-from provider.commands.kv.running import with_target
+from provider.commands.kv.parameters import with_target
+from provider.commands.kv.watch_command import watch
 
 EXAMPLES = """Examples:
 
@@ -25,11 +25,11 @@ keyvalue-nats kv watch my-kv 'orders.>' --json
 
 keyvalue-nats kv rm my-kv
 
-Exit codes: 0 done, 1 failed, with one line on standard error, 2 what was typed cannot be used.
-A value that begins with - goes behind a lone --.
+Exit codes: 0 success; 1 failure, with one line on standard error; 2 if the command line is not valid.
+Put -- before a value that begins with -.
 """
 
-kv = typer.Typer(no_args_is_help=True, help="Buckets, as the `nats kv` command has them.", epilog=EXAMPLES)
+kv = typer.Typer(no_args_is_help=True, help="Manage buckets, as the `nats kv` command does.", epilog=EXAMPLES)
 
 for _name, _command, _aliases in (
     ("add", buckets.add, ("new",)),
@@ -44,7 +44,7 @@ for _name, _command, _aliases in (
     ("keys", buckets.keys, ()),
     ("history", entries.history, ()),
     ("revert", entries.revert, ()),
-    ("watch", watching.watch, ()),
+    ("watch", watch, ()),
 ):
     kv.command(_name)(with_target(_command))
     for _alias in _aliases:

@@ -1,4 +1,4 @@
-"""One bucket, opened for a person: the entries of it, through the engine that the provider has."""
+"""One open bucket: reads, writes, listings and watches of its keys, through the provider's own engine."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from provider.tasks import TaskOwner
 
 @contextlib.asynccontextmanager
 async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> AsyncIterator[OpenBucket]:
-    """Open a bucket that is there, and let go of it at the end.
+    """Open an existing bucket, and close it at the end.
 
     Args:
-        jetstream: Where it lives.
-        name: Its name.
-        timeout_seconds: How long opening, and each operation, may take.
+        jetstream: Connection to the server.
+        name: Name of the bucket.
+        timeout_seconds: Limit for opening it, and for each operation.
 
     Raises:
-        BucketNotFoundError: There is none.
-        CommandError: The server refuses, or does not answer.
+        BucketNotFoundError: There is no such bucket.
+        CommandError: The server refused, or did not answer.
     """
     clock, tasks = ServerClock(), TaskOwner()
     deadline = deadline_in(timeout_seconds)
@@ -59,9 +59,9 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
 
 
 class OpenBucket:
-    """The entries of a bucket. Keys are the bucket's own, as `nats kv` knows them.
+    """The entries of a bucket. Keys are in their stored form, as in `nats kv`.
 
-    Every method raises `CommandError` or `errors.StoreError` with what a person reads.
+    Every method raises `CommandError` or `StoreError`, whose text is for people.
     """
 
     def __init__(self, jetstream: js.JetStream, bucket: Bucket, engine: Engine, timeout_seconds: float) -> None:
@@ -73,7 +73,7 @@ class OpenBucket:
 
     @property
     def expires_by_itself(self) -> bool:
-        """Whether the server removes a value whose time has come."""
+        """True if the server removes expired values."""
         return self._bucket.traits.expires_by_itself
 
     def now_ms(self) -> int:
@@ -83,7 +83,7 @@ class OpenBucket:
     # --- reading
 
     async def get(self, key: str, consistency: Consistency) -> Revision:
-        """Return what stands under a key, or raise `KeyNotFoundError`."""
+        """Return the current value of a key, or raise `KeyNotFoundError`."""
         deadline = self._deadline()
         entry = await self._bucket.read_entry(key, consistency, deadline)
         if entry.value is None:
@@ -91,7 +91,7 @@ class OpenBucket:
         found = await self._message(key, entry.revision, deadline)
         if found is not None:
             return decode_revision(*found)
-        # It was overwritten or deleted since, so that when it was stored cannot be learnt any more.
+        # The entry was overwritten or deleted since, so its time cannot be read any more.
         return Revision(
             bucket_key=key,
             revision=entry.revision,
@@ -104,7 +104,7 @@ class OpenBucket:
         )
 
     async def at_revision(self, key: str, revision: int) -> Revision:
-        """Return an old value of a key, or raise `KeyNotFoundError`: also for a marker, and for what has expired."""
+        """Return an old value of a key, or raise `KeyNotFoundError`, also for markers and expired values."""
         message = await self._message(key, revision, self._deadline())
         found = decode_revision(*message) if message is not None else None
         if found is None or found.operation != PUT or found.is_expired(self.now_ms()):
@@ -113,22 +113,23 @@ class OpenBucket:
 
     async def keys(self, pattern: str) -> AsyncIterator[KeyHeader]:
         """Yield the keys that have a value, each once, in the order in which they were last written."""
-        told: set[str] = set()
+        seen: set[str] = set()
         with explained(self.name):
             async with contextlib.aclosing(scan(self._jetstream, self._bucket)) as found:
                 async for head in found:
                     is_wanted = head.bucket_key != RESERVED_KEY and matches(pattern, head.bucket_key)
-                    if is_wanted and head.is_live(self.now_ms()) and head.bucket_key not in told:
-                        told.add(head.bucket_key)  # one that is written meanwhile comes again
+                    if is_wanted and head.is_live(self.now_ms()) and head.bucket_key not in seen:
+                        seen.add(head.bucket_key)  # a key written during the listing arrives again
                         yield head
 
     async def history(self, key: str) -> list[Revision]:
-        """Return all revisions of a key that are still there, the oldest first, or raise `KeyNotFoundError`."""
+        """Return the stored revisions of a key, oldest first, or raise `KeyNotFoundError`."""
         revisions: list[Revision] = []
-        patience_seconds = self._timeout_seconds + SILENCE_SECONDS  # the second is what a follower needs to know why
+        # The follower notices a silent server after SILENCE_SECONDS and then raises the more precise error.
+        limit_seconds = self._timeout_seconds + SILENCE_SECONDS
         async with self.following(Selection(key, Start.ALL)) as follower:
             while True:
-                async with asyncio.timeout(patience_seconds):
+                async with asyncio.timeout(limit_seconds):
                     revision = await follower.next()
                 if revision is None:
                     break
@@ -141,7 +142,7 @@ class OpenBucket:
     async def following(
         self, selection: Selection, on_state: Callable[[str | None], None] = lambda _: None
     ) -> AsyncIterator[Updates]:
-        """Follow the bucket; `on_state` as for `following.Follower`."""
+        """Follow the bucket. `on_state` is called with a reason when the server is gone, and with None when it is back."""
         with explained(self.name):
             async with Follower(self._jetstream, self.name, selection, self._deadline(), on_state) as follower:
                 yield Updates(self.name, follower)
@@ -154,45 +155,48 @@ class OpenBucket:
         return response.revision
 
     async def create(self, key: str, payload: bytes, expires_seconds: int = 0) -> int:
-        """Put a value where none is and return its revision, or raise `WrongRevisionError`."""
+        """Put a value if the key has none and return its revision, or raise `WrongRevisionError`."""
         response = await self._change(Put(key, payload, expires_seconds, 0))
         if not response.success:
             raise WrongRevisionError(response.revision, is_create=True)
         return response.revision
 
     async def update(self, key: str, payload: bytes, revision: int, expires_seconds: int = 0) -> int:
-        """Put a value where a revision stands and return the new one, or raise `WrongRevisionError`.
+        """Put a value if the key has the given revision and return the new one, or raise `WrongRevisionError`.
 
-        The engine knows revisions of values only; to a person a marker has one as well.
+        In `nats kv` the revision may be that of a marker. The engine compares only revisions of values; for it, a key
+        with a marker has revision 0.
         """
         response = await self._change(Put(key, payload, expires_seconds, revision))
         if not response.success and not response.revision:
-            standing = (await self._bucket.read_latest(key, self._deadline())).revision
-            if standing != revision:
-                raise WrongRevisionError(standing)
+            # The key has no value. If its marker has the given revision, create the value. The engine creates only over
+            # a marker, so a value written in between still makes the change fail.
+            current = (await self._bucket.read_latest(key, self._deadline())).revision
+            if current != revision:
+                raise WrongRevisionError(current)
             response = await self._change(Put(key, payload, expires_seconds, 0))
         if not response.success:
             raise WrongRevisionError(response.revision)
         return response.revision
 
     async def delete(self, key: str) -> bool:
-        """Mark a key as deleted, its history stays; returns whether there was a value."""
+        """Mark a key as deleted and keep its history; return whether it had a value."""
         return (await self._change(Delete(key, True))).success
 
     async def purge(self, key: str) -> bool:
-        """Mark a key as deleted and remove its history; returns whether there was a value."""
+        """Mark a key as deleted and remove its history; return whether it had a value."""
         if (await self._change(Delete(key, False))).success:
             return True
         deadline = self._deadline()
         latest = await self._bucket.read_latest(key, deadline)
-        if latest.revision and self._bucket.traits.has_history:  # a marker, with what it marks still behind it
+        if latest.revision and self._bucket.traits.has_history:  # a marker, with old revisions before it
             with explained(self.name):
                 subject = key_subject(self.name, key)
                 await self._jetstream.purge(self._bucket.stream, subject, deadline, below_sequence=latest.revision)
         return False
 
     async def revert(self, key: str, revision: int) -> int:
-        """Put an old value again, if nobody writes the key meanwhile, and return the new revision."""
+        """Put an old value again and return the new revision. A concurrent write makes it fail."""
         old = await self.at_revision(key, revision)
         if old.kind not in ("text", "binary"):
             raise NotRevertibleError(f"revision {revision} of {key} is a {old.kind}, which only an actor can write")
@@ -218,14 +222,14 @@ class OpenBucket:
 
 
 class Updates:
-    """The revisions that a follower tells of, decoded."""
+    """The revisions of a follower, decoded."""
 
     def __init__(self, bucket: str, follower: Follower) -> None:
         self._bucket = bucket
         self._follower = follower
 
     async def next(self) -> Revision | None:
-        """Return the next revision; `None` comes once, when all that stood there at first was told."""
+        """Return the next revision. None is returned once, after the revisions that existed at the start."""
         try:
             update = await self._follower.next()
         except GoneError:

@@ -1,4 +1,4 @@
-"""Standard output of the commands: each line at once, and what becomes of a command when nobody takes it."""
+"""Standard output of the commands: every line is flushed at once, and a reader that stops reading ends the command."""
 
 from __future__ import annotations
 
@@ -12,21 +12,15 @@ import msgspec
 import typer
 
 from provider.commands.errors import OutputError
-from provider.commands.output import stderr_console, write_line
-
-
-def failed(error: Exception, code: int = 1) -> typer.Exit:
-    """Say what went wrong and return what ends the command."""
-    write_line(stderr_console(), f"{'usage' if code == 2 else 'error'}: {error}", "red")
-    return typer.Exit(code)
 
 
 @contextlib.contextmanager
-def written() -> Iterator[None]:
-    """Have what is printed inside go out now: whoever reads a pipe waits for it.
+def flushed() -> Iterator[None]:
+    """Flush the output printed inside: the reader of a pipe is waiting for it.
 
     Raises:
-        typer.Exit: With 0 when nobody reads on, as behind `head`; with 1, once it was said why, when it cannot be written.
+        typer.Exit: The reader closed the pipe, as `head` does. This is not an error; the exit code is 0.
+        OutputError: The output cannot be written.
     """
     try:
         yield
@@ -36,11 +30,11 @@ def written() -> Iterator[None]:
         raise typer.Exit from None
     except OSError as error:
         discard(sys.stdout)
-        raise failed(OutputError((error.strerror or "error").lower())) from None
+        raise OutputError((error.strerror or "error").lower()) from None
 
 
 def print_line(text: str) -> None:
-    with written():
+    with flushed():
         sys.stdout.write(text + "\n")
 
 
@@ -49,10 +43,10 @@ def print_object(fields: dict[str, Any]) -> None:
 
 
 def print_bytes(data: bytes) -> None:
-    with written():
+    with flushed():
         sys.stdout.buffer.write(data)
 
 
 def discard(stream: TextIO) -> None:
-    """Have what is still in a stream go nowhere: Python writes it out at the end, whatever became of it before."""
+    """Redirect a stream to the null device: Python flushes its buffer at exit and would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

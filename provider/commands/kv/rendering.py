@@ -1,4 +1,4 @@
-"""How buckets and revisions look: lines for people, JSON objects for programs. Pure: the time and its zone are arguments."""
+"""Buckets and revisions as text for people and JSON objects for programs. Pure: time and time zone are arguments."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from provider.units import format_bytes, format_seconds
 
 _SHORT = 40
 _ENDS = 15
+"""Characters of a value in a table, and of each of its ends if it is longer: a row fits 120 columns."""
 
 Row = tuple[str, str]
-"""A label and a text."""
+"""Label and text."""
 
 
 # --- values
 
 
 def plain_value(payload: bytes) -> str:
-    """Return a value as a terminal may be shown it: text without control characters as it is, anything else as base64."""
+    """Return a value for a terminal: text without control characters unchanged, anything else as base64."""
     try:
         text = payload.decode()
     except UnicodeDecodeError:
@@ -34,18 +35,18 @@ def plain_value(payload: bytes) -> str:
 
 
 def one_line(payload: bytes) -> str:
-    """Do the same on one line: what ends one is shown as in JSON."""
+    """Do the same on one line, with line breaks and tabs escaped."""
     return plain_value(payload).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def short_value(payload: bytes) -> str:
-    """Return the ends of a value that is too long for a table."""
+    """Do the same for a table: of a long value, only both ends."""
     text = one_line(payload)
     return text if len(text) <= _SHORT else f"{text[:_ENDS]}...{text[-_ENDS:]}"
 
 
 def json_value(payload: bytes) -> dict[str, str]:
-    """Return the field of a value: `value`, or `value_base64` of one that is no text."""
+    """Return the JSON field of a value: `value`, or `value_base64` if it is not text."""
     try:
         return {"value": payload.decode()}
     except UnicodeDecodeError:
@@ -56,13 +57,13 @@ def json_value(payload: bytes) -> dict[str, str]:
 
 
 def utc_time(time_ms: int) -> str:
-    """Return a time as programs read it: 2026-01-02T03:04:05.678Z."""
+    """Return a time for programs: 2026-01-02T03:04:05.678Z."""
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
 def local_time(time_ms: int, zone: tzinfo | None) -> str:
-    """Return a time as people read it. `zone`: `None` is this machine's."""
+    """Return a time for people. A `zone` of None means this machine's."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 
@@ -75,7 +76,7 @@ def _expiry(expires_at_ms: int, now_ms: int) -> str:
 
 
 def entry_lines(bucket: str, entry: Revision, now_ms: int, zone: tzinfo | None) -> list[str]:
-    """Return an entry as `nats kv get` shows it, and below that what the provider knows of it."""
+    """Return an entry in the form of `nats kv get`, with a line for the provider's own data."""
     head = f"{bucket} > {entry.bucket_key} revision: {entry.revision}"
     if entry.time_ms:
         moment = datetime.fromtimestamp(entry.time_ms / 1000, UTC).astimezone(zone)
@@ -87,7 +88,7 @@ def entry_lines(bucket: str, entry: Revision, now_ms: int, zone: tzinfo | None) 
 
 
 def update_line(bucket: str, update: Revision, now_ms: int, zone: tzinfo | None) -> str:
-    """Return an update as `nats kv watch` shows it, with what the provider knows of it behind the key."""
+    """Return an update in the form of `nats kv watch`, with the provider's own data after the key."""
     details = _details(update, now_ms)
     noted = f" ({', '.join(details)})" if details else ""
     line = f"[{local_time(update.time_ms, zone)}] {update.operation} {bucket} > {update.bucket_key}{noted}"
@@ -111,7 +112,7 @@ HISTORY_COLUMNS = ("Key", "Revision", "Op", "Created", "Kind", "Length", "Value"
 
 
 def revision_object(bucket: str, revision: Revision) -> dict[str, Any]:
-    """Return a revision for programs; what does not apply is left out."""
+    """Return a revision for programs. Fields that do not apply are left out."""
     found: dict[str, Any] = {"bucket": bucket, "key": revision.bucket_key}
     if (actor := actor_key(revision.bucket_key)) is not None:
         found["actor_key"] = actor
@@ -130,7 +131,7 @@ def revision_object(bucket: str, revision: Revision) -> dict[str, Any]:
 
 
 def _details(revision: Revision, now_ms: int) -> list[str]:
-    """Return what the provider adds to an entry; nothing of a text that stays and that anybody may have put."""
+    """Return the provider's own data of an entry. A plain text that never expires has none."""
     details = []
     if (actor := actor_key(revision.bucket_key)) is not None:
         details.append(f"actor's key: {json.dumps(actor, ensure_ascii=not actor.isprintable())}")
@@ -147,7 +148,7 @@ def _details(revision: Revision, now_ms: int) -> list[str]:
 
 
 def status_rows(status: BucketStatus) -> list[Row]:
-    """Return all that is known of a bucket, under the names that `nats kv info` has for it."""
+    """Return all properties of a bucket, under the labels of `nats kv info`."""
     info, config = status.info, status.info.config
     rows = [
         ("Bucket Name", info.name),
@@ -179,7 +180,7 @@ def status_rows(status: BucketStatus) -> list[Row]:
 
 
 def info_object(info: BucketInfo) -> dict[str, Any]:
-    """Return a bucket for programs; sizes in bytes, times in seconds, -1 or 0 where there is no limit."""
+    """Return a bucket for programs: sizes in bytes, durations in seconds, -1 or 0 for no limit."""
     config = info.config
     return {
         "bucket": info.name,
@@ -200,7 +201,7 @@ def info_object(info: BucketInfo) -> dict[str, Any]:
 
 
 def status_object(status: BucketStatus) -> dict[str, Any]:
-    """Return a bucket with what takes a second look at it: whether keys expire, and where it is."""
+    """Return a bucket for programs, including its expiry and placement, which take a second request."""
     config, cluster = status.info.config, status.info.cluster
     found = info_object(status.info) | {
         "expires_by_itself": not status.expiry_reason,
@@ -274,6 +275,6 @@ def _cluster_rows(info: BucketInfo) -> list[Row]:
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
-    """Return rows as lines whose columns stand below each other, and none is ever folded."""
+    """Return rows as lines with aligned columns. Lines are never wrapped."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""One revision of a key with all that its message says: what it is, when it ends, who wrote it. Pure."""
+"""One revision of a key, decoded from its message: operation, value, expiry and writer. Pure."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _BINARY = "binary"
 
 
 class Revision(Struct, frozen=True):
-    """What a bucket has, or had, under a key.
+    """One revision of a key.
 
     Attributes:
-        revision: Its number.
+        revision: Number of the revision.
         operation: `PUT`; `DEL` or `PURGE` for a marker.
-        time_ms: When it was stored, by the server's clock, in milliseconds since 1970; 0: not known.
-        payload: Its bytes; none of a marker.
-        kind: `text`, `counter`, `list`, `set` or `binary`; "" of a marker.
-        expires_at_ms: When it ends; 0: never.
-        operation_id: By which the provider knows its own write; "" when somebody else wrote it.
-        reason: Of a marker that the server wrote, e.g. `MaxAge`; else "".
+        time_ms: Time of the write by the server's clock, in milliseconds since 1970; 0 if it is not known.
+        payload: Bytes of the value; empty for a marker.
+        kind: `text`, `counter`, `list`, `set` or `binary`; "" for a marker.
+        expires_at_ms: Time of expiry, in milliseconds since 1970; 0 means never.
+        operation_id: Id by which the provider recognizes its own write; "" for another writer.
+        reason: Reason of a marker that the server wrote, e.g. `MaxAge`; else "".
     """
 
     bucket_key: str
@@ -44,7 +44,7 @@ class Revision(Struct, frozen=True):
 
 
 def decode_revision(bucket_key: str, revision: int, time_ms: int, header: bytes, payload: bytes) -> Revision:
-    """Decode a message of a bucket."""
+    """Decode one message of a bucket."""
     entry = decode_entry(revision, header, payload)
     value = entry.value
     kind, expires_at_ms = "", 0
@@ -72,6 +72,6 @@ def _marker(header: bytes) -> str:
 
 
 def _ttl_end_ms(header: bytes, time_ms: int) -> int:
-    """Return when a message ends that somebody else gave a time to live; 0: never."""
+    """Return the expiry of a message to which another client gave a time to live; 0 means never."""
     seconds = ttl_seconds(header_value(header, _TTL) or b"")
     return time_ms + seconds * 1000 if seconds else 0

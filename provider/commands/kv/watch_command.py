@@ -1,68 +1,69 @@
-"""`kv watch`: every change of a bucket, a line each, until somebody ends it."""
+"""`kv watch`: prints every change of a bucket, one per line, until it is interrupted."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from provider.commands.kv.ending import Ending
 from provider.commands.kv.name_rules import check_bucket, check_pattern
-from provider.commands.kv.open_bucket import OpenBucket, opened
-from provider.commands.kv.printing import print_line, print_object, written
+from provider.commands.kv.open_bucket import OpenBucket
+from provider.commands.kv.parameters import MAX_REVISION, BucketArgument, JsonLinesOption, Target
+from provider.commands.kv.printing import flushed, print_line, print_object
 from provider.commands.kv.rendering import revision_object, update_line
-from provider.commands.kv.running import MAX_REVISION, Target, named, perform
+from provider.commands.kv.running import StopSignals, in_bucket
 from provider.commands.kv.stored_revision import PUT, Revision
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.keyvalue.bucket.follow import Selection, Start
-from provider.nats.jetstream import JetStream
 
 
 def watch(
     target: Target,
-    bucket: str = typer.Argument(help="The bucket."),
-    pattern: str = typer.Argument(">", metavar="[KEY]", help="A key or a pattern: * is one part, > at the end any."),
-    history: bool = typer.Option(False, "--history", help="Begin with every value that is still there."),
-    updates: bool = typer.Option(False, "--updates", help="Begin with nothing: show what changes from now on."),
-    revision: int = typer.Option(None, min=1, max=MAX_REVISION, help="Begin with this revision."),
-    deletes: bool = typer.Option(True, "--deletes/--no-deletes", help="Show deletions."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object a line."),
+    bucket: BucketArgument,
+    pattern: Annotated[
+        str, typer.Argument(metavar="[KEY]", help="A key, or a pattern: * matches one part, > at the end the rest.")
+    ] = ">",
+    history: Annotated[bool, typer.Option("--history", help="Begin with all revisions that the bucket has.")] = False,
+    updates: Annotated[bool, typer.Option("--updates", help="Begin with the next change, not with values.")] = False,
+    revision: Annotated[int | None, typer.Option(min=1, max=MAX_REVISION, help="Begin with this revision.")] = None,
+    deletes: Annotated[bool, typer.Option("--deletes/--no-deletes", help="Show deletions.")] = True,
+    json: JsonLinesOption = False,
 ) -> None:
-    """Show what stands in a bucket and then every change, until Ctrl-C."""
+    """Show the values of a bucket and then every change, until Ctrl-C."""
     if sum((history, updates, bool(revision))) > 1:
         raise typer.BadParameter("only one of --history, --updates and --revision", param_hint="--history")
-    named(check_bucket, bucket)
-    named(check_pattern, pattern)
+    check_bucket(bucket)
+    check_pattern(pattern)
     start = Start.NEW if updates else Start.ALL if history or revision else Start.LAST
     selection = Selection(pattern, start, revision - 1 if revision else 0)
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        ending = Ending()
+        stop_signals = StopSignals()
 
-        async def work(jetstream: JetStream) -> None:
-            async with opened(jetstream, bucket, target.timeout_seconds) as open_bucket:
-                await _print_updates(open_bucket, selection, ending, has_deletes=deletes, is_json=json)
+        async def work(open_bucket: OpenBucket) -> None:
+            await _print_updates(open_bucket, selection, stop_signals, has_deletes=deletes, is_json=json)
 
-        perform(target, work, ending)
+        in_bucket(target, bucket, work, stop_signals)
 
 
 async def _print_updates(
-    bucket: OpenBucket, selection: Selection, ending: Ending, *, has_deletes: bool, is_json: bool
+    bucket: OpenBucket, selection: Selection, stop_signals: StopSignals, *, has_deletes: bool, is_json: bool
 ) -> None:
-    def say_state(reason: str | None) -> None:
-        with ending.writing():
-            _say_state(reason)
+    def show_interruption(reason: str | None) -> None:
+        with stop_signals.writing():
+            _show_interruption(reason)
 
-    async with bucket.following(selection, say_state) as updates:
+    async with bucket.following(selection, show_interruption) as updates:
         is_current = False
         while True:
             update = await updates.next()
             if update is None:
                 is_current = True
             elif (has_deletes or update.operation == PUT) and (is_current or not update.is_expired(bucket.now_ms())):
-                with ending.writing():
+                with stop_signals.writing():
                     _print_update(bucket, update, is_json=is_json)
 
 
@@ -77,11 +78,11 @@ def _print_update(bucket: OpenBucket, update: Revision, *, is_json: bool) -> Non
         return
     text = Text(line)
     text.highlight_words([f"] {update.operation} "], "green" if update.operation == PUT else "red")
-    with written():
+    with flushed():
         write_line(console, text)
 
 
-def _say_state(reason: str | None) -> None:
-    """Say on standard error that changes are waited for, and that none was missed."""
+def _show_interruption(reason: str | None) -> None:
+    """Report on standard error that the server is gone, or, without a reason, that it is back."""
     text = f"{reason}; waiting for the server" if reason else "watching again, nothing was missed"
     write_line(stderr_console(), text, "yellow" if reason else "dim")
