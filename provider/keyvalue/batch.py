@@ -1,4 +1,4 @@
-"""Many changes in one call. Each is made by itself, and has a result or an error of its own."""
+"""Changes of many keys in one call. Each change is made on its own and has its own result or error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provider import errors
 
 
 def single_changes(request: SetMany | DeleteMany) -> list[kv.SingleKeyRequest]:
-    """Return what a request for many keys is for each."""
+    """Return the changes of single keys that make up a request, in its order."""
     if isinstance(request, SetMany):
         return [kv.Set(item.key, item.value, item.expires) for item in request.items]
     return [kv.Del(key) for key in request.keys]
@@ -21,14 +21,18 @@ def single_changes(request: SetMany | DeleteMany) -> list[kv.SingleKeyRequest]:
 async def change_many(
     request: SetMany | DeleteMany, change: Callable[[kv.SingleKeyRequest], Awaitable[Any]]
 ) -> list[ChangeResult]:
-    """Make all changes at the same time; those of one key in order."""
+    """Make all changes of a request at the same time, but those of one key in order; return their results in order."""
     changes = single_changes(request)
     results = await asyncio.gather(*(change(single) for single in changes), return_exceptions=True)
     return [change_result(single, result) for single, result in zip(changes, results, strict=True)]
 
 
 def change_result(change: kv.SingleKeyRequest, result: Any) -> ChangeResult:
-    """Return the result of one change, which may be an error that an actor is told; any other is raised."""
+    """Return the result of one change. A `StoreError` becomes part of the result.
+
+    Raises:
+        BaseException: The error in `result`, if it is any other.
+    """
     if isinstance(result, errors.StoreError):
         return ChangeResult(change.key, False, str(result))
     if isinstance(result, BaseException):

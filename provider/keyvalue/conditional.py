@@ -1,6 +1,6 @@
-"""Changes that depend on the revision that stands under a key, and entries as they are read for them. Pure.
+"""Changes on the condition that a key has a certain revision, and entries as callers read them for such a change. Pure.
 
-A revision is that of what can be read: of nothing, of something deleted and of something expired it is 0.
+The revision is that of a value which can be read: it is 0 for a key that is missing, deleted or expired.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Change, Kind, Value
 
 Condition = Callable[[Any, Value | None, int, int], Change]
-"""Makes a change of a request, what stands there, its revision, and the time in milliseconds."""
+"""Function from a request, the current value, its revision and the time in milliseconds to the change."""
 
 
 class Put(SingleKeyRequest, frozen=True, gc=False):
-    """Put bytes, as those do who are no actors. `revision`: what must stand there, 0 nothing; `None`: whatever it is."""
+    """A request to put bytes, from the command line or the state-proxy.
+
+    Attributes:
+        payload: The bytes.
+        expires: Seconds until the value ends; 0: never.
+        revision: The revision that the key must have, 0 for none; `None`: no condition.
+    """
 
     payload: bytes
     expires: int = 0
@@ -29,7 +35,12 @@ class Put(SingleKeyRequest, frozen=True, gc=False):
 
 
 class Delete(SingleKeyRequest, frozen=True, gc=False):
-    """Delete, as those do who are no actors. `keeps_history`: of a bucket that has one, only the marker is new."""
+    """A request to delete a value of any kind, from the command line or the state-proxy.
+
+    Attributes:
+        keeps_history: Whether the earlier revisions stay, in a bucket with history.
+        revision: As for `Put`.
+    """
 
     keeps_history: bool = False
     revision: int | None = None
@@ -37,7 +48,12 @@ class Delete(SingleKeyRequest, frozen=True, gc=False):
 
 
 class Expire(SingleKeyRequest, frozen=True, gc=False):
-    """Change when an entry ends, whatever its kind. `expires`: seconds from now, 0 never; `revision` as for `Put`."""
+    """A request to change the end of a value of any kind, from the state-proxy.
+
+    Attributes:
+        expires: Seconds until the value ends; 0: never.
+        revision: As for `Put`.
+    """
 
     expires: int
     revision: int | None = None
@@ -71,7 +87,7 @@ def expire(request: Expire, value: Value | None, revision: int, now_ms: int) -> 
 
 
 def value_of(payload: bytes) -> Value:
-    """Return bytes as a value: a text if they are one."""
+    """Return bytes as a value: a text if they are UTF-8, else a binary value."""
     try:
         return Value(Kind.TEXT, payload.decode())
     except UnicodeDecodeError:
@@ -99,20 +115,20 @@ CONDITIONS: dict[type[Request], Condition] = {
     Delete: delete,
     Expire: expire,
 }
-"""Such a change is written by itself, and its `SwapResponse` is given the revision of that write."""
+"""Conditional changes. Each is written alone, and its `SwapResponse` gets the revision of that write."""
 
 
 def entry_response(key: str, value: Value | None, revision: int, now_ms: int) -> EntryResponse:
     """Return an entry as actors see it.
 
     Args:
-        key: The actor's, for the error.
-        value: `None`: nothing stands there.
-        revision: Of the value.
-        now_ms: By the clock that its expiry is of.
+        key: The actor's key, for the error.
+        value: The value; `None` if there is none.
+        revision: The value's revision.
+        now_ms: The time by the store's clock.
 
     Raises:
-        errors.WrongKindError: It is a binary value.
+        errors.WrongKindError: The value is a binary value, which an actor cannot read.
     """
     if value is None:
         return EntryResponse(False, "", "", 0, 0)
@@ -123,5 +139,5 @@ def entry_response(key: str, value: Value | None, revision: int, now_ms: int) ->
 
 
 def seconds_left(value: Value, now_ms: int) -> int:
-    """Return in how many seconds a value expires, rounded up; 0: never."""
+    """Return the seconds until a value expires, rounded up and at least 1; 0: never."""
     return max(1, math.ceil((value.expires_at_ms - now_ms) / 1000)) if value.expires_at_ms else 0

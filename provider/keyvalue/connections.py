@@ -1,6 +1,7 @@
-"""The connections that stores share: equal settings, one connection. Says which setting is at fault when there is none.
+"""The NATS connections that stores share, one for each set of equal settings, and the setting that keeps one from opening.
 
-A store with the lattice's settings shares the lattice's connection: what is sent in one turn then goes out in one write.
+A store with the lattice's settings uses the lattice's connection, so that its requests and the replies to the host go out in
+one write.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 
 OPEN_SECONDS = 5.0
-"""How long connecting, or opening a store, may take."""
+"""Time for connecting, and for opening a store: enough for a cluster to elect a leader, which takes four seconds or more."""
 
 
 class ConnectionPool:
-    """All connections of the stores.
+    """The connections of all stores.
 
     Args:
-        lattice: The lattice's own, open as long as the pool is used.
-        connection_name: Shown in the servers' monitoring.
+        lattice: The lattice's own connection; it must be open for as long as the pool is used.
+        connection_name: Name of the connections in the servers' monitoring.
     """
 
     def __init__(self, lattice: Connection, connection_name: str) -> None:
@@ -30,10 +31,10 @@ class ConnectionPool:
         self._connections: dict[ConnectionSettings, _SharedConnection] = {}
 
     async def connect(self, settings: ConnectionSettings) -> Connection:
-        """Return the connection of these settings, made when it is the first use of it.
+        """Return the connection with these settings; open it if nothing uses it yet. Each call needs one `disconnect`.
 
         Raises:
-            errors.ConnectError: It cannot be made.
+            errors.ConnectError: The connection cannot be opened.
         """
         if settings == self._lattice.settings:
             return self._lattice
@@ -52,7 +53,7 @@ class ConnectionPool:
                 self._leave(settings, shared)
 
     async def disconnect(self, settings: ConnectionSettings) -> None:
-        """Give a connection back; it is closed with its last use."""
+        """Return a connection to the pool; it is closed when its last user does so."""
         if settings == self._lattice.settings:
             return
         shared = self._connections[settings]
@@ -69,7 +70,7 @@ class ConnectionPool:
 
 
 class _SharedConnection:
-    """A connection and how many use it or are about to."""
+    """A connection, and the number of stores that use it or wait for it to open."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -78,7 +79,7 @@ class _SharedConnection:
 
 
 def link_error(error: Exception, settings: ConnectionSettings) -> errors.LinkError:
-    """Say which setting is at fault when a store cannot be opened."""
+    """Return the error for a store that cannot be opened; it names the link value to correct."""
     match error:
         case errors.LinkError():
             return error

@@ -1,8 +1,8 @@
 """An actor's key <-> the key in a bucket. Pure.
 
-A key that `nats kv` allows is stored under its own name. Of any other key, each byte of its UTF-8 form that is not
-allowed becomes `=HH`; so does an `=` that two upper-case hex digits follow, and a `.` at either end or after another
-one. The encoding is injective, and a key prints, lists and reads back with the `nats kv` command.
+A key that `nats kv` allows is stored under its own name. In any other key, each byte of the UTF-8 form that is not allowed
+becomes `=HH`. So does an `=` that is followed by two upper-case hex digits, and a `.` at either end or after another `.`. Two
+keys never have the same stored form, and the `nats kv` command prints, lists and reads every one of them.
 
 Source: ADR-8 (legal keys); nats-server refuses control lines over 4096 bytes.
 """
@@ -14,10 +14,11 @@ import re
 from provider import errors
 
 MAX_BUCKET_KEY_BYTES = 3500
-"""The longest key as stored: subject, reply subject and sizes must fit in the server's control line."""
+"""Longest key as stored. The server's control line of 4096 bytes must also hold the subject's prefix, the reply subject and
+the sizes."""
 
 RESERVED_KEY = "=5Flease"
-"""Written to renew a read lease. No actor's key is stored under it: `_` is never escaped."""
+"""Key that is written to renew a read lease. No actor's key is stored under it, because `_` is never escaped."""
 
 _PLAIN = re.compile(r"[-/_a-zA-Z0-9]+(?:\.[-/_a-zA-Z0-9]+)*\Z")
 _LEGAL = frozenset(b"-/_=.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -29,8 +30,8 @@ def encode_key(key: str, prefix: str = "") -> str:
     """Return the key under which an actor's key is stored.
 
     Args:
-        key: Any text but the empty one.
-        prefix: The link's KEY_PREFIX, put before it.
+        key: The actor's key: any text but the empty one.
+        prefix: The link's KEY_PREFIX, put before the key.
 
     Raises:
         errors.EmptyKeyError: The key is empty.
@@ -46,7 +47,15 @@ def encode_key(key: str, prefix: str = "") -> str:
 
 
 def decode_key(bucket_key: str, prefix: str = "") -> str | None:
-    """Return the actor's key, or `None` when no actor of this prefix could have written it: reserved, or foreign."""
+    """Return the actor's key.
+
+    Args:
+        bucket_key: The key as stored.
+        prefix: The link's KEY_PREFIX.
+
+    Returns:
+        `None` if no actor with this prefix can have written the key: it is reserved, or another client's.
+    """
     try:
         raw = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), bucket_key.encode())
         key = raw.decode()

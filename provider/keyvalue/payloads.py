@@ -1,6 +1,7 @@
-"""The data of a value <-> the bytes that a person expects `nats kv get` to show. Pure.
+"""The data of a value <-> the payload of its message. Pure.
 
-A text is stored as it is, a counter as decimal text, a list or a set as a JSON array.
+The payload is the text that a person expects `nats kv get` to show: a text as it is, a counter as decimal text, a list or a
+set as a JSON array.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _array_decoder = msgspec.json.Decoder(list[str])
 
 
 def encode_payload(value: Value) -> bytes:
-    """Encode a value's payload; of a set, an array of its members."""
+    """Encode the data of a value; a set becomes an array of its members, in the order in which they were added."""
     match value.kind:
         case Kind.TEXT:
             text: str = value.data
@@ -29,7 +30,7 @@ def encode_payload(value: Value) -> bytes:
 
 
 def decode_payload(kind: Kind, payload: bytes) -> str | bytes | int | list[str] | dict[str, None] | None:
-    """Decode the data of a value; `None` if the payload is not one of its kind."""
+    """Decode the data of a value of a kind; return `None` if no value of that kind has this payload."""
     try:
         if kind is Kind.TEXT:
             return payload.decode()

@@ -1,7 +1,7 @@
-"""What is kept under a key, and the fifteen operations as functions of it. Pure: the time is an argument.
+"""The value under a key, and the fifteen operations as functions of a value. Pure: the time is an argument.
 
-Results are those of Redis as the kvredis provider gives them; a value of another kind is an error and nothing changes.
-A function that changes a value owns the one it is given: the engine hands it a copy.
+Results are those of Redis as the kvredis provider gives them. A value of another kind is an error, and nothing changes. A
+function that changes a value may do so in place: the caller gives it a value that nothing else uses.
 """
 
 from __future__ import annotations
@@ -16,30 +16,33 @@ from contracts.extensions import GetMany, GetResult
 from provider import errors
 
 DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")
+"""A text that counts as a number, as Redis reads it: no plus sign, no leading zeros. More than 400 digits are not converted, so
+that a long text costs nothing; a number of that length overflows anyway."""
 
 
 MANY_BYTES = 16 * 1024 * 1024
-"""How large the values are at most that one call reads of many keys, all together."""
+"""Size of all values together that one call may read: it bounds the memory that a call of many large values takes."""
 
 
 class Kind(enum.Enum):
-    """The kinds of value, under the names that errors and stored headers use."""
+    """The kinds of value, by the names that errors and stored headers use."""
 
     TEXT = "text"
     COUNTER = "counter"
     LIST = "list"
     SET = "set"
     BINARY = "binary value"
-    """Written by somebody else and not readable as any of the above; it can only be deleted or overwritten."""
+    """A value that another client wrote and that is not readable as any other kind; it can only be deleted or overwritten."""
 
 
 class Value:
-    """A value and when it expires.
+    """A value and the time of its end.
 
     Attributes:
-        kind: Decides the type of `data`: `str`, `int`, `list[str]`, or for a set `dict[str, None]` in order of
-            adding; for a binary value `bytes`.
-        expires_at_ms: When it ends, in milliseconds since 1970 by the store's clock; 0: never.
+        kind: The kind of value.
+        data: `str` for a text, `int` for a counter, `list[str]` for a list, `bytes` for a binary value; for a set
+            `dict[str, None]`, whose keys are the members in the order in which they were added.
+        expires_at_ms: The time of the end, in milliseconds since 1970 by the store's clock; 0: never.
     """
 
     __slots__ = ("data", "expires_at_ms", "kind")
@@ -71,13 +74,13 @@ class Value:
 
 
 class Change(NamedTuple):
-    """What an operation makes of a value.
+    """The effect of an operation on a value.
 
     Attributes:
-        value: The new value; `None`: nothing is there.
-        result: What the operation answers.
-        is_change: Whether anything is to be written.
-        keeps_history: Whether a deletion leaves what came before in a bucket with history.
+        value: The new value; `None`: the key has no value any more.
+        result: The operation's answer.
+        is_change: Whether anything has to be written.
+        keeps_history: Whether a deletion leaves the earlier revisions, in a bucket with history.
     """
 
     value: Value | None
@@ -132,7 +135,7 @@ def set_intersection(request: kv.SetIntersection, values: Sequence[Value | None]
 
 def get_many(request: GetMany, values: Sequence[Value | None]) -> list[GetResult]:
     results = [_get_result(key, value) for key, value in zip(request.keys, values, strict=True)]
-    # A key that is named twice is answered twice.
+    # A key that is named twice is answered twice, so the answer may be larger than the values that were read.
     if sum(_size_bytes(result.value) for result in results) > MANY_BYTES:
         raise errors.TooMuchAtOnceError(len(results), MANY_BYTES)
     return results
@@ -230,7 +233,7 @@ READS_OF_MANY: dict[type[kv.Request], Callable[[Any, Sequence[Value | None]], An
     kv.SetIntersection: set_intersection,
     GetMany: get_many,
 }
-"""Operations that read several keys; the values come in the order of the keys."""
+"""Operations that read several keys; the values are in the order of the keys."""
 
 CHANGES: dict[type[kv.Request], Callable[[Any, Value | None, int], Change]] = {
     kv.Set: set_text,
@@ -246,16 +249,16 @@ CHANGES: dict[type[kv.Request], Callable[[Any, Value | None, int], Change]] = {
 """Operations that change one key."""
 
 OVERWRITES = frozenset({kv.Set})
-"""Changes whose result does not depend on what was there before."""
+"""Changes that do not depend on the value before."""
 
 _MISSING = kv.GetResponse("", False)
 
 
 def check_kind(key: str, value: Value | None, wanted: Kind) -> None:
-    """Check that there is a value of a kind, or none.
+    """Check the kind of a value; a key without a value passes.
 
     Raises:
-        errors.WrongKindError: There is one of another kind.
+        errors.WrongKindError: The value is of another kind.
     """
     if value is not None and value.kind is not wanted:
         raise errors.WrongKindError(key, value.kind.value, wanted.value)
@@ -271,10 +274,10 @@ def _sets(request: kv.KeysRequest, values: Sequence[Value | None]) -> list[dict[
 
 
 def number_of(key: str, value: Value | None) -> int:
-    """Return what an increment adds to; nothing there is 0.
+    """Return the number that an increment adds to; 0 for a key without a value.
 
     Raises:
-        errors.StoreError: There is no number.
+        errors.StoreError: The value is not a number.
     """
     if value is None:
         return 0

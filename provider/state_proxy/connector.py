@@ -11,9 +11,10 @@ import msgspec
 
 from contracts.extensions import SwapResponse
 from provider import errors
-from provider.keyvalue.bucket.bucket import Bucket, store_error
+from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry
+from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.bucket.scan import scan
 from provider.keyvalue.bucket.store import BucketStore
 from provider.keyvalue.bucket.ttl import server_end_ms

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from provider.keyvalue.bucket.bucket import Bucket, BucketTraits
+from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.stream import Traits
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.values import Kind, Value
 from provider.nats.connection import Connection
@@ -44,7 +45,7 @@ def requests() -> Requests:
 @pytest.fixture
 async def bucket(requests: Requests) -> AsyncIterator[Bucket]:
     tasks = TaskOwner()
-    traits = BucketTraits(1, 1, True, True, True, False, -1)
+    traits = Traits(1, 1, True, True, True, False, -1)
     yield Bucket(JetStream(cast(Connection, requests)), "b", traits, ServerClock(), tasks, lambda: None)
     await tasks.close()
 

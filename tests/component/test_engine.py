@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from contracts import extensions as wasi
 from contracts import keyvalue as kv
 from provider import errors
-from provider.keyvalue.bucket.engine import ConflictError, Engine, NotWrittenError, UnknownError, WrittenBeforeError
+from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
+from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry, Write
 from provider.keyvalue.values import Kind, Value
 from provider.tasks import TaskOwner
@@ -80,7 +81,7 @@ class ScriptedStore:
         if fault is Fault.NOT_WRITTEN:
             raise NotWrittenError("scripted")
         if fault is Fault.LOST_BEFORE:
-            raise UnknownError("scripted")
+            raise MaybeWrittenError("scripted")
         if fault is Fault.RIVAL:
             self._rival()
         if fault is not Fault.REFUSED:
@@ -90,17 +91,17 @@ class ScriptedStore:
         if fault in REFUSALS:
             raise ConflictError(is_certain=False)
         if fault in (Fault.LOST_AFTER, Fault.LOST_AND_RIVAL):
-            raise UnknownError("scripted")
+            raise MaybeWrittenError("scripted")
         return self.entry.revision
 
-    async def claim(self, message_id: bytes, deadline: float) -> int | None:
+    async def fence(self, message_id: bytes, deadline: float) -> int | None:
         await asyncio.sleep(0)
         found = self._revisions.setdefault(message_id, 0)
         return found or None
 
     def _put(self, write: Write) -> None:
         if write.message_id in self._revisions:
-            raise WrittenBeforeError(self._revisions[write.message_id])
+            raise AlreadyWrittenError(self._revisions[write.message_id])
         if write.expected_revision not in (None, self.entry.revision):
             raise ConflictError(is_certain=not self.is_replicated)
         self.writes += 1
@@ -206,7 +207,7 @@ def test_what_is_too_large_after_a_refused_attempt_is_not_done_twice_nor_refused
 
 def test_what_is_too_large_and_cannot_be_claimed_is_of_unknown_outcome() -> None:
     class Silent(NarrowStore):
-        async def claim(self, message_id: bytes, deadline: float) -> int | None:
+        async def fence(self, message_id: bytes, deadline: float) -> int | None:
             raise errors.OutcomeUnknownError("scripted")
 
     found = run(

@@ -7,7 +7,7 @@ import time
 from typing import cast
 
 from provider import errors
-from provider.keyvalue.bucket.stream import look_at_stream
+from provider.keyvalue.bucket.stream import refresh_stream
 from provider.keyvalue.clock import ServerClock
 from provider.nats.buckets import NO_SPACE
 from provider.nats.connection import Connection
@@ -37,7 +37,7 @@ class TimelessServer(JetStream):
 
 async def difference_ms(server: JetStream) -> int:
     clock = ServerClock()
-    info = await look_at_stream(server, "KV_b", clock, asyncio.get_running_loop().time() + 1)
+    info = await refresh_stream(server, "KV_b", clock, asyncio.get_running_loop().time() + 1)
     assert info.config.name == "KV_b"
     return clock.now_ms() - time.time_ns() // 1_000_000
 

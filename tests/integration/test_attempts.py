@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.engine import WrittenBeforeError
+from provider.keyvalue.bucket.cas import AlreadyWrittenError
 from provider.keyvalue.bucket.entries import Write
-from provider.keyvalue.bucket.stream import open_stream, traits_of
+from provider.keyvalue.bucket.stream import Traits, open_stream
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.link_config import BucketConfig
 from provider.keyvalue.link_values import Consistency
@@ -33,7 +33,7 @@ async def bucket(cluster: Cluster) -> AsyncIterator[Bucket]:
     async with Connection(settings, "test", SECONDS) as connection:
         jetstream = JetStream(connection)
         info, level = await open_stream(jetstream, BucketConfig(name, replicas=3), deadline())
-        yield Bucket(jetstream, name, traits_of(info, level), ServerClock(), tasks, lambda: None)
+        yield Bucket(jetstream, name, Traits.from_info(info, level), ServerClock(), tasks, lambda: None)
         await tasks.close()
 
 
@@ -48,15 +48,15 @@ def attempt(text: str, expected: int, message_id: bytes) -> Write:
 async def test_a_second_attempt_is_told_where_the_first_was_written(bucket: Bucket) -> None:
     first = await bucket.write(attempt("first", 0, b"one"), deadline())
     other = await bucket.write(attempt("other", first, b"another"), deadline())
-    with pytest.raises(WrittenBeforeError) as told:
+    with pytest.raises(AlreadyWrittenError) as told:
         await bucket.write(attempt("second", other, b"one"), deadline())
     assert told.value.revision == first
-    assert await bucket.claim(b"one", deadline()) == first
+    assert await bucket.fence(b"one", deadline()) == first
     assert await bucket.read("k", Consistency.STRONG, deadline()) == Value(Kind.TEXT, "other")
 
 
 async def test_after_a_claim_no_attempt_is_written(bucket: Bucket) -> None:
-    assert await bucket.claim(b"two", deadline()) is None
-    with pytest.raises(WrittenBeforeError):
+    assert await bucket.fence(b"two", deadline()) is None
+    with pytest.raises(AlreadyWrittenError):
         await bucket.write(attempt("late", 0, b"two"), deadline())
     assert await bucket.read("k", Consistency.STRONG, deadline()) is None

@@ -12,7 +12,7 @@ from msgspec import structs
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import Write
-from provider.keyvalue.bucket.stream import open_stream, traits_of
+from provider.keyvalue.bucket.stream import Traits, open_stream
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.link_config import BucketConfig
 from provider.keyvalue.link_values import Consistency
@@ -38,7 +38,7 @@ async def filled_bucket(server: NatsServer, count: int, text: str) -> AsyncItera
     async with Connection(settings, "test", SECONDS) as connection:
         jetstream = JetStream(connection)
         info, level = await open_stream(jetstream, BucketConfig("many"), deadline())
-        bucket = Bucket(jetstream, "many", traits_of(info, level), ServerClock(), tasks, lambda: None)
+        bucket = Bucket(jetstream, "many", Traits.from_info(info, level), ServerClock(), tasks, lambda: None)
         keys = [f"k{number}" for number in range(count)]
         value = Value(Kind.TEXT, text)
         for key in keys:

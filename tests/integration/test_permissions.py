@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from contracts.secret import Secret
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.stream import look_at_stream, open_stream, traits_of
+from provider.keyvalue.bucket.stream import Traits, open_stream, refresh_stream
 from provider.keyvalue.bucket.sweep import sweep
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.link_config import BucketConfig
@@ -164,8 +164,8 @@ async def swept_as(user: SigningKey, server: NatsServer) -> None:
         jetstream, clock, tasks = JetStream(connection), ServerClock(), TaskOwner()
         deadline = asyncio.get_running_loop().time() + 20
         info, level = await open_stream(jetstream, BucketConfig("old"), deadline)
-        await look_at_stream(jetstream, info.config.name, clock, deadline)
-        bucket = Bucket(jetstream, "old", traits_of(info, level), clock, tasks, lambda: None)
+        await refresh_stream(jetstream, info.config.name, clock, deadline)
+        bucket = Bucket(jetstream, "old", Traits.from_info(info, level), clock, tasks, lambda: None)
         clock.measured(bucket.now_ms() + 10**9, 0.0, 0.0)
         assert await sweep(jetstream, bucket) == 1
         await tasks.close()

@@ -15,7 +15,7 @@ from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.keyvalue.bucket import scan as scanning
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.scan import KeyHeader, scan
-from provider.keyvalue.bucket.stream import look_at_stream, traits_of
+from provider.keyvalue.bucket.stream import Traits, refresh_stream
 from provider.keyvalue.clock import ServerClock
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
@@ -41,8 +41,8 @@ async def made_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[
     clock, tasks = ServerClock(), TaskOwner()
     async with Connection(ConnectionSettings((server.url,)), "test", 5) as connection:
         jetstream, deadline = JetStream(connection), asyncio.get_running_loop().time() + SECONDS
-        info = await look_at_stream(jetstream, f"KV_{name}", clock, deadline)
-        traits = traits_of(info, await jetstream.level(deadline))
+        info = await refresh_stream(jetstream, f"KV_{name}", clock, deadline)
+        traits = Traits.from_info(info, await jetstream.level(deadline))
         yield jetstream, Bucket(jetstream, name, traits, clock, tasks, lambda: None)
         await tasks.close()
 

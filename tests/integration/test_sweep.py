@@ -11,7 +11,7 @@ import nats
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import RESERVED_HEADER, Write
 from provider.keyvalue.bucket.scan import scan
-from provider.keyvalue.bucket.stream import look_at_stream, open_stream, traits_of
+from provider.keyvalue.bucket.stream import Traits, open_stream, refresh_stream
 from provider.keyvalue.bucket.sweep import sweep
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.link_config import BucketConfig
@@ -34,8 +34,8 @@ async def test_a_sweep_removes_what_has_expired_and_old_markers_and_nothing_else
         jetstream, tasks, clock = JetStream(connection), TaskOwner(), ServerClock()
         deadline = asyncio.get_running_loop().time() + 20
         info, level = await open_stream(jetstream, BucketConfig("swept"), deadline)
-        await look_at_stream(jetstream, info.config.name, clock, deadline)
-        traits = traits_of(info, level)
+        await refresh_stream(jetstream, info.config.name, clock, deadline)
+        traits = Traits.from_info(info, level)
         assert not traits.expires_by_itself
         assert not traits.sends_ttl
         bucket = Bucket(jetstream, "swept", traits, clock, tasks, lambda: None)
@@ -76,7 +76,7 @@ async def test_a_history_that_somebody_else_keeps_stays(lattice_server: NatsServ
         jetstream, tasks, clock = JetStream(connection), TaskOwner(), ServerClock()
         deadline = asyncio.get_running_loop().time() + 20
         info, level = await open_stream(jetstream, BucketConfig("kept"), deadline)
-        bucket = Bucket(jetstream, "kept", traits_of(info, level), clock, tasks, lambda: None)
+        bucket = Bucket(jetstream, "kept", Traits.from_info(info, level), clock, tasks, lambda: None)
         await bucket.write(Write("ours", "ours", None, b"", b"op", None, keeps_history=True), deadline)
         ended = Value(Kind.TEXT, "3", clock.now_ms() - 1)
         await bucket.write(Write("expired", "expired", ended, b"3", b"op", None), deadline)

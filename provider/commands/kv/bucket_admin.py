@@ -11,7 +11,7 @@ from provider import errors
 from provider.commands.connect import explained
 from provider.commands.errors import BucketDiffersError, BucketNotFoundError, OptionError
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus
-from provider.keyvalue.bucket.stream import stream_config, traits_of
+from provider.keyvalue.bucket.stream import Traits, stream_config
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
 from provider.nats.buckets import (
@@ -114,7 +114,7 @@ def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:
 
 
 def _expiry_reason(stream: js.StreamInfo, level: int) -> str:
-    if traits_of(stream, level).expires_by_itself:
+    if Traits.from_info(stream, level).expires_by_itself:
         return ""
     if level < js.TTL_LEVEL:
         return "the server is older than 2.11"

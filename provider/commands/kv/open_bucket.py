@@ -17,7 +17,7 @@ from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.follow import SILENCE_SECONDS, Follower, GoneError, Selection, Start, Update
 from provider.keyvalue.bucket.scan import KeyHeader, scan
-from provider.keyvalue.bucket.stream import look_at_stream, traits_of
+from provider.keyvalue.bucket.stream import Traits, refresh_stream
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import Delete, Put
 from provider.keyvalue.keys import RESERVED_KEY
@@ -47,9 +47,9 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
     deadline = deadline_in(timeout_seconds)
     with explained(name):
         level = await jetstream.level(deadline)
-        info = await look_at_stream(jetstream, stream_name(name), clock, deadline)
+        info = await refresh_stream(jetstream, stream_name(name), clock, deadline)
     check_is_bucket(name, info)
-    bucket = Bucket(jetstream, name, traits_of(info, level), clock, tasks, lambda: None)
+    bucket = Bucket(jetstream, name, Traits.from_info(info, level), clock, tasks, lambda: None)
     engine = Engine(bucket, tasks)
     try:
         yield OpenBucket(jetstream, bucket, engine, timeout_seconds)

@@ -1,8 +1,8 @@
-"""A value <-> the payload and headers of a message in a bucket. Pure.
+"""A value <-> the payload and the headers of a message in a bucket. Pure.
 
-The payload is what a person expects `nats kv get` to show: a text as it is, a counter as decimal text, a list or a set
-as a JSON array. The kind stands in a header, so a text that looks like JSON stays a text, and a value that somebody
-else put there without headers reads as text.
+The payload is the text that a person expects `nats kv get` to show: a text as it is, a counter as decimal text, a list or a
+set as a JSON array. The kind is in a header, so a text that looks like JSON stays a text, and a value that another client
+wrote without headers reads as a text.
 """
 
 from __future__ import annotations
@@ -22,29 +22,32 @@ OPERATION_ID = b"Op-Id"
 TTL = b"Nats-TTL"
 SEQUENCE = b"Nats-Sequence"
 EXPECTED_REVISION = b"Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
+"""Subject that the expected revision is of, if not the one that is written to. Since nats-server 2.11."""
 MESSAGE_ID = b"Nats-Msg-Id"
 
 MARKER_TTL_SECONDS = 120
-"""How long the marker of a deleted key stays, so that watchers see it. Markers of servers without TTLs are swept."""
+"""Life of the marker of a deleted key: long enough for watchers that were away for a moment. Where the server knows no TTLs,
+the sweep removes markers of this age."""
 
 RESERVED_HEADER = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"))
-"""Of what is written under the reserved key: a marker, so that no listing shows it."""
+"""Headers of the message under the reserved key. It is a marker, so that no listing shows it."""
 
 _read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, SEQUENCE)
 _TIME_MS = re.compile(rb"[0-9]{1,13}\Z")
-"""Until the year 2286: the remaining seconds are then within what a server takes as a TTL."""
+"""A time up to the year 2286: the seconds until then are within the range that a server accepts as a TTL."""
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
 class Entry:
-    """What stands under a key.
+    """The last message of a key, decoded.
 
     Attributes:
         revision: The message's sequence in the stream; 0: there is no message.
-        value: `None` when there is none, or a marker.
-        operation_id: Of the write that made it; b"" when somebody else wrote it.
-        size: Of the payload, in bytes.
-        is_checked: Whether it is what stands there for sure; otherwise it is good for a compare-and-set alone.
+        value: The value; `None` if there is no message, or if it is a marker.
+        operation_id: Id of the attempt that wrote the message; b"" if it was another client.
+        size: Size of the payload in bytes.
+        is_checked: Whether this is the last message for sure. If not, it is only good as the base of a compare-and-set.
     """
 
     __slots__ = ("is_checked", "operation_id", "revision", "size", "value")
@@ -61,7 +64,7 @@ class Entry:
 
 
 NO_ENTRY = Entry(0, None)
-"""Stands for whatever is there, where a write does not depend on it."""
+"""The base of a change that replaces the entry without having read it."""
 
 
 class Write(NamedTuple):
@@ -69,13 +72,13 @@ class Write(NamedTuple):
 
     Attributes:
         bucket_key: The key as stored.
-        key: The actor's key, for errors.
-        value: What to write; `None`: a marker that deletes.
+        key: The caller's key, for errors.
+        value: The value to write; `None`: a marker that deletes.
         payload: The value encoded.
-        operation_id: Stored with it, so that it can be recognised.
-        expected_revision: What must stand there now; 0: nothing; `None`: whatever it is.
-        keeps_history: Whether a marker leaves what came before, in a bucket with history.
-        message_id: What attempts at the same change have in common: the stream takes but one of them.
+        operation_id: Id of this attempt, stored with the value so that a later read recognises it.
+        expected_revision: Condition of the write: the key's last revision, 0 for a key without a message. `None`: no condition.
+        keeps_history: Whether a marker leaves the earlier revisions, in a bucket with history.
+        message_id: Id that all attempts at the same change have in common: the stream takes only one of them.
     """
 
     bucket_key: str
@@ -89,12 +92,12 @@ class Write(NamedTuple):
 
 
 def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
-    """Decode a stored message. What no provider of this version could have written becomes a binary value.
+    """Decode a stored message. A message that no provider of this version could have written is a binary value.
 
     Args:
-        revision: The message's sequence; 0: it stands in the header block, which is that of a direct get.
-        header: Its header block.
-        payload: Its body.
+        revision: The message's sequence; 0 if it is in the header block, as in the reply to a direct get.
+        header: The header block; b"" if there is none.
+        payload: The body.
     """
     found = _read_headers(header)
     revision = revision or int(found.pop(SEQUENCE, 0))
@@ -113,14 +116,14 @@ def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
 
 
 def is_live(header: bytes, now_ms: int) -> bool:
-    """Tell of a message's headers whether it is a value that can be read, neither a marker nor expired."""
+    """Tell from a message's headers whether it has a value that can be read: it is neither a marker nor expired."""
     expires_at = header_value(header, EXPIRES_AT)
     is_expired = expires_at is not None and 0 < (_time_ms(expires_at) or 0) <= now_ms
     return not is_expired and not is_deletion(header)
 
 
 def _time_ms(expires_at: bytes) -> int | None:
-    """Return when a value ends by its header: 0 never, `None` when the header is nothing that is written here."""
+    """Return the time in an `Expires-At` header: 0 for never, `None` if no provider could have written the header."""
     return int(expires_at) if _TIME_MS.match(expires_at) else None
 
 
@@ -128,11 +131,11 @@ def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool, sends_message_
     """Encode the header block of a write.
 
     Args:
-        write: What is written.
+        write: The write.
         now_ms: The time by the store's clock.
-        sends_ttl: Whether to tell the server when the message ends. A server without TTLs ignores it, but honours it
-            once it is upgraded; a bucket with history or without TTLs on a newer server must not see it.
-        sends_message_id: Whether the stream is to look for other attempts at the same change.
+        sends_ttl: Whether to tell the server when the message ends. A server without TTLs ignores the header, but honours it
+            once it is upgraded; a bucket with history, or without TTLs on a newer server, must not get it.
+        sends_message_id: Whether the stream must look for other attempts at the same change.
     """
     pairs = [(OPERATION_ID, write.operation_id)]
     if sends_message_id and write.message_id:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from contracts.extensions import ListKeys, ListKeysResponse
 from provider import errors
-from provider.keyvalue.bucket.bucket import Bucket, store_error
+from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import is_live
+from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.keys import RESERVED_KEY, decode_key
 from provider.nats.buckets import NANOSECONDS, NO_SPACE, key_subject
 from provider.nats.consumer import PullConsumer, PullOptions, Status

@@ -17,7 +17,7 @@ from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
 from provider.keyvalue.bucket.scan import list_keys
-from provider.keyvalue.bucket.stream import look_at_stream, open_stream, traits_of
+from provider.keyvalue.bucket.stream import Traits, open_stream, refresh_stream
 from provider.keyvalue.bucket.sweep import SWEEP_SECONDS, sweep
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import entry_response
@@ -232,8 +232,10 @@ class BucketStore(SharedStore):
         deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
         info, level = await open_stream(jetstream, self._config, deadline)
         clock = ServerClock()
-        await look_at_stream(jetstream, info.config.name, clock, deadline)
-        bucket = Bucket(jetstream, self._config.name, traits_of(info, level), clock, self.tasks, self._is_missed.set)
+        await refresh_stream(jetstream, info.config.name, clock, deadline)
+        bucket = Bucket(
+            jetstream, self._config.name, Traits.from_info(info, level), clock, self.tasks, self._is_missed.set
+        )
         engine = Engine(bucket, self.tasks, self._cached_bytes)
         stack.callback(engine.close)
         stack.callback(connection.on_reconnect(engine.forget))
@@ -287,8 +289,8 @@ class BucketStore(SharedStore):
 
     async def _refresh(self, bucket: Bucket) -> None:
         deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
-        info = await look_at_stream(self.jetstream, bucket.stream, self._clock, deadline)
+        info = await refresh_stream(self.jetstream, bucket.stream, self._clock, deadline)
         if info.created != self._created:
             raise errors.ApiError(404, STREAM_NOT_FOUND, "stream was made anew")
-        bucket.traits = traits_of(info, await self.jetstream.level(deadline))
+        bucket.traits = Traits.from_info(info, await self.jetstream.level(deadline))
         self._reason = ""

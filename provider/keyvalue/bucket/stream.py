@@ -1,4 +1,7 @@
-"""How a bucket is found or made. Source: ADR-8 (the stream behind a bucket)."""
+"""The stream behind a bucket: find it or make it, follow its configuration.
+
+Source: ADR-8 (the stream behind a bucket).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import asyncio
 import functools
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+
+from msgspec import Struct
 
 from provider import errors
-from provider.keyvalue.bucket.bucket import BucketTraits
 from provider.keyvalue.bucket.entries import MARKER_TTL_SECONDS, RESERVED_HEADER
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.keys import RESERVED_KEY
@@ -31,25 +36,141 @@ _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 _ATTEMPT_SECONDS = 1.0
+"""Time for one request while opening. A cluster without a leader does not answer at all, so the request is repeated; five
+attempts fit into the time that opening may take."""
+
 _DUPLICATE_WINDOW_SECONDS = 30
+"""Time for which the server remembers message ids. An id is needed until the deadline of the calls that use it, which is a
+few seconds away; the rest is room for callers with long time-outs. The server's default of 120 costs it more memory."""
+
 _SMALLEST_REPLICATED_BYTES = 256
-"""What is written under the reserved key takes about half of it, for its headers."""
+"""The headers under the reserved key take about half of this; without that write there is no read lease."""
+
+_MOST_REVISIONS_SEEN = 65_536
+"""Keys whose newest revision is remembered for fast reads; some ten megabytes. The least recently used is forgotten, which
+costs that key its guard against an older answer."""
+
 _SETTING_AT_FAULT = {
-    10005: "REPLICAS",
-    10074: "REPLICAS",
-    10113: "MAX_BYTES",
-    10122: "MAX_BYTES",
-    10047: "MAX_BYTES",
-    10028: "MAX_BYTES",
+    10005: "REPLICAS",  # no suitable peers
+    10074: "REPLICAS",  # the server is not clustered
+    10113: "MAX_BYTES",  # the account demands a limit
+    10122: "MAX_BYTES",  # over the account's limit for one stream
+    10047: "MAX_BYTES",  # storage exhausted
+    10028: "MAX_BYTES",  # memory exhausted
 }
-"""No suitable peers; not clustered; limits that the account demands or that are exhausted. Source: errors.json."""
+"""The link value to correct, by the server's error code. Source: nats-server server/errors.json."""
+
+
+class Traits(Struct, frozen=True):
+    """The properties of a bucket's stream that reading and writing depend on.
+
+    Attributes:
+        level: The server's API level; see `JetStream.level`.
+        replicas: Number of replicas of the stream.
+        allows_direct: Whether a replica may answer reads.
+        sends_ttl: Whether a write tells the server when the message ends.
+        expires_by_itself: Whether the server removes expired messages.
+        has_history: Whether the stream keeps more than the last message of a key.
+        max_value_bytes: Limit of one message, headers included; -1: no limit of its own.
+    """
+
+    level: int
+    replicas: int
+    allows_direct: bool
+    sends_ttl: bool
+    expires_by_itself: bool
+    has_history: bool
+    max_value_bytes: int
+
+    @classmethod
+    def from_info(cls, info: js.StreamInfo, level: int) -> Self:
+        """Derive the traits from a stream's configuration and the server's API level.
+
+        A TTL is not sent where the server would refuse it, nor to a bucket with history: there, a value that expires
+        would uncover the one before it.
+        """
+        config = info.config
+        has_history = config.max_msgs_per_subject != 1
+        has_ttl = level >= js.TTL_LEVEL and config.allow_msg_ttl
+        return cls(
+            level=level,
+            replicas=config.num_replicas,
+            allows_direct=config.allow_direct,
+            sends_ttl=not has_history and (has_ttl or level < js.TTL_LEVEL),
+            expires_by_itself=has_ttl and not has_history,
+            has_history=has_history,
+            max_value_bytes=config.max_msg_size,
+        )
+
+
+class BucketStream:
+    """The stream of an open bucket, and the state that reads and writes share.
+
+    Args:
+        jetstream: The JetStream that has the stream.
+        bucket: Name of the bucket.
+        traits: The stream's traits now; they may be replaced while the bucket is open.
+        clock: The server's clock.
+        on_missed: Called when no server answers for the stream, as when it was deleted.
+    """
+
+    def __init__(
+        self,
+        jetstream: js.JetStream,
+        bucket: str,
+        traits: Traits,
+        clock: ServerClock,
+        on_missed: Callable[[], None],
+    ) -> None:
+        self.jetstream = jetstream
+        self.bucket = bucket
+        self.name = stream_name(bucket)
+        self.subject_prefix = key_subject(bucket, "")
+        self.clock = clock
+        self.on_missed = on_missed
+        self.is_mirrored = False
+        self.traits = traits
+        self._seen: OrderedDict[str, int] = OrderedDict()
+
+    @property
+    def traits(self) -> Traits:
+        return self._traits
+
+    @traits.setter
+    def traits(self, traits: Traits) -> None:
+        self._traits = traits
+        self.has_one_copy = traits.replicas == 1 and traits.allows_direct and not self.is_mirrored
+        """Whether a direct get returns the last write, since there is no copy that could be behind."""
+
+    def note_mirror(self) -> None:
+        """Stop using direct gets: a mirror has answered one. A mirror may be behind, and never learns of purges."""
+        if not self.is_mirrored:
+            _log.warning("bucket_has_mirror", extra={"bucket": self.bucket})
+        self.is_mirrored = True
+        self.traits = self._traits
+
+    def seen_revision(self, bucket_key: str) -> int:
+        """Return the highest revision of a key that this process has read or written; 0 if unknown."""
+        return self._seen.get(bucket_key, 0)
+
+    def note_revision(self, bucket_key: str, revision: int) -> None:
+        """Remember a revision that was read or written, for `seen_revision`. One replica cannot be behind itself."""
+        if self._traits.replicas == 1 or not revision:
+            return
+        self._seen[bucket_key] = max(revision, self._seen.pop(bucket_key, 0))
+        if len(self._seen) > _MOST_REVISIONS_SEEN:
+            self._seen.popitem(last=False)
+
+    async def is_everywhere(self, revision: int, deadline: float) -> bool:
+        """Ask the leader whether every replica has the stream up to a revision."""
+        return (await self.jetstream.stream_info(self.name, deadline)).is_everywhere(revision)
 
 
 async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: float) -> tuple[js.StreamInfo, int]:
-    """Find the bucket's stream, or make it; returns what it is and the server's API level.
+    """Find the bucket's stream, or make it; return its info and the server's API level.
 
     Raises:
-        errors.LinkError: There is none and none may be made, or it is no bucket; names the setting.
+        errors.LinkError: The stream is missing and may not be made, or is not a bucket; names the setting.
         errors.NatsError: The server could not be asked, or refused.
     """
     level = await _repeated(jetstream.level, deadline)
@@ -76,6 +197,7 @@ async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, dea
         info = await _repeated(functools.partial(jetstream.create_stream, stream), deadline)
     except errors.ApiError as error:
         if error.err_code == STREAM_NAME_IN_USE:
+            # Another provider has made it in the meantime, with other settings.
             return await _repeated(functools.partial(jetstream.stream_info, stream["name"]), deadline)
         if error.err_code in _SETTING_AT_FAULT:
             raise errors.LinkError(_SETTING_AT_FAULT[error.err_code], f"the server says: {error.description}") from None
@@ -91,7 +213,7 @@ def _check_value_size(replicas: int, max_value_bytes: int) -> None:
 
 
 async def _repeated(request: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
-    """Repeat a request that is not answered: a cluster leaves one out while a stream has no leader yet."""
+    """Repeat a request that is not answered: a cluster ignores it while the stream has no leader yet."""
     loop = asyncio.get_running_loop()
     while True:
         attempt_deadline = min(deadline, loop.time() + _ATTEMPT_SECONDS)
@@ -103,12 +225,13 @@ async def _repeated(request: Callable[[float], Awaitable[Answer]], deadline: flo
 
 
 def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
-    """Build the configuration of the stream behind a bucket, without a field that the server does not know.
+    """Return the configuration of the stream behind a bucket, without fields that the server does not know.
 
-    Markers for what has expired are not made unasked: nats-server (2.11 to 2.15) decides to put one, and when it does, it
-    removes whatever was written since, acknowledged or not.
+    Markers for expired values are made only on request: nats-server (2.11 to 2.15) decides to put a marker first, and when
+    it does put it, removes whatever was written in between, acknowledged or not.
     """
     max_age = config.ttl_seconds * NANOSECONDS
+    # The server refuses a duplicate window that is longer than the maximum age.
     window = min(_DUPLICATE_WINDOW_SECONDS * NANOSECONDS, max_age or _DUPLICATE_WINDOW_SECONDS * NANOSECONDS)
     stream: dict[str, Any] = {
         "name": stream_name(config.name),
@@ -135,31 +258,11 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
     return stream
 
 
-def traits_of(info: js.StreamInfo, level: int) -> BucketTraits:
-    """Tell from a stream's configuration how it is to be read and written.
+async def refresh_stream(jetstream: js.JetStream, stream: str, clock: ServerClock, deadline: float) -> js.StreamInfo:
+    """Return a stream's current info, and set the clock by the server's answer.
 
-    A TTL is not sent where the server would refuse it, nor to a bucket with history: there an expired value would
-    uncover the one before it.
-    """
-    config = info.config
-    has_history = config.max_msgs_per_subject != 1
-    has_ttl = level >= js.TTL_LEVEL and config.allow_msg_ttl
-    return BucketTraits(
-        level=level,
-        replicas=config.num_replicas,
-        allows_direct=config.allow_direct,
-        sends_ttl=not has_history and (has_ttl or level < js.TTL_LEVEL),
-        expires_by_itself=has_ttl and not has_history,
-        has_history=has_history,
-        max_value_bytes=config.max_msg_size,
-    )
-
-
-async def look_at_stream(jetstream: js.JetStream, stream: str, clock: ServerClock, deadline: float) -> js.StreamInfo:
-    """Return what a stream is now, and measure the server's clock by the same answer.
-
-    nats-server before 2.10 does not tell its time; there a message is written and its time read back. In a bucket
-    without room for it, the time that was known before is kept.
+    nats-server before 2.10 does not tell its time; there, a message is written and its time read back. In a bucket
+    without room for it, the clock stays as it is.
     """
     info, sent_at = await _repeated(functools.partial(_timed_info, jetstream, stream), deadline)
     if info.server_time:
@@ -181,12 +284,13 @@ async def look_at_stream(jetstream: js.JetStream, stream: str, clock: ServerCloc
 
 
 async def _timed_info(jetstream: js.JetStream, stream: str, deadline: float) -> tuple[js.StreamInfo, float]:
+    """Return a stream's info and the time at which the request for it was sent."""
     sent_at = time.monotonic()
     return await jetstream.stream_info(stream, deadline), sent_at
 
 
 def _warn_of_differences(wanted: BucketConfig, found: js.StreamConfig) -> None:
-    """Say which settings of the link the existing bucket does not have; it is used as it is."""
+    """Log the settings of the link that an existing bucket does not have. The bucket is used as it is."""
     has_markers = found.subject_delete_marker_ttl > 0
     pairs: dict[str, tuple[Any, Any, Any]] = {
         "REPLICAS": (wanted.replicas, found.num_replicas, 1),
@@ -196,6 +300,7 @@ def _warn_of_differences(wanted: BucketConfig, found: js.StreamConfig) -> None:
         "MAX_BYTES": (wanted.max_bytes, found.max_bytes, -1),
         "MAX_VALUE_SIZE": (wanted.max_value_bytes, found.max_msg_size, -1),
     }
+    # A setting that has its default was not asked for, so a bucket may differ from it.
     different = [name for name, (want, have, default) in pairs.items() if want not in (have, default)]
     if different:
         _log.warning("bucket_differs", extra={"bucket": wanted.name, "settings": ", ".join(different)})

@@ -1,7 +1,7 @@
-"""Remove what has expired from buckets whose server does not do it: nats-server before 2.11, or a bucket with history.
+"""The removal of expired values and old markers where the server does not do it: before 2.11, or with history.
 
-Reads never show an expired value; this only gives its room back, and that of old markers. It removes what this provider
-has written: a history that somebody else keeps, and what they have deleted, are theirs.
+Reads never show an expired value; a sweep only frees its room. It removes messages of providers only: the history and the
+deletions of other clients stay.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from provider.nats.headers import KV_OPERATION, is_deletion
 from provider.nats.jetstream import JetStream
 
 SWEEP_SECONDS = 60.0
-"""How often a bucket is looked through."""
+"""Time between two sweeps of a bucket: half the life of a marker, since each sweep reads the headers of all keys."""
 
 
 async def sweep(jetstream: JetStream, bucket: Bucket) -> int:
-    """Look through a bucket once and remove what is due; returns how much that was.
+    """Remove the expired values and old markers of a bucket; return their number.
 
-    Several providers may do it at once: a message is removed by its revision, so nothing newer is lost.
+    Several providers may sweep at once: a message is removed by its revision, so a newer one stays.
     """
     removed = 0
     async for header in scan(jetstream, bucket):
@@ -30,8 +30,10 @@ async def sweep(jetstream: JetStream, bucket: Bucket) -> int:
 
 
 def _is_due(key: KeyHeader, now_ms: int, *, has_history: bool) -> bool:
+    """Tell whether the last message of a key may be removed: an expired value, or an old marker of a provider."""
     if not is_deletion(key.header):
         return not is_live(key.header, now_ms)
     is_own = header_value(key.header, OPERATION_ID) is not None
+    # In a bucket with history, a DEL marker leaves earlier revisions, which must not show again.
     keeps_history = has_history and header_value(key.header, KV_OPERATION) != b"PURGE"
     return is_own and not keeps_history and key.time_ms + MARKER_TTL_SECONDS * 1000 <= now_ms

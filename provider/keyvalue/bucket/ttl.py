@@ -1,4 +1,7 @@
-"""When a server ends a message of a bucket by itself. Values of ours say beside that when they end: see `entries`."""
+"""The time at which a server removes a message of a bucket by itself, by its TTL or by the bucket's maximum age.
+
+A value of a provider also carries its own end, by which reads decide: see `entries`.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ _NEVER = b"never"
 async def server_end_ms(
     jetstream: js.JetStream, bucket: Bucket, bucket_key: str, revision: int, deadline: float
 ) -> int:
-    """Return when the server ends a revision of a key, in milliseconds since 1970.
+    """Return the time at which the server removes a revision of a key, in milliseconds since 1970.
 
-    It is 0 when the server never does, and when another revision stands there by now.
+    Returns:
+        0 if the server never removes it, or if the key has another revision by now.
 
     Raises:
         errors.NatsError, TimeoutError: The server could not be asked.
@@ -40,10 +44,10 @@ async def server_end_ms(
 
 
 def end_ms(header: bytes, time_ms: int, config: js.StreamConfig) -> int:
-    """Return when a message ends that was stored at a time; 0: never.
+    """Return the time at which the server removes a message that was stored at `time_ms`; 0: never.
 
-    What is said to live for ever outlives the stream's own limit; what is given a time does not. A server that takes no
-    such times, or was not told to, stores them like any other header.
+    A message with the TTL "never" outlives the stream's maximum age; one with a time does not. A server that does not accept
+    TTLs in this stream stores them like any other header.
 
     Source: ADR-43; nats-server server/filestore.go, server/memstore.go.
     """

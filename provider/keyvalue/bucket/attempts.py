@@ -1,0 +1,366 @@
+"""One batch of changes, written exactly once: attempts, conflicts, lost answers and deposed leaders.
+
+Every attempt carries two ids in the message that it writes. The operation id names the attempt: a later read tells from it
+whether the entry found is this attempt's. The message id is the same for all attempts at a batch: the stream takes only one
+message of each id, so of several attempts at most one is ever stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+from collections import OrderedDict
+
+from provider import errors
+from provider.keyvalue.bucket.cas import (
+    AlreadyWrittenError,
+    CompareAndSetStore,
+    ConflictError,
+    MaybeWrittenError,
+    NotWrittenError,
+)
+from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
+from provider.keyvalue.bucket.plans import BatchPlan, PendingChange, is_overwrite, plan_batch
+from provider.keyvalue.payloads import encode_payload
+
+_ATTEMPT_SECONDS = 0.7
+"""Time for one write. Two of them, and the read between that looks for the first, fit into the two seconds that a host gives
+a call by default."""
+
+_IMMEDIATE_RETRIES = 3
+"""Conflicts after which a batch is planned again at once. Most conflicts are over with the next read."""
+
+_MAX_JITTER_SECONDS = 0.001
+"""Longest pause after further conflicts: about one round trip, so that writers of one key that run in step come apart."""
+
+_PAUSE_SECONDS = 0.02
+"""Pause after a write that no server took: at most fifty attempts a second while there is no leader or no connection."""
+
+_CACHED_ENTRIES = 1024
+"""Entries kept for the next change of their key. Keys that are changed again and again, such as counters, are few."""
+
+
+class Batch:
+    """Changes of one key that share one write, and the attempts at that write which may have been stored.
+
+    With several replicas a rejected attempt may have been stored: a deposed leader rejects what its successor stores.
+
+    Args:
+        bucket_key: The key as stored.
+        changes: The changes, in the order of the calls.
+        message_id: The id that all attempts have in common.
+    """
+
+    __slots__ = ("_attempts", "bucket_key", "changes", "message_id")
+
+    def __init__(self, bucket_key: str, changes: list[PendingChange], message_id: bytes) -> None:
+        self.bucket_key = bucket_key
+        self.changes = changes
+        self.message_id = message_id
+        self._attempts: dict[bytes, tuple[int, BatchPlan]] = {}
+        """The revision that each doubtful attempt expected, and its plan, by operation id."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether an attempt that was rejected may have been stored."""
+        return bool(self._attempts)
+
+    @property
+    def deadline(self) -> float:
+        """The last deadline of the callers that still wait; 0 if none does."""
+        return max((change.deadline for change in self.changes if not change.future.done()), default=0.0)
+
+    def drop_answered(self) -> bool:
+        """Drop the changes whose callers were told that time is over; return whether any change is left."""
+        self.changes = [change for change in self.changes if not change.future.done()]
+        return bool(self.changes)
+
+    def mark_sent(self, is_sent: bool) -> None:
+        for change in self.changes:
+            change.is_sent = is_sent
+
+    def fail(self, error: errors.StoreError) -> None:
+        for change in self.changes:
+            change.fail(error)
+
+    def note_attempt(self, write: Write, plan: BatchPlan) -> None:
+        """Remember a rejected attempt that may have been stored.
+
+        A blind write is left out: it has no condition that a leader could reject.
+        """
+        if write.expected_revision is not None:
+            self._attempts[write.operation_id] = write.expected_revision, plan
+
+    def answer_if_stored(self, entry: Entry) -> bool:
+        """Answer the changes if one of the attempts has written this entry; return whether it has."""
+        attempt = self._attempts.get(entry.operation_id)
+        if attempt is None:
+            return False
+        attempt[1].answer(entry.revision)
+        return True
+
+    def answer_stored_at(self, revision: int) -> None:
+        """Answer the changes by the attempt that was stored at a revision.
+
+        An attempt is stored directly upon the revision that it expected, and every revision that an attempt expected was
+        the key's last at some time. So it is the attempt that expected the highest revision below this one.
+
+        Raises:
+            errors.OutcomeUnknownError: The stored attempt is not among those remembered.
+        """
+        before = [attempt for attempt in self._attempts.values() if attempt[0] < revision]
+        if not before:
+            raise errors.OutcomeUnknownError("another attempt at it was written")
+        max(before, key=lambda attempt: attempt[0])[1].answer(revision)
+
+
+class BatchWriter:
+    """Writes batches of changes to a store, each exactly once.
+
+    Args:
+        store: The store that has the values.
+        cached_bytes: Size of all payloads together that are kept for the next change of their key.
+    """
+
+    def __init__(self, store: CompareAndSetStore, cached_bytes: int) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._cache = _EntryCache(cached_bytes)
+        # Ids are unique among all providers: 48 random bits for this engine, and a count.
+        self._id_prefix = secrets.token_urlsafe(6).encode() + b"."
+        self._ids = itertools.count()
+
+    def forget(self) -> None:
+        """Drop the remembered entries: they may belong to another bucket than the one that is read next."""
+        self._cache.clear()
+
+    async def settle(self, bucket_key: str, changes: list[PendingChange]) -> list[PendingChange]:
+        """Answer changes by one write, if they fit into it; return those that have to wait for the next write."""
+        rest: list[PendingChange] = []
+        while True:
+            batch = Batch(bucket_key, changes, self._new_id())
+            try:
+                await self._carry_out(batch)
+            except errors.ValueTooLargeError as error:
+                # The last plan does not fit and was not stored. An attempt before it, on another entry, may have been.
+                if batch.is_doubtful and await self._was_stored(batch):
+                    return rest
+                # One change alone is too large: only its caller gets the error.
+                changes = batch.changes
+                if len(changes) == 1:
+                    batch.fail(error)
+                    return rest
+                # Several are too large together: write the first half now, under a new message id.
+                middle = len(changes) // 2
+                changes, rest = changes[:middle], changes[middle:] + rest
+            except errors.StoreError as error:
+                # Full, refused, unreachable: the last plan was not stored. An attempt before it may have been.
+                doubt = errors.OutcomeUnknownError("a write was refused by a leader that may have been deposed")
+                batch.fail(doubt if batch.is_doubtful else error)
+                return rest
+            else:
+                return rest
+
+    async def _carry_out(self, batch: Batch) -> None:
+        """Plan a batch on the key's entry and write it; start over until no other writer is first.
+
+        Raises:
+            errors.StoreError: The last plan was not stored, unless the error is an `OutcomeUnknownError`.
+        """
+        # 1. Start from the entry that our last write left. If it is out of date, the write conflicts.
+        entry, is_fresh = self._cache.take(batch.bucket_key), False
+        conflicts = 0
+        while batch.drop_answered():
+            deadline = batch.deadline
+            # 2. Without one, read the entry, unless the batch begins by replacing it. After a rejected attempt, even then.
+            is_blind = entry is None and not batch.is_doubtful and is_overwrite(batch.changes[0].request)
+            if entry is None and not is_blind:
+                entry, is_fresh = await self._store.read_latest(batch.bucket_key, deadline), True
+                # 3. An earlier attempt may have been stored although it was rejected: its operation id tells.
+                if batch.answer_if_stored(entry):
+                    return
+                batch.drop_answered()
+            # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
+            base = entry if entry is not None else NO_ENTRY
+            plan = plan_batch(batch.changes, base, self._store.now_ms())
+            if plan.is_change:
+                if await self._attempt(batch, plan, entry.revision if entry is not None else None):
+                    return
+                conflicts += 1
+                if conflicts > _IMMEDIATE_RETRIES:
+                    await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
+            # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a read proves it.
+            elif is_fresh:
+                await self._answer_unchanged(batch, plan, base, deadline)
+                return
+            entry = None
+
+    async def _answer_unchanged(self, batch: Batch, plan: BatchPlan, entry: Entry, deadline: float) -> None:
+        """Answer a batch whose plan changes nothing.
+
+        Raises:
+            errors.StoreFullError: The entry was read without a lease, so it may be old.
+            errors.OutcomeUnknownError: An earlier attempt may have been stored, and that could not be ruled out in time.
+        """
+        if not entry.is_checked:
+            raise errors.StoreFullError("nothing is to be changed, and no room to look whether that is so")
+        # The change may be made already, by an attempt that was rejected and then overwritten by another writer.
+        revision = await self._store.fence(batch.message_id, deadline) if batch.is_doubtful else None
+        if revision is not None:
+            batch.answer_stored_at(revision)
+        else:
+            plan.answer(0)
+
+    async def _was_stored(self, batch: Batch) -> bool:
+        """Rule out that an attempt at a batch is stored from now on; if one was before, answer the batch by it.
+
+        Returns:
+            Whether the batch was answered; also with an error, if the outcome stays unknown.
+        """
+        try:
+            revision = await self._store.fence(batch.message_id, batch.deadline)
+            if revision is None:
+                return False
+            batch.answer_stored_at(revision)
+        except errors.OutcomeUnknownError as unknown:
+            batch.fail(unknown)
+        return True
+
+    async def _attempt(self, batch: Batch, plan: BatchPlan, expected: int | None) -> bool:
+        """Write a plan and answer the batch; false: another writer was first, as far as is known.
+
+        Raises:
+            errors.StoreError: As for `_carry_out`.
+        """
+        write = Write(
+            batch.bucket_key,
+            batch.changes[0].request.key,
+            plan.value,
+            encode_payload(plan.value) if plan.value is not None else b"",
+            self._new_id(),
+            expected,
+            plan.keeps_history,
+            batch.message_id,
+        )
+        try:
+            revision = await self._write(write, batch)
+        except ConflictError as error:
+            # A leader that may be deposed has rejected it: the attempt may be stored by the leader after it.
+            if not error.is_certain:
+                batch.note_attempt(write, plan)
+            return False
+        except AlreadyWrittenError as error:
+            # An attempt before this one is stored, or this one was sent twice; the revision tells which.
+            batch.note_attempt(write, plan)
+            batch.answer_stored_at(error.revision)
+            return True
+        self._cache.put(write.bucket_key, Entry(revision, plan.value), len(write.payload))
+        plan.answer(revision)
+        return True
+
+    async def _write(self, write: Write, batch: Batch) -> int:
+        """Send a write until it is known to be stored; return its revision.
+
+        Raises:
+            ConflictError: The write was rejected or not taken by any server. It has to be planned again: until it is
+                repeated, some callers may have been told that their change failed.
+            AlreadyWrittenError: The stream has an attempt at the batch.
+            errors.StoreError: As for `_carry_out`.
+        """
+        doubt = ""
+        while True:
+            deadline = batch.deadline
+            if self._loop.time() >= deadline:
+                raise batch.changes[0].too_late(doubt, self._loop.time())
+            batch.mark_sent(True)
+            try:
+                return await self._store.write(write, min(deadline, self._loop.time() + _ATTEMPT_SECONDS))
+            except MaybeWrittenError as error:
+                # Time-out, lost connection, a leader in trouble: the write may be stored. Look for it below.
+                doubt = error.reason
+            except errors.StoreError as error:
+                raise self._refused(error, batch, doubt) from None
+            except (ConflictError, NotWrittenError) as error:
+                if not doubt:
+                    raise await self._not_written(error, batch, deadline) from None
+                # After a doubtful write, the conflict may be with that write itself. Look for it below.
+                await asyncio.sleep(_PAUSE_SECONDS)
+            revision = await self._find(write, deadline, doubt)
+            if revision is not None:
+                return revision
+
+    def _refused(self, error: errors.StoreError, batch: Batch, doubt: str) -> errors.StoreError:
+        """Return the error for a write that was refused for good, perhaps after it was sent once and may be stored."""
+        if doubt:
+            return errors.OutcomeUnknownError(doubt)
+        # Sizes are checked before anything is sent.
+        if isinstance(error, errors.ValueTooLargeError):
+            batch.mark_sent(False)
+        return error
+
+    async def _not_written(
+        self, error: ConflictError | NotWrittenError, batch: Batch, deadline: float
+    ) -> ConflictError | errors.StoreError:
+        """Return the error for a write that was not stored, as far as is known, after a pause if no server took it."""
+        if isinstance(error, ConflictError):
+            if error.is_certain:
+                batch.mark_sent(False)
+            return error
+        # No responders, no connection: the write went nowhere.
+        batch.mark_sent(False)
+        if self._loop.time() + _PAUSE_SECONDS >= deadline:
+            return errors.StoreUnreachableError(error.reason)
+        await asyncio.sleep(_PAUSE_SECONDS)
+        return ConflictError()
+
+    async def _find(self, write: Write, deadline: float, doubt: str) -> int | None:
+        """Look for a write of unknown outcome; return its revision, or `None` if it may be sent again.
+
+        Raises:
+            errors.OutcomeUnknownError: The key was written since, so the write was overwritten or was never stored.
+        """
+        try:
+            current = await self._store.read_latest(write.bucket_key, deadline)
+        except errors.StoreError:
+            raise errors.OutcomeUnknownError(doubt) from None
+        if current.operation_id == write.operation_id:
+            return current.revision
+        # A blind write has no condition: repeating it could overwrite a write that came after it.
+        if write.expected_revision is None:
+            raise errors.OutcomeUnknownError(doubt)
+        # The entry is still the expected one. If the first write is on its way, only one of the two can succeed.
+        if current.revision == write.expected_revision:
+            return None
+        raise errors.OutcomeUnknownError(f"{doubt}, and the key was written by somebody else since")
+
+    def _new_id(self) -> bytes:
+        return self._id_prefix + b"%x" % next(self._ids)
+
+
+class _EntryCache:
+    """The entries last written, so that the next change of a key needs no read. Bounded by count and by bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._entries: OrderedDict[str, tuple[Entry, int]] = OrderedDict()
+        self._bytes = 0
+        self._max_bytes = max_bytes
+
+    def take(self, bucket_key: str) -> Entry | None:
+        """Remove and return an entry: planning may change its value in place."""
+        entry, size = self._entries.pop(bucket_key, (None, 0))
+        self._bytes -= size
+        return entry
+
+    def put(self, bucket_key: str, entry: Entry, size: int) -> None:
+        self.take(bucket_key)
+        self._entries[bucket_key] = (entry, size)
+        self._bytes += size
+        while len(self._entries) > _CACHED_ENTRIES or self._bytes > self._max_bytes:
+            _, (_, dropped) = self._entries.popitem(last=False)
+            self._bytes -= dropped
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._bytes = 0

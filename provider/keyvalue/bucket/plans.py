@@ -1,0 +1,117 @@
+"""The changes that wait for one write of a key, and the plan of that write: a new value, and a result for each change."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from contracts import keyvalue as kv
+from contracts.extensions import SwapResponse
+from provider import errors
+from provider.keyvalue.bucket.entries import NO_ENTRY, Entry
+from provider.keyvalue.conditional import CONDITIONS, Put
+from provider.keyvalue.values import CHANGES, OVERWRITES, Value
+
+
+class PendingChange:
+    """One change of a key, with the future that its caller awaits.
+
+    Attributes:
+        request: One of the types in `values.CHANGES` or `conditional.CONDITIONS`.
+        began: Time of the call, on the event loop's clock.
+        deadline: Time by which the caller must have an answer, on the same clock.
+        future: The answer; done as soon as the caller has one, be it only that time is over.
+        is_sent: Whether a write with this change may be on its way or stored.
+    """
+
+    __slots__ = ("began", "deadline", "future", "is_sent", "request")
+
+    def __init__(
+        self, request: kv.SingleKeyRequest, began: float, deadline: float, future: asyncio.Future[Any]
+    ) -> None:
+        self.request = request
+        self.began = began
+        self.deadline = deadline
+        self.future = future
+        self.is_sent = False
+
+    def fail(self, error: errors.StoreError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def too_late(self, doubt: str, now: float) -> errors.StoreError:
+        """Return the error for a change whose deadline has come.
+
+        Args:
+            doubt: The reason why it may have happened nevertheless; "" if it has not.
+            now: On the event loop's clock.
+        """
+        if doubt:
+            return errors.OutcomeUnknownError(doubt)
+        waited_ms = int((now - self.began) * 1000)
+        return errors.StoreTimeoutError(waited_ms, "the key's earlier writes are still under way")
+
+
+class BatchPlan(NamedTuple):
+    """The effect of a batch on an entry.
+
+    Attributes:
+        outcomes: Each change with its result or its error, in the order of the calls.
+        value: The value to write; `None`: a marker that deletes.
+        is_change: Whether anything has to be written.
+        keeps_history: Whether the marker leaves the earlier revisions, in a bucket with history.
+    """
+
+    outcomes: list[tuple[PendingChange, Any, errors.StoreError | None]]
+    value: Value | None
+    is_change: bool
+    keeps_history: bool
+
+    def answer(self, revision: int) -> None:
+        """Give each caller its outcome; `revision` is that of the write, 0 if nothing was written."""
+        for change, result, error in self.outcomes:
+            if error is not None:
+                change.fail(error)
+            elif not change.future.done():
+                # Only the write tells the revision of a swap. A swap has a batch of its own, so the value is its own.
+                if type(result) is SwapResponse and result.success:
+                    is_there = self.value is not None
+                    result = SwapResponse(True, revision if is_there else 0)  # noqa: PLW2901  (the change's own)
+                change.future.set_result(result)
+
+
+def plan_batch(changes: list[PendingChange], entry: Entry, now_ms: int) -> BatchPlan:
+    """Apply changes to an entry one after the other, each to the value that the one before it left.
+
+    An error of one change is that caller's alone: the others are planned as if it had not been there.
+
+    Args:
+        changes: The changes, in the order of the calls.
+        entry: The entry to change, or `NO_ENTRY` if the first change replaces it unseen.
+        now_ms: The time by the store's clock.
+    """
+    before = None if entry.is_expired(now_ms) else entry.value
+    value, is_change, keeps_history = before, False, False
+    outcomes: list[tuple[PendingChange, Any, errors.StoreError | None]] = []
+    for change in changes:
+        try:
+            apply = CHANGES.get(type(change.request))
+            if apply is not None:
+                value, result, is_write, _ = apply(change.request, value, now_ms)
+            else:
+                condition = CONDITIONS[type(change.request)]
+                revision = entry.revision if before is not None else 0
+                value, result, is_write, keeps_history = condition(change.request, value, revision, now_ms)
+        except errors.StoreError as error:
+            outcomes.append((change, None, errors.bare(error)))
+        else:
+            is_change = is_change or is_write
+            outcomes.append((change, result, None))
+    # What was created and deleted again in one batch, where nothing was, needs no marker.
+    is_absent_throughout = before is None and value is None and entry is not NO_ENTRY
+    return BatchPlan(outcomes, value, is_change and not is_absent_throughout, keeps_history)
+
+
+def is_overwrite(request: kv.Request) -> bool:
+    """Tell whether a change depends neither on the value before it nor on its revision."""
+    return type(request) in OVERWRITES or (isinstance(request, Put) and request.revision is None)

@@ -1,0 +1,224 @@
+"""The writes of a bucket: one compare-and-set at a time, with its outcome as the engine needs it.
+
+Source: ADR-8 (puts, markers), ADR-43 (TTL of messages).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import msgspec
+
+from provider import errors
+from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
+from provider.keyvalue.bucket.entries import MESSAGE_ID, OPERATION_ID, RESERVED_HEADER, Write, encode_headers
+from provider.keyvalue.bucket.failures import refusal
+from provider.keyvalue.bucket.lease import ReadLease
+from provider.keyvalue.bucket.stream import BucketStream
+from provider.keyvalue.keys import RESERVED_KEY
+from provider.nats import jetstream as js
+from provider.nats.buckets import DUPLICATE_IN_PROCESS, MESSAGE_TOO_LARGE, NO_SPACE, WRONG_LAST_SEQUENCE
+from provider.nats.frames import header_block, header_value
+from provider.nats.headers import KV_OPERATION, ROLLUP
+from provider.tasks import TaskOwner
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPT_SECONDS = 0.6
+"""Time for one attempt to fence a message id. Three fit into the two seconds that a host gives a call by default."""
+
+_PAUSE_SECONDS = 0.02
+"""Pause between these attempts: far below an election's duration, and at most fifty a second while there is no leader."""
+
+_PURGE_SECONDS = 1.0
+"""Time to remove one expired value. No caller waits for it; a failed removal is left for the sweep."""
+
+_RESERVED_PAYLOAD = bytes(128)
+"""Room that the reserved key keeps in the bucket. In a full bucket its message is removed and written again without this
+payload, and another writer may take some of the room in between."""
+
+
+class Writes:
+    """The writes of one open bucket.
+
+    Args:
+        stream: The bucket's stream.
+        tasks: Owner of the renewals of the lease.
+    """
+
+    def __init__(self, stream: BucketStream, tasks: TaskOwner) -> None:
+        self.lease = ReadLease(self.write_reserved, stream.is_everywhere, tasks)
+        """The read lease. Every acknowledged write may renew it."""
+        self._stream = stream
+        self._jetstream = stream.jetstream
+        self._connection = stream.jetstream.connection
+        self._loop = asyncio.get_running_loop()
+        self._subject = f"{self._jetstream.publish_prefix}{stream.subject_prefix}".encode()
+
+    # --- entries
+
+    async def write(self, write: Write, deadline: float) -> int:
+        """Write an entry and return its revision; see `cas.CompareAndSetStore` for the other outcomes."""
+        traits = self._stream.traits
+        is_replicated = traits.replicas > 1
+        header = encode_headers(
+            write, self._stream.clock.now_ms(), sends_ttl=traits.sends_ttl, sends_message_id=is_replicated
+        )
+        try:
+            revision = await self._put_or_remove(write, header, deadline)
+        except errors.ApiError as error:
+            if error.err_code == MESSAGE_TOO_LARGE:
+                # The limit was lowered since the traits were read. If the write is within the one read now, repeat it.
+                await self._refresh_limit(deadline)
+                self._check_size(write.key, len(header) + len(write.payload))
+                raise NotWrittenError(error.description) from None
+            raise _outcome(error, is_replicated=is_replicated) from None
+        except errors.NatsError as error:
+            if isinstance(error, errors.NoRespondersError):
+                self._stream.on_missed()
+            raise _outcome(error, is_replicated=is_replicated) from None
+        self._stream.note_revision(write.bucket_key, revision)
+        return revision
+
+    async def _put_or_remove(self, write: Write, header: bytes, deadline: float) -> int:
+        """Put an entry; if it is a marker for which there is no room, remove the key without one."""
+        can_remove = write.value is None and write.expected_revision and not write.keeps_history
+        try:
+            self._check_size(write.key, len(header) + len(write.payload))
+            return await self._put(write.bucket_key, write.payload, header, deadline)
+        except errors.ValueTooLargeError:
+            if not can_remove:
+                raise
+        except errors.ApiError as error:
+            if error.err_code not in NO_SPACE or not can_remove:
+                raise
+        return await self._remove_without_marker(write.bucket_key, write.expected_revision or 0, deadline)
+
+    async def _put(self, bucket_key: str, payload: bytes, header: bytes, deadline: float) -> int:
+        sent_at = self._loop.time()
+        subject = self._subject + bucket_key.encode()
+        acknowledged = js.acknowledged(await self._connection.request(subject, payload, header, deadline=deadline))
+        if acknowledged.duplicate:
+            raise AlreadyWrittenError(acknowledged.seq)
+        self.lease.note_write(sent_at, acknowledged.seq)
+        return acknowledged.seq
+
+    async def _remove_without_marker(self, bucket_key: str, revision: int, deadline: float) -> int:
+        """Delete a key without room for a marker: in a full bucket, or below a tiny MAX_VALUE_SIZE.
+
+        Watchers do not see the deletion, but a caller can make room. Returns 0, the revision of a missing key.
+        """
+        subject = self._stream.subject_prefix + bucket_key
+        if not await self._jetstream.purge(self._stream.name, subject, deadline, below_sequence=revision + 1):
+            raise ConflictError
+        return 0
+
+    def _check_size(self, key: str, size: int) -> None:
+        maximum = self._connection.max_payload_bytes
+        if size > maximum:
+            raise errors.ValueTooLargeError(key, size, "the server's max_payload", maximum)
+        maximum = self._stream.traits.max_value_bytes
+        if 0 <= maximum < size:
+            raise errors.ValueTooLargeError(key, size, "the bucket's MAX_VALUE_SIZE", maximum)
+
+    async def _refresh_limit(self, deadline: float) -> None:
+        """Read the stream's limit for one value again; if that fails, it stays as it is."""
+        with contextlib.suppress(errors.NatsError):
+            config = (await self._jetstream.stream_info(self._stream.name, deadline)).config
+            self._stream.traits = msgspec.structs.replace(self._stream.traits, max_value_bytes=config.max_msg_size)
+
+    # --- the reserved key
+
+    async def fence(self, message_id: bytes, deadline: float) -> int | None:
+        """Use up a message id by a write of the reserved key; see `cas.CompareAndSetStore`.
+
+        The stream takes one message of each id. So after this one, no attempt under the id can be stored; and if an
+        attempt was stored before, the server answers with its revision.
+        """
+        header = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"), (MESSAGE_ID, message_id))
+        reason = ""
+        while True:
+            try:
+                await self.write_reserved(min(deadline, self._loop.time() + _ATTEMPT_SECONDS), header)
+            except AlreadyWrittenError as error:
+                # The message found may be a fence of ours whose acknowledgement was lost, and not the attempt.
+                if reason:
+                    raise errors.OutcomeUnknownError(reason) from None
+                return error.revision
+            except (errors.NatsError, TimeoutError) as error:
+                reason = str(error) or "no answer in time"
+                if self._loop.time() + _PAUSE_SECONDS >= deadline:
+                    raise errors.OutcomeUnknownError(reason) from None
+            else:
+                return None
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def write_reserved(self, deadline: float, header: bytes = RESERVED_HEADER) -> int:
+        """Write the reserved key, which no listing shows, and return its revision.
+
+        A replica that has this write has everything that was acknowledged before it.
+
+        Raises:
+            errors.NatsError: The write failed, or a condition in `header` was not met.
+        """
+        maximum = self._stream.traits.max_value_bytes
+        is_padded = maximum < 0 or len(header) + len(_RESERVED_PAYLOAD) <= maximum
+        try:
+            return await self._put(RESERVED_KEY, _RESERVED_PAYLOAD if is_padded else b"", header, deadline)
+        except errors.ApiError as error:
+            if error.err_code not in NO_SPACE:
+                raise
+        # A full stream of several replicas takes nothing, not even a message smaller than the one that it replaces.
+        await self._jetstream.purge(self._stream.name, self._stream.subject_prefix + RESERVED_KEY, deadline)
+        return await self._put(RESERVED_KEY, b"", header, deadline)
+
+    # --- expired entries
+
+    async def purge_up_to(self, bucket_key: str, revision: int) -> bool:
+        """Remove a key and its history, unless it was written after a revision; return whether anything was removed.
+
+        A history in which another writer has a part stays. A failure is logged; the next sweep tries again.
+        """
+        deadline = self._loop.time() + _PURGE_SECONDS
+        try:
+            if self._stream.traits.has_history and not await self._is_all_own(bucket_key, revision, deadline):
+                return False
+            subject = self._stream.subject_prefix + bucket_key
+            return await self._jetstream.purge(self._stream.name, subject, deadline, below_sequence=revision + 1) > 0
+        except errors.NatsError as error:
+            _log.debug("expired_entry_left", extra={"bucket": self._stream.bucket, "reason": str(error)})
+            return False
+
+    async def _is_all_own(self, bucket_key: str, revision: int, deadline: float) -> bool:
+        """Tell whether providers have written all of a key's messages up to a revision."""
+        sequence = 0
+        subject = self._stream.subject_prefix + bucket_key
+        while sequence < revision:
+            message = await self._jetstream.next_message(self._stream.name, subject, sequence + 1, deadline)
+            if message is None:
+                return True
+            sequence = message.sequence
+            if sequence <= revision and header_value(message.header, OPERATION_ID) is None:
+                return False
+        return True
+
+
+def _outcome(error: errors.NatsError, *, is_replicated: bool) -> Exception:
+    """Return the outcome of a write that failed with `error`; see `cas.CompareAndSetStore`."""
+    match error:
+        # With several replicas, a deposed leader may reject a write that its successor stores.
+        case errors.ApiError(err_code=code) if code in WRONG_LAST_SEQUENCE or code == DUPLICATE_IN_PROCESS:
+            return ConflictError(is_certain=not is_replicated)
+        case errors.ApiError():
+            # A leader that answers with a passing error, such as "unavailable", may have proposed the write before.
+            passing = MaybeWrittenError if is_replicated else NotWrittenError
+            return refusal(error) or passing(error.description)
+        case errors.NoRespondersError() | errors.NotConnectedError():
+            return NotWrittenError(str(error))
+        case errors.ConnectionLostError() | errors.RequestTimeoutError():
+            return MaybeWrittenError(str(error))
+        case errors.PermissionsError():
+            return errors.StoreRefusedError(error.reason)
+    return error
