@@ -127,7 +127,7 @@ class Connector:
             raise RequestRefusedError(UNAVAILABLE, f"{_MAX_AT_ONCE} requests are under way") from None
 
     async def _opened(self, deadline: float) -> tuple[Bucket, Engine]:
-        """Return the open bucket. If it was recreated since the last call, forget what was seen of the old one."""
+        """Return the open bucket. If it was recreated since the last call, forget the revisions seen in the old one."""
         opened = self._store.opened or await self._store.wait_open(deadline)
         if opened[0] is not self._bucket:
             self._bucket = opened[0]

@@ -1,4 +1,4 @@
-"""`make bench`: how fast and how big the provider is, against yardsticks of the same run."""
+"""`make bench`: the speed and the size of the provider, against yardsticks of the same run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from provider.commands.errors import CommandError
 from provider.commands.options import NATS, writable_file
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.keyvalue.link_values import Backend
-from tests.bench.cache.measure import measure_cache
+from tests.bench.bucket_size import measure_size
+from tests.bench.bucket_speed import measure_speed
+from tests.bench.cache.measure_cache import measure_cache
+from tests.bench.jobs import BenchPlan, Progress
 from tests.bench.report import Report
-from tests.bench.size import measure_size
-from tests.bench.speed import Plan, Progress, measure_speed
 from tests.bench.tables import show
 from tests.bench.workloads import ROWS, WorkloadName
 
@@ -40,22 +41,30 @@ make bench ARGS="--ops 50000 --json bench.json --plot bench.svg"
 
 
 def bench(
-    ops: int = typer.Option(20_000, min=100, max=500_000, help="Operations of a row at 64 in flight; fewer at less."),
+    ops: int = typer.Option(
+        20_000, min=100, max=500_000, help="Operations of a row at 64 in flight; there are fewer at less."
+    ),
     nats: str = NATS,
     json: Path = typer.Option(
-        None, metavar="FILE", dir_okay=False, callback=writable_file, help="Write everything that was measured there."
+        None, metavar="FILE", dir_okay=False, callback=writable_file, help="Write all results to this file."
     ),
     plot: Path = typer.Option(
-        None, metavar="FILE.svg|png", dir_okay=False, callback=writable_file, help="Draw latency and CPU there."
+        None,
+        metavar="FILE.svg|png",
+        dir_okay=False,
+        callback=writable_file,
+        help="Draw latency and CPU time into this file.",
     ),
-    workload: list[WorkloadName] = typer.Option(None, help="Only this one; may be repeated."),
-    in_flight: list[int] = typer.Option(None, min=1, max=1024, help="Only so many at a time; may be repeated."),
-    backend: list[Backend] = typer.Option(None, help="Only links of this kind; may be repeated."),
+    workload: list[WorkloadName] = typer.Option(None, help="Only this workload; may be repeated."),
+    in_flight: list[int] = typer.Option(
+        None, min=1, max=1024, help="Only this number of operations in flight; may be repeated."
+    ),
+    backend: list[Backend] = typer.Option(None, help="Only this backend; may be repeated."),
     speed_only: bool = typer.Option(False, "--speed-only", help="Leave out start-up time, memory and joining."),
 ) -> None:
-    """Measure how fast and how big the provider is, against yardsticks of the same run."""
+    """Measure the speed and the size of the provider, against yardsticks of the same run."""
     draw = _drawing(plot)
-    plan = Plan(ops, tuple(workload or ROWS), tuple(in_flight or (1, 16, 64)))
+    plan = BenchPlan(ops, tuple(workload or ROWS), tuple(in_flight or (1, 16, 64)))
     settings = LatticeSettings(lattice=f"bench{time.time_ns()}", nats_url=nats, log_level="info")
     report = _measure(settings, plan, tuple(backend or Backend), with_size=not speed_only)
     show(stdout_console(), report)
@@ -66,7 +75,11 @@ def bench(
 
 
 def _drawing(path: Path | None) -> Callable[[Report, Path], None]:
-    """Return what draws a report; refuse before anything is measured what could not be drawn afterwards."""
+    """Return the function that draws a report.
+
+    Raises:
+        typer.BadParameter: The file could not be drawn, which is better known before the measurement than after it.
+    """
     if path is None:
         return lambda _report, _path: None
     if path.suffix.lower() not in (".svg", ".png"):
@@ -79,20 +92,20 @@ def _drawing(path: Path | None) -> Callable[[Report, Path], None]:
     return draw
 
 
-def _measure(settings: LatticeSettings, plan: Plan, backends: tuple[Backend, ...], *, with_size: bool) -> Report:
+def _measure(settings: LatticeSettings, plan: BenchPlan, backends: tuple[Backend, ...], *, with_size: bool) -> Report:
     console = stderr_console()
     columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         current = bar.add_task("starting", total=None)
 
-        def progress(what: str, done: int, total: int) -> None:
-            bar.update(current, description=what, completed=done, total=total)
+        def progress(name: str, done: int, total: int) -> None:
+            bar.update(current, description=name, completed=done, total=total)
 
         return asyncio.run(_run(settings, plan, backends, progress, with_size=with_size))
 
 
 async def _run(
-    settings: LatticeSettings, plan: Plan, backends: tuple[Backend, ...], progress: Progress, *, with_size: bool
+    settings: LatticeSettings, plan: BenchPlan, backends: tuple[Backend, ...], progress: Progress, *, with_size: bool
 ) -> Report:
     report = Report()
     if Backend.BUCKET in backends:
@@ -104,7 +117,7 @@ async def _run(
     return report
 
 
-async def _measure_bucket(settings: LatticeSettings, plan: Plan, progress: Progress, *, with_size: bool) -> Report:
+async def _measure_bucket(settings: LatticeSettings, plan: BenchPlan, progress: Progress, *, with_size: bool) -> Report:
     async with running(settings) as lattice:
         rows, yardsticks = await measure_speed(lattice, plan, progress)
         await RawBucket(lattice.connection, settings.bucket).delete()

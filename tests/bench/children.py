@@ -1,4 +1,4 @@
-"""Start the processes that measure and read what they say, one JSON object a line."""
+"""Processes that measure, and the JSON objects, one per line, that they exchange with the benchmark."""
 
 from __future__ import annotations
 
@@ -16,43 +16,44 @@ from provider.commands.errors import DevError
 
 _PACKAGES = str(Path(contracts.__file__).resolve().parent.parent)
 _LINE_LIMIT_BYTES = 1 << 20
+"""Longest object, which has the samples of thousands of calls."""
 
 
 class ChildError(DevError):
-    """A measuring process ended early; its own last words are on standard error."""
+    """A measuring process has failed or ended early. Its own error is on standard error."""
 
 
 class Child:
-    """One measuring process."""
+    """A measuring process, seen from the benchmark."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self._name = name
         self._process = process
 
-    async def say(self, line: bytes) -> None:
+    async def send(self, line: bytes) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + b"\n")
         await self._process.stdin.drain()
 
-    async def hear(self) -> dict[str, Any]:
+    async def receive(self) -> dict[str, Any]:
         """Return the next object.
 
         Raises:
-            ChildError: There is none, or it says that something failed.
+            ChildError: The process has ended, or reports a failure.
         """
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
             raise ChildError(f"{self._name} ended early with code {await self._process.wait()}")
-        heard: dict[str, Any] = json.loads(line)
-        if failed := heard.get("failed"):
+        message: dict[str, Any] = json.loads(line)
+        if failed := message.get("failed"):
             raise ChildError(f"{self._name}: {failed}")
-        return heard
+        return message
 
 
 @contextlib.asynccontextmanager
 async def child(module: str, *arguments: str) -> AsyncIterator[Child]:
-    """Run `python -m tests.bench.MODULE` as long as the context lasts."""
+    """Run `python -m tests.bench.MODULE` for the length of the context."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -72,6 +73,6 @@ async def child(module: str, *arguments: str) -> AsyncIterator[Child]:
 
 
 async def ask_once(module: str, *arguments: str) -> dict[str, Any]:
-    """Run a measuring process that says one thing and ends."""
+    """Run a measuring process that writes one object and ends, and return the object."""
     async with child(module, *arguments) as asked:
-        return await asked.hear()
+        return await asked.receive()

@@ -1,7 +1,7 @@
-"""A NATS client that does one thing cheaply: keep a number of requests in flight and note when each is answered.
+"""A minimal NATS client that keeps a number of requests in flight and takes the time of each answer.
 
-It must not be what limits a measurement, so it knows only PUB, SUB, MSG, HMSG, PING and -ERR, frames are built before the
-clock starts, and answers are kept as bytes until it has stopped.
+The client must not limit a measurement. So it knows only PUB, SUB, MSG, HMSG, PING and -ERR, it builds all frames before
+the measurement, and it keeps answers as bytes until after it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from provider.commands.errors import NatsServerError
 
 SILENCE_SECONDS = 10.0
-"""No answer for so long ends a measurement; what is missing counts as errors."""
+"""Time without any answer that ends a measurement. The missing answers count as errors."""
 
 _INBOX = b"_INBOX.keyvalue-nats-bench"
 _CRLF = b"\r\n"
@@ -24,7 +24,7 @@ _DEFAULT_PORT = 4222
 
 
 class Pipeline(asyncio.Protocol):
-    """One connection. Make it with `connect`, then `run` it as often as needed."""
+    """A connection. `connect` makes it, and `run` may be called many times."""
 
     def __init__(self, connect_line: bytes) -> None:
         self._connect_line = connect_line
@@ -44,10 +44,10 @@ class Pipeline(asyncio.Protocol):
     async def run(
         self, subject: str, payloads: Sequence[bytes], in_flight: int
     ) -> tuple[list[int], list[bytes | None]]:
-        """Send every payload as a request, so many at a time.
+        """Send every payload as a request, with `in_flight` requests at a time.
 
         Returns:
-            Nanoseconds until each was answered, and the answers; `None` for one that never was.
+            The latencies in nanoseconds, and the answers; `None` for a missing one.
         """
         self._prepare(subject, payloads, is_paced=False)
         self._send(in_flight)
@@ -57,12 +57,12 @@ class Pipeline(asyncio.Protocol):
     async def run_paced(
         self, subject: str, payloads: Sequence[bytes], pause_seconds: float, stop: asyncio.Event
     ) -> tuple[list[int], list[int], list[bytes | None]]:
-        """Send one payload after the other, whether the ones before are answered or not, until told to stop.
+        """Send payloads at a steady pace until `stop` is set, whether or not earlier ones are answered.
 
-        What is slow to answer does not keep others from being sent, so each of them shows how long it had to wait.
+        A slow answer does not delay the next request, so every request shows the delay at its own time.
 
         Returns:
-            Of those that were sent: when, by `time.perf_counter_ns`; nanoseconds until each was answered; the answers.
+            For each request sent: its time by `time.perf_counter_ns`, its latency in nanoseconds, and its answer.
         """
         self._prepare(subject, payloads, is_paced=True)
         while not stop.is_set() and self._next < len(payloads):
@@ -167,8 +167,10 @@ class Pipeline(asyncio.Protocol):
 async def connect(nats_url: str) -> Pipeline:
     """Connect and wait until the server has answered.
 
+    The connection is plain TCP. User and password, or a token, come from the URL.
+
     Raises:
-        NatsServerError: Refused. Only plain TCP is spoken; user and password or a token come from the URL.
+        NatsServerError: The URL is not `nats://`, or the server refuses the connection.
     """
     parts = urlsplit(nats_url if "//" in nats_url else f"nats://{nats_url}")
     if parts.scheme != "nats" or parts.hostname is None:

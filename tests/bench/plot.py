@@ -1,4 +1,4 @@
-"""Draw a bench report: latency by workload, and where the CPU time goes. Importing it needs the optional matplotlib."""
+"""A drawing of a report: latency by workload, and the share of the signature check in the CPU time. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNATURE, _REST, _P50, _P99 = "#4c72b0", "#dd8452", "#55a868", "#c7e2cd"
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write the drawing in the format that the file's name ends in."""
+    """Write the drawing, in the format of the file's suffix."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     latency, cpu = figure.subplots(1, 2)
     bars = _bars(report)
@@ -24,7 +24,7 @@ def draw(report: Report, path: Path) -> None:
 
 
 def _bars(report: Report) -> list[tuple[str, Row, float]]:
-    """Return all rows with their labels and the signature check of their run, in microseconds."""
+    """Return all rows, each with its label and the CPU time of a signature check in the same run, in microseconds."""
     bars = []
     if report.yardsticks is not None:
         signature_us = report.yardsticks.signature_cpu_us

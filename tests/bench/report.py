@@ -1,4 +1,4 @@
-"""What was measured, and what it is worth: ratios against the yardsticks of the same run. Pure."""
+"""The results of a run, and their score: ratios against the yardsticks of the same run. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tests.bench.cache.report import CacheReport, cache_targets
-from tests.bench.rows import Row, Target
+from tests.bench.cache.cache_report import CacheReport, cache_scorecard
+from tests.bench.rows import Row, ScoreLine
 from tests.bench.workloads import WorkloadName
 
 
 class Yardsticks(msgspec.Struct, frozen=True, kw_only=True):
-    """Measured in the same run. CPU and latencies in microseconds, rates per second."""
+    """The yardsticks of the run. CPU times and latencies are in microseconds, rates per second."""
 
     signature_cpu_us: float
     echo_p50_us: float
@@ -22,7 +22,7 @@ class Yardsticks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a start takes and how much memory is used, in seconds and MiB."""
+    """The times of a start in seconds, and the memory in MiB."""
 
     start_seconds: float
     imports_seconds: float
@@ -33,7 +33,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of one run. What was left out is `None`; `rows`, `yardsticks` and `size` are of the bucket."""
+    """All results of a run; `None` for a part that was left out. `rows`, `yardsticks` and `size` belong to the bucket."""
 
     rows: list[Row] = msgspec.field(default_factory=list)
     yardsticks: Yardsticks | None = None
@@ -44,46 +44,50 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return next((row for row in self.rows if (row.workload, row.in_flight) == (workload, in_flight)), None)
 
 
-def targets(report: Report) -> list[Target]:
-    """Judge a run. A target whose rows were not measured is left out."""
-    return [*_speed(report), *_size(report), *cache_targets(report.cache)]
+def scorecard(report: Report) -> list[ScoreLine]:
+    """Return the score of a run. Lines whose rows were not measured are left out."""
+    return [*_speed(report), *_size(report), *cache_scorecard(report.cache)]
 
 
-def _speed(report: Report) -> Iterator[Target]:
+def _speed(report: Report) -> Iterator[ScoreLine]:
     yard = report.yardsticks
     if yard is None:
         return
     get = report.row(WorkloadName.GET, 64)
     if get:
-        yield Target(
+        yield ScoreLine(
             "Get, 64 in flight: provider CPU / signature check", get.provider_cpu_us / yard.signature_cpu_us, 1.7, True
         )
     if single := report.row(WorkloadName.GET, 1):
         parts = yard.echo_p50_us + yard.signature_cpu_us + yard.direct_get_p50_us
         detail = f"{yard.echo_p50_us:.0f} + {yard.signature_cpu_us:.0f} + {yard.direct_get_p50_us:.0f} µs"
-        yield Target(
+        yield ScoreLine(
             "Get, 1 in flight: p50 / (echo + signature + direct get)", single.measured.p50_us / parts, 1.6, True, detail
         )
     if hot := report.row(WorkloadName.INCREMENT, 64):
-        yield Target(
+        yield ScoreLine(
             "hot Increment: errors, or totals not exactly once", _wrong(hot), 0, True, hot.measured.first_error
         )
-        yield Target("hot Increment: rate / naive CAS", hot.per_second / yard.naive_counter_per_second, 30, False)
+        yield ScoreLine("hot Increment: rate / naive CAS", hot.per_second / yard.naive_counter_per_second, 30, False)
         if get:
-            yield Target("hot Increment: rate / Get's rate", hot.per_second / get.per_second, 0.75, False)
+            yield ScoreLine("hot Increment: rate / Get's rate", hot.per_second / get.per_second, 0.75, False)
     if added := report.row(WorkloadName.SET_ADD, 64):
-        yield Target("SetAdd, 1,000 members: rate / naive CAS", added.per_second / yard.naive_set_per_second, 30, False)
+        yield ScoreLine(
+            "SetAdd, 1,000 members: rate / naive CAS", added.per_second / yard.naive_set_per_second, 30, False
+        )
 
 
 def _wrong(row: Row) -> float:
     return row.measured.errors + (0 if row.measured.is_exact else 1)
 
 
-def _size(report: Report) -> Iterator[Target]:
+def _size(report: Report) -> Iterator[ScoreLine]:
     size = report.size
     if size is None:
         return
     detail = f"{size.start_seconds:.2f} s / {size.imports_seconds:.2f} s"
-    yield Target("start to first answer / bare imports", size.start_seconds / size.imports_seconds, 2.4, True, detail)
-    yield Target(f"{size.links:,} links on one bucket: MB resident", size.linked_megabytes, 120, True)
-    yield Target(f"{size.invocations:,} invocations later: MB grown", size.grown_megabytes, 10, True)
+    yield ScoreLine(
+        "start to first answer / bare imports", size.start_seconds / size.imports_seconds, 2.4, True, detail
+    )
+    yield ScoreLine(f"{size.links:,} links on one bucket: MB resident", size.linked_megabytes, 120, True)
+    yield ScoreLine(f"{size.invocations:,} invocations later: MB grown", size.grown_megabytes, 10, True)

@@ -1,20 +1,20 @@
-"""A row of what was measured, and a line of the scorecard. Pure."""
+"""The rows of a measurement, and the lines of the scorecard. Pure."""
 
 from __future__ import annotations
 
 import msgspec
 from msgspec import structs
 
-from tests.bench.load import Measurement
+from tests.bench.load_generator import Measurement
 from tests.bench.workloads import WorkloadName
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One workload at one number of invocations in flight.
+    """A workload at one number of invocations in flight.
 
     Attributes:
         provider_cpu_us: CPU time per operation of all provider processes that may have served it.
-        others_cpu_us: The same of those that only had to be told of it.
+        others_cpu_us: CPU time per operation of the provider processes that only receive the changes.
     """
 
     workload: WorkloadName
@@ -28,10 +28,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return self.measured.count / self.measured.seconds
 
 
-class Target(msgspec.Struct, frozen=True):
-    """One line of the scorecard. `is_at_most` tells on which side of `limit` the ratio must be."""
+class ScoreLine(msgspec.Struct, frozen=True):
+    """A line of the scorecard: a ratio and its limit. `is_at_most` tells whether the limit is the greatest allowed value."""
 
-    what: str
+    name: str
     ratio: float
     limit: float
     is_at_most: bool
@@ -43,7 +43,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def median_row(rounds: list[Row]) -> Row:
-    """Return the round of the median CPU time, with the errors of all rounds: noise is forgotten, a fault is not."""
+    """Return the round with the median CPU time, with the errors of all rounds: noise is dropped, a fault is not."""
     middle = sorted(rounds, key=lambda row: row.provider_cpu_us)[len(rounds) // 2]
     measured = structs.replace(
         middle.measured,

@@ -1,4 +1,4 @@
-"""A bench report as tables: rows, yardsticks, and the scorecard."""
+"""A report as tables: rows, yardsticks, and the scorecard."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.text import Text
 
 from provider.commands.output import table, write_line
-from tests.bench.cache.report import CacheReport
-from tests.bench.report import Report, Yardsticks, targets
-from tests.bench.rows import Row, Target
+from tests.bench.cache.cache_report import CacheReport
+from tests.bench.report import Report, Yardsticks, scorecard
+from tests.bench.rows import Row, ScoreLine
 
 
 def show(console: Console, report: Report) -> None:
@@ -16,7 +16,7 @@ def show(console: Console, report: Report) -> None:
         _show_bucket(console, report.rows, report.yardsticks)
     if report.cache is not None:
         _show_cache(console, report.cache)
-    console.print(_scorecard(targets(report)))
+    console.print(_scorecard_table(scorecard(report)))
 
 
 def _show_bucket(console: Console, rows: list[Row], yard: Yardsticks) -> None:
@@ -43,8 +43,8 @@ def _show_cache(console: Console, cache: CacheReport) -> None:
     shown.add_row("one turn of an event loop, p50", f"{spread.turn_p50_us:.1f} µs")
     shown.add_row("write until another process sees it, p50", f"{spread.visible_p50_us:.0f} µs")
     shown.add_row("the same, p99", f"{spread.visible_p99_us:.0f} µs")
-    what = "Gets at the other instance upon the acknowledgement that were older than the Set"
-    shown.add_row(what, f"{speed.older_elsewhere} of {speed.reads_elsewhere}")
+    name = "Gets at the other instance upon the acknowledgement that were older than the Set"
+    shown.add_row(name, f"{speed.older_elsewhere} of {speed.reads_elsewhere}")
     console.print(shown)
     write_line(console, "")
 
@@ -73,10 +73,10 @@ def _rows(title: str, rows: list[Row]) -> object:
     return shown
 
 
-def _scorecard(judged: list[Target]) -> object:
+def _scorecard_table(lines: list[ScoreLine]) -> object:
     shown = table("Targets", "ratio of this run", "measured", "target", "", "", right=frozenset({"measured", "target"}))
-    for target in judged:
-        verdict = Text("met", style="green") if target.is_met else Text("MISSED", style="bold red")
-        limit = f"{'<=' if target.is_at_most else '>='} {target.limit:g}"
-        shown.add_row(target.what, f"{target.ratio:.2f}", limit, verdict, target.detail)
+    for line in lines:
+        verdict = Text("met", style="green") if line.is_met else Text("MISSED", style="bold red")
+        limit = f"{'<=' if line.is_at_most else '>='} {line.limit:g}"
+        shown.add_row(line.name, f"{line.ratio:.2f}", limit, verdict, line.detail)
     return shown

@@ -1,4 +1,4 @@
-"""Which requests are measured, and which must have been served before. Pure."""
+"""The requests of each measurement, and those that prepare it. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from contracts.keyvalue import Del, Get, Increment, Request, Set, SetAdd
 
 KEYS = 1000
+"""Keys that are used in turn: far more than are ever in flight, and few enough to be written in a moment."""
+
 SET_MEMBERS_BEFORE = 750
 SET_MEMBERS_ADDED = 500
-"""A set grows from 750 to 1,250 members and then the next one is used, so that it has 1,000 on average."""
+"""A set grows from 750 to 1,250 members, 1,000 on average. Then the next set is used."""
 
 FILLED_VALUE_BYTES = 100
 
@@ -29,7 +31,7 @@ class WorkloadName(enum.StrEnum):
 
 
 ROWS = (WorkloadName.GET, WorkloadName.SET, WorkloadName.INCREMENT, WorkloadName.SET_ADD)
-"""What is measured as a row; the others are for measuring size."""
+"""The workloads of rows. The others are for measurements of size."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Workload:
     """Requests in the order in which they are sent.
 
     Attributes:
-        before: Served before the clock starts.
-        measured: What is measured.
+        before: Requests that are answered before the measurement.
+        measured: Requests that are measured.
     """
 
     before: list[Request]
@@ -46,12 +48,12 @@ class Workload:
 
 
 def workload(name: WorkloadName, count: int, tag: str) -> Workload:
-    """Make the requests of one measurement.
+    """Return the requests of one measurement.
 
     Args:
-        name: What is measured.
-        count: How many measured requests.
-        tag: Part of every key, so that no two measurements share one.
+        name: Name of the workload.
+        count: Number of measured requests.
+        tag: Part of every key, so that two measurements share none.
     """
     return _MAKERS[name](count, tag)
 
@@ -72,7 +74,7 @@ def _increment(count: int, tag: str) -> Workload:
 
 
 def _set_add(count: int, tag: str) -> Workload:
-    """Add to one set at a time members that it does not have yet."""
+    """Add new members to one set at a time."""
     sets = [f"bench.members.{tag}.{number}" for number in range(-(-count // SET_MEMBERS_ADDED))]
     before = [SetAdd(key, f"before-{member}") for key in sets for member in range(SET_MEMBERS_BEFORE)]
     measured = [SetAdd(sets[number // SET_MEMBERS_ADDED], f"member-{number}") for number in range(count)]
@@ -84,14 +86,14 @@ def filled_key(tag: str, number: int) -> str:
 
 
 def _fill(count: int, tag: str) -> Workload:
-    """Set every key once, each to something else, that compresses to half as a text of digits does."""
+    """Set every key once, to a value of its own that compresses to half its size, as typical texts do."""
     keys = [filled_key(tag, number) for number in range(count)]
     values = [hashlib.shake_128(key.encode()).hexdigest(FILLED_VALUE_BYTES // 2) for key in keys]
     return Workload([], [Set(key, value, 0) for key, value in zip(keys, values, strict=True)])
 
 
 def _churn(count: int, tag: str) -> Workload:
-    """Set and delete keys in turn, so that half of them are there at any time."""
+    """Set and delete keys in turn, so that half of them exist at any time."""
     keys = [f"bench.churn.{tag}.{number}" for number in range(KEYS)]
     measured: list[Request] = []
     for number in range(count // 2):

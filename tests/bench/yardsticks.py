@@ -1,4 +1,4 @@
-"""What the provider is compared with, measured in the same run: each a process of its own that prints one JSON object.
+"""Yardsticks for the provider, measured in the same run. Each is a process of its own that prints one JSON object.
 
 python -m tests.bench.yardsticks signature
 python -m tests.bench.yardsticks echo NATS_URL SUBJECT           prints {"ready": true}, serves until killed
@@ -30,17 +30,24 @@ from provider.commands.dev_lattice.actor import Signer
 from provider.commands.dev_lattice.start import make_identity
 
 _SIGNATURE_ROUNDS, _SIGNATURES_PER_ROUND = 21, 200
+"""Rounds of some milliseconds each, of which the median counts: an interruption spoils only one."""
+
 _DIRECT_GETS = 2000
 _NAIVE_TASKS = 64
+"""The same number as operations in flight in the rows that are compared."""
+
 _SET_MEMBERS = 1000
 _CAS_CONFLICTS = frozenset({10071, 10164})
+"""The server's codes for a wrong last sequence."""
+
 _ECHOED = bytes(120)
+"""About the size of the provider's answer to a Get."""
 
 
 def signature() -> dict[str, Any]:
-    """Measure the CPU time of one check of a real token's signature by libsodium, which nkeys and most programs use.
+    """Measure the CPU time of checking one real token's signature with libsodium, which nkeys and most programs use.
 
-    The provider's own library is somewhat quicker; what a check costs the provider is not what it is measured by.
+    The provider's own library is somewhat faster. A yardstick must not change with the provider, so it is not used here.
     """
     link = make_identity("default", "default")
     token = Signer(link).sign(keyvalue.Get("bench")).encoded_claims
@@ -58,7 +65,7 @@ def signature() -> dict[str, Any]:
 
 
 async def echo(nats_url: str, subject: str) -> None:
-    """Serve a subject as the plainest Python service there is."""
+    """Serve a subject with the simplest service in Python."""
     connection = await nats.connect(nats_url)
 
     async def answer(message: Msg) -> None:
@@ -66,12 +73,12 @@ async def echo(nats_url: str, subject: str) -> None:
 
     await connection.subscribe(subject, queue="rpc", cb=answer)
     await connection.flush()
-    _say({"ready": True})
+    _write_json({"ready": True})
     await asyncio.Event().wait()
 
 
 async def direct_get(nats_url: str, subject: str) -> dict[str, Any]:
-    """Measure one direct get at a time."""
+    """Measure direct gets, one at a time."""
     connection = await nats.connect(nats_url)
     times = []
     for _ in range(_DIRECT_GETS):
@@ -85,9 +92,9 @@ async def direct_get(nats_url: str, subject: str) -> dict[str, Any]:
 async def naive(
     nats_url: str, bucket: str, seconds: float, first: bytes, change: Callable[[bytes, int], bytes]
 ) -> dict[str, Any]:
-    """Let 64 tasks change one key by reading it and writing it back if nobody else has, over and over.
+    """Have 64 tasks change one key in naive loops: read it, and write it back if its revision is still the same.
 
-    Each task has a connection of its own, as 64 providers that compete would have.
+    Each task has a connection of its own, like 64 competing providers.
     """
     connection = await nats.connect(nats_url)
     stream = {"name": f"KV_{bucket}", "subjects": [f"$KV.{bucket}.>"], "max_msgs_per_subject": 1, "allow_direct": True}
@@ -129,24 +136,24 @@ def _add_member(value: bytes, number: int) -> bytes:
     return json.dumps([*json.loads(value), f"member-{number}"][-_SET_MEMBERS:]).encode()
 
 
-def _say(what: dict[str, Any]) -> None:
-    print(json.dumps(what), flush=True)
+def _write_json(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
 
 
 def main() -> None:
     name, *arguments = sys.argv[1:]
     match name, arguments:
         case "signature", []:
-            _say(signature())
+            _write_json(signature())
         case "echo", [url, subject]:
             uvloop.run(echo(url, subject))
         case "direct-get", [url, subject]:
-            _say(uvloop.run(direct_get(url, subject)))
+            _write_json(uvloop.run(direct_get(url, subject)))
         case "naive-counter", [url, bucket, seconds]:
-            _say(uvloop.run(naive(url, bucket, float(seconds), b"0", _add_one)))
+            _write_json(uvloop.run(naive(url, bucket, float(seconds), b"0", _add_one)))
         case "naive-set", [url, bucket, seconds]:
             members = json.dumps([f"before-{number}" for number in range(_SET_MEMBERS)]).encode()
-            _say(uvloop.run(naive(url, bucket, float(seconds), members, _add_member)))
+            _write_json(uvloop.run(naive(url, bucket, float(seconds), members, _add_member)))
         case _:
             sys.exit(f"unknown yardstick {name!r}")
 

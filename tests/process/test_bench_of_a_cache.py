@@ -1,4 +1,4 @@
-"""What `make bench` measures of a cache, on a small scale: that it measures what it says, not how fast it is."""
+"""The measurements of a cache by `make bench`, on a small scale: they are complete and without errors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from provider.commands.dev_lattice.start import LatticeSettings, running
-from tests.bench.cache.measure import CacheScale, measure_cache
-from tests.bench.cache.report import cache_targets
-from tests.bench.speed import Plan
+from tests.bench.cache.cache_report import cache_scorecard
+from tests.bench.cache.measure_cache import CacheScale, measure_cache
+from tests.bench.jobs import BenchPlan
 from tests.bench.workloads import WorkloadName
 
 SCALE = CacheScale(
@@ -19,9 +19,9 @@ SCALE = CacheScale(
 
 @pytest.mark.timeout(120)
 @pytest.mark.slow
-async def test_every_part_of_a_cache_is_measured_without_a_fault() -> None:
+async def test_every_part_of_a_cache_is_measured_without_errors() -> None:
     settings = LatticeSettings(lattice=f"bench-{uuid.uuid4().hex}", instances=0, log_level="info")
-    plan = Plan(operations=200, workloads=(WorkloadName.SET, WorkloadName.INCREMENT), in_flight=(1, 64), rounds=1)
+    plan = BenchPlan(operations=200, workloads=(WorkloadName.SET, WorkloadName.INCREMENT), in_flight=(1, 64), rounds=1)
     async with running(settings) as lattice:
         report = await measure_cache(lattice, plan, lambda *_: None, with_size=True, scale=SCALE)
     assert [(row.workload, row.in_flight) for row in report.speed.rows] == [
@@ -39,4 +39,4 @@ async def test_every_part_of_a_cache_is_measured_without_a_fault() -> None:
     assert report.churn is not None
     assert report.churn.operations >= 60 * SCALE.churn_per_minute - 5
     assert len(report.churn.last_megabytes) == 2
-    assert len(list(cache_targets(report))) == 9
+    assert len(list(cache_scorecard(report))) == 9

@@ -1,8 +1,8 @@
-"""Measure whether a cache grows when the same keys are set and deleted over and over: an hour of it, compressed in time.
+"""The growth of a cache while the same keys are set and deleted again and again: the calls of an hour in about a minute.
 
-A real hour of so many calls remembers the ids of two minutes only, here all of them would be remembered, as all come within
-a minute; so replay checks are off. Heartbeats are a second apart, and memory is looked at some heartbeats after the last
-call, when what everybody has seen to be deleted has been forgotten.
+In a real hour a provider remembers the invocation ids of two minutes only. Here all ids would fall into two minutes and be
+remembered, so replay checks are off. Heartbeats are a second apart. Memory is measured some heartbeats after the last
+call, when the replicas have forgotten the deletions that all of them have seen.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ import time
 
 from provider.commands.dev_lattice.start import DevLattice
 from provider.commands.errors import DevError
+from tests.bench.bucket_size import MEBIBYTE
+from tests.bench.cache.cache_report import Churn
 from tests.bench.cache.instances import Instance, two_instances
-from tests.bench.cache.report import Churn
-from tests.bench.processes import resident_megabytes
-from tests.bench.speed import Progress, make_job, run_job
+from tests.bench.jobs import Progress, make_job, run_job
 from tests.bench.workloads import KEYS, WorkloadName
+from tests.blackbox.proc import resident_bytes
 
 MINUTES = 60
 _JOBS = 5
 _IN_FLIGHT = 64
 _SETTLE_SECONDS = 3.0
+"""Three heartbeats: one for each replica to report the deletions it has seen, and one to spare."""
 
 
 async def measure_churn(lattice: DevLattice, per_minute: int, progress: Progress) -> Churn:
-    """Churn at one of two instances.
+    """Set and delete keys at one of two instances.
 
     Args:
-        lattice: One without providers.
-        per_minute: How many operations stand for a minute.
-        progress: Told how far it is.
+        lattice: Lattice without providers.
+        per_minute: Number of operations in a minute of the simulated hour.
+        progress: Called with the progress.
     """
     began = time.perf_counter()
     values, config = {"REPLAY_HEARTBEAT_SECS": "1"}, {"replay_window_seconds": 0}
@@ -58,4 +60,4 @@ async def _churn(lattice: DevLattice, at: Instance, count: int, progress: Progre
 
 async def _megabytes(instances: tuple[Instance, ...]) -> list[float]:
     await asyncio.sleep(_SETTLE_SECONDS)
-    return [resident_megabytes(each.provider.pid) for each in instances]
+    return [resident_bytes(each.provider.pid) / MEBIBYTE for each in instances]

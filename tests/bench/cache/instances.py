@@ -1,4 +1,4 @@
-"""Provider processes that replicate one cache, each under a provider key of its own."""
+"""Provider processes that replicate one cache, each with a provider key of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from provider.commands.minting import make_public_key
 
 @dataclass(frozen=True)
 class Instance:
-    """One of them. Calls over its link are served by it and by no other."""
+    """A provider that replicates the cache. Only this provider serves calls over its link."""
 
     link: DevIdentity
     provider: ProviderProcess
@@ -33,16 +33,16 @@ async def instance(
     config: dict[str, Any] | None = None,
     on_event: Callable[[LogEvent], None] = lambda _: None,
 ) -> AsyncIterator[Instance]:
-    """Start one more, and stop it again as its host would.
+    """Start one more instance, and stop it at the end as its host would.
 
     Args:
-        lattice: Gives lattice name, link name and cluster, so that all instances hold the same.
-        values: Of the link, beyond the backend.
+        lattice: Lattice whose name, link name and cluster all instances share, so that they hold the same cache.
+        values: Link values beyond the backend.
         config: The provider's `config_json`.
-        on_event: Called with every line of its log.
+        on_event: Called with every event of its log.
 
     Raises:
-        ProviderExitError: It does not come up.
+        ProviderExitError: The provider does not start.
     """
     key, host_id = make_public_key(KeyKind.SERVICE), make_public_key(KeyKind.SERVER)
     link = replace(lattice.identity, provider_key=key, host_id=host_id)
@@ -67,7 +67,7 @@ async def instance(
 async def two_instances(
     lattice: DevLattice, *, values: Mapping[str, str] | None = None, config: dict[str, Any] | None = None
 ) -> AsyncIterator[tuple[Instance, Instance]]:
-    """Start two that have heard of each other."""
+    """Start two instances, and wait until they have heard of each other."""
     async with (
         instance(lattice, values=values, config=config) as first,
         instance(lattice, values=values, config=config) as second,

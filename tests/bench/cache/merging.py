@@ -1,9 +1,9 @@
-"""How many events a replica takes in per second of CPU time: decoding the message included, no network. A process of its own.
+"""The number of events that a replica merges per second of CPU time. A process of its own.
 
 python -m tests.bench.cache.merging ROUNDS
 
-Another replica has made the events with the operations an actor calls; half of the Sets overwrite something, so that
-they remove something too. The garbage collector is set as in a provider.
+Decoding the messages counts, a network is not involved. The events come from operations of an actor at another replica.
+Half of the Sets overwrite a value, so that they remove something too. The garbage collector is configured as in a provider.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from contracts.keyvalue import Del, Increment, ListAdd, Request, Set, SetAdd, Se
 from provider.keyvalue.cache.messages import Deltas, decode_message, encode_message, new_replica_id
 from provider.keyvalue.cache.operations import EVENTS, Change, Limits
 from provider.keyvalue.cache.replica import Replica
-from tests.bench.cache.report import Merging
-from tests.bench.load import say
+from tests.bench.cache.cache_report import Merging
+from tests.bench.load_generator import write_json
 
 EVENTS_PER_MESSAGE = 64
+"""Events that 64 calls in flight put into one message."""
+
 _MESSAGES = 250
 _KEYS = 8000
+"""Half of the number of Sets, so that half of them overwrite."""
+
 _SHARES = {Set: 60, Increment: 10, SetAdd: 10, Del: 8, ListAdd: 6, SetDel: 6}
 _VALUE = "twenty characters :)"
 _NOW_MS = 1_700_000_000_000
@@ -56,7 +60,7 @@ def _mixed() -> Iterator[Request]:
 
 
 def _messages(requests: Iterator[Request]) -> list[bytes]:
-    """Let one replica carry out operations, and return what it tells the others."""
+    """Carry out operations at one replica, and return its messages to the others."""
     replica, limits = Replica(new_replica_id()), Limits()
     messages: list[bytes] = []
     while len(messages) < _MESSAGES:
@@ -79,9 +83,9 @@ def _per_cpu_second(messages: list[bytes]) -> float:
         for count, event in enumerate(message.events, message.first):
             replica.apply(sender, count, event)
     used_seconds = (time.process_time_ns() - began) / 1e9
-    taken_in = sum(replica.context.vector.values())
-    assert taken_in == len(messages) * EVENTS_PER_MESSAGE
-    return taken_in / used_seconds
+    merged = sum(replica.context.vector.values())
+    assert merged == len(messages) * EVENTS_PER_MESSAGE
+    return merged / used_seconds
 
 
 def main() -> None:
@@ -90,7 +94,7 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     measured = [(_per_cpu_second(mixed), _per_cpu_second(sets)) for _ in range(rounds)]
-    say(
+    write_json(
         Merging(
             events_per_message=EVENTS_PER_MESSAGE,
             mixed_per_cpu_second=median(mixed for mixed, _ in measured),

@@ -1,7 +1,7 @@
-"""Gets at a steady pace until told to stop, and how long each took: a process of its own, to be run beside something else.
+"""Gets at a steady pace and the latency of each. A process of its own that runs beside another measurement.
 
-It reads a job as `load` does, of which `count` is the most it sends. It writes `{"ready": true}`; after a second line on
-standard input it sends, after a third it ends and writes its samples.
+It reads a job like the load generator; `count` is the most that it sends. It writes `{"ready": true}`, sends after a second
+line on standard input, and after a third it ends and writes its samples.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import sys
 
 import msgspec
 
-from tests.bench.load import Job, next_line, prepared, read_answers, run_job, say
+from tests.bench.load_generator import Job, next_line, prepared, read_answers, run_child, write_json
 
 PAUSE_SECONDS = 0.002
+"""500 Gets a second: enough samples for a p99 of a join, and little load."""
 
 
 class Samples(msgspec.Struct, frozen=True, kw_only=True):
-    """When each Get was sent, by `time.perf_counter_ns`, which is one for all processes, and nanoseconds to its answer."""
+    """The time of each Get by `time.perf_counter_ns`, a clock that all processes share, and its latency in nanoseconds."""
 
     sent_ns: list[int]
     latency_ns: list[int]
@@ -32,10 +33,10 @@ async def _work(job: Job) -> None:
         await stopping
     errors, _ = read_answers(answers, requests[: len(answers)])
     if errors:
-        say({"failed": f"{len(errors)} of {len(answers)} Gets failed: {errors[0]}"})
+        write_json({"failed": f"{len(errors)} of {len(answers)} Gets failed: {errors[0]}"})
         sys.exit(1)
-    say(Samples(sent_ns=sent_ns, latency_ns=latency_ns))
+    write_json(Samples(sent_ns=sent_ns, latency_ns=latency_ns))
 
 
 if __name__ == "__main__":
-    run_job(_work)
+    run_child(_work)

@@ -1,14 +1,14 @@
-"""How long it takes until another process sees a write, beside a bare round trip between the same two processes.
+"""The time until another process sees a write, beside a bare round trip between the same two processes.
 
 python -m tests.bench.cache.propagation follow NATS_URL NAME          prints {"ready": true}, runs until killed
 python -m tests.bench.cache.propagation write NATS_URL NAME COUNT     prints the measurement
 
-Each process has one `Cache` on one `Connection`, as a provider has; no signatures, no invocations. The follower does not
-poll: right after the cache has handled a message, it does a Get, and when that shows a new value it says so, with the time.
-The writer's clock starts before the Set, the follower's time is by the same clock, which all processes of a machine share.
+Each process has one `Cache` on one `Connection`, like a provider, but there are no signatures and no invocations. The
+follower does not poll. After each message that its cache has handled, it does a Get, and if the value is new it publishes
+it with the time. The writer takes the time before the Set, by the same clock, which all processes of a machine share.
 
-A bare round trip is a message of about a delta's size to the follower, which sends it back from the callback in which it
-arrives, over the same connections. Writes and round trips take turns.
+A bare round trip is a message of about the size of a delta. The follower sends it back from the callback that receives it,
+over the same connection. Writes and round trips take turns.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from provider.nats.wire import Handler
 from provider.tasks import TaskOwner
-from tests.bench.cache.report import Propagation
-from tests.bench.load import say
+from tests.bench.cache.cache_report import Propagation
+from tests.bench.load_generator import write_json
 
 _KEY = "bench.propagated"
 _PATIENCE_SECONDS = 10.0
 _FIRST_SIGN_SECONDS = 0.1
 _TURNS = 500
+"""Turns of the event loop that are measured, of which the median counts."""
+
 _BARE = bytes(100)
+"""About the size of a delta with one short value."""
 
 
 class _Watched(Connection):
-    """A connection that calls a function after each message of one subject has been handled."""
+    """A connection that calls a function after it has handled a message of one subject."""
 
     def __init__(self, settings: ConnectionSettings, subject: str, on_handled: Callable[[], None]) -> None:
         super().__init__(settings, "keyvalue-nats bench", _PATIENCE_SECONDS)
@@ -65,7 +68,7 @@ class _Watched(Connection):
 async def _cache(
     nats_url: str, name: str, on_handled: Callable[[], None] = lambda: None
 ) -> AsyncIterator[tuple[CacheLink, Connection]]:
-    """Run a replica of a cache and call a function whenever it has handled what another one said."""
+    """Run a replica of a cache, and call a function after each message of another replica that it has handled."""
     settings = ConnectionSettings(servers=(nats_url,))
     values, _ = canonical_values({"BACKEND": "cache"})
     config = parse_link(values, lattice=name, link_name="bench", lattice_connection=settings)
@@ -79,7 +82,7 @@ async def _cache(
 
 
 class _Call:
-    """An operation of the bench itself."""
+    """A call that keeps its result."""
 
     deadline = math.inf
     is_done = False
@@ -94,7 +97,7 @@ class _Call:
 
 
 def _ask(link: CacheLink, request: keyvalue.Request) -> Any:
-    """Carry out an operation; a cache that waits for no other replica answers at once."""
+    """Carry out an operation. A cache answers at once, since it waits for no other replica."""
     call = _Call()
     link.submit(request, call)
     assert call.is_done
@@ -110,7 +113,7 @@ def _echo_subject(name: str) -> str:
 
 
 async def follow(nats_url: str, name: str) -> None:
-    """Tell when a new value is seen, and send back what comes on the echo subject."""
+    """Publish each new value with the time at which it is seen, and return messages on the echo subject."""
     last = ""
     seen_subject = _seen_subject(name).encode()
 
@@ -127,12 +130,12 @@ async def follow(nats_url: str, name: str) -> None:
     async with _cache(nats_url, name, look) as (link, connection):
         await connection.listen(_echo_subject(name), send_back)
         await connection.flush(_PATIENCE_SECONDS)
-        say({"ready": True})
+        write_json({"ready": True})
         await asyncio.Event().wait()
 
 
 class _Writer:
-    """Writes, and hears when the follower has seen it."""
+    """The writing process: it takes the time until the follower has seen each write."""
 
     def __init__(self, link: CacheLink, connection: Connection, name: str) -> None:
         self._link = link
@@ -140,10 +143,10 @@ class _Writer:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._number = 0
-        self._heard: asyncio.Future[int] = self._loop.create_future()
+        self._seen: asyncio.Future[int] = self._loop.create_future()
 
     async def start(self) -> None:
-        """Write until the follower has seen something for the first time."""
+        """Write until the follower has seen a value for the first time."""
         await self._connection.listen(_seen_subject(self._name), self._on_seen)
         await self._connection.listen(f"{self._name}.back", self._on_back)
         async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -153,28 +156,28 @@ class _Writer:
                     return
 
     async def write_ns(self, patience_seconds: float = _PATIENCE_SECONDS) -> int:
-        """Write once; return nanoseconds from before the Set until the follower has seen it."""
+        """Write once, and return the nanoseconds from before the Set until the follower has seen the value."""
         self._number += 1
-        self._heard = self._loop.create_future()
+        self._seen = self._loop.create_future()
         began = time.perf_counter_ns()
         _ask(self._link, keyvalue.Set(_KEY, str(self._number), 0))
-        return await asyncio.wait_for(self._heard, patience_seconds) - began
+        return await asyncio.wait_for(self._seen, patience_seconds) - began
 
     async def round_trip_ns(self) -> int:
-        self._heard = self._loop.create_future()
+        self._seen = self._loop.create_future()
         began = time.perf_counter_ns()
         reply = f"{self._name}.back".encode()
         self._connection.publish_request(_echo_subject(self._name).encode(), reply, _BARE)
-        return await asyncio.wait_for(self._heard, _PATIENCE_SECONDS) - began
+        return await asyncio.wait_for(self._seen, _PATIENCE_SECONDS) - began
 
     def _on_seen(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         number, _, seen_ns = payload.partition(b" ")
-        if int(number) == self._number and not self._heard.done():
-            self._heard.set_result(int(seen_ns))
+        if int(number) == self._number and not self._seen.done():
+            self._seen.set_result(int(seen_ns))
 
     def _on_back(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        if not self._heard.done():
-            self._heard.set_result(time.perf_counter_ns())
+        if not self._seen.done():
+            self._seen.set_result(time.perf_counter_ns())
 
 
 async def write(nats_url: str, name: str, count: int) -> Propagation:
@@ -203,7 +206,7 @@ def main() -> None:
         case "follow", url, name:
             uvloop.run(follow(url, name))
         case "write", url, name, count:
-            say(uvloop.run(write(url, name, int(count))))
+            write_json(uvloop.run(write(url, name, int(count))))
         case arguments:
             sys.exit(f"unknown arguments {arguments}")
 

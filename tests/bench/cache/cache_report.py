@@ -1,4 +1,4 @@
-"""What was measured of a cache, and what it is worth. Pure."""
+"""The results of a cache, and their score. Pure."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tests.bench.rows import Row, Target
+from tests.bench.rows import Row, ScoreLine
 from tests.bench.workloads import WorkloadName
 
 
 class CacheSpeed(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls served by one of two instances, with the yardsticks that were measured in between.
+    """Calls that one of two instances serves, with the yardsticks that were measured in between.
 
     Attributes:
-        rows: One workload at one number in flight each.
+        rows: Workloads at their numbers in flight.
         signature_cpu_us: CPU time of one signature check.
-        echo_p50_us: Of the bare echo service.
-        reads_elsewhere: Gets sent to the other instance at the moment in which a Set was acknowledged.
-        older_elsewhere: How many of them did not see that Set yet.
-        lone_set_p50_us: Of Sets, 1 in flight, with no other instance up; `None`: not measured.
+        echo_p50_us: Median latency of the bare echo service.
+        reads_elsewhere: Gets that were sent to the other instance when a Set was acknowledged.
+        older_elsewhere: Number of these Gets that did not see the Set yet.
+        lone_set_p50_us: Median latency of Sets, 1 in flight, without the other instance; `None` if not measured.
     """
 
     rows: list[Row]
@@ -34,7 +34,7 @@ class CacheSpeed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Propagation(msgspec.Struct, frozen=True, kw_only=True):
-    """How long it takes until another process sees a write, in microseconds."""
+    """The time until another process sees a write, in microseconds."""
 
     writes: int
     visible_p50_us: float
@@ -44,7 +44,7 @@ class Propagation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Merging(msgspec.Struct, frozen=True, kw_only=True):
-    """How many events a replica decodes and takes in per second of CPU time, of mixed operations and of Sets alone."""
+    """The events that a replica decodes and merges per second of CPU time, of mixed operations and of Sets alone."""
 
     events_per_message: int
     mixed_per_cpu_second: float
@@ -52,15 +52,15 @@ class Merging(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheSize(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory in MiB, and what it takes a joiner to get all of it.
+    """The memory of many keys in MiB, and the joins of further instances.
 
     Attributes:
-        joiner_megabytes: Of the joiner once it has all; the greatest of all joins.
-        join_seconds: From the joiner's `ready` until it has said that it has caught up and has answered with the last key.
-        keys_lacking: How many keys joiners lacked when they said so, all joins together.
-        idle_p99_us: Of Gets at the first instance while nobody joins.
-        joining_p99_us: Of Gets at the first instance while a joiner catches up.
-        joining_gets: How many Gets that is.
+        joiner_megabytes: Memory of the joiner once it has all keys; the largest of all joins.
+        join_seconds: Time from the joiner's `ready` until it has caught up and answers with the last key.
+        keys_lacking: Keys that joiners lacked when they reported that they had caught up, over all joins.
+        idle_p99_us: Latency of Gets at the first instance before the joins.
+        joining_p99_us: Latency of Gets at the first instance while a joiner catches up.
+        joining_gets: Number of these Gets.
     """
 
     keys: int
@@ -76,7 +76,7 @@ class CacheSize(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Churn(msgspec.Struct, frozen=True, kw_only=True):
-    """Sets and deletions of the same keys over and over. Memory in MiB, of both instances."""
+    """Sets and deletions of the same keys, again and again. Memory in MiB, of both instances."""
 
     operations: int
     keys: int
@@ -86,7 +86,7 @@ class Churn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `size` and `churn` are `None` when they were left out."""
+    """All results of a cache. `size` and `churn` are `None` if they were left out."""
 
     speed: CacheSpeed
     propagation: Propagation
@@ -95,14 +95,14 @@ class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
     churn: Churn | None = None
 
 
-def cache_targets(report: CacheReport | None) -> Iterator[Target]:
-    """Judge a run. A target of what was not measured is left out."""
+def cache_scorecard(report: CacheReport | None) -> Iterator[ScoreLine]:
+    """Return the score of a run. Lines of parts that were not measured are left out."""
     if report is None:
         return
     yield from _speed(report.speed)
     spread = report.propagation
     parts = 2 * spread.round_trip_p50_us + spread.turn_p50_us
-    yield Target(
+    yield ScoreLine(
         "cache: write until another process sees it, p50 / (2 bare round trips + 1 turn)",
         spread.visible_p50_us / parts,
         1,
@@ -111,20 +111,20 @@ def cache_targets(report: CacheReport | None) -> Iterator[Target]:
     )
     merging = report.merging
     detail = f"{merging.sets_per_cpu_second:,.0f} of Sets alone"
-    yield Target("cache: deltas merged per CPU-second", merging.mixed_per_cpu_second, 50_000, False, detail)
+    yield ScoreLine("cache: deltas merged per CPU-second", merging.mixed_per_cpu_second, 50_000, False, detail)
     if report.size is not None:
         yield from _size(report.size)
     if report.churn is not None:
         yield _churn(report.churn)
 
 
-def _speed(speed: CacheSpeed) -> Iterator[Target]:
+def _speed(speed: CacheSpeed) -> Iterator[ScoreLine]:
     for workload in (WorkloadName.GET, WorkloadName.SET):
         if row := speed.row(workload, 64):
             detail = f"{row.provider_cpu_us:.0f} / {speed.signature_cpu_us:.0f} µs"
             if workload is WorkloadName.SET:
                 detail += f", and {row.others_cpu_us:.0f} µs on the other instance"
-            yield Target(
+            yield ScoreLine(
                 f"cache: {workload}, 64 in flight: provider CPU / signature check",
                 row.provider_cpu_us / speed.signature_cpu_us,
                 1.4,
@@ -137,17 +137,17 @@ def _speed(speed: CacheSpeed) -> Iterator[Target]:
             detail = f"{row.measured.p50_us:.0f} / ({speed.echo_p50_us:.0f} + {speed.signature_cpu_us:.0f}) µs"
             if workload is WorkloadName.SET and speed.lone_set_p50_us is not None:
                 detail += f"; with no other instance up {speed.lone_set_p50_us:.0f} µs"
-            what = f"cache: {workload}, 1 in flight: p50 / (echo + signature)"
-            yield Target(what, row.measured.p50_us / parts, 1.25, True, detail)
+            name = f"cache: {workload}, 1 in flight: p50 / (echo + signature)"
+            yield ScoreLine(name, row.measured.p50_us / parts, 1.25, True, detail)
 
 
-def _size(size: CacheSize) -> Iterator[Target]:
-    what = f"{size.keys:,} keys of {size.value_bytes} bytes"
+def _size(size: CacheSize) -> Iterator[ScoreLine]:
+    keys = f"{size.keys:,} keys of {size.value_bytes} bytes"
     detail = f"joiner {size.joiner_megabytes:.0f} MB"
-    yield Target(f"cache: {what}: MB resident", size.resident_megabytes, 100, True, detail)
-    yield Target("cache: a joiner has all of them: seconds after it was ready", size.join_seconds, 5, True)
-    yield Target("cache: keys that joiners lacked once they had caught up", size.keys_lacking, 0, True)
-    yield Target(
+    yield ScoreLine(f"cache: {keys}: MB resident", size.resident_megabytes, 100, True, detail)
+    yield ScoreLine("cache: a joiner has all of them: seconds after it was ready", size.join_seconds, 5, True)
+    yield ScoreLine("cache: keys that joiners lacked once they had caught up", size.keys_lacking, 0, True)
+    yield ScoreLine(
         "cache: Get's p99 at another instance while one joins / idle",
         size.joining_p99_us / size.idle_p99_us,
         5,
@@ -156,10 +156,10 @@ def _size(size: CacheSize) -> Iterator[Target]:
     )
 
 
-def _churn(churn: Churn) -> Target:
+def _churn(churn: Churn) -> ScoreLine:
     pairs = list(zip(churn.last_megabytes, churn.first_megabytes, strict=True))
     ratios = [last / first for last, first in pairs]
-    return Target(
+    return ScoreLine(
         f"cache: {churn.operations:,} Sets and Dels of {churn.keys:,} keys: memory / after a sixtieth",
         max(ratios),
         1.05,

@@ -1,15 +1,15 @@
 from contracts.keyvalue import Del, Set
-from tests.bench.cache.report import (
+from tests.bench.cache.cache_report import (
     CacheReport,
     CacheSize,
     CacheSpeed,
     Churn,
     Merging,
     Propagation,
-    cache_targets,
+    cache_scorecard,
 )
-from tests.bench.load import Measurement
-from tests.bench.report import Report, targets
+from tests.bench.load_generator import Measurement
+from tests.bench.report import Report, scorecard
 from tests.bench.rows import Row
 from tests.bench.workloads import KEYS, WorkloadName, workload
 
@@ -57,7 +57,7 @@ def speed(*rows: Row) -> CacheSpeed:
     )
 
 
-def test_every_promise_of_a_cache_is_one_line_of_the_scorecard() -> None:
+def test_every_promise_of_a_cache_is_a_line_of_the_scorecard() -> None:
     rows = [
         row(WorkloadName.GET, 1, 80, 200),
         row(WorkloadName.GET, 64, 50, 6000),
@@ -65,19 +65,19 @@ def test_every_promise_of_a_cache_is_one_line_of_the_scorecard() -> None:
         row(WorkloadName.SET, 64, 60, 6000),
     ]
     report = CacheReport(speed=speed(*rows), propagation=PROPAGATION, merging=MERGING, size=SIZE, churn=CHURN)
-    judged = list(cache_targets(report))
+    judged = list(cache_scorecard(report))
     assert [round(target.ratio, 2) for target in judged] == [1.25, 1.5, 1, 1.5, 0.5, 60_000, 90, 2.5, 0, 6, 1.1]
     assert [target.is_met for target in judged] == [True, False, True, False, *[True] * 5, False, False]
     assert "7 µs on the other" in judged[1].detail
     assert "no other instance up 230 µs" in judged[3].detail
 
 
-def test_of_a_cache_too_only_what_was_measured_is_judged() -> None:
+def test_parts_of_a_cache_that_were_not_measured_have_no_score() -> None:
     report = Report(cache=CacheReport(speed=speed(), propagation=PROPAGATION, merging=MERGING))
-    assert [target.limit for target in targets(report)] == [1, 50_000]
+    assert [target.limit for target in scorecard(report)] == [1, 50_000]
 
 
-def test_churn_leaves_half_of_the_keys_alive_and_deletes_what_it_has_set() -> None:
+def test_churn_keeps_half_of_the_keys_alive() -> None:
     made = workload(WorkloadName.CHURN, 4 * KEYS, "t").measured
     alive: set[str] = set()
     for request in made:
@@ -87,7 +87,7 @@ def test_churn_leaves_half_of_the_keys_alive_and_deletes_what_it_has_set() -> No
     assert len(alive) == KEYS // 2
 
 
-def test_filling_sets_every_key_once_each_to_a_value_of_its_own() -> None:
+def test_filling_sets_every_key_once_to_a_value_of_its_own() -> None:
     made = [request for request in workload(WorkloadName.FILL, 3000, "t").measured if isinstance(request, Set)]
     assert len({request.key for request in made}) == 3000
     assert len({request.value for request in made}) == 3000

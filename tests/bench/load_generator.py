@@ -1,7 +1,7 @@
-"""The load generator: a process of its own that signs a corpus, waits for "go", sends it and tells what happened.
+"""The load generator: a process of its own that signs all requests, waits for "go", sends them and reports the result.
 
-It reads one job as a line of JSON on standard input and writes lines of JSON: `{"signed": N}` while it signs, `{"ready":
-true}`, and after a second line on standard input the measurement.
+It reads a job as one line of JSON on standard input. It writes lines of JSON: `{"signed": N}` while it signs, then
+`{"ready": true}`, and after a second line on standard input the measurement.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from provider.commands.dev_lattice.actor import DevIdentity, Signer
 from tests.bench.pipeline import Pipeline, connect
 from tests.bench.workloads import WorkloadName, workload
 
-_BEFORE_IN_FLIGHT = 64
+_PREPARING_IN_FLIGHT = 64
 _PROGRESS_EVERY = 500
+"""Signatures per progress message: about a tenth of a second."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send. With an `echo_subject` the same invocations go there and the answers are not read."""
+    """The requests to send. With an `echo_subject` they go there, and their answers are not read."""
 
     nats_url: str
     lattice: str
@@ -51,12 +52,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to one job.
+    """The result of a job.
 
     Attributes:
-        own_cpu_seconds: What the load generator itself used while the clock ran.
-        is_exact: Every total of a counter came back exactly once; `True` for other workloads.
-        first_error: What the first error said; empty: there was none.
+        own_cpu_seconds: CPU time of the load generator itself during the measurement.
+        is_exact: Whether every total of a counter was answered exactly once; `True` for other workloads.
+        first_error: Text of the first error, or "".
     """
 
     count: int
@@ -69,15 +70,15 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     own_cpu_seconds: float
 
 
-def run_job(work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
-    """Read the job from standard input and do the work of this process with it."""
+def run_child(work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
+    """Read the job from standard input and call the function that does the work of this process."""
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
     uvloop.run(work(job))
 
 
 @contextlib.asynccontextmanager
 async def prepared(job: Job) -> AsyncIterator[tuple[Pipeline, list[Request], list[bytes]]]:
-    """Connect, have served what comes before, sign what is measured, and wait for the word to begin.
+    """Connect, send the preparing requests, sign the measured ones, and wait for "go".
 
     Yields the connection, the measured requests, and the same as signed invocations.
     """
@@ -86,9 +87,9 @@ async def prepared(job: Job) -> AsyncIterator[tuple[Pipeline, list[Request], lis
     pipeline = await connect(job.nats_url)
     try:
         if not job.echo_subject:
-            await _serve_before(pipeline, job, signer, requests.before)
+            await _prepare(pipeline, job, signer, requests.before)
         payloads = _signed(signer, requests.measured)
-        say({"ready": True})
+        write_json({"ready": True})
         await next_line()
         yield pipeline, requests.measured, payloads
     finally:
@@ -96,7 +97,7 @@ async def prepared(job: Job) -> AsyncIterator[tuple[Pipeline, list[Request], lis
 
 
 async def next_line() -> None:
-    """Wait for the next line on standard input, which says when something is to happen."""
+    """Wait for the next line on standard input, which is a signal to go on."""
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
 
 
@@ -107,7 +108,7 @@ async def _work(job: Job) -> None:
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     errors, results = ([], []) if job.echo_subject else read_answers(answers, requests)
     times = sorted(latency_ns)
-    say(
+    write_json(
         Measurement(
             count=job.count,
             seconds=seconds,
@@ -121,13 +122,13 @@ async def _work(job: Job) -> None:
     )
 
 
-async def _serve_before(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
+async def _prepare(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
     if not requests:
         return
-    _, answers = await pipeline.run(job.link.subjects.rpc, _signed(signer, requests), _BEFORE_IN_FLIGHT)
+    _, answers = await pipeline.run(job.link.subjects.rpc, _signed(signer, requests), _PREPARING_IN_FLIGHT)
     errors, _ = read_answers(answers, requests)
     if errors:
-        say({"failed": f"preparing {job.workload}: {len(errors)} of {len(requests)} failed: {errors[0]}"})
+        write_json({"failed": f"preparing {job.workload}: {len(errors)} of {len(requests)} failed: {errors[0]}"})
         sys.exit(1)
 
 
@@ -136,17 +137,17 @@ def _signed(signer: Signer, requests: list[Request]) -> list[bytes]:
     for number, request in enumerate(requests, 1):
         payloads.append(lattice.encode_invocation(signer.sign(request)))
         if number % _PROGRESS_EVERY == 0:
-            say({"signed": number})
+            write_json({"signed": number})
     return payloads
 
 
 def read_answers(answers: Sequence[bytes | None], requests: Sequence[Request]) -> tuple[list[str], list[Any]]:
-    """Decode all answers; return the errors among them and the results."""
+    """Decode all answers, and return the errors among them and the results."""
     errors: list[str] = []
     results: list[Any] = []
     for answer, request in zip(answers, requests, strict=True):
         if answer is None or answer == b"":
-            errors.append("no answer" if answer is None else "nobody serves the link")
+            errors.append("no answer" if answer is None else "no provider serves the link")
             continue
         response = lattice.decode_invocation_response(answer)
         if isinstance(response.error, str):
@@ -163,10 +164,11 @@ def _each_once(totals: list[int]) -> bool:
     return sorted(totals) == list(range(1, len(totals) + 1))
 
 
-def say(what: Any) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+def write_json(message: Any) -> None:
+    """Write an object as a line to standard output."""
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
-    run_job(_work)
+    run_child(_work)

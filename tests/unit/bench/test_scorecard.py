@@ -1,5 +1,5 @@
-from tests.bench.load import Measurement
-from tests.bench.report import Report, Size, Yardsticks, targets
+from tests.bench.load_generator import Measurement
+from tests.bench.report import Report, Size, Yardsticks, scorecard
 from tests.bench.rows import Row, median_row
 from tests.bench.workloads import KEYS, WorkloadName, workload
 
@@ -22,7 +22,7 @@ def row(name: WorkloadName, in_flight: int, per_second: int, cpu_us: float, *, i
     return Row(workload=name, in_flight=in_flight, provider_cpu_us=cpu_us, measured=measured)
 
 
-def test_a_run_that_holds_every_ratio_meets_every_target() -> None:
+def test_every_line_of_the_scorecard_compares_a_ratio_with_its_limit() -> None:
     rows = [
         row(WorkloadName.GET, 1, 2000, 100),
         row(WorkloadName.GET, 64, 4000, 60),
@@ -32,34 +32,34 @@ def test_a_run_that_holds_every_ratio_meets_every_target() -> None:
     size = Size(
         start_seconds=0.6, imports_seconds=0.25, links=1000, linked_megabytes=50, grown_megabytes=3, invocations=100_000
     )
-    judged = targets(Report(rows=rows, yardsticks=YARDSTICKS, size=size))
+    judged = scorecard(Report(rows=rows, yardsticks=YARDSTICKS, size=size))
     assert [round(target.ratio, 2) for target in judged] == [1.5, 2.0, 0, 30, 0.75, 30, 2.4, 50, 3]
     assert [target.is_met for target in judged] == [True, False, *[True] * 7]
 
 
-def test_totals_that_are_not_exactly_once_miss_the_target() -> None:
-    judged = targets(Report(rows=[row(WorkloadName.INCREMENT, 64, 3000, 60, is_exact=False)], yardsticks=YARDSTICKS))
+def test_a_counter_whose_totals_are_not_exactly_once_misses_its_limit() -> None:
+    judged = scorecard(Report(rows=[row(WorkloadName.INCREMENT, 64, 3000, 60, is_exact=False)], yardsticks=YARDSTICKS))
     assert not judged[0].is_met
 
 
-def test_what_was_not_measured_is_not_judged() -> None:
-    assert targets(Report(rows=[], yardsticks=YARDSTICKS)) == []
+def test_parts_that_were_not_measured_have_no_score() -> None:
+    assert scorecard(Report(rows=[], yardsticks=YARDSTICKS)) == []
 
 
-def test_gets_in_flight_together_are_of_different_keys() -> None:
+def test_gets_that_are_in_flight_together_read_different_keys() -> None:
     made = workload(WorkloadName.GET, 2 * KEYS, "t")
     assert len(set(made.measured[:KEYS])) == KEYS
     assert len(made.before) == KEYS
 
 
-def test_every_measured_member_is_new_to_a_set_of_a_thousand_on_average() -> None:
+def test_every_measured_member_is_new_to_its_set_of_a_thousand_on_average() -> None:
     made = workload(WorkloadName.SET_ADD, 1000, "t")
     assert len(made.before) == 2 * 750
     assert not set(made.before) & set(made.measured)
     assert len(set(made.measured)) == 1000
 
 
-def test_the_median_round_counts_but_no_fault_of_another_is_lost() -> None:
+def test_the_median_round_counts_but_the_errors_of_all_rounds_are_kept() -> None:
     rounds = [row(WorkloadName.INCREMENT, 64, 3000, cpu_us, is_exact=cpu_us != 90) for cpu_us in (60, 90, 50)]
     merged = median_row(rounds)
     assert merged.provider_cpu_us == 60

@@ -1,4 +1,4 @@
-"""Measure Get and Set on a cache: one instance serves, another one is up, so that every Set is replicated."""
+"""The speed of Get and Set on a cache. One instance serves, and another one receives every Set."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from statistics import median
 
 from contracts import keyvalue
 from provider.commands.dev_lattice.start import DevLattice
+from tests.bench.cache.cache_report import CacheSpeed
 from tests.bench.cache.instances import Instance, instance, two_instances
-from tests.bench.cache.report import CacheSpeed
+from tests.bench.jobs import BenchPlan, Progress, echo_p50, make_job, run_job, yardstick
 from tests.bench.rows import Row, median_row
-from tests.bench.speed import Plan, Progress, echo_p50, make_job, run_job, yardstick
 from tests.bench.workloads import WorkloadName
 
 _WORKLOADS = (WorkloadName.GET, WorkloadName.SET)
 
 
-def cache_plan(plan: Plan) -> Plan:
-    """Return what of a plan is measured on a cache."""
+def cache_plan(plan: BenchPlan) -> BenchPlan:
+    """Return the part of a plan that is measured on a cache."""
     return replace(plan, workloads=tuple(name for name in plan.workloads if name in _WORKLOADS))
 
 
-async def measure_cache_speed(lattice: DevLattice, plan: Plan, reads: int, progress: Progress) -> CacheSpeed:
-    """Measure the rows of the plan that are for a cache, and in each round the yardsticks for them.
+async def measure_cache_speed(lattice: DevLattice, plan: BenchPlan, reads: int, progress: Progress) -> CacheSpeed:
+    """Measure the rows of a plan, and in each round their yardsticks.
 
     Args:
-        lattice: One without providers.
-        plan: From `cache_plan`.
-        reads: How many Gets are sent to the other instance right after a Set was acknowledged by the first.
-        progress: Told how far it is.
+        lattice: Lattice without providers.
+        plan: Result of `cache_plan`.
+        reads: Number of Gets at the other instance, each right after the first has acknowledged a Set.
+        progress: Called with the progress.
     """
     rounds: dict[tuple[WorkloadName, int], list[Row]] = {}
     signatures, echoes = [], []
@@ -53,10 +53,10 @@ async def measure_cache_speed(lattice: DevLattice, plan: Plan, reads: int, progr
     )
 
 
-async def _lone_sets(lattice: DevLattice, plan: Plan, progress: Progress) -> list[Row]:
-    """Measure single Sets with no other instance up: what is left is what a Set costs its caller at the instance itself.
+async def _lone_sets(lattice: DevLattice, plan: BenchPlan, progress: Progress) -> list[Row]:
+    """Measure single Sets without another instance: the latency that is due to the serving instance alone.
 
-    On a machine of two cores an instance that is told of the Set competes with the caller for them.
+    On a machine with two cores, an instance that receives the Set competes with the caller for them.
     """
     if WorkloadName.SET not in plan.workloads or 1 not in plan.in_flight:
         return []
@@ -67,7 +67,7 @@ async def _lone_sets(lattice: DevLattice, plan: Plan, progress: Progress) -> lis
 
 
 async def _older_elsewhere(serving: Instance, other: Instance, reads: int) -> int:
-    """Count the Gets that do not see at the other instance what the first has acknowledged."""
+    """Count the Gets at the other instance that do not see a Set which the first has acknowledged."""
     older = 0
     for number in range(reads):
         await serving.actor.call(keyvalue.Set("bench.elsewhere", str(number), 0))

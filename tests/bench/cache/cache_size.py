@@ -1,4 +1,4 @@
-"""Measure what many keys take, how long a joiner takes to get them, and what others notice of that."""
+"""The memory of many keys, the time of a join, and the latency of Gets at another instance meanwhile."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ from contracts import keyvalue
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.dev_lattice.start import DevLattice
 from provider.commands.errors import DevError
+from tests.bench.bucket_size import MEBIBYTE
+from tests.bench.cache.cache_report import CacheSize
 from tests.bench.cache.instances import Instance, instance
 from tests.bench.cache.probe import PAUSE_SECONDS, Samples
-from tests.bench.cache.report import CacheSize
 from tests.bench.children import child
-from tests.bench.processes import resident_megabytes
-from tests.bench.speed import Progress, make_job, run_job
+from tests.bench.jobs import Progress, make_job, run_job
 from tests.bench.workloads import FILLED_VALUE_BYTES, KEYS, WorkloadName, filled_key
+from tests.blackbox.proc import resident_bytes
 
 _KEYS_PER_JOB = 20_000
+"""Sets that a load generator signs and keeps in memory at a time."""
+
 _IN_FLIGHT = 64
 _SETTLE_SECONDS = 1.0
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PROBE_SECONDS = 25.0
+"""Time for which there are signed Gets: several times that of a join."""
+
 _SHORTEST_WINDOW_SECONDS = 0.2
-"""Of a join that is over sooner, so long is looked at."""
+"""Time from the begin of a join in which Gets count, even if the join takes less: a p99 needs samples."""
 
 _PROBED = "probed"
 
@@ -35,22 +40,22 @@ _PROBED = "probed"
 async def measure_cache_size(
     lattice: DevLattice, keys: int, joins: int, idle_seconds: float, progress: Progress
 ) -> CacheSize:
-    """Fill a provider, then let others join it, one after the other, while Gets go on at the first.
+    """Fill a provider, then have others join it, one after the other, while Gets continue at the first.
 
     Args:
-        lattice: One without providers.
-        keys: How many; the Gets are of `KEYS` more.
-        joins: How often.
-        idle_seconds: How long Gets are measured before each join.
-        progress: Told how far it is.
+        lattice: Lattice without providers.
+        keys: Number of keys. The Gets read `KEYS` further ones.
+        joins: Number of joins.
+        idle_seconds: Time for which Gets are measured before each join.
+        progress: Called with the progress.
 
     Raises:
-        DevError: A provider that does not come up, or a Get that fails.
+        DevError: A provider does not start, or a Get fails.
     """
     async with instance(lattice) as first:
         last_key = await _fill(lattice, first, keys, progress)
         await asyncio.sleep(_SETTLE_SECONDS)
-        resident = resident_megabytes(first.provider.pid)
+        resident = resident_bytes(first.provider.pid) / MEBIBYTE
         measured = []
         for number in range(joins):
             progress("joining", number, joins)
@@ -73,7 +78,7 @@ async def measure_cache_size(
 
 
 async def _fill(lattice: DevLattice, first: Instance, keys: int, progress: Progress) -> str:
-    """Set all keys, each once, by signed calls; return the last one."""
+    """Set all keys once, by signed calls, and return the last one."""
     last_key = ""
     for start in range(0, keys, _KEYS_PER_JOB):
         count = min(_KEYS_PER_JOB, keys - start)
@@ -87,7 +92,7 @@ async def _fill(lattice: DevLattice, first: Instance, keys: int, progress: Progr
 
 @dataclass(frozen=True)
 class _Join:
-    """One join: how long it took, what the joiner had then, and how long Gets at the other took before and meanwhile."""
+    """A join: its time, the joiner's keys and memory at its end, and the latencies of Gets at the other before and during it."""
 
     seconds: float
     keys: int
@@ -102,10 +107,10 @@ async def _probe_join(
     count = int(_LONGEST_PROBE_SECONDS / PAUSE_SECONDS)
     job = make_job(lattice, first.link, WorkloadName.GET, count, 1, tag=_PROBED)
     async with child("cache.probe") as probe:
-        await probe.say(msgspec.json.encode(job))
-        while "ready" not in (heard := await probe.hear()):
-            progress("Gets beside a join: signing", min(heard["signed"], count), count)
-        await probe.say(b"go")
+        await probe.send(msgspec.json.encode(job))
+        while "ready" not in (received := await probe.receive()):
+            progress("Gets beside a join: signing", min(received["signed"], count), count)
+        await probe.send(b"go")
         await asyncio.sleep(idle_seconds)
         idle_until_ns = time.perf_counter_ns()
         events: dict[str, int] = {}
@@ -119,9 +124,9 @@ async def _probe_join(
             done_ns = time.perf_counter_ns()
             began_ns = min(events["ready"], events["cache_opened"])
             await asyncio.sleep(max(_SHORTEST_WINDOW_SECONDS - (done_ns - began_ns) / 1e9, 0))
-            await probe.say(b"stop")
-            samples = msgspec.convert(await probe.hear(), Samples)
-            megabytes = resident_megabytes(joiner.provider.pid)
+            await probe.send(b"stop")
+            samples = msgspec.convert(await probe.receive(), Samples)
+            megabytes = resident_bytes(joiner.provider.pid) / MEBIBYTE
     if len(samples.sent_ns) == count:
         raise DevError(f"a join took longer than there were Gets to measure beside it: {_LONGEST_PROBE_SECONDS:g} s")
     ended_ns = max(events["cache_caught_up"], began_ns + int(_SHORTEST_WINDOW_SECONDS * 1e9))
@@ -137,11 +142,11 @@ async def _probe_join(
 async def _must_exist(joiner: Instance, key: str) -> None:
     answer = await joiner.actor.call(keyvalue.Get(key))
     if not answer.exists:
-        raise DevError(f"a joiner that has said that it has caught up does not have {key}")
+        raise DevError(f"a joiner has reported that it has caught up, but lacks {key}")
 
 
 def _between(samples: Samples, began_ns: int, ended_ns: int) -> list[int]:
-    """Return the latencies of Gets under way at some time between two."""
+    """Return the latencies of Gets that were under way between two times."""
     return [
         latency
         for sent, latency in zip(samples.sent_ns, samples.latency_ns, strict=True)
@@ -151,5 +156,5 @@ def _between(samples: Samples, began_ns: int, ended_ns: int) -> list[int]:
 
 def _p99_us(latencies_ns: list[int]) -> float:
     if not latencies_ns:
-        raise DevError("no Get was sent while somebody joined")
+        raise DevError("no Get was sent during a join")
     return sorted(latencies_ns)[len(latencies_ns) * 99 // 100] / 1000

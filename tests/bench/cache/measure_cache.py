@@ -1,4 +1,4 @@
-"""Measure all of a cache."""
+"""All measurements of a cache."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 import msgspec
 
 from provider.commands.dev_lattice.start import DevLattice
+from tests.bench.cache.cache_report import CacheReport, Merging, Propagation
+from tests.bench.cache.cache_size import measure_cache_size
+from tests.bench.cache.cache_speed import cache_plan, measure_cache_speed
 from tests.bench.cache.churn import measure_churn
-from tests.bench.cache.report import CacheReport, Merging, Propagation
-from tests.bench.cache.size import measure_cache_size
-from tests.bench.cache.speed import cache_plan, measure_cache_speed
 from tests.bench.children import ask_once, child
-from tests.bench.speed import Plan, Progress
+from tests.bench.jobs import BenchPlan, Progress
 
 
 @dataclass(frozen=True)
 class CacheScale:
-    """How much of everything that is no row of a `Plan`.
+    """The scale of all measurements that are not rows of a `BenchPlan`.
 
     Attributes:
-        reads_elsewhere: Gets at the other instance upon an acknowledgement.
-        writes: Whose propagation is measured.
-        merge_rounds: What counts is the median round.
-        keys: What a provider is filled with.
-        joins: How many providers join it, one after the other.
-        idle_seconds: How long Gets are measured before each join.
-        churn_per_minute: How many operations stand for a minute of an hour.
+        reads_elsewhere: Gets at the other instance, each sent on the acknowledgement of a Set.
+        writes: Writes whose propagation is measured.
+        merge_rounds: Rounds of merging, of which the median counts.
+        keys: Keys that a provider is filled with.
+        joins: Providers that join it, one after the other.
+        idle_seconds: Time for which Gets are measured before each join.
+        churn_per_minute: Operations in a minute of the simulated hour.
     """
 
     reads_elsewhere: int = 500
@@ -40,19 +40,19 @@ class CacheScale:
 
 
 async def measure_cache(
-    lattice: DevLattice, plan: Plan, progress: Progress, *, with_size: bool, scale: CacheScale | None = None
+    lattice: DevLattice, plan: BenchPlan, progress: Progress, *, with_size: bool, scale: CacheScale | None = None
 ) -> CacheReport:
-    """Measure on a lattice without providers; starts them itself.
+    """Measure on a lattice without providers, and start them here.
 
     Args:
-        lattice: Where.
-        plan: Which rows.
-        progress: Told how far it is.
+        lattice: Lattice to measure on.
+        plan: Rows to measure.
+        progress: Called with the progress.
         with_size: Whether to measure memory and joining too.
-        scale: How much of the rest; `None`: as much as the figures are judged by.
+        scale: Scale of the other measurements; `None`: the scale that the limits of the scorecard are made for.
 
     Raises:
-        DevError: A provider that does not come up, or a call that fails where none may.
+        DevError: A provider does not start, or a call fails.
     """
     scale = scale or CacheScale()
     speed = await measure_cache_speed(lattice, cache_plan(plan), scale.reads_elsewhere, progress)
@@ -75,7 +75,7 @@ async def _propagation(lattice: DevLattice, writes: int, progress: Progress) -> 
     progress("propagation", 0, writes)
     name = f"bench{time.time_ns()}"
     async with child("cache.propagation", "follow", lattice.nats_url, name) as follower:
-        await follower.hear()
+        await follower.receive()
         answer = await ask_once("cache.propagation", "write", lattice.nats_url, name, str(writes))
     progress("propagation", writes, writes)
     return msgspec.convert(answer, Propagation)

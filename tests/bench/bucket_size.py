@@ -1,4 +1,4 @@
-"""Measure how long the provider takes to start, how much memory many links take, and whether it grows."""
+"""The start time of the provider, the memory of many links, and its growth under load."""
 
 from __future__ import annotations
 
@@ -17,27 +17,36 @@ from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import DevLattice, link_definition
 from provider.commands.errors import CommandError
 from provider.commands.minting import make_public_key
-from tests.bench.processes import resident_megabytes
+from tests.bench.jobs import Progress, make_job, run_job
 from tests.bench.report import Size
-from tests.bench.speed import Progress, make_job, run_job
 from tests.bench.workloads import WorkloadName
+from tests.blackbox.proc import resident_bytes
 
+MEBIBYTE = 2**20
 LINKS = 1000
 WARM_UP_INVOCATIONS = 10_000
+"""Invocations before the measurement of growth. They fill the caches and the allocator's free lists."""
+
 INVOCATIONS = 100_000
 _INVOCATIONS_PER_JOB = 20_000
+"""Invocations that a load generator signs and keeps in memory at a time."""
+
 _STARTS = 3
+"""Number of starts, of which the median counts."""
+
 _IMPORTS = "import nats, nacl.signing, msgspec"
+"""The imports that no Python provider of this kind can do without: the yardstick of a start."""
+
 _POLL_SECONDS = 0.002
 _PATIENCE_SECONDS = 60.0
 _IN_FLIGHT = 64
 
 
 async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
-    """Measure on a lattice without providers of its own; starts them itself.
+    """Measure on a lattice without providers, and start them here.
 
     Raises:
-        CommandError: A provider that does not come up, or links that do not open.
+        CommandError: A provider does not start, or a link does not open.
     """
     starts, imports = [], []
     for number in range(_STARTS):
@@ -50,12 +59,12 @@ async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
     settings = _host_settings(lattice, links, {"BUCKET": bucket})
     async with ProviderProcess(settings.host_data()) as provider:
         await _all_answered(lattice, links, progress)
-        linked = resident_megabytes(provider.pid)
+        linked = resident_bytes(provider.pid) / MEBIBYTE
         await _load(lattice, links[0], provider, WARM_UP_INVOCATIONS, progress)
-        warm = resident_megabytes(provider.pid)
+        warm = resident_bytes(provider.pid) / MEBIBYTE
         for _ in range(INVOCATIONS // _INVOCATIONS_PER_JOB):
             await _load(lattice, links[0], provider, _INVOCATIONS_PER_JOB, progress)
-        grown = resident_megabytes(provider.pid) - warm
+        grown = resident_bytes(provider.pid) / MEBIBYTE - warm
     for used in (bucket, lattice.settings.bucket):
         await RawBucket(lattice.connection, used).delete()
     return Size(
@@ -76,7 +85,7 @@ async def _imports_seconds() -> float:
 
 
 async def _start_seconds(lattice: DevLattice) -> float:
-    """Start a provider with one link and ask until it answers; return the seconds from its start."""
+    """Start a provider with one link, call it until it answers, and return the seconds since its start."""
     provider = ProviderProcess(_host_settings(lattice, [lattice.identity], lattice.settings.link_values).host_data())
     started = time.perf_counter()
     async with provider:
@@ -108,7 +117,7 @@ async def _answered(lattice: DevLattice, link: DevIdentity) -> None:
 
 
 async def _all_answered(lattice: DevLattice, links: list[DevIdentity], progress: Progress) -> None:
-    """Make sure that every link is open, by using it."""
+    """Call every link until it answers."""
     for first in range(0, len(links), _IN_FLIGHT):
         await asyncio.gather(*(_answered(lattice, link) for link in links[first : first + _IN_FLIGHT]))
         progress("links", min(first + _IN_FLIGHT, len(links)), len(links))
@@ -117,6 +126,6 @@ async def _all_answered(lattice: DevLattice, links: list[DevIdentity], progress:
 async def _load(
     lattice: DevLattice, link: DevIdentity, provider: ProviderProcess, count: int, progress: Progress
 ) -> None:
-    """Send half Sets and half Gets."""
+    """Send Sets and Gets, half of each."""
     for workload in (WorkloadName.SET, WorkloadName.GET):
         await run_job(make_job(lattice, link, workload, count // 2, _IN_FLIGHT, tag="size"), [provider.pid], progress)
