@@ -1,121 +1,39 @@
-"""What the replicas of a cache agree on: dots, contexts, and what stands under a key, mergeable in any order. Pure.
+"""The cell of a key: its items and tallies, and the value that an actor sees in them. Pure.
 
-Every change is an event with a dot: which replica made it and the how-manieth of that replica it is. What a key holds are
-items, each known by the dot that added it; an item is removed by naming its dot, so a removal takes away what its author
-had seen and nothing else. A context says which events a replica has taken in; what is in the context and not in the
-state has been removed.
-
-Source: Almeida, Shoker, Baquero, "Delta state replicated data types" (2018); Kulkarni et al., "Logical physical clocks"
-(2014).
+An item (a text, a member of a set, an element of a list) is identified by the dot of the event that added it. It is
+removed by naming that dot, so a removal takes away what its author had seen and nothing else. Concurrent texts are kept
+as siblings until a later event removes them. A counter is the sum of tallies, each written by one replica only.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from msgspec import Struct
 
+from provider.keyvalue.cache.causality import Dot, by_replica
 from provider.keyvalue.values import DECIMAL, Kind, Value
 
-Dot = tuple[str, int]
-"""A replica's id and the count of one of its events, from 1."""
-
-MAX_DRIFT_MS = 60_000
-"""How far ahead of the own clock another replica's may be."""
-
-_LOGICAL_BITS = 16
+BOOKKEEPING_BYTES = 100
+"""Size counted for an item, a tally or a key beyond its own text: about what the objects that hold it take in memory."""
 
 
-class HybridClock:
-    """Times that never go back and exceed every time seen: milliseconds since 1970, shifted by 16 bits of a counter."""
-
-    def __init__(self) -> None:
-        self.last = 0
-
-    def tick(self, now_ms: int) -> int:
-        """Return the time of a new event."""
-        self.last = max(self.last + 1, now_ms << _LOGICAL_BITS)
-        return self.last
-
-    def ahead_ms(self, now_ms: int) -> int:
-        """Return how far the last time is ahead of a clock: after that one was set back, until it gets there again."""
-        return max((self.last >> _LOGICAL_BITS) - now_ms, 0)
-
-    def see(self, clock: int) -> None:
-        """Take in the time of somebody else's event."""
-        self.last = max(self.last, clock)
-
-
-def is_drifted(clock: int, now_ms: int) -> bool:
-    """Tell whether a time is further ahead than clocks may differ."""
-    return clock >> _LOGICAL_BITS > now_ms + MAX_DRIFT_MS
-
-
-class Context:
-    """Which events have been taken in: all of each replica up to a count, and strays that came before their turn."""
-
-    __slots__ = ("strays", "vector")
-
-    def __init__(self, vector: Mapping[str, int] | None = None, strays: Mapping[str, set[int]] | None = None) -> None:
-        self.vector = dict(vector or {})
-        self.strays = {replica: set(counts) for replica, counts in (strays or {}).items() if counts}
-
-    def has(self, replica: str, count: int) -> bool:
-        return count <= self.vector.get(replica, 0) or (replica in self.strays and count in self.strays[replica])
-
-    def add(self, replica: str, count: int) -> bool:
-        """Take in an event; returns whether it was not there before."""
-        known = self.vector.get(replica, 0)
-        if count == known + 1:
-            self.vector[replica] = count
-            if self.strays and replica in self.strays:
-                self._absorb(replica)
-            return True
-        if count <= known:
-            return False
-        strays = self.strays.setdefault(replica, set())
-        before = len(strays)
-        strays.add(count)
-        return len(strays) > before
-
-    def merge(self, other: Context) -> None:
-        for replica, count in other.vector.items():
-            if count > self.vector.get(replica, 0):
-                self.vector[replica] = count
-        for replica, counts in other.strays.items():
-            self.strays.setdefault(replica, set()).update(counts)
-        for replica in list(self.strays):
-            self._absorb(replica)
-
-    def covers(self, other: Context) -> bool:
-        return all(self.vector.get(replica, 0) >= count for replica, count in other.vector.items()) and all(
-            self.has(replica, count) for replica, counts in other.strays.items() for count in counts
-        )
-
-    def copy(self) -> Context:
-        return Context(self.vector, self.strays)
-
-    def _absorb(self, replica: str) -> None:
-        counts = self.strays[replica]
-        known = self.vector.get(replica, 0)
-        while known + 1 in counts:
-            known += 1
-        if known:
-            self.vector[replica] = known
-        counts.difference_update([count for count in counts if count <= known])
-        if not counts:
-            del self.strays[replica]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Context) and self.vector == other.vector and self.strays == other.strays
-
-    __hash__ = None  # type: ignore[assignment]
+def size_of(text: str) -> int:
+    """Return the size of a text in UTF-8, in bytes."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Item(Struct, gc=False):
-    """A text, a member of a set or an element of a list, known by the dot that added it."""
+    """A text, a member of a set or an element of a list.
+
+    Attributes:
+        replica: Replica that added it.
+        count: That replica's counter; both together are the dot of the item.
+        clock: Hybrid time of the event.
+        value: Text of the item.
+        expires_at_ms: Moment from which it is no longer seen, in milliseconds since 1970; 0: it does not expire.
+    """
 
     replica: str
     count: int
@@ -129,34 +47,29 @@ class Item(Struct, gc=False):
 
     @property
     def order(self) -> tuple[int, str, int]:
-        """By time; replica and count decide between equal ones."""
+        """Total order of items: by time, then by dot, so that it is the same on all replicas."""
         return self.clock, self.replica, self.count
 
 
-def dots_of(items: Iterable[Item]) -> dict[str, list[int]]:
-    """Return the dots of items, by replica."""
-    dots: dict[str, list[int]] = {}
-    for item in items:
-        dots.setdefault(item.replica, []).append(item.count)
-    return dots
+_order_of = attrgetter("order")
 
 
 class Tally(Struct, gc=False):
-    """What one replica has added to a counter, and how much of that has been removed since.
+    """The increments of one replica to one counter, and the part of them that has been removed.
 
-    Both only ever grow, so that of two versions the one of the greater count is right. A removal names the sum that its
-    author saw; what the replica adds concurrently stays.
+    Only its own replica adds to a tally. A removal names the sum that its author saw, so increments made concurrently
+    remain. Both parts only grow: of two versions the one with the greater count is right, in whatever order they arrive.
 
     Attributes:
-        replica: Whose increments.
-        start: Count of the event that began it; with the replica its identity.
-        base: Dot of the text that is counted from; `None`: from zero.
-        count: Of the last event that added to it.
-        clock: Of that event.
-        total: All increments since `start`.
-        expires_at_ms: When it ends; 0: never.
-        removed_count: Of the last event that some removal has seen; when it is `count`, all is removed.
-        removed_total: The sum at that event.
+        replica: Replica that increments.
+        start: Counter of the event that began the tally; with the replica it is the identity of the tally.
+        base: Dot of the text that is incremented; `None`: counting starts from zero.
+        count: Counter of the last event that added to it.
+        clock: Hybrid time of that event; 0 when only a removal of it has arrived so far.
+        total: Sum of all increments since `start`.
+        expires_at_ms: Moment from which it is no longer seen; 0: it does not expire.
+        removed_count: Counter of the last event that a removal has seen; equal to `count` when everything is removed.
+        removed_total: Sum at that event.
         removed_by: Dot of that removal.
     """
 
@@ -175,17 +88,21 @@ class Tally(Struct, gc=False):
     def is_removed(self) -> bool:
         return self.removed_count >= self.count
 
-    def add(self, other: Tally) -> None:
-        """Take in another version of it."""
+    def merge(self, other: Tally) -> None:
+        """Merge another version of the same tally."""
         if other.count > self.count:
             self.count, self.clock, self.total = other.count, other.clock, other.total
             self.base, self.expires_at_ms = other.base, other.expires_at_ms
         elif other.count == self.count and not self.clock:
+            # A removal arrived first and brought the count and the total, but not the rest.
             self.base, self.clock, self.expires_at_ms = other.base, other.clock, other.expires_at_ms
         self.remove(other.removed_count, other.removed_total, other.removed_by)
 
     def remove(self, count: int, total: int, by: Dot | None) -> None:
-        """Remove what was there at one of its events, which may not have been taken in yet."""
+        """Remove the sum that the tally had at one of its events.
+
+        That event may not have arrived yet. The removal then stands in for it, with clock 0, until it arrives.
+        """
         if count > self.removed_count:
             self.removed_count, self.removed_total, self.removed_by = count, total, by
         if count > self.count:
@@ -193,7 +110,7 @@ class Tally(Struct, gc=False):
 
 
 class Items:
-    """The members of a set, or the elements of a list in their order."""
+    """The items of a set or a list."""
 
     __slots__ = ("by_dot",)
 
@@ -208,7 +125,7 @@ class Items:
 
 
 class Members(Items):
-    """The members of a set. One that was added on several replicas at once has several dots."""
+    """The members of a set. A member that several replicas added concurrently has several dots."""
 
     __slots__ = ("by_value",)
 
@@ -243,42 +160,61 @@ class Elements(Items):
 
     def add(self, item: Item) -> None:
         super().add(item)
-        place = len(self.ordered)
-        if place and item.order < self.ordered[-1].order:
-            place = bisect.bisect_left(self.ordered, item.order, key=_order_of)
-        self.ordered.insert(place, item)
-        self.texts.insert(place, item.value)
+        index = len(self.ordered)
+        # Nearly every element is the latest one; only concurrent ones go further to the front.
+        if index and item.order < self.ordered[-1].order:
+            index = bisect.bisect_left(self.ordered, item.order, key=_order_of)
+        self.ordered.insert(index, item)
+        self.texts.insert(index, item.value)
 
     def remove(self, dot: Dot) -> Item | None:
         item = super().remove(dot)
         if item is not None:
-            place = bisect.bisect_left(self.ordered, item.order, key=_order_of)
-            del self.ordered[place], self.texts[place]
+            index = bisect.bisect_left(self.ordered, item.order, key=_order_of)
+            del self.ordered[index], self.texts[index]
         return item
 
 
 class Cell(Struct, gc=False):
-    """All that stands under one key. Most hold a single text; kinds meet only after concurrent writes.
+    """Everything a replica holds under one key. Most cells hold a single text; kinds mix only after concurrent writes.
 
     Attributes:
-        text: The last written; `None`: none.
-        rivals: Texts written concurrently to it, with earlier times.
-        tallies: By dot of their start, those that are wholly removed included until every replica knows it.
-        members: Of a set; `None`: none.
-        elements: Of a list; `None`: none.
+        text: Text with the latest time, or None.
+        siblings: Texts written concurrently to it, with earlier times, or None.
+        tallies: Tallies by the dot of their start, or None. One that is wholly removed stays as a tombstone until every
+            replica knows of the removal.
+        members: Members of a set, or None.
+        elements: Elements of a list, or None.
     """
 
     text: Item | None = None
-    rivals: list[Item] | None = None
+    siblings: list[Item] | None = None
     tallies: dict[Dot, Tally] | None = None
     members: Members | None = None
     elements: Elements | None = None
 
+    @property
+    def has_only_text(self) -> bool:
+        """Whether the cell holds nothing but at most one text."""
+        return self.siblings is None and self.members is None and self.elements is None and self.tallies is None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the cell holds a value, expired or not."""
+        return (
+            self.text is not None
+            or self.members is not None
+            or self.elements is not None
+            or bool(self.tallies and self.live_tallies())
+        )
+
+    def texts(self) -> list[Item]:
+        """Return the text and its siblings."""
+        return [] if self.text is None else [self.text, *(self.siblings or ())]
+
     def items(self) -> list[Item]:
-        """Return what is there, tallies excepted."""
-        items = [] if self.text is None else [self.text]
-        if self.rivals is not None:
-            items += self.rivals
+        """Return all items. Tallies are not items."""
+        items = self.texts()
         if self.members is not None:
             items += self.members.by_dot.values()
         if self.elements is not None:
@@ -288,37 +224,21 @@ class Cell(Struct, gc=False):
     def dots(self) -> dict[str, list[int]]:
         """Return the dots of all items, by replica."""
         text = self.text
-        if text is not None and self.is_single:
+        if text is not None and self.has_only_text:
             return {text.replica: [text.count]}
-        return dots_of(self.items())
-
-    @property
-    def is_single(self) -> bool:
-        """Whether nothing is there but the text, if that is."""
-        return self.rivals is None and self.members is None and self.elements is None and self.tallies is None
-
-    def live_tallies(self) -> list[Tally]:
-        return [tally for tally in self.tallies.values() if not tally.is_removed] if self.tallies else []
-
-    @property
-    def is_live(self) -> bool:
-        """Whether anything is there, be it expired."""
-        return (
-            self.text is not None
-            or self.members is not None
-            or self.elements is not None
-            or bool(self.tallies and self.live_tallies())
-        )
+        return by_replica(item.dot for item in self.items())
 
     def has(self, dot: Dot) -> bool:
-        """Tell whether an item is there."""
+        """Tell whether an item is in the cell."""
         text = self.text
         return (
             (text is not None and text.count == dot[1] and text.replica == dot[0])
-            or (self.rivals is not None and any(rival.dot == dot for rival in self.rivals))
+            or (self.siblings is not None and any(sibling.dot == dot for sibling in self.siblings))
             or (self.members is not None and dot in self.members.by_dot)
             or (self.elements is not None and dot in self.elements.by_dot)
         )
+
+    # --- adding and removing
 
     def add_text(self, item: Item) -> None:
         if self.text is None:
@@ -326,7 +246,7 @@ class Cell(Struct, gc=False):
             return
         later, earlier = (item, self.text) if item.order > self.text.order else (self.text, item)
         self.text = later
-        self.rivals = [*(self.rivals or ()), earlier]
+        self.siblings = [*(self.siblings or ()), earlier]
 
     def add_member(self, item: Item) -> None:
         if self.members is None:
@@ -338,8 +258,39 @@ class Cell(Struct, gc=False):
             self.elements = Elements()
         self.elements.add(item)
 
+    def remove(self, dot: Dot) -> Item | None:
+        """Remove an item and return it, or None if it is not in the cell."""
+        text = self.text
+        if text is not None and text.count == dot[1] and text.replica == dot[0]:
+            self._promote_sibling()
+            return text
+        for sibling in self.siblings or ():
+            if sibling.dot == dot:
+                self._drop_sibling(sibling)
+                return sibling
+        item = None
+        if self.members is not None:
+            item = self.members.remove(dot)
+            self.members = self.members if self.members.by_dot else None
+        if item is None and self.elements is not None:
+            item = self.elements.remove(dot)
+            self.elements = self.elements if self.elements.by_dot else None
+        return item
+
+    def _promote_sibling(self) -> None:
+        """Put the latest sibling in the place of the text, which has been removed."""
+        self.text = max(self.siblings, key=_order_of) if self.siblings else None
+        if self.text is not None:
+            self._drop_sibling(self.text)
+
+    def _drop_sibling(self, item: Item) -> None:
+        self.siblings = [sibling for sibling in self.siblings or () if sibling is not item] or None
+
     def tally(self, start: Dot) -> Tally | None:
         return self.tallies.get(start) if self.tallies else None
+
+    def live_tallies(self) -> list[Tally]:
+        return [tally for tally in self.tallies.values() if not tally.is_removed] if self.tallies else []
 
     def add_tally(self, tally: Tally) -> None:
         if self.tallies is None:
@@ -351,36 +302,12 @@ class Cell(Struct, gc=False):
             self.tallies.pop(start, None)
             self.tallies = self.tallies or None
 
-    def remove(self, dot: Dot) -> Item | None:
-        """Remove an item and return it; `None`: it is not there."""
-        text = self.text
-        if text is not None and text.count == dot[1] and text.replica == dot[0]:
-            self.text = max(self.rivals, key=_order_of) if self.rivals else None
-            if self.rivals:
-                self._drop_rival(self.text)
-            return text
-        for rival in self.rivals or ():
-            if rival.dot == dot:
-                self._drop_rival(rival)
-                return rival
-        item = None
-        if self.members is not None:
-            item = self.members.remove(dot)
-            self.members = self.members if self.members.by_dot else None
-        if item is None and self.elements is not None:
-            item = self.elements.remove(dot)
-            self.elements = self.elements if self.elements.by_dot else None
-        return item
-
-    def _drop_rival(self, item: Item | None) -> None:
-        self.rivals = [rival for rival in self.rivals or () if rival is not item] or None
-
-    # --- what an actor sees
+    # --- the value that an actor sees
 
     def value(self, now_ms: int) -> Value | None:
-        """Return what an actor sees; `None`: nothing, or something that has expired.
+        """Return the value that an actor sees, or None if there is no value or it has expired.
 
-        Of kinds that were written concurrently the one of the latest write is seen, on every replica the same.
+        Of kinds that were written concurrently, the kind of the latest write is seen, on every replica the same.
         """
         if self.members is None and self.elements is None:
             return self._text_or_counter(now_ms)
@@ -391,11 +318,19 @@ class Cell(Struct, gc=False):
             return Value(Kind.LIST, self.elements.texts)
         return self._text_or_counter(now_ms)
 
+    def visible_tallies(self, now_ms: int) -> list[Tally]:
+        """Return the tallies that an actor sees the sum of: those on the text, or all unexpired ones without a text."""
+        tallies = self.live_tallies()
+        if self.text is not None:
+            dot = self.text.dot
+            return [tally for tally in tallies if tally.base == dot]
+        return [tally for tally in tallies if not 0 < tally.expires_at_ms <= now_ms]
+
     def _text_or_counter(self, now_ms: int) -> Value | None:
         text = self.text
         if text is not None and 0 < text.expires_at_ms <= now_ms:
             return None
-        tallies = self.counted(now_ms) if self.tallies else ()
+        tallies = self.visible_tallies(now_ms) if self.tallies else ()
         if text is not None and (not tallies or not DECIMAL.match(text.value)):
             return Value(Kind.TEXT, text.value, text.expires_at_ms)
         if not tallies:
@@ -404,33 +339,19 @@ class Cell(Struct, gc=False):
         total = base + sum(tally.total - tally.removed_total for tally in tallies)
         if text is not None:
             return Value(Kind.COUNTER, total, text.expires_at_ms)
+        # The counter lasts as long as any of its tallies.
         expiries = [tally.expires_at_ms for tally in tallies]
         return Value(Kind.COUNTER, total, max(expiries) if all(expiries) else 0)
-
-    def counted(self, now_ms: int) -> list[Tally]:
-        """Return the increments that count: those on the text that is there; all when there is none."""
-        tallies = self.live_tallies()
-        if self.text is not None:
-            dot = self.text.dot
-            return [tally for tally in tallies if tally.base == dot]
-        return [tally for tally in tallies if not 0 < tally.expires_at_ms <= now_ms]
 
     def _latest_kind(self) -> Kind:
         if self.text is None and self.tallies is None and (self.members is None or self.elements is None):
             return Kind.SET if self.elements is None else Kind.LIST
-        found = [
+        latest = [
             (max(item.order for item in items.by_dot.values()), kind)
             for kind, items in ((Kind.SET, self.members), (Kind.LIST, self.elements))
             if items is not None
         ]
         if self.text is not None:
-            found.append((self.text.order, Kind.TEXT))
-        found += [((tally.clock, tally.replica, tally.count), Kind.TEXT) for tally in self.live_tallies()]
-        return max(found, key=_first_of)[1]
-
-
-_order_of = attrgetter("order")
-
-
-def _first_of(found: tuple[tuple[int, str, int], Kind]) -> tuple[int, str, int]:
-    return found[0]
+            latest.append((self.text.order, Kind.TEXT))
+        latest += [((tally.clock, tally.replica, tally.count), Kind.TEXT) for tally in self.live_tallies()]
+        return max(latest, key=itemgetter(0))[1]

@@ -1,18 +1,24 @@
-"""What has come of a transfer between replicas that has not come to its end. Pure."""
+"""The part of an unfinished transfer that has been merged. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from provider.keyvalue.cache.cells import Context, Dot
-from provider.keyvalue.cache.messages import Floor, Part
+from provider.keyvalue.cache.causality import Context, Dot
+from provider.keyvalue.cache.messages import CellState, CounterRemoval
 
 
 class Coverage:
-    """What has been taken in of a transfer so far: of some keys, all that the sender had when it began.
+    """The keys of an unfinished transfer that have arrived, each with everything its sender had when it began.
 
-    Until the transfer is absorbed the own context does not say so. Without this, a late copy of an event would bring an
-    item back that the sender had seen removed.
+    The sender's context is merged into the own context only when the last page has arrived. Until then the coverage
+    answers for the keys that came. Without it, a late copy of an event would restore an item that the sender had seen
+    removed.
+
+    Attributes:
+        context: Context of the sender when the transfer began.
+        is_abandoned: Whether the transfer ended early.
+        removals: By key, what was removed here because of the transfer: items and tallies by dot, and parts of tallies.
     """
 
     __slots__ = ("_keys", "_until", "context", "is_abandoned", "removals")
@@ -20,42 +26,43 @@ class Coverage:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.is_abandoned = False
-        self.removals: dict[str, tuple[list[Dot], list[Floor]]] = {}
-        """By key, what has been removed here because of it."""
+        self.removals: dict[str, tuple[list[Dot], list[CounterRemoval]]] = {}
         self._keys: dict[str, None] = {}
+        """Keys that arrived whole."""
         self._until: dict[str, Dot] = {}
+        """By key that arrived in part, the last dot of its range."""
 
-    def add(self, part: Part) -> None:
-        """Note a part that has been taken in; the parts of a key come in order."""
-        if part.until is None:
-            self._until.pop(part.key, None)
-            self._keys[part.key] = None
+    def add(self, cell: CellState) -> None:
+        """Note a cell, or a part of one, that has been merged. The parts of a cell arrive in order."""
+        if cell.until is None:
+            self._until.pop(cell.key, None)
+            self._keys[cell.key] = None
         else:
-            self._until[part.key] = part.until
+            self._until[cell.key] = cell.until
 
-    def note_removals(self, key: str, dots: Iterable[Dot], floors: Iterable[Floor] = ()) -> None:
-        """Note what a part has removed: items, tallies by their starts, and what tallies had come to."""
-        if dots or floors:
+    def note_removals(self, key: str, dots: Iterable[Dot], counter_removals: Iterable[CounterRemoval] = ()) -> None:
+        """Note what was removed here because of the transfer; it is removed by an own event if the transfer ends early."""
+        if dots or counter_removals:
             noted = self.removals.setdefault(key, ([], []))
             noted[0].extend(dots)
-            noted[1].extend(floors)
+            noted[1].extend(counter_removals)
 
     def forget(self, key: str) -> None:
-        """Note that what came of a key has been undone."""
+        """Note that what arrived of a key has been undone."""
         self._keys.pop(key, None)
         self._until.pop(key, None)
 
     @property
-    def begun(self) -> list[str]:
-        """The keys of which something has come."""
+    def keys(self) -> list[str]:
+        """Keys that arrived whole or in part."""
         return [*self._keys, *self._until]
 
     def has_key(self, key: str) -> bool:
-        """Tell whether all of a key has come."""
+        """Tell whether a key has arrived whole."""
         return key in self._keys
 
     def has(self, key: str, dot: Dot) -> bool:
-        """Tell whether it is known what has become of an item or a tally."""
+        """Tell whether the fate of an item or a tally is known: it has arrived, or has been removed."""
         if not self.context.has(*dot):
             return False
         return key in self._keys or (key in self._until and dot <= self._until[key])

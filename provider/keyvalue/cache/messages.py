@@ -1,8 +1,9 @@
-"""What replicas of a cache tell each other: as typed structs, and as the bytes of messages. Pure.
+"""The messages between the replicas of a cache, as typed structs and as bytes. Pure.
 
-A message is four bytes of name, one of version, one that says whether the rest is compressed, four of a checksum (CRC-32
-of what follows), the id of the replica that sends it, and msgpack. Anything else, and anything that does not fit the
-types, is refused as a whole.
+Layout of a message: four bytes of magic, one of version, one that tells whether the body is compressed, four of a
+checksum (CRC-32 of everything after it), twelve of the sender's id, and the body in msgpack. The structs are encoded as
+arrays, so the order of their fields is part of the format and their names are not. A message in another format, or with
+a body that does not fit the types, is refused as a whole.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from provider.keyvalue.cache.cells import Context, Dot
+from provider.keyvalue.cache.causality import Context, Dot
 
 _MAGIC = b"kvrc"
 VERSION = 1
 _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
+"""Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves."""
+
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_FORM_PLACE = len(_MAGIC) + 1
-_CHECKSUM_PLACE = _FORM_PLACE + 1
-_ID_PLACE = _CHECKSUM_PLACE + 4
+"""Greatest size after decompression. It is the greatest `max_payload` that a NATS server accepts."""
+
+_FORM_AT = len(_MAGIC) + 1
+_CHECKSUM_AT = _FORM_AT + 1
+_ID_AT = _CHECKSUM_AT + 4
 _ID_LENGTH = 12
-_BODY_PLACE = _ID_PLACE + _ID_LENGTH
+_BODY_AT = _ID_AT + _ID_LENGTH
 _ID = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
 
 ReplicaId = Annotated[str, Meta(min_length=_ID_LENGTH, max_length=_ID_LENGTH)]
@@ -35,36 +40,46 @@ Clock = Annotated[int, Meta(ge=0, lt=2**62)]
 Expiry = Annotated[int, Meta(ge=0, lt=2**53)]
 Key = Annotated[str, Meta(min_length=1)]
 
+TEXT, MEMBER, ELEMENT, COUNT = 1, 2, 3, 4
+"""Tags of what an event adds; the first three are also the kinds of items."""
+
 
 class ForeignMessageError(ValueError):
-    """Bytes that no replica of this version sends. `version` is set when another version may have sent them."""
+    """Bytes that no replica of this version sends.
+
+    Attributes:
+        version: Version of the format that they claim to be, if it is another one than this replica's; else None.
+    """
 
     def __init__(self, reason: str, version: int | None = None) -> None:
         super().__init__(reason)
         self.version = version
 
 
-class AddText(Struct, array_like=True, tag=1, frozen=True, gc=False):
-    """The event sets a text."""
+# --- deltas
+
+
+class AddText(Struct, array_like=True, tag=TEXT, frozen=True, gc=False):
+    """The setting of a text."""
 
     value: str
     expires_at_ms: Expiry
 
 
-class AddMember(Struct, array_like=True, tag=2, frozen=True, gc=False):
-    """The event adds a member to a set."""
+class AddMember(Struct, array_like=True, tag=MEMBER, frozen=True, gc=False):
+    """The addition of a member to a set."""
 
     value: str
 
 
-class AddElement(Struct, array_like=True, tag=3, frozen=True, gc=False):
-    """The event adds an element to a list."""
+class AddElement(Struct, array_like=True, tag=ELEMENT, frozen=True, gc=False):
+    """The addition of an element to a list."""
 
     value: str
 
 
-class AddCount(Struct, array_like=True, tag=4, frozen=True, gc=False):
-    """The event brings a tally of its replica to a total; see `crdt.Tally`."""
+class AddCount(Struct, array_like=True, tag=COUNT, frozen=True, gc=False):
+    """The new total of a tally of the event's replica; see `cells.Tally`."""
 
     start: Count
     base: tuple[ReplicaId, Count] | None
@@ -72,8 +87,8 @@ class AddCount(Struct, array_like=True, tag=4, frozen=True, gc=False):
     expires_at_ms: Expiry
 
 
-class Floor(Struct, array_like=True, frozen=True, gc=False):
-    """The event removes what a tally had come to at one of its events; see `crdt.Tally`."""
+class CounterRemoval(Struct, array_like=True, frozen=True, gc=False):
+    """The removal of the total that a tally had at one of its events; see `cells.Tally`."""
 
     replica: ReplicaId
     start: Count
@@ -85,31 +100,60 @@ class Event(Struct, array_like=True, frozen=True, gc=False):
     """One change of one key. Its dot follows from the message that carries it.
 
     Attributes:
-        clock: When, as a hybrid time.
-        key: The key, link's prefix included.
-        add: What it adds; `None`: nothing.
-        removes: By replica, the counts of the dots of the items that it removes.
-        floors: What it removes of tallies.
+        clock: Hybrid time of the event.
+        key: Key, with the prefix of the link.
+        add: The addition, or None if the event only removes.
+        removes: By replica, the counters of the dots of removed items, and of the starts of removed tallies.
+        counter_removals: Removals of parts of tallies.
     """
 
     clock: Clock
     key: Key
     add: AddText | AddMember | AddElement | AddCount | None
     removes: dict[ReplicaId, list[Count]]
-    floors: list[Floor]
+    counter_removals: list[CounterRemoval]
+
+
+class Deltas(Struct, array_like=True, tag=1, frozen=True):
+    """Consecutive events of the sender, from the counter of the first."""
+
+    first: Count
+    events: list[Event]
+
+
+# --- anti-entropy
+
+
+class Heartbeat(Struct, array_like=True, tag=2, frozen=True):
+    """The context of the sender, in short.
+
+    Attributes:
+        vector: Version vector, restricted to the replicas that the sender knows to be alive.
+        rest: Digest of the rest of the context; see `peers`.
+        wants_answer: Whether the others answer with theirs at once.
+        is_leaving: Whether the sender is about to end.
+    """
+
+    vector: dict[ReplicaId, Count]
+    rest: int
+    wants_answer: bool
+    is_leaving: bool
+
+
+# --- transfer
 
 
 class ContextState(Struct, array_like=True, frozen=True):
     """A context as sent."""
 
     vector: dict[ReplicaId, Count]
-    strays: dict[ReplicaId, list[Count]]
+    cloud: dict[ReplicaId, list[Count]]
 
 
 class ItemState(Struct, array_like=True, frozen=True, gc=False):
-    """An item as sent. `kind` is the tag of what added it; `value` is `None` when the asker has had it."""
+    """An item as sent. The kind is a tag; the value is None if the receiver has already had the item."""
 
-    kind: Annotated[int, Meta(ge=1, le=3)]
+    kind: Annotated[int, Meta(ge=TEXT, le=ELEMENT)]
     replica: ReplicaId
     count: Count
     clock: Clock
@@ -132,62 +176,39 @@ class TallyState(Struct, array_like=True, frozen=True, gc=False):
     removed_by: tuple[ReplicaId, Count] | None
 
 
-class Part(Struct, array_like=True, frozen=True, gc=False):
-    """All or, of a key with very many items, some of what stands under a key at the sender.
+class CellState(Struct, array_like=True, frozen=True, gc=False):
+    """A cell as sent, or a part of one that is too large for a page.
 
     Attributes:
-        key: Which.
-        touched: By replica, its last event that changed the key.
-        doomed: Items that were removed before they came to the sender; only in the first part.
-        items: Those whose dots lie after `after` and up to `until`; what is there in that range and not here has been
-            removed.
-        tallies: All of the key; only in its first part.
-        after: `None`: it is the first part.
-        until: `None`: it is the last part.
+        key: Key of the cell.
+        vector: Version vector of the key: by replica, its last event that changed the key.
+        deferred: Dots of items that were removed before they reached the sender; only in the first part.
+        items: Items with dots after `after` and up to `until`. An item in that range that is missing has been removed.
+        tallies: All tallies of the cell; only in the first part.
+        after: Last dot of the part before; None: this is the first part.
+        until: Last dot of this part; None: this is the last part.
     """
 
     key: Key
-    touched: dict[ReplicaId, Count]
-    doomed: list[tuple[ReplicaId, Count]]
+    vector: dict[ReplicaId, Count]
+    deferred: list[tuple[ReplicaId, Count]]
     items: list[ItemState]
     tallies: list[TallyState]
     after: tuple[ReplicaId, Count] | None
     until: tuple[ReplicaId, Count] | None
 
     def spans(self, dot: Dot) -> bool:
+        """Tell whether a dot is in the range of this part."""
         return (self.after is None or dot > self.after) and (self.until is None or dot <= self.until)
 
 
-class Deltas(Struct, array_like=True, tag=1, frozen=True):
-    """Events of the sender, one after the other from the count of the first."""
-
-    first: Count
-    events: list[Event]
-
-
-class Heartbeat(Struct, array_like=True, tag=2, frozen=True):
-    """Where a replica stands.
+class TransferRequest(Struct, array_like=True, tag=3, frozen=True):
+    """The request for a page of what the receiver lacks.
 
     Attributes:
-        vector: The vector of its context, for the replicas that it knows to be alive.
-        rest: Digest of the rest of the context.
-        wants_answer: Whether the others are to answer with theirs at once.
-        is_leaving: Whether it is about to end.
-    """
-
-    vector: dict[ReplicaId, Count]
-    rest: int
-    wants_answer: bool
-    is_leaving: bool
-
-
-class ReplayRequest(Struct, array_like=True, tag=3, frozen=True):
-    """Asks one replica for what the asker lacks, page by page.
-
-    Attributes:
-        transfer: Of the transfer to go on with, "" to begin one.
-        page: Which page is wanted, from 0; asking again for the same one repeats it.
-        context: What the asker has; only with page 0.
+        transfer: Id of the transfer to continue; "" begins one.
+        page: Number of the page, from 0. The same number again repeats the page.
+        context: Context of the receiver; only with page 0.
     """
 
     transfer: str
@@ -195,17 +216,17 @@ class ReplayRequest(Struct, array_like=True, tag=3, frozen=True):
     context: ContextState | None
 
 
-class ReplayPage(Struct, array_like=True, tag=4, frozen=True):
-    """A page of what the asker lacks.
+class TransferPage(Struct, array_like=True, tag=4, frozen=True):
+    """A page of what the receiver lacks.
 
     Attributes:
-        transfer: Its id; "": the transfer is not known, or cannot be served now.
-        page: Which page.
-        is_last: Whether it is the last.
-        is_full: Whether all keys are sent: what is in none of the pages and in the context has been removed.
-        context: What the sender had when the transfer began; only in page 0.
-        pruned: Up to where the sender has forgotten deletions; only in the last page.
-        parts: The keys.
+        transfer: Id of the transfer; "": it is unknown, or cannot be served now.
+        page: Number of the page.
+        is_last: Whether it is the last page.
+        is_full: Whether all keys are sent. What is in the context and on none of the pages has then been removed.
+        context: Context of the sender when the transfer began; only on page 0.
+        discarded: By replica, the last event whose tombstones the sender has discarded; only on the last page.
+        cells: Cells and parts of cells.
     """
 
     transfer: str
@@ -213,23 +234,23 @@ class ReplayPage(Struct, array_like=True, tag=4, frozen=True):
     is_last: bool
     is_full: bool
     context: ContextState | None
-    pruned: dict[ReplicaId, Count]
-    parts: list[Part]
+    discarded: dict[ReplicaId, Count]
+    cells: list[CellState]
 
 
-Message = Deltas | Heartbeat | ReplayRequest | ReplayPage
+Message = Deltas | Heartbeat | TransferRequest | TransferPage
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
 
 
 def new_replica_id() -> str:
-    """Make up an id that no other replica has."""
+    """Return an id that no other replica has: 72 random bits in base64."""
     return secrets.token_urlsafe(9)
 
 
 def encode_message(sender: str, message: Message) -> bytes:
-    """Encode a message, compressed when it is large and that helps."""
+    """Return the bytes of a message, compressed if it is large and that makes it smaller."""
     body = _encode(message)
     form = _PLAIN
     if len(body) >= _COMPRESS_FROM_BYTES:
@@ -241,41 +262,47 @@ def encode_message(sender: str, message: Message) -> bytes:
 
 
 def is_from(data: bytes, sender: str) -> bool:
-    """Tell whether a message is of one sender, without decoding it."""
-    return data[_ID_PLACE:_BODY_PLACE] == sender.encode()
+    """Tell whether a message comes from a given sender, without decoding it."""
+    return data[_ID_AT:_BODY_AT] == sender.encode()
 
 
 def decode_message(data: bytes) -> tuple[str, Message]:
-    """Decode a message and its sender.
+    """Return the sender's id and the message.
 
     Raises:
-        ForeignMessageError: It is none, or of another version.
+        ForeignMessageError: The bytes are damaged, of another version, or not a message of a replica at all.
     """
     if not data.startswith(_MAGIC) or len(data) <= len(_MAGIC):
         raise ForeignMessageError("not a message of a replica")
     if data[len(_MAGIC)] != VERSION:
         raise ForeignMessageError("a message of another version of the format", data[len(_MAGIC)])
     view = memoryview(data)
-    if zlib.crc32(view[_ID_PLACE:]).to_bytes(4, "big") != data[_CHECKSUM_PLACE:_ID_PLACE]:
+    if zlib.crc32(view[_ID_AT:]).to_bytes(4, "big") != data[_CHECKSUM_AT:_ID_AT]:
         raise ForeignMessageError("a damaged message")
-    if not _ID.match(data[_ID_PLACE:_BODY_PLACE]):
+    if not _ID.match(data[_ID_AT:_BODY_AT]):
         raise ForeignMessageError("not a message of a replica")
-    body: Any = view[_BODY_PLACE:]
+    body: Any = view[_BODY_AT:]
     try:
-        if data[_FORM_PLACE] == _COMPRESSED:
-            decompressor = zlib.decompressobj()
-            body = decompressor.decompress(body, _MAX_MESSAGE_BYTES)
-            if not decompressor.eof:
-                raise ForeignMessageError("a compressed message that is cut off or too large")
+        if data[_FORM_AT] == _COMPRESSED:
+            body = _decompress(body)
         message: Message = _decode(body)
     except (msgspec.MsgspecError, zlib.error, ValueError) as error:
         raise ForeignMessageError(str(error)) from None
-    return data[_ID_PLACE:_BODY_PLACE].decode(), message
+    return data[_ID_AT:_BODY_AT].decode(), message
+
+
+def _decompress(body: memoryview) -> bytes:
+    """Return the decompressed body; stop at the limit, whatever size the body claims."""
+    decompressor = zlib.decompressobj()
+    decompressed = decompressor.decompress(body, _MAX_MESSAGE_BYTES)
+    if not decompressor.eof:
+        raise ForeignMessageError("a compressed message that is cut off or too large")
+    return decompressed
 
 
 def context_state(context: Context) -> ContextState:
-    return ContextState(context.vector, {replica: sorted(counts) for replica, counts in context.strays.items()})
+    return ContextState(context.vector, {replica: sorted(counts) for replica, counts in context.cloud.items()})
 
 
 def context_of(state: ContextState) -> Context:
-    return Context(state.vector, {replica: set(counts) for replica, counts in state.strays.items()})
+    return Context(state.vector, {replica: set(counts) for replica, counts in state.cloud.items()})

@@ -1,8 +1,8 @@
-"""Which other replicas there are and what they have seen. Pure: times are arguments, in seconds of any steady clock.
+"""The other replicas, and the events that each of them has applied. Pure: times are arguments, in seconds of a steady clock.
 
-A heartbeat carries the vector of the replicas that its sender knows to be alive, and a digest of the rest: replicas end
-with their processes, but what they wrote stays, and so do their counts. Strays are part of the rest, also those of the
-living: their author may have ended without anybody knowing.
+A heartbeat carries the version vector of the replicas that its sender knows to be alive, and a digest of the rest of the
+context: a replica ends with its process, but its events and their counters stay. Dot clouds are part of the rest, also
+those of living replicas, as the replica may have ended without anybody knowing.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container
 
-from provider.keyvalue.cache.cells import Context
+from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import Heartbeat
 
 _MAX_PEERS = 1000
+"""Replicas that are remembered: far more than a lattice has, so that forged heartbeats take a bounded amount of memory."""
 
 
 class _Peer:
     """Another replica."""
 
-    __slots__ = ("confirmed", "heard_at", "heartbeat")
+    __slots__ = ("confirmed", "heartbeat", "received_at")
 
-    def __init__(self, heartbeat: Heartbeat, heard_at: float) -> None:
+    def __init__(self, heartbeat: Heartbeat, received_at: float) -> None:
         self.heartbeat = heartbeat
-        self.heard_at = heard_at
+        self.received_at = received_at
         self.confirmed: dict[str, int] = {}
-        """What it had seen at a time of which everything is known here."""
+        """Version vector of a context of this peer that the own context covers."""
 
 
-class Membership:
-    """The replicas that have been heard of.
+class Peers:
+    """The replicas that have sent a heartbeat.
 
     Args:
-        replica_id: The own.
-        forget_seconds: A replica not heard of for longer is not waited for any more. When it comes back after all, it is
-            sent everything.
+        replica_id: Id of the own replica.
+        forget_seconds: Time after which a silent replica is no longer waited for. If it comes back, it is sent all keys.
     """
 
     def __init__(self, replica_id: str, forget_seconds: float) -> None:
@@ -43,79 +43,88 @@ class Membership:
         self._peers: dict[str, _Peer] = {}
 
     @property
-    def peers(self) -> list[str]:
+    def ids(self) -> list[str]:
         return list(self._peers)
 
+    # --- heartbeats
+
     def heartbeat(self, context: Context, *, wants_answer: bool = False, is_leaving: bool = False) -> Heartbeat:
-        """Make the own heartbeat."""
+        """Return the own heartbeat."""
         alive = {self.id, *self._peers}
         vector = {replica: count for replica, count in context.vector.items() if replica in alive}
         return Heartbeat(vector, _digest(context, vector), wants_answer, is_leaving)
 
-    def hear(self, replica: str, heartbeat: Heartbeat, now: float) -> bool:
-        """Take in another replica's heartbeat; returns whether it was not known before."""
-        peer = self._peers.get(replica)
+    def receive(self, peer_id: str, heartbeat: Heartbeat, now: float) -> bool:
+        """Note the heartbeat of another replica; return whether the replica is new."""
+        peer = self._peers.get(peer_id)
         if peer is not None:
-            peer.heartbeat, peer.heard_at = heartbeat, now
+            peer.heartbeat, peer.received_at = heartbeat, now
             return False
         if len(self._peers) >= _MAX_PEERS:
             return False
-        self._peers[replica] = _Peer(heartbeat, now)
+        self._peers[peer_id] = _Peer(heartbeat, now)
         return True
 
-    def is_heard(self, replica: str, since: float) -> bool:
-        """Tell whether a replica has been heard of since a time."""
-        peer = self._peers.get(replica)
-        return peer is not None and peer.heard_at >= since
+    def is_alive(self, peer_id: str, since: float) -> bool:
+        """Tell whether a replica has sent a heartbeat since a given time."""
+        peer = self._peers.get(peer_id)
+        return peer is not None and peer.received_at >= since
 
-    def is_leaving(self, replica: str) -> bool:
-        """Tell whether a replica has said that it is about to end."""
-        peer = self._peers.get(replica)
+    def is_leaving(self, peer_id: str) -> bool:
+        """Tell whether a replica has announced that it is about to end."""
+        peer = self._peers.get(peer_id)
         return peer is not None and peer.heartbeat.is_leaving
 
-    def leave(self, replica: str) -> None:
-        """Note that a replica has ended."""
-        self._peers.pop(replica, None)
+    def remove(self, peer_id: str) -> None:
+        """Remove a replica that has ended."""
+        self._peers.pop(peer_id, None)
 
-    def forget_absent(self, now: float) -> list[str]:
-        """Forget those that have not been heard of for too long; returns them."""
-        absent = [name for name, peer in self._peers.items() if now - peer.heard_at > self.forget_seconds]
-        for name in absent:
+    def remove_silent(self, now: float) -> list[str]:
+        """Remove the replicas that have been silent for too long, and return their ids."""
+        silent = [name for name, peer in self._peers.items() if now - peer.received_at > self.forget_seconds]
+        for name in silent:
             del self._peers[name]
-        return absent
+        return silent
 
-    def is_ahead(self, replica: str, context: Context) -> bool:
-        """Tell whether a replica has seen, by its last heartbeat, what a context has not."""
-        peer = self._peers.get(replica)
+    # --- comparing contexts
+
+    def has_more(self, peer_id: str, context: Context) -> bool:
+        """Tell whether a replica, by its last heartbeat, has applied an event that is not in a context."""
+        peer = self._peers.get(peer_id)
         if peer is None:
             return False
-        seen = peer.heartbeat.vector
-        has_more = any(count > context.vector.get(name, 0) for name, count in seen.items())
-        return has_more or peer.heartbeat.rest != _digest(context, seen)
+        vector = peer.heartbeat.vector
+        is_beyond = any(count > context.vector.get(name, 0) for name, count in vector.items())
+        return is_beyond or peer.heartbeat.rest != _digest(context, vector)
 
-    def is_behind(self, replica: str, context: Context) -> bool:
-        """Tell whether a replica lacks, by its last heartbeat, something of a context's vector."""
-        peer = self._peers.get(replica)
+    def lacks(self, peer_id: str, context: Context) -> bool:
+        """Tell whether a replica, by its last heartbeat, lacks an event of a context's version vector."""
+        peer = self._peers.get(peer_id)
         if peer is None:
             return False
-        seen = peer.heartbeat.vector
+        vector = peer.heartbeat.vector
         return any(
-            count > seen.get(name, 0) for name, count in context.vector.items() if name in seen or name == self.id
+            count > vector.get(name, 0) for name, count in context.vector.items() if name in vector or name == self.id
         )
 
+    # --- causal stability
+
     def confirm(self, context: Context) -> None:
-        """Note of each replica what it has seen, where all that it had seen then is in the own context too."""
-        for name, peer in self._peers.items():
-            if not self.is_ahead(name, context):
+        """Note the vectors of all replicas whose last heartbeat told of no event beyond the own context.
+
+        The digest of the rest was equal as well, so such a replica has applied the same events of ended replicas.
+        """
+        for peer_id, peer in self._peers.items():
+            if not self.has_more(peer_id, context):
                 vector = peer.heartbeat.vector
                 rest = {replica: count for replica, count in context.vector.items() if replica not in vector}
                 peer.confirmed = {**rest, **vector}
 
     def stable(self, context: Context) -> dict[str, int]:
-        """Return by replica up to which event everybody has taken in its events, as far as is known here.
+        """Return, by replica, the last of its events that every replica is known to have applied.
 
-        Whom another replica has heard of and this one has not counts as well: it has taken in nothing, for all that is
-        known. None is waited for longer than `forget_seconds`, as all forget it then.
+        A replica that only another one has heard from counts as one that has applied nothing, so nothing is stable. No
+        replica is waited for longer than `forget_seconds`, as all others forget it then.
         """
         named = {name for peer in self._peers.values() for name in peer.heartbeat.vector}
         if not named <= {self.id, *self._peers}:
@@ -127,12 +136,15 @@ class Membership:
 
 
 def _digest(context: Context, without: Container[str]) -> int:
-    """Return a digest of a context in whatever order, some replicas left out of its vector."""
+    """Return a digest of a context, some replicas left out of its vector. The order of replicas does not matter.
+
+    The texts that are hashed are part of the format of messages: all releases must compute the same digest.
+    """
     digest = 0
     for replica, count in context.vector.items():
         if replica not in without:
             digest ^= _hash(f"{replica} {count}")
-    for replica, counts in context.strays.items():
+    for replica, counts in context.cloud.items():
         digest ^= _hash(f"{replica} strays {sorted(counts)}")
     return digest
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import random
 from collections.abc import Callable
@@ -15,9 +13,11 @@ from contracts import extensions as wasi
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.batch import change_result, single_changes
-from provider.keyvalue.cache.cells import MAX_DRIFT_MS, Item
-from provider.keyvalue.cache.operations import EVENTS, Change, Limits, expire, list_keys
-from provider.keyvalue.cache.replica import Replica, size_of
+from provider.keyvalue.cache.causality import MAX_DRIFT_MS
+from provider.keyvalue.cache.cells import Item, size_of
+from provider.keyvalue.cache.expiry import ExpiryQueue
+from provider.keyvalue.cache.operations import EVENTS, Change, Limits, list_keys
+from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.replication import Replication
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.conditional import entry_response
@@ -34,7 +34,6 @@ _log = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS = 0.25
 _LAST_RETRY_SECONDS = 5.0
 _EXPIRE_SECONDS = 0.5
-_EXPIRE_SLICE = 500
 
 
 class CacheLink:
@@ -129,9 +128,7 @@ class Cache(SharedStore):
         self._replication = Replication(config, self._on_expiry)
         self._reason = ""
         self._may_wait_until = asyncio.get_running_loop().time() + config.join_wait_seconds
-        self._expiring: list[tuple[int, int, str, Item]] = []
-        self._expiries = itertools.count()
-        self._kept_expiries = 0
+        self._expiry_queue = ExpiryQueue(self._replication.replica)
         self._keeper: asyncio.Task[None] | None = None
         self.configure(config)
 
@@ -187,6 +184,7 @@ class Cache(SharedStore):
         """Follow a link's settings."""
         self._config = config
         self._replication.configure(config)
+        self._expiry_queue.grace_ms = max(2000 * config.heartbeat_seconds, MAX_DRIFT_MS)
         self.event_bytes = self._replication.event_bytes
 
     # --- life
@@ -218,7 +216,7 @@ class Cache(SharedStore):
                     async with AsyncExitStack() as stack:
                         await self._connect(stack)
                         pause = _FIRST_RETRY_SECONDS
-                        await self._replication.talk()
+                        await self._replication.run()
                 except (errors.NatsError, TimeoutError) as error:
                     reason = str(link_error(error, self._settings))
                     if reason != self._reason:
@@ -232,42 +230,21 @@ class Cache(SharedStore):
     async def _connect(self, stack: AsyncExitStack) -> None:
         connection = await self._connections.connect(self._settings)
         stack.push_async_callback(self._connections.disconnect, self._settings)
-        await self._replication.listen(connection, stack)
+        await self._replication.subscribe(connection, stack)
         self._reason = ""
         self.event_bytes = self._replication.event_bytes
         _log.info("cache_opened", extra={"subject": self._config.state_subject, "replica": self.replica.id})
 
-    # --- what expires
+    # --- expiry
 
     def _on_expiry(self, key: str, item: Item) -> None:
-        """See to it that a text is removed when it expires.
-
-        That of another replica later, in case that one is gone: its clock counts, and may be behind this one.
-        """
-        is_own = item.replica == self.replica.id
-        grace_ms = 0 if is_own else max(2000 * self._config.heartbeat_seconds, MAX_DRIFT_MS)
-        heapq.heappush(self._expiring, (item.expires_at_ms + grace_ms, next(self._expiries), key, item))
-        if len(self._expiring) > 2 * self._kept_expiries + 1024:
-            self._expiring = [entry for entry in self._expiring if self._is_there(entry[2], entry[3])]
-            heapq.heapify(self._expiring)
-            self._kept_expiries = len(self._expiring)
-
-    def _is_there(self, key: str, item: Item) -> bool:
-        cell = self.replica.cell(key)
-        return cell is not None and (cell.has(item.dot) or cell.tally(item.dot) is not None)
+        self._expiry_queue.add(key, item)
 
     async def _expire(self) -> None:
-        """Remove what has expired, so that it takes no room; nobody has seen it since it expired."""
+        """Remove what has expired, so that it takes no room."""
         while True:
-            now_ms = wall_clock_ms()
-            is_due = False
-            for _ in range(_EXPIRE_SLICE):
-                is_due = bool(self._expiring) and self._expiring[0][0] <= now_ms
-                if not is_due:
-                    break
-                _, _, key, item = heapq.heappop(self._expiring)
-                expire(self.replica, key, item, now_ms)
-            await asyncio.sleep(0 if is_due else _EXPIRE_SECONDS)
+            has_more = self._expiry_queue.remove_due(wall_clock_ms())
+            await asyncio.sleep(0 if has_more else _EXPIRE_SECONDS)
 
 
 def _checked(prefix: str, key: str) -> str:

@@ -1,64 +1,81 @@
-"""Sending another replica exactly what it lacks, page by page. Pure.
+"""The transfer of what a replica lacks, page by page, from another one that has it. Pure.
 
-The asker asks for one page after the other, so that it sets the pace; a page that got lost is asked for again.
+The receiver asks for one page after the other, so it sets the pace, and asks again for a page that was lost.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Iterator
 
-from provider.keyvalue.cache.cells import Context, is_drifted
-from provider.keyvalue.cache.coverage import Coverage
+from msgspec import structs
+
+from provider.keyvalue.cache.causality import Context, Dot, is_drifted
+from provider.keyvalue.cache.cells import Cell, Item, size_of
+from provider.keyvalue.cache.merge import Merge
 from provider.keyvalue.cache.messages import (
+    ELEMENT,
+    MEMBER,
+    TEXT,
+    CellState,
     ForeignMessageError,
     ItemState,
-    Part,
-    ReplayPage,
-    ReplayRequest,
     TallyState,
+    TransferPage,
+    TransferRequest,
     context_of,
     context_state,
 )
-from provider.keyvalue.cache.replica import Replica, size_of
+from provider.keyvalue.cache.replica import Replica
 
 MAX_PAGE_BYTES = 24 * 1024
-_PAGE_KEYS = 64
+"""Size of a page. Building and merging one takes the event loop about a millisecond; calls wait no longer than that."""
+
+_PAGE_CELLS = 64
+"""Cells on a page, as small ones cost more for their number than for their bytes."""
+
 _ITEM_BYTES = 40
+"""Size of an item or a key on a page beyond its text: dot, time, expiry."""
+
 _MAX_TRANSFERS = 16
+"""Transfers under way at a sender; each holds a list of keys."""
+
 _IDLE_SECONDS = 15.0
+"""A transfer that has not been continued for so long is dropped. Its receiver gives up after three seconds."""
+
 _PAUSED_SECONDS = 1.0
-"""A transfer that nobody has gone on with for that long gives way to another."""
+"""A transfer that has not been continued for so long gives way to a new one. A receiver repeats its request after that."""
 
 
 class _Transfer:
-    """What one asker is being sent."""
+    """One transfer at its sender."""
 
-    def __init__(self, name: str, replica: Replica, asker: Context, asked_at: float) -> None:
+    def __init__(self, name: str, replica: Replica, receiver: Context, requested_at: float) -> None:
         self.name = name
-        self.keys, self.is_full = replica.lacking(asker)
-        self.asker = asker
+        self.keys, self.is_full = missing_keys(replica, receiver)
+        self.receiver = receiver
         self.context = replica.context.copy()
-        self.doomed = replica.doomed()
-        self.asked_at = asked_at
-        self.position = 0
-        self.waiting: list[Part] = []
-        """Parts of a key that did not fit into the last page."""
-        self.page: ReplayPage | None = None
-        """The last one sent."""
+        self.deferred = {key: frozenset(dots) for key, dots in replica.deferred.items()}
+        self.requested_at = requested_at
+        self.next_key = 0
+        self.waiting: list[CellState] = []
+        """Parts of a cell that did not fit into the last page, in reverse order."""
+        self.page: TransferPage | None = None
+        """Last page sent, in case it is requested again."""
 
     @property
     def is_sent(self) -> bool:
-        return not self.waiting and self.position == len(self.keys)
+        return not self.waiting and self.next_key == len(self.keys)
 
 
-class Replays:
-    """Serves what others lack.
+class Sender:
+    """The sending side of the transfers from one replica.
 
     Args:
-        replica: Of whose state.
+        replica: Replica whose state is sent.
 
     Attributes:
-        page_bytes: How large a page may be, unless a single item is larger.
+        page_bytes: Size of a page, unless a single item is larger.
     """
 
     def __init__(self, replica: Replica) -> None:
@@ -66,121 +83,139 @@ class Replays:
         self._replica = replica
         self._transfers: dict[str, _Transfer] = {}
 
-    def answer(self, asker: str, request: ReplayRequest, now: float) -> ReplayPage:
-        """Return the page that somebody asks for.
+    def answer(self, receiver: str, request: TransferRequest, now: float) -> TransferPage:
+        """Return the page that is requested.
 
         Args:
-            asker: Who asks. It has one transfer at a time.
-            request: What is asked for.
-            now: In seconds of any steady clock.
+            receiver: Id of the replica that requests it. It has at most one transfer at a time.
+            request: Its request.
+            now: Seconds of a steady clock.
         """
-        transfer = self._transfers.get(asker)
+        transfer = self._transfers.get(receiver)
         if transfer is None or request.transfer != transfer.name or transfer.page is None:
-            if request.transfer or request.context is None or not self._has_room(asker, now):
+            if request.transfer or request.context is None or not self._has_room(receiver, now):
                 return _no_page(request)
             transfer = _Transfer(secrets.token_urlsafe(9), self._replica, context_of(request.context), now)
-            self._transfers[asker] = transfer
+            self._transfers[receiver] = transfer
             return self._next_page(transfer, 0)
-        transfer.asked_at = now
+        transfer.requested_at = now
         if request.page == transfer.page.page:
             return transfer.page
         if request.page != transfer.page.page + 1 or transfer.page.is_last:
             return _no_page(request)
         return self._next_page(transfer, request.page)
 
-    def _has_room(self, asker: str, now: float) -> bool:
-        """Tell whether one more transfer may begin; those that nobody has gone on with make room."""
-        self._transfers.pop(asker, None)
-        for name in [name for name, transfer in self._transfers.items() if now - transfer.asked_at > _IDLE_SECONDS]:
+    def _has_room(self, receiver: str, now: float) -> bool:
+        """Tell whether a transfer may begin. One that has not been continued makes room for it."""
+        self._transfers.pop(receiver, None)
+        idle = [name for name, transfer in self._transfers.items() if now - transfer.requested_at > _IDLE_SECONDS]
+        for name in idle:
             del self._transfers[name]
         if len(self._transfers) >= _MAX_TRANSFERS:
-            idle = min(self._transfers, key=lambda name: self._transfers[name].asked_at)
-            if now - self._transfers[idle].asked_at < _PAUSED_SECONDS and not self._transfers[idle].is_sent:
+            oldest = min(self._transfers, key=lambda name: self._transfers[name].requested_at)
+            if now - self._transfers[oldest].requested_at < _PAUSED_SECONDS and not self._transfers[oldest].is_sent:
                 return False
-            del self._transfers[idle]
+            del self._transfers[oldest]
         return True
 
-    def _next_page(self, transfer: _Transfer, number: int) -> ReplayPage:
-        replica = self._replica
-        parts: list[Part] = []
+    def _next_page(self, transfer: _Transfer, number: int) -> TransferPage:
+        cells: list[CellState] = []
         size = 0
-        while len(parts) < _PAGE_KEYS:
+        while len(cells) < _PAGE_CELLS and not transfer.is_sent:
             if not transfer.waiting:
-                if transfer.position == len(transfer.keys):
-                    break
-                key = transfer.keys[transfer.position]
-                part = replica.part(key, transfer.asker, transfer.context, transfer.doomed.get(key, ()))
-                transfer.waiting = split(part, self.page_bytes)[::-1]
-                transfer.position += 1
+                key = transfer.keys[transfer.next_key]
+                transfer.waiting = split(self._cell_state(transfer, key), self.page_bytes)[::-1]
+                transfer.next_key += 1
             size += _size_of(transfer.waiting[-1])
-            if parts and size > self.page_bytes:
+            if cells and size > self.page_bytes:
                 break
-            parts.append(transfer.waiting.pop())
-        is_full, is_last = transfer.is_full, transfer.is_sent
+            cells.append(transfer.waiting.pop())
+        is_last = transfer.is_sent
         context = context_state(transfer.context) if number == 0 else None
-        pruned = dict(replica.pruned) if is_last else {}  # with what was forgotten while pages were sent
-        transfer.page = ReplayPage(transfer.name, number, is_last, is_full, context, pruned, parts)
+        # As of now, not as of the beginning: tombstones that were discarded while pages were sent are not on them.
+        discarded = dict(self._replica.discarded) if is_last else {}
+        transfer.page = TransferPage(transfer.name, number, is_last, transfer.is_full, context, discarded, cells)
         return transfer.page
 
+    def _cell_state(self, transfer: _Transfer, key: str) -> CellState:
+        """Return the state of a cell as of the beginning of the transfer; an empty one if there is no cell."""
+        replica = self._replica
+        deferred = sorted({*transfer.deferred.get(key, ()), *replica.deferred.get(key, ())})
+        cell = replica.cells.get(key) or Cell()
+        items = [
+            _item_state(kind, item, is_known=transfer.receiver.has(item.replica, item.count))
+            for kind, group in _items_by_kind(cell)
+            for item in group
+            # Later items are left out: the context that was sent does not cover them, and the receiver will ask for them.
+            if transfer.context.has(item.replica, item.count)
+        ]
+        # Tallies are sent as they are now: any version of one may be merged at any time.
+        tallies = [TallyState(*structs.astuple(tally)) for tally in (cell.tallies or {}).values()]
+        return CellState(key, replica.journals.vector(key), deferred, items, tallies, None, None)
 
-class Fetch:
-    """Takes in what another replica sends.
+
+class Receiver:
+    """The receiving side of one transfer.
 
     Args:
-        replica: Into whose state.
+        replica: Replica whose state the pages are merged into.
+
+    Attributes:
+        is_done: Whether the last page has been merged.
+        keys: Number of cells, and parts of cells, received.
     """
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._transfer = ""
         self._page = -1
-        self._coverage: Coverage | None = None
+        self._merge: Merge | None = None
         self._is_full = False
         self.is_done = False
         self.keys = 0
 
-    def request(self) -> ReplayRequest:
-        """Return what to ask for next."""
+    def request(self) -> TransferRequest:
+        """Return the request for the next page."""
         context = context_state(self._replica.context) if self._page < 0 else None
-        return ReplayRequest(self._transfer, self._page + 1, context)
+        return TransferRequest(self._transfer, self._page + 1, context)
 
-    def take(self, page: ReplayPage, now_ms: int) -> None:
-        """Take in the page that was asked for.
+    def receive(self, page: TransferPage, now_ms: int) -> None:
+        """Merge the page that was requested.
 
         Raises:
-            ForeignMessageError: It cannot be used, and neither can the transfer.
+            ForeignMessageError: The page cannot be used. The transfer has to be ended.
         """
         if not page.transfer:
             raise ForeignMessageError("the transfer has ended")
         if page.page != self._page + 1:
             raise ForeignMessageError("not the page that was asked for")
         self._check(page, now_ms)
-        if page.context is not None and self._coverage is None:
+        if page.context is not None and self._merge is None:
             self._transfer, self._is_full = page.transfer, page.is_full
-            self._coverage = self._replica.cover(context_of(page.context))
-        if self._coverage is None:
+            self._merge = Merge(self._replica, context_of(page.context))
+        if self._merge is None:
             raise ForeignMessageError("a first page without a context")
-        for part in page.parts:
-            self._replica.merge(part, self._coverage)
-        self.keys += len(page.parts)
+        for cell in page.cells:
+            self._merge.add(cell)
+        self.keys += len(page.cells)
         self._page = page.page
         if page.is_last:
             self.is_done = True
-            self._replica.absorb(self._coverage, page.pruned, is_full=self._is_full)
+            self._merge.finish(page.discarded, is_full=self._is_full)
 
     def end(self) -> None:
-        """Keep of what has been taken in what can be kept, if that is not all; nothing can be taken any more."""
-        if self._coverage is not None and not self.is_done:
-            self._replica.abandon(self._coverage)
-            self._coverage = None
+        """End the transfer. If it is not done, keep what can be kept of it."""
+        if self._merge is not None and not self.is_done:
+            self._merge.abandon()
+            self._merge = None
 
-    def _check(self, page: ReplayPage, now_ms: int) -> None:
-        """Refuse times far in the future, and events in the own name that are not known here."""
+    def _check(self, page: TransferPage, now_ms: int) -> None:
+        """Refuse times far in the future, and events under the own id that this replica has not made."""
         own, count = self._replica.id, self._replica.count
-        vectors = [page.pruned] if page.context is None else [page.pruned, page.context.vector]
-        for part in page.parts:
-            vectors.append(part.touched)
-            states: list[ItemState | TallyState] = [*part.items, *part.tallies]
+        vectors = [page.discarded] if page.context is None else [page.discarded, page.context.vector]
+        for cell in page.cells:
+            vectors.append(cell.vector)
+            states: list[ItemState | TallyState] = [*cell.items, *cell.tallies]
             for state in states:
                 if is_drifted(state.clock, now_ms):
                     raise ForeignMessageError("a time too far in the future")
@@ -190,13 +225,24 @@ class Fetch:
             raise ForeignMessageError("another replica has this one's id")
 
 
-def split(part: Part, page_bytes: int) -> list[Part]:
-    """Cut a key's state into parts that fit into pages."""
-    if _size_of(part) <= page_bytes:
-        return [part]
+def missing_keys(replica: Replica, context: Context) -> tuple[list[str], bool]:
+    """Return the keys that changed beyond a context, and whether all keys must be sent.
+
+    They must if the context lacks an event whose tombstone has been discarded: the deleted key is in no journal any more.
+    """
+    is_full = any(count > context.vector.get(author, 0) for author, count in replica.discarded.items())
+    if is_full or not context.vector:
+        return list(replica.all_keys()), is_full
+    return replica.journals.keys_beyond(context), False
+
+
+def split(cell: CellState, page_bytes: int) -> list[CellState]:
+    """Divide the state of a cell into parts that fit into pages: ranges of its items in the order of their dots."""
+    if _size_of(cell) <= page_bytes:
+        return [cell]
     groups: list[list[ItemState]] = [[]]
     size = 0
-    for state in sorted(part.items, key=lambda state: (state.replica, state.count)):
+    for state in sorted(cell.items, key=lambda state: (state.replica, state.count)):
         item_size = _ITEM_BYTES + size_of(state.value or "")
         if groups[-1] and size + item_size > page_bytes:
             groups.append([])
@@ -204,19 +250,32 @@ def split(part: Part, page_bytes: int) -> list[Part]:
         groups[-1].append(state)
         size += item_size
     parts = []
-    after = None
+    after: Dot | None = None
     for number, group in enumerate(groups):
         until = (group[-1].replica, group[-1].count) if number < len(groups) - 1 else None
-        doomed, tallies = (part.doomed, part.tallies) if number == 0 else ([], [])
-        parts.append(Part(part.key, part.touched, doomed, group, tallies, after, until))
+        deferred, tallies = (cell.deferred, cell.tallies) if number == 0 else ([], [])
+        parts.append(CellState(cell.key, cell.vector, deferred, group, tallies, after, until))
         after = until
     return parts
 
 
-def _size_of(part: Part) -> int:
-    values = sum(_ITEM_BYTES + size_of(state.value or "") for state in part.items)
-    return _ITEM_BYTES + size_of(part.key) + values + 2 * _ITEM_BYTES * len(part.tallies)
+def _items_by_kind(cell: Cell) -> Iterator[tuple[int, Iterable[Item]]]:
+    yield TEXT, cell.texts()
+    if cell.members is not None:
+        yield MEMBER, cell.members.by_dot.values()
+    if cell.elements is not None:
+        yield ELEMENT, cell.elements.by_dot.values()
 
 
-def _no_page(request: ReplayRequest) -> ReplayPage:
-    return ReplayPage("", request.page, True, False, None, {}, [])
+def _item_state(kind: int, item: Item, *, is_known: bool) -> ItemState:
+    value = None if is_known else item.value
+    return ItemState(kind, item.replica, item.count, item.clock, value, item.expires_at_ms)
+
+
+def _size_of(cell: CellState) -> int:
+    values = sum(_ITEM_BYTES + size_of(state.value or "") for state in cell.items)
+    return _ITEM_BYTES + size_of(cell.key) + values + 2 * _ITEM_BYTES * len(cell.tallies)
+
+
+def _no_page(request: TransferRequest) -> TransferPage:
+    return TransferPage("", request.page, True, False, None, {}, [])

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from provider.keyvalue.cache.cells import Context
+from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import (
     AddCount,
     AddElement,
     AddMember,
     AddText,
+    CellState,
     ContextState,
+    CounterRemoval,
     Deltas,
     Event,
-    Floor,
     Heartbeat,
     ItemState,
     Message,
-    Part,
-    ReplayPage,
-    ReplayRequest,
     TallyState,
+    TransferPage,
+    TransferRequest,
     decode_message,
     encode_message,
 )
-from provider.keyvalue.cache.peers import Membership
+from provider.keyvalue.cache.peers import Peers
 
 SENDER = "sender-00001"
 A, B, ENDED = "replica-0001", "replica-0002", "gone-0000001"
@@ -37,7 +37,9 @@ RECORDED: list[tuple[Message, str]] = [
                 Event(66_000_000_000_001, "text", AddText("täxt", 1_700_000_000_000), {A: [1, 5], B: [2]}, []),
                 Event(66_000_000_000_002, "set", AddMember("m"), {}, []),
                 Event(66_000_000_000_003, "list", AddElement("e"), {}, []),
-                Event(66_000_000_000_004, "counter", AddCount(3, (B, 2), -12, 0), {A: [4]}, [Floor(B, 1, 2, 40)]),
+                Event(
+                    66_000_000_000_004, "counter", AddCount(3, (B, 2), -12, 0), {A: [4]}, [CounterRemoval(B, 1, 2, 40)]
+                ),
                 Event(66_000_000_000_005, "counter", AddCount(4, None, 5, 9), {}, []),
                 Event(66_000_000_000_006, "gone", None, {B: [300]}, []),
             ],
@@ -59,15 +61,15 @@ RECORDED: list[tuple[Message, str]] = [
         ),
     ),
     (
-        ReplayRequest("", 0, ContextState({A: 7}, {B: [3, 5]})),
+        TransferRequest("", 0, ContextState({A: 7}, {B: [3, 5]})),
         (
             "6b767263010010cde3bd73656e6465722d30303030319403a0009281ac7265706c6963612d303030310781ac7265706c"
             "6963612d30303032920305"
         ),
     ),
-    (ReplayRequest("transfer", 2, None), "6b7672630100973b462973656e6465722d30303030319403a87472616e7366657202c0"),
+    (TransferRequest("transfer", 2, None), "6b7672630100973b462973656e6465722d30303030319403a87472616e7366657202c0"),
     (
-        ReplayPage(
+        TransferPage(
             "transfer",
             0,
             True,
@@ -75,7 +77,7 @@ RECORDED: list[tuple[Message, str]] = [
             ContextState({A: 7, B: 9}, {A: [9]}),
             {B: 4},
             [
-                Part(
+                CellState(
                     "text",
                     {A: 1},
                     [(B, 8)],
@@ -91,7 +93,7 @@ RECORDED: list[tuple[Message, str]] = [
                     None,
                     (A, 2),
                 ),
-                Part("rest", {}, [], [], [], (A, 2), None),
+                CellState("rest", {}, [], [], [], (A, 2), None),
             ],
         ),
         (
@@ -129,8 +131,8 @@ def test_a_compressed_message_of_another_release_is_understood() -> None:
 
 
 def test_a_heartbeat_has_the_digest_that_other_releases_compute() -> None:
-    members = Membership(A, 100.0)
-    members.hear(B, Heartbeat({}, 0, False, False), 0.0)
+    members = Peers(A, 100.0)
+    members.receive(B, Heartbeat({}, 0, False, False), 0.0)
     context = Context({A: 7, B: 3, ENDED: 9}, {B: {5, 9}, ENDED: {12}})
     recorded = (
         "6b76726301001a848a307265706c6963612d30303031950282ac7265706c6963612d3030303107ac7265706c6963612d"

@@ -1,0 +1,190 @@
+"""The messages of one replica on NATS: typed structs are sent and requested, and bytes of strangers refused.
+
+Two subjects make a cache: all replicas publish and listen on one; below the other each replica answers, under its own id,
+the requests of those that lack something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from provider import errors
+from provider.keyvalue.cache.messages import (
+    Deltas,
+    Event,
+    ForeignMessageError,
+    Message,
+    TransferPage,
+    TransferRequest,
+    decode_message,
+    encode_message,
+    is_from,
+)
+from provider.keyvalue.link_config import CacheConfig
+from provider.nats.connection import Connection
+
+_log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 1.0
+"""Time that the server may take to confirm the subscriptions."""
+
+_UNLISTEN_SECONDS = 0.15
+"""Time to receive what the server has already sent: half of what the strictest host allows for a shutdown."""
+
+_MESSAGE_BYTES = 128 * 1024
+"""Size of a message of several events, as receivers apply a message in one turn."""
+
+_MESSAGE_RESERVE_BYTES = 32 * 1024
+"""Part of a message that is kept free for what an event carries beside key and value: up to 1,000 removals."""
+
+_DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
+"""Default of a NATS server, assumed until the server has told its own."""
+
+_QUIET_SECONDS = 60.0
+"""Time between log lines about refused messages of the same kind."""
+
+
+class Channel:
+    """The sending and receiving of one replica.
+
+    Args:
+        replica_id: Id of the replica.
+        config: Settings of the cache.
+
+    Attributes:
+        config: Settings of the cache; may be replaced, subjects excepted.
+    """
+
+    def __init__(self, replica_id: str, config: CacheConfig) -> None:
+        self.config = config
+        self._id = replica_id
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._quiet_until: dict[str, float] = {}
+
+    async def open(
+        self,
+        connection: Connection,
+        stack: AsyncExitStack,
+        on_message: Callable[[str, Message], None],
+        on_request: Callable[[str, TransferRequest], TransferPage],
+    ) -> None:
+        """Send and receive on a connection until the stack is closed.
+
+        Args:
+            connection: Connection to NATS.
+            stack: Stack that closes the channel.
+            on_message: Function called with the sender and the message, for each message to all replicas.
+            on_request: Function called with the sender and the request; it returns the page that answers it.
+        """
+
+        def receive(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+            if is_from(payload, self._id):
+                return
+            try:
+                on_message(*decode_message(payload))
+            except ForeignMessageError as error:
+                self.refuse(error)
+
+        def answer(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+            try:
+                sender, request = decode_message(payload)
+                if reply and isinstance(request, TransferRequest):
+                    self._send(encode_message(self._id, on_request(sender, request)), reply)
+            except ForeignMessageError as error:
+                self.refuse(error)
+
+        listeners = [
+            await connection.listen(self.config.state_subject, receive),
+            await connection.listen(f"{self.config.replay_subject}.{self._id}", answer),
+        ]
+        for listener in listeners:
+            stack.push_async_callback(connection.unlisten, listener, _UNLISTEN_SECONDS)
+        self._connection = connection
+        stack.callback(setattr, self, "_connection", None)
+        await connection.flush(_FLUSH_SECONDS)
+
+    # --- the connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, up or down."""
+        return self._connection is not None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and self._connection.is_connected
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Greatest size of a message."""
+        known = self._connection.max_payload_bytes if self._connection is not None else 0
+        return known or _DEFAULT_MAX_PAYLOAD_BYTES
+
+    @property
+    def event_bytes(self) -> int:
+        """Greatest size of a key and a value together that fits into a message."""
+        most = self.max_payload_bytes
+        return max(most - _MESSAGE_RESERVE_BYTES, most // 2)
+
+    # --- sending
+
+    def publish(self, message: Message) -> None:
+        """Send a message to all replicas, if there is a connection. What cannot be sent now will be pulled by them."""
+        if self._connection is not None:
+            self._send(encode_message(self._id, message))
+
+    def publish_events(self, first: int, events: list[Event]) -> None:
+        """Publish consecutive own events, in one message or, if they are too large together, in several."""
+        if self._connection is None:
+            return
+        data = encode_message(self._id, Deltas(first, events))
+        if len(data) > min(_MESSAGE_BYTES, self.max_payload_bytes) and len(events) > 1:
+            middle = len(events) // 2
+            self.publish_events(first, events[:middle])
+            self.publish_events(first + middle, events[middle:])
+        else:
+            self._send(data)
+
+    async def request_page(self, peer: str, request: TransferRequest, timeout_seconds: float) -> TransferPage:
+        """Request a page from another replica.
+
+        Raises:
+            ForeignMessageError: The reply is not a page.
+            errors.NatsError: There is no reply.
+        """
+        if self._connection is None:
+            raise errors.NotConnectedError
+        subject = f"{self.config.replay_subject}.{peer}".encode()
+        data = encode_message(self._id, request)
+        _, payload = await self._connection.request(subject, data, deadline=self._loop.time() + timeout_seconds)
+        _, page = decode_message(payload)
+        if not isinstance(page, TransferPage):
+            raise ForeignMessageError("not a page")
+        return page
+
+    def refuse(self, error: ForeignMessageError) -> None:
+        """Log a message that cannot be used, but not each one."""
+        kind = f"version {error.version}" if error.version is not None else "foreign"
+        now = self._loop.time()
+        if self._quiet_until.get(kind, 0.0) <= now:
+            self._quiet_until[kind] = now + _QUIET_SECONDS
+            fields = {"subject": self.config.state_subject, "reason": str(error)}
+            _log.warning("cache_message_refused", extra=fields | {"version": error.version})
+
+    def _send(self, data: bytes, reply_subject: bytes = b"") -> None:
+        if self._connection is None:
+            return
+        try:
+            if reply_subject:
+                self._connection.answer(reply_subject, data)
+            else:
+                self._connection.publish(self.config.state_subject.encode(), data)
+        except errors.NotConnectedError:
+            pass
+        except errors.MessageTooLargeError as error:
+            fields = {"subject": self.config.state_subject, "bytes": error.size}
+            _log.error("cache_message_too_large", extra=fields)

@@ -1,0 +1,200 @@
+"""The merging of a transfer: cells of another replica, with its context, into the state of this one. Pure.
+
+A cell says what is there; together with its sender's context it also says what has been removed. The sender's context is
+merged only when the last page has arrived, because only then everything in it is here. Until then, and if the transfer
+ends early, a `Coverage` answers for what has arrived.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from provider.keyvalue.cache.causality import Context, Dot, by_replica
+from provider.keyvalue.cache.cells import BOOKKEEPING_BYTES, Cell, Item, Tally, size_of
+from provider.keyvalue.cache.coverage import Coverage
+from provider.keyvalue.cache.messages import CellState, CounterRemoval, Event, ItemState, TallyState
+from provider.keyvalue.cache.replica import Replica
+from provider.keyvalue.cache.state import removal_of
+from provider.keyvalue.cache.tombstones import note_discarded
+
+_MAX_CLOUD_DOTS = 10_000
+"""Size of the dot cloud up to which events of transfers that ended early are kept: a context must fit into a message."""
+
+_MAX_REMOVALS = 1000
+"""Removals in one event, so that it fits into a message."""
+
+_MAX_COVERAGES = 16
+"""Coverages that are kept. There are more than one only when transfers end early, one after the other."""
+
+
+class Merge:
+    """The merging of one transfer.
+
+    Args:
+        replica: Replica that receives the transfer.
+        context: Context of the sender when the transfer began.
+    """
+
+    def __init__(self, replica: Replica, context: Context) -> None:
+        self._replica = replica
+        self._context = context
+        self._coverage = Coverage(context)
+        replica.coverages = [*replica.coverages[1 - _MAX_COVERAGES :], self._coverage]
+
+    def add(self, sent: CellState) -> None:
+        """Merge a cell, or a part of one."""
+        replica, key = self._replica, sent.key
+        cell = replica.cells.get(key)
+        if cell is None:
+            cell = replica.new_cell(key)
+        # 1. Remove what the sender has removed: before it arrived there, or since.
+        removed = [*self._removed_items(cell, sent), *sent.deferred]
+        for dot in removed:
+            replica.remove(key, cell, dot)
+        self._coverage.note_removals(key, removed)
+        # 2. Add what the sender has and this replica lacks. Tallies come with the first part of a cell.
+        self._add_items(key, cell, sent.items)
+        if sent.after is None:
+            self._remove_tallies(key, cell, sent.tallies)
+            self._add_tallies(key, cell, sent.tallies)
+        # 3. From now on the coverage answers for the cell.
+        self._coverage.add(sent)
+        for author, count in sent.vector.items():
+            replica.journals.note(key, author, count)
+        replica.update_liveness(key, cell)
+        # 4. Some of what arrived cannot be kept on all replicas: remove it from all.
+        if replica.pending_removals or replica.pending_counter_removals:
+            replica.compensate(key)
+
+    def _removed_items(self, cell: Cell, sent: CellState) -> list[Dot]:
+        """Return the items that the sender has seen and does not have any more."""
+        present = {(state.replica, state.count) for state in sent.items}
+        return [
+            item.dot
+            for item in cell.items()
+            if item.dot not in present and self._context.has(item.replica, item.count) and sent.spans(item.dot)
+        ]
+
+    def _add_items(self, key: str, cell: Cell, states: list[ItemState]) -> None:
+        replica = self._replica
+        for state in states:
+            dot = (state.replica, state.count)
+            if state.value is None or cell.has(dot):
+                continue
+            # The item is absent though it has been seen: it has been removed here, and the sender does not know yet.
+            if replica.has_seen(key, dot):
+                if not replica.context.has(*dot):
+                    replica.compensate_if_abandoned(key, dot)
+                continue
+            item = Item(state.replica, state.count, state.clock, state.value, state.expires_at_ms)
+            replica.add_item(key, cell, state.kind, item)
+            replica.clock.observe(state.clock)
+
+    def _remove_tallies(self, key: str, cell: Cell, states: list[TallyState]) -> None:
+        """Remove the tallies that the sender has seen begin and does not have any more."""
+        replica = self._replica
+        present = {(state.replica, state.start) for state in states}
+        for start in [start for start in cell.tallies or () if start not in present and self._context.has(*start)]:
+            tally = cell.tally(start)
+            if tally is None or tally.is_removed or self._context.has(tally.replica, tally.count):
+                replica.remove(key, cell, start)
+                self._coverage.note_removals(key, [start])
+            else:
+                # Its replica has counted on since. The sender has discarded the tombstone that would tell how much of the
+                # tally was removed, so what was added since is lost: on all replicas, by an event.
+                replica.pending_counter_removals.append(removal_of(tally))
+
+    def _add_tallies(self, key: str, cell: Cell, states: list[TallyState]) -> None:
+        replica = self._replica
+        for state in states:
+            is_applied = replica.context.has(state.replica, state.count)
+            replica.add_tally(key, cell, Tally(*structs.astuple(state)), is_applied=is_applied)
+            replica.clock.observe(state.clock)
+            if state.removed_by is not None:
+                start = (state.replica, state.start)
+                if not replica.context.has(*state.removed_by):
+                    removal = CounterRemoval(*start, state.removed_count, state.removed_total)
+                    self._coverage.note_removals(key, (), [removal])
+                replica.tally_tombstones.append((state.removed_by, key, start))
+
+    def finish(self, discarded: dict[str, int], *, is_full: bool) -> None:
+        """End a transfer whose pages have all been merged: what the sender had applied is now applied here too.
+
+        Args:
+            discarded: By replica, the last event whose tombstones the sender has discarded.
+            is_full: Whether all keys were sent, so that a key that was not sent has been deleted.
+        """
+        replica, coverage = self._replica, self._coverage
+        # 1. The sender had discarded tombstones that this replica missed, and therefore sent all keys: remove the others.
+        if is_full:
+            for key in [key for key in replica.cells if not coverage.has_key(key)]:
+                self.add(CellState(key, {}, [], [], [], None, None))
+        # 2. Everything in the sender's context is here, so it belongs to the own context.
+        replica.context.merge(self._context)
+        # 3. Tombstones that the sender had discarded never came here, so this replica cannot hand them on either.
+        for author, count in discarded.items():
+            note_discarded(replica, author, count)
+        # 4. Drop the records that the context now speaks for.
+        replica.coverages = [other for other in replica.coverages if not replica.context.covers(other.context)]
+        for key, dots in list(replica.deferred.items()):
+            for dot in [dot for dot in dots if replica.context.has(*dot)]:
+                replica.drop_deferred(key, dot)
+
+    def abandon(self) -> None:
+        """End a transfer early, when its sender may be gone for good. Nothing more of it may be added.
+
+        What has been merged is here and in no context, so no other replica would ask for it. It must reach all replicas
+        or none.
+        """
+        replica, coverage = self._replica, self._coverage
+        if replica.context.covers(self._context):
+            return
+        coverage.is_abandoned = True
+        # 1. What was added: keep it where the key arrived whole, undo the rest.
+        self._keep_whole_keys()
+        # 2. What was removed: remove it once more, by own events, so that the others remove it too.
+        for key, (dots, counter_removals) in coverage.removals.items():
+            while dots or counter_removals:
+                removes = by_replica(dots[:_MAX_REMOVALS])
+                replica.commit(Event(replica.clock.tick(0), key, None, removes, counter_removals[:_MAX_REMOVALS]))
+                del dots[:_MAX_REMOVALS], counter_removals[:_MAX_REMOVALS]
+        coverage.removals = {}
+
+    def _keep_whole_keys(self) -> None:
+        """Put the events that added what arrived into the context.
+
+        An event changes one key only. So of a key that arrived whole, each event was applied whole and may enter the
+        dot cloud. Of a key that arrived in part it was not, and its items are removed again, as are those of whole keys
+        that would make the cloud too large.
+        """
+        replica = self._replica
+        for key in self._coverage.keys:
+            cell = replica.cells.get(key)
+            if cell is None:
+                continue
+            room = _MAX_CLOUD_DOTS - sum(map(len, replica.context.cloud.values()))
+            dots = self._dots_only_here(key, cell)
+            if not self._coverage.has_key(key) or len(dots) > room:
+                self._undo(key, cell, dots)
+                dots = []
+            # Tallies are always kept: any version of one may be merged at any time.
+            for tally in (cell.tallies or {}).values():
+                dots += [(tally.replica, tally.start), (tally.replica, tally.count)]
+            for dot in dots:
+                replica.context.add(*dot)
+
+    def _dots_only_here(self, key: str, cell: Cell) -> list[Dot]:
+        """Return the items of a cell that came with this transfer and whose events have not been applied."""
+        dots = (item.dot for item in cell.items())
+        return [dot for dot in dots if self._coverage.has(key, dot) and not self._replica.context.has(*dot)]
+
+    def _undo(self, key: str, cell: Cell, dots: list[Dot]) -> None:
+        """Take out of a cell what came with this transfer, unless another unfinished one brought it too."""
+        replica = self._replica
+        others = [other for other in replica.coverages if other is not self._coverage]
+        for dot in dots:
+            item = cell.remove(dot) if not any(other.has(key, dot) for other in others) else None
+            if item is not None:
+                replica.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
+        self._coverage.forget(key)
+        replica.update_liveness(key, cell)

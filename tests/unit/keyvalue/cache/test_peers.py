@@ -1,0 +1,94 @@
+"""The other replicas: who has more, who lacks something, what all have applied."""
+
+from __future__ import annotations
+
+from contracts import keyvalue as kv
+from provider.keyvalue.cache.causality import Context
+from provider.keyvalue.cache.messages import Heartbeat
+from provider.keyvalue.cache.peers import Peers
+from tests.unit.keyvalue.cache.exchange import (
+    change,
+    pull,
+    replica_of,
+    seen,
+)
+
+
+def test_nothing_is_stable_before_each_replica_that_another_one_knows_has_sent_a_heartbeat() -> None:
+    replicas = known, knowing, new = [replica_of(number) for number in range(3)]
+    peers = {replica.id: Peers(replica.id, 1000.0) for replica in replicas}
+    change(known, kv.Increment("n", 1))
+    pull(knowing, known)
+    pull(new, knowing)
+    peers[knowing.id].receive(known.id, peers[known.id].heartbeat(known.context), 0.0)
+    peers[new.id].receive(knowing.id, peers[knowing.id].heartbeat(knowing.context), 0.0)
+    peers[new.id].confirm(new.context)
+    assert peers[new.id].stable(new.context) == {}
+    assert peers[knowing.id].remove_silent(2000.0) == [known.id]
+    peers[new.id].receive(knowing.id, peers[knowing.id].heartbeat(knowing.context), 2000.0)
+    peers[new.id].confirm(new.context)
+    assert peers[new.id].stable(new.context) == {known.id: 1}
+
+
+def test_a_replica_notices_that_it_lacks_an_event_of_an_ended_replica_that_another_one_received_out_of_order() -> None:
+    ended, has_it, lacks_it = replicas = [replica_of(number) for number in range(3)]
+    peers = {replica.id: Peers(replica.id, 1000.0) for replica in replicas}
+    change(ended, kv.Set("lost", "1", 0))
+    change(ended, kv.Set("heard", "2", 0))
+    for hearer in (has_it, lacks_it):
+        peers[hearer.id].receive(ended.id, peers[ended.id].heartbeat(Context()), 0.0)
+    has_it.apply(ended.id, 2, ended.unsent[1])
+    peers[lacks_it.id].receive(has_it.id, peers[has_it.id].heartbeat(has_it.context), 0.0)
+    assert peers[lacks_it.id].has_more(has_it.id, lacks_it.context)
+    pull(lacks_it, has_it)
+    assert seen(lacks_it, "heard") == ("text", "2", 0)
+    assert not peers[lacks_it.id].has_more(has_it.id, lacks_it.context)
+
+
+def test_events_that_all_peers_have_confirmed_are_stable() -> None:
+    peers = Peers("own-00000001", 100.0)
+    context = Context({"own-00000001": 5, "peer-0000001": 3, "gone-0000001": 9})
+    assert peers.stable(context) == context.vector
+    peer = Peers("peer-0000001", 100.0)
+    peer.receive("own-00000001", peers.heartbeat(context), 0.0)
+    behind = Context({"own-00000001": 4, "peer-0000001": 3, "gone-0000001": 9})
+    assert peers.receive("peer-0000001", peer.heartbeat(behind), 0.0) is True
+    assert peers.stable(context)["own-00000001"] == 0, "nothing is confirmed yet"
+    peers.confirm(context)
+    assert peers.stable(context) == behind.vector
+    assert not peers.has_more("peer-0000001", context)
+    assert peers.lacks("peer-0000001", context)
+
+
+def test_a_replica_with_more_events_confirms_nothing_until_they_have_arrived() -> None:
+    peers, peer = Peers("own-00000001", 100.0), Peers("peer-0000001", 100.0)
+    peers.receive("peer-0000001", peer.heartbeat(Context({"peer-0000001": 3})), 0.0)
+    assert peers.has_more("peer-0000001", Context())
+    peers.confirm(Context())
+    assert peers.stable(Context({"peer-0000001": 3})) == {"peer-0000001": 0}
+
+
+def test_events_of_a_replica_that_has_ended_are_compared_by_digest() -> None:
+    peers, peer = Peers("own-00000001", 100.0), Peers("peer-0000001", 100.0)
+    peers.receive("peer-0000001", peer.heartbeat(Context({"gone-0000001": 9})), 0.0)
+    assert peers.has_more("peer-0000001", Context({"gone-0000001": 8}))
+    assert not peers.has_more("peer-0000001", Context({"gone-0000001": 9}))
+
+
+def test_a_silent_replica_is_forgotten_after_a_while_and_one_that_leaves_at_once() -> None:
+    peers = Peers("own-00000001", 100.0)
+    silence = Heartbeat({}, 0, False, False)
+    peers.receive("peer-0000001", silence, 0.0)
+    peers.receive("peer-0000002", silence, 90.0)
+    assert peers.remove_silent(101.0) == ["peer-0000001"]
+    peers.receive("peer-0000002", Heartbeat({}, 0, False, True), 95.0)
+    assert peers.is_leaving("peer-0000002")
+    peers.remove("peer-0000002")
+    assert peers.ids == []
+
+
+def test_the_number_of_peers_is_bounded() -> None:
+    peers = Peers("own-00000001", 100.0)
+    for number in range(2000):
+        peers.receive(f"peer-{number:07}", Heartbeat({}, 0, False, False), 0.0)
+    assert len(peers.ids) == 1000

@@ -1,0 +1,249 @@
+"""Transfers: pages, changes between pages, and transfers that end early."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import keyvalue as kv
+from provider.keyvalue.cache.causality import MAX_DRIFT_MS
+from provider.keyvalue.cache.messages import (
+    ForeignMessageError,
+    TransferRequest,
+    new_replica_id,
+)
+from provider.keyvalue.cache.peers import Peers
+from provider.keyvalue.cache.replica import Replica
+from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Receiver, Sender
+from tests.unit.keyvalue.cache.exchange import (
+    all_states,
+    apply_all,
+    attempt,
+    change,
+    changes,
+    countings,
+    discard,
+    exchange,
+    pull,
+    pull_some,
+    replica_of,
+    seen,
+    state,
+    take_unsent,
+)
+
+ASKER = "asker-000001"
+
+
+# --- pages
+
+
+def test_a_page_requested_again_is_the_same_and_a_page_out_of_turn_is_refused() -> None:
+    server = Replica("server-00001")
+    for number in range(1000):
+        change(server, kv.Set(f"key {number}", "v" * 100, 0))
+    sender, receiver = Sender(server), Receiver(Replica(ASKER))
+    first = sender.answer(ASKER, receiver.request(), 0.0)
+    assert not first.is_last
+    receiver.receive(first, 1000)
+    second = sender.answer(ASKER, receiver.request(), 0.0)
+    assert sender.answer(ASKER, receiver.request(), 0.0) is second
+    assert sender.answer(ASKER, TransferRequest(first.transfer, 5, None), 0.0).transfer == ""
+    assert sender.answer(ASKER, TransferRequest("unknown", 1, None), 0.0).transfer == ""
+    with pytest.raises(ForeignMessageError, match="not the page"):
+        receiver.receive(first, 1000)
+    other = Receiver(Replica(ASKER))
+    assert sender.answer(ASKER, other.request(), 0.0).page == 0, "an asker has one transfer at a time"
+    with pytest.raises(ForeignMessageError, match="has ended"):
+        receiver.receive(sender.answer(ASKER, receiver.request(), 0.0), 1000)
+
+
+def test_too_many_transfers_at_once_are_put_off() -> None:
+    server = Replica("server-00001")
+    for number in range(1000):
+        change(server, kv.Set(f"key {number}", "v", 0))
+    sender = Sender(server)
+    request = Receiver(Replica(ASKER)).request()
+    answers = [sender.answer(new_replica_id(), request, 0.0) for _ in range(20)]
+    assert [answer.transfer != "" for answer in answers] == [True] * 16 + [False] * 4
+    assert sender.answer(new_replica_id(), request, 2.0).transfer, "a transfer that has not been continued gives way"
+    assert sender.answer(new_replica_id(), request, 60.0).transfer
+
+
+def test_a_large_cell_is_sent_in_several_pages_and_removed_items_go() -> None:
+    server, asker = Replica("server-00001"), Replica("asker-000001")
+    for number in range(3000):
+        change(server, kv.SetAdd("s", f"member {number}"))
+        change(server, kv.ListAdd("l", f"element {number}"))
+    pull(asker, server)
+    for number in range(0, 3000, 7):
+        change(server, kv.SetDel("s", f"member {number}"))
+        change(asker, kv.SetDel("s", f"member {number + 1}"))
+    change(asker, kv.SetAdd("s", "of the asker"))
+    page_sizes = pull(asker, server)
+    assert len(page_sizes) > 1
+    assert max(page_sizes) < MAX_PAGE_BYTES + 10_000
+    pull(server, asker)
+    for replica in (asker, server):
+        value = replica.read("s", 1000)
+        assert value is not None
+        gone = {f"member {number}" for start in (0, 1) for number in range(start, 3000, 7)}
+        assert set(value.data) == {f"member {number}" for number in range(3000)} - gone | {"of the asker"}
+        elements = replica.read("l", 1000)
+        assert elements is not None
+        assert elements.data == [f"element {number}" for number in range(3000)]
+
+
+def test_times_of_the_future_and_events_that_never_were_end_a_transfer() -> None:
+    server, asker = Replica("server-00001"), Replica("asker-000001")
+    server.clock.observe((1000 + 2 * MAX_DRIFT_MS) << 16)
+    change(server, kv.Set("k", "v", 0))
+    receiver = Receiver(asker)
+    with pytest.raises(ForeignMessageError, match="future"):
+        receiver.receive(Sender(server).answer(asker.id, receiver.request(), 0.0), 1000)
+    assert asker.read("k", 1000) is None
+    impostor = Replica("asker-000001")
+    change(impostor, kv.Set("k", "v", 0))
+    receiver = Receiver(asker)
+    with pytest.raises(ForeignMessageError, match="this one's id"):
+        receiver.receive(Sender(impostor).answer(asker.id, receiver.request(), 0.0), 1000)
+
+
+# --- changes between pages
+
+
+def test_an_item_that_a_delta_removed_during_a_transfer_stays_removed() -> None:
+    """A removed item must not count as an applied event; a simulation found this case."""
+    server, asker = replica_of(1), replica_of(2)
+    change(server, kv.Set("x", "v", 0))
+    change(server, kv.Set("k", "T0", 0))
+    sender, receiver = Sender(server), Receiver(asker)
+    sender.page_bytes = 60
+    receiver.receive(sender.answer(asker.id, receiver.request(), 0.0), 1000)
+    server.unsent = []
+    change(server, kv.Set("k", "T1", 0))
+    apply_all(asker, take_unsent(server))
+    change(server, kv.Set("k", "T2", 0))
+    take_unsent(server)  # lost
+    while not receiver.is_done:
+        receiver.receive(sender.answer(asker.id, receiver.request(), 0.0), 1000)
+    change(server, kv.Del("k"))
+    apply_all(asker, take_unsent(server))
+    pull(asker, server)
+    assert state(asker) == state(server)
+    assert seen(asker, "k") is None
+
+
+def test_a_deletion_whose_tombstone_was_discarded_during_a_transfer_reaches_a_third_replica() -> None:
+    server, asker, third = replica_of(1), replica_of(2), replica_of(3)
+    for key in ("x", "y", "z"):
+        change(server, kv.Set(key, "v", 0))
+    pull(third, server)
+    change(server, kv.Del("z"))
+    sender, receiver = Sender(server), Receiver(asker)
+    sender.page_bytes = 60
+    first = sender.answer(asker.id, receiver.request(), 0.0)
+    assert not first.is_last
+    receiver.receive(first, 1000)
+    discard(server)
+    assert not server.key_tombstones
+    while not receiver.is_done:
+        receiver.receive(sender.answer(asker.id, receiver.request(), 0.0), 1000)
+    pull(third, asker)
+    assert third.context == asker.context
+    assert state(third) == state(asker) == state(server)
+    assert seen(third, "z") is None
+
+
+# --- transfers that end early
+
+
+def test_what_arrived_before_its_sender_ended_reaches_all_replicas_or_none() -> None:
+    ended, asker, third = replica_of(1), replica_of(2), replica_of(3)
+    change(asker, kv.Set("old", "1", 0))
+    change(asker, kv.Increment("n", 1))
+    change(asker, kv.SetAdd("s", "old"))
+    exchange(ended, asker)
+    exchange(third, asker)
+    change(ended, kv.Del("old"))
+    change(ended, kv.Del("n"))
+    change(ended, kv.Increment("visits", 3))
+    for number in range(30):
+        change(ended, kv.Set(f"k{number}", "v", 0))
+        change(ended, kv.SetAdd("s", f"m{number}"))
+    pull_some(asker, ended, 3)
+    assert 0 < sum(seen(asker, f"k{number}") is not None for number in range(30)) < 30
+    peers = Peers(third.id, 1000.0)
+    peers.receive(asker.id, Peers(asker.id, 1000.0).heartbeat(asker.context), 0.0)
+    assert peers.has_more(asker.id, third.context)
+    exchange(asker, third)
+    assert all_states(asker) == all_states(third)
+    assert seen(third, "visits") == ("counter", 3, 0)
+    assert (seen(third, "old"), seen(third, "n")) == (None, None)
+    change(third, kv.Del("k0"))
+    change(third, kv.Increment("visits", 1))
+    exchange(asker, third)
+    assert seen(asker, "k0") is None
+    assert seen(asker, "visits") == ("counter", 4, 0)
+    exchange(asker, ended)  # it had only been cut off
+    exchange(asker, third)
+    assert all_states(asker) == all_states(third) == all_states(ended)
+    assert [seen(asker, f"k{number}") for number in range(1, 30)] == [("text", "v", 0)] * 29
+    assert seen(asker, "s") == ("set", sorted(["old", *(f"m{number}" for number in range(30))]), 0)
+
+
+def test_no_more_of_half_a_transfer_is_kept_than_fits_into_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provider.keyvalue.cache.merge._MAX_CLOUD_DOTS", 5)
+    server, asker = replica_of(1), replica_of(2)
+    change(server, kv.Set("overwritten", "v", 0))
+    for number in range(30):
+        change(server, kv.Set(f"k{number}", "v", 0))
+    change(server, kv.Set("overwritten", "w", 0))
+    pull_some(asker, server, 3)
+    assert asker.keys == len(asker.context.cloud[server.id]) == 5
+    assert asker.size_bytes == sum(len(key) + 1 + 200 for key in asker.live_keys())
+    exchange(asker, server)
+    assert all_states(asker) == all_states(server)
+
+
+def test_a_removal_known_only_from_half_a_transfer_reaches_the_replicas_that_have_the_item() -> None:
+    ended, asker, author, third = (replica_of(number) for number in range(4))
+    change(author, kv.Set("k", "v", 0))
+    exchange(ended, author)
+    exchange(third, author)
+    change(ended, kv.Set("k", "later", 0))
+    change(ended, kv.Set("z", "v" * 100, 0))
+    pull_some(asker, ended, 1, page_bytes=60)
+    assert seen(asker, "k") == ("text", "later", 0)
+    for _ in range(2):
+        exchange(asker, third)
+        exchange(asker, author)
+    assert all_states(asker) == all_states(third) == all_states(author)
+    assert state(asker)["k"][0] == state(third)["k"][0]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), countings | changes, st.integers(0, 9)), max_size=40),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_after_transfers_that_ended_early_replicas_hold_the_same(
+    steps: list[tuple[int, Any, int]], pages: int, is_back: bool
+) -> None:
+    replicas = [replica_of(number) for number in range(3)]
+    for number, request, what in steps:
+        if what < 6:
+            attempt(lambda: change(replicas[number], request))  # noqa: B023
+        elif what < 7:
+            pull(replicas[number], replicas[(number + 1) % 3])
+        else:
+            pull_some(replicas[number], replicas[(number + 1 + what % 2) % 3], pages, 60)
+    left = replicas if is_back else replicas[1:]
+    for _ in range(4):
+        for one, other in itertools.permutations(left, 2):
+            pull(one, other)
+    assert all(found == all_states(left[0])[0] for found in all_states(*left))
