@@ -32,7 +32,7 @@ MESSAGE_TOO_LARGE = 10054
 """The message exceeds the stream's `max_msg_size`."""
 
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-"""A compare-and-set lost. 10071 names the revision that the subject has; 10164 means that another write is under way."""
+"""A compare-and-set lost. 10071 names the subject's revision; 10164 means that another write is under way."""
 
 DUPLICATE_IN_PROCESS = 10158
 """A message with the same id is being stored."""
@@ -47,5 +47,5 @@ def stream_name(bucket: str) -> str:
 
 
 def key_subject(bucket: str, bucket_key: str) -> str:
-    """Return the subject of a key, or of a pattern of keys; an empty key gives what all subjects of the bucket begin with."""
+    """Return the subject of a key, or of a pattern of keys; with an empty key, the prefix of all the bucket's subjects."""
     return f"{SUBJECT_PREFIX}{bucket}.{bucket_key}"

@@ -1,7 +1,7 @@
 """A nats-py client that stays closed.
 
 Closing cancels the task that reconnects. nats-py waits with `asyncio.wait_for`, which in Python 3.11 returns a result
-that came at the same moment and drops the cancellation. That task would then connect after the closing, or try for ever.
+that came at the same moment and drops the cancellation. The task would then connect after the closing, or try for ever.
 """
 
 from __future__ import annotations

@@ -49,19 +49,20 @@ _DROPS_BEFORE_GIVING_UP = 4
 """The fourth connection that is closed without a reason counts as a failure; see `Connection._on_error`."""
 
 _CLOSE_SECONDS = 1.0
-"""How long closing may take: longer than a healthy server needs, and within a host's budget for a shutdown."""
+"""Time limit for closing: longer than a healthy server needs, and within a host's budget for a shutdown."""
 
 
 class Connection:
     """A connection with its subscriptions and requests, as an async context manager.
 
     Entering connects, or raises `errors.ConnectError` after `timeout_seconds` or when the server refuses the
-    credentials. Afterwards the connection restores itself, with all subscriptions. It does not receive its own messages.
+    credentials. Afterwards the connection restores itself, with all subscriptions. It does not receive messages that it
+    has sent itself.
 
     Args:
         settings: Servers and credentials.
         name: Name of the connection in the server's monitoring.
-        timeout_seconds: How long entering may take.
+        timeout_seconds: Time limit for entering.
         is_patient: Whether entering goes on trying until then. Otherwise it fails once every server has failed.
     """
 
@@ -129,7 +130,7 @@ class Connection:
         return functools.partial(self._reconnect_callbacks.remove, callback)
 
     def on_write(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call a function before every write, which includes what it publishes; return a function that ends this."""
+        """Call a function before every write, so that its messages go out with it; return a function that ends this."""
         self._write_callbacks.append(callback)
         return functools.partial(self._write_callbacks.remove, callback)
 
@@ -150,8 +151,8 @@ class Connection:
     def answer(self, subject: bytes, payload: bytes) -> None:
         """Reply to a message of an unknown sender; do nothing if the message asked for no reply.
 
-        A reply subject that begins with `$`, as `$JS.API.STREAM.PURGE.KV_b`, is ignored: the reply would be a request to
-        the server with this connection's permissions.
+        A reply subject that begins with `$`, as `$JS.API.STREAM.PURGE.KV_b`, is ignored: the reply would be a request
+        to the server with this connection's permissions.
 
         Raises:
             errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
@@ -188,7 +189,16 @@ class Connection:
     def request_many(
         self, subject: bytes, payload: bytes, *, deadline: float, is_last: Callable[[Reply], bool]
     ) -> asyncio.Future[list[Reply]]:
-        """Send a request that gets several replies; `is_last` recognizes the one that ends them and is not one of them."""
+        """Send a request for several replies and return their future.
+
+        Args:
+            subject: Subject of the request.
+            payload: Body of the request.
+            deadline: When to give up, on the event loop's clock.
+            is_last: Function that recognizes the message behind the last reply.
+
+        Raises: See `request`.
+        """
         return self._mux.request_many(subject, payload, deadline, is_last)
 
     def request_then(self, subject: bytes, deadline: float, then: Callable[[Reply | None], None]) -> None:

@@ -4,9 +4,9 @@ The consumer itself lives on the server. This process requests batches of messag
 on an inbox with messages and with statuses. Two kinds are in use:
 
 - A consumer of its own (`create`), ephemeral and without acknowledgements. Its messages are numbered without gaps, so a
-  missing number shows a lost message. After any fault the owner creates another one behind the last message it received.
-- A shared durable consumer (`attach`), with acknowledgements. The server keeps the position and delivers again what is
-  not acknowledged. Other instances receive some of its messages, so gaps are normal.
+  missing number shows a lost message. After any fault, another one must be created behind the last message received.
+- A shared durable consumer (`attach`), with acknowledgements. The server keeps the position and delivers every message
+  again that is not acknowledged. Other instances receive some of the messages, so gaps are normal.
 
 Source: ADR-13 (pull requests and their statuses), ADR-15 (subjects of acknowledgements), ADR-17 (ordered consumers),
 nats-server server/consumer.go.
@@ -94,7 +94,7 @@ class PullOptions:
         batch: Number of messages per request.
         silence_seconds: Time without any message or status after which `PullConsumer.next` raises `TimeoutError`.
         refill_at: Number of outstanding messages at which the next request is sent.
-        expires_seconds: How long the server keeps a request open; 0: it answers at once with what there is.
+        expires_seconds: Time for which the server keeps a request open; 0: it answers at once.
         heartbeat_seconds: Interval of the heartbeats on an idle request; 0: none.
     """
 
@@ -120,12 +120,12 @@ class PullConsumer:
         jetstream: The JetStream that has the stream.
         stream: Name of the stream.
         options: The requests to send.
-        close_seconds: How long each of the two steps of leaving may take.
+        close_seconds: Time limit for each of the two steps of leaving.
     """
 
     def __init__(self, jetstream: JetStream, stream: str, options: PullOptions, close_seconds: float) -> None:
         self.name = ""
-        """Name of the consumer; "" while there is none."""
+        """Name of the consumer; "" before the first one, and after a fault."""
         self._jetstream = jetstream
         self._connection = jetstream.connection
         self._stream = stream
@@ -195,7 +195,7 @@ class PullConsumer:
         self._arrived.put_nowait(Status.RECONNECTED)
 
     async def next(self) -> Delivery | Status:
-        """Return the next message, or a status when there is none; send further requests as they are due.
+        """Wait for the next message or status and return it; send further requests as they are due.
 
         Raises:
             errors.NotConnectedError: The connection is down.
@@ -263,7 +263,7 @@ class PullConsumer:
     def _read_status(self, header: bytes) -> Status:
         status = status_of(header)
         if status == 100:
-            # The heartbeat tells of a message that is missing at the end, where no later one would show the gap.
+            # The last message may be lost: then no later one shows the gap, but the heartbeat does.
             is_missing = self._is_own and int(header_value(header, _LAST_CONSUMER_SEQUENCE) or 0) > self._sequence
             return Status.GAP if is_missing else Status.IDLE
         # Every other status ends the request.
@@ -277,7 +277,7 @@ class PullConsumer:
 
 
 def _delivery(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> Delivery:
-    """Read what the subject of a message's acknowledgement says of it.
+    """Read a message with the data in its acknowledgement's subject.
 
     Source: ADR-15; `$JS.ACK.stream.consumer.delivered.sequence.consumer_sequence.nanoseconds.pending`, with domain and
     account behind `ACK` in its longer form.

@@ -136,6 +136,6 @@ def status_of(block: bytes) -> int:
 
 
 def status_text(block: bytes) -> str:
-    """Return the text after the status in the first line of a header block; "" if there is none."""
+    """Return the text after the status in the first line of a header block; "" if it has no text."""
     words = block[: block.find(CRLF)].split(None, 2)
     return words[2].decode(errors="replace") if len(words) > 2 else ""

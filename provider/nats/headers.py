@@ -19,7 +19,7 @@ DELETIONS = frozenset({b"DEL", b"PURGE"})
 """Values of `KV_OPERATION` that mark a key as deleted."""
 
 _MAX_TTL_BYTES = 32
-"""Longest TTL that is read. The longest sensible one, in nanoseconds, has half of it."""
+"""Longest TTL that is read; a sensible one has half as many bytes at most."""
 
 _UNITS = {b"h": 3600.0, b"m": 60.0, b"s": 1.0, b"ms": 1e-3, b"us": 1e-6, b"ns": 1e-9}
 _PART = re.compile(rb"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|ns|[hms])")

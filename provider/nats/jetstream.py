@@ -206,8 +206,10 @@ class JetStream:
         self.connection = connection
         self.api_prefix = f"$JS.{domain}.API" if domain else "$JS.API"
         self.publish_prefix = f"{self.api_prefix}." if domain else ""
-        """Prefix for writes to a bucket in another domain: a leaf node does not let `$KV.>` through. Other subjects pass
-        unchanged, and the server does not map them."""
+        """Prefix for writes to a bucket in another domain: a leaf node does not let `$KV.>` through.
+
+        Other subjects pass unchanged, and the server does not map them.
+        """
 
     async def api(self, name: str, body: dict[str, Any] | None, deadline: float) -> bytes:
         """Call the API and return its JSON.
@@ -276,7 +278,7 @@ class JetStream:
         return _decode(_purge_decoder, await self.api(f"STREAM.PURGE.{stream}", body, deadline)).purged
 
     async def last_message(self, stream: str, subject: str, deadline: float) -> StoredMessage | None:
-        """Read the last message of a subject from the stream's leader; return `None` if there is none."""
+        """Read the last message of a subject from the stream's leader; return `None` if it has no message."""
         return await self._message(stream, {"last_by_subj": subject}, deadline)
 
     async def last_messages(
@@ -378,7 +380,7 @@ def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:
 
 
 def time_ms(text: str) -> int:
-    """Convert a server's time, e.g. 2026-01-02T03:04:05.123456789Z, to milliseconds since 1970; 0 if it is not a time."""
+    """Convert a server's time, e.g. 2026-01-02T03:04:05.123456789Z, to milliseconds since 1970; 0 if it is not one."""
     match = _TIME.match(text)
     if match is None:
         return 0

@@ -37,7 +37,7 @@ class ConnectionSettings:
 
     @property
     def credentials_setting(self) -> str:
-        """The link value that holds the credentials, for the error when they are refused; "" if there are none."""
+        """The link value that holds the credentials, for the error when they are refused; "" without credentials."""
         given = {
             "CREDS_FILE": bool(self.creds_file),
             "CLIENT_JWT": bool(self.client_jwt),

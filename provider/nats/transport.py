@@ -15,17 +15,17 @@ from urllib.parse import ParseResult
 from nats.aio.transport import TcpTransport
 
 _WAKE_UP = b"wake up"
-"""What the read loop reads. The parser has had the real bytes already."""
+"""The bytes that the read loop reads; the parser has had the real ones already."""
 
 
 class DirectTransport(TcpTransport):
     """A transport that may be connected repeatedly, as nats-py does; one connection is open at a time.
 
-    nats-py forgets a connection without closing it when the server sends no INFO (a frozen server accepts and is silent).
-    So connecting closes the connection before.
+    nats-py forgets a connection without closing it when the server sends no INFO: a frozen server accepts connections
+    and is silent. So connecting closes the connection before.
 
     Args:
-        on_data: Called with bytes as they arrive; returns whether the read loop has something to do.
+        on_data: Function called with bytes as they arrive; it returns whether the read loop has something to do.
     """
 
     def __init__(self, on_data: Callable[[bytes], bool]) -> None:

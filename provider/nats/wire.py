@@ -51,11 +51,11 @@ class WireClient(ClosableClient):
         """Create an unconnected client.
 
         Args:
-            on_lost: Called when the connection is found to be down, before any attempt to reconnect.
-            on_refused: Called with the server's text when it refuses a subscription or publication.
-            on_single: Called after the handler of a message that arrived alone. Work that is otherwise collected until
-                the end of the turn should be done now: no other message is there to share it.
-            on_write: Called before each write, which includes the frames that it adds.
+            on_lost: Function called when the connection is found to be down, before any attempt to reconnect.
+            on_refused: Function called with the server's text when it refuses a subscription or publication.
+            on_single: Function called after the handler of a message that arrived alone. Work that is otherwise
+                collected until the end of the turn should be done now: there is no other message to share it.
+            on_write: Function called before each write, which includes the frames that it adds.
         """
         super().__init__()
         self._ps = self._frames = _FastParser(self)
@@ -151,7 +151,10 @@ class WireClient(ClosableClient):
         return not (self.is_closed or self.is_reconnecting) and self._frames.feed(data)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Insist on TLS where the settings do; nats-py would send credentials in clear to a server that does not require it."""
+        """Require TLS if the settings do.
+
+        nats-py would send the credentials in clear to a server that does not require it.
+        """
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
             if not info.get("tls_available"):
                 raise nats_errors.Error("nats: TLS was asked for, and the server offers none")
@@ -203,7 +206,7 @@ class _FastParser(Parser):
         return bool(self._waiting)
 
     async def parse(self, data: bytes = b"") -> None:
-        """Handle the control lines that wait, and messages of nats-py's own subscriptions. The read loop's bytes are ignored."""
+        """Handle control lines, and messages of nats-py's own subscriptions. The read loop's bytes are ignored."""
         waiting, self._waiting = self._waiting, []
         for frame in waiting:
             if isinstance(frame, FrameError):

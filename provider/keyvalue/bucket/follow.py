@@ -50,19 +50,19 @@ _INACTIVE_SECONDS = 30
 """When the server deletes an abandoned consumer. Longer than a request stays open."""
 
 _REQUEST_SECONDS = 2.0
-"""How long one request to JetStream may take before it is repeated: longer than the election of a leader."""
+"""Time limit for one request to JetStream: longer than the election of a leader."""
 
 _CLOSE_SECONDS = 0.5
-"""How long each step of closing may take: a person waits for the command to end."""
+"""Time limit for each step of closing: a person waits for the command to end."""
 
 _PAUSE_SECONDS = 0.2
 """Pause between attempts to create a consumer: short for a person, and no burden for a server that starts."""
 
 _GONE_SECONDS = 1.0
-"""How long a stream must be missing to count as removed, once the server has said that the consumer was deleted."""
+"""Time after which a missing stream counts as removed, if the server has said that the consumer was deleted."""
 
 _RECOVERED_SECONDS = 10.0
-"""The same when the server has not said so: a server that starts may not have recovered all its streams yet."""
+"""The same if the server has not said so: a server that starts may not have recovered all its streams yet."""
 
 _PASSING_CODES = frozenset({408, 429, 500, 503})
 """JetStream's codes of errors that pass: time-out, too many requests, internal, no leader or no quorum."""
@@ -88,7 +88,7 @@ class Selection:
     Attributes:
         pattern: Pattern of bucket keys, as in subjects: `*` matches one token, `>` at the end one or more.
         start: The stored revisions to begin with.
-        after_revision: With `Start.ALL`, the revision behind which to begin.
+        after_revision: Revision behind which to begin, with `Start.ALL`.
     """
 
     pattern: str = ">"
@@ -127,7 +127,8 @@ class Follower:
         selection: The revisions to follow.
         deadline: When the follower must have its first consumer, on the event loop's clock. It waits out any later
             interruption.
-        on_state: Called with the reason of an interruption that cannot be ended at once, and with `None` at its end.
+        on_state: Function called with the reason of an interruption that cannot be ended at once, and with `None` at
+            its end.
     """
 
     def __init__(
@@ -154,16 +155,16 @@ class Follower:
         self._missing_since = 0.0
         """Since when the server has not known the stream, on the event loop's clock; 0: it knows the stream."""
         self._is_consumer_deleted = False
-        """Whether the server has said that the last consumer was deleted."""
+        """True if the server has said that the last consumer was deleted."""
         self._was_ever_heard = False
-        """Whether a message or a heartbeat has come from any consumer."""
+        """True once a message or a heartbeat has come from any consumer."""
         self._is_heard = False
-        """Whether one has come from the present consumer."""
+        """True once one has come from the present consumer."""
         self._is_interrupted = False
         self._is_current = False
-        """Whether all revisions stored at the beginning have been returned."""
+        """True once all revisions stored at the beginning have been returned."""
         self._is_end_of_stored_due = False
-        """Whether `next` has to return `None`, as it does once, before anything else."""
+        """True while `next` has to return its one `None` before anything else."""
         self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -257,11 +258,11 @@ class Follower:
         if status in (Status.IDLE, Status.EXPIRED, Status.GAP):
             self._is_heard = self._was_ever_heard = True
         if status is Status.IDLE:
-            # The server has nothing to deliver. This may be the only word of it: the last of the stored revisions may
-            # have been removed before it was delivered.
+            # The server has nothing to deliver. Only the heartbeat shows this if the last of the stored revisions was
+            # removed before it was delivered.
             self._is_end_of_stored_due = not self._is_current
         elif status is not Status.EXPIRED:
-            # A reader without acknowledgements cannot continue: what was on its way is lost, or soon will be.
+            # Without acknowledgements, messages on their way are lost: a new consumer must deliver them again.
             self._is_consumer_deleted = status is Status.DELETED
             raise _ConsumerLostError
 

@@ -18,7 +18,7 @@ from provider.nats.consumer import PullConsumer, PullOptions, Status
 from provider.nats.jetstream import JetStream
 
 _REQUEST_SECONDS = 2.0
-"""How long the server may take for each step. A whole call of an actor has about as long by default."""
+"""Time limit for each step of the server: the default deadline of a whole call."""
 
 _PULL = PullOptions(batch=256, silence_seconds=_REQUEST_SECONDS)
 """A request that does not wait: its end tells that there are no more messages."""
@@ -30,7 +30,7 @@ _BEHIND_SECONDS = 0.002
 """Pause before a replica that lags behind is asked again: about one round trip within a cluster."""
 
 _HEADERS_PER_PAGE = 20_000
-"""How many keys one page of `list_keys` looks at: about half a second's work, well before the deadline of a call."""
+"""Greatest number of headers read for one page of `list_keys`: half a second's work, well before a call's deadline."""
 
 _FILTERS_LEVEL = 1
 """The API level from which every server supports several filters per consumer (nats-server 2.11)."""

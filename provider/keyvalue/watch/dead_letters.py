@@ -24,7 +24,7 @@ _REASON_BYTES = 500
 """Greatest length of the reason in a header: the actor chooses its text."""
 
 _REQUEST_SECONDS = 4.0
-"""How long storing may take, with a stream to create first: twice a usual request."""
+"""Time limit for storing, with a stream to create first: twice that of a usual request."""
 
 
 async def store_dead_letter(

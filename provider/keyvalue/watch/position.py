@@ -1,4 +1,4 @@
-"""The position of a watch: how far the actor has been told of the changes.
+"""The position of a watch: the changes that are done, and the calls for the present one that failed.
 
 The server keeps it as a durable consumer. This process keeps a copy, to recreate a consumer that was deleted.
 
@@ -15,19 +15,19 @@ from provider.nats import jetstream as js
 from provider.nats.buckets import NANOSECONDS
 
 _ACK_WAIT_SECONDS = 5
-"""After this time without an acknowledgement or a sign of progress, the server gives the change to another instance.
+"""Time without acknowledgement or sign of progress after which the server gives a change to another instance.
 
-Three signs of progress fit in, see `watch`; an instance that was killed delays its change by no more than this.
+Three signs of progress fit in, see `watch`. A killed instance delays its change by this time at most.
 """
 
 _INACTIVE_DAYS = 7
-"""When the server deletes a consumer that no instance uses: a lattice may be down for some days without losing changes."""
+"""When the server deletes an unused consumer: a lattice may be down for some days without losing changes."""
 
 _REQUEST_SECONDS = 2.0
-"""How long one request to JetStream may take before the watch starts over: longer than the election of a leader."""
+"""Time limit for one request to JetStream: longer than the election of a leader."""
 
 _SAME_CREATED_MS = 50
-"""Greatest difference of creation times of the same consumer: a server before 2.12 reports another one once restarted."""
+"""Greatest difference of a consumer's creation time: a server before 2.12 reports another one after a restart."""
 
 
 class Position:
@@ -125,7 +125,7 @@ class Position:
 
 
 def _done_revision(consumer: js.ConsumerInfo) -> int:
-    """Return a revision up to which all changes are done. The last one delivered is not, while its answer is pending."""
+    """Return a revision up to which all changes are done: the last one delivered is not, while its answer is due."""
     return consumer.delivered.stream_seq - (1 if consumer.num_ack_pending else 0)
 
 

@@ -1,8 +1,8 @@
 """A watch: an actor is called with the changes of a bucket, one at a time and in order.
 
-All provider instances share one durable consumer. The server keeps its position, so a change made while no provider runs
-is not missed, and gives each change to one instance. A change is done once the actor has answered. Until then the server
-delivers no later one.
+All provider instances share one durable consumer. The server keeps its position, so that changes made while no provider
+runs are not missed, and gives each change to one instance. A change is done once the actor has answered; until then the
+server delivers no later one.
 
 Source: ADR-8 (watchers), ADR-15 (acknowledgements), nats-server server/consumer.go.
 """
@@ -55,10 +55,10 @@ _PROGRESS_SECONDS = 1.5
 """Interval of the signs of progress. Three fit into the consumer's `ack_wait`, so two may be lost."""
 
 _REQUEST_SECONDS = 2.0
-"""How long one request to the bucket, or one step of closing, may take: longer than the election of a leader."""
+"""Time limit for one request to the bucket, and for one step of closing: longer than the election of a leader."""
 
 _CALL_SECONDS = 16.0
-"""How long the end of a watch waits for the actor's answer.
+"""Time for which the end of a watch waits for the actor's answer.
 
 An actor has 2 s by default, and 13 s more for a payload that its host has to fetch.
 """
@@ -70,7 +70,7 @@ _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.25, 30.0
 """Pause before an actor that failed is called again. It doubles, so that a fault in what the actor uses can pass."""
 
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
-"""Pause before the watch starts over after a fault. It doubles up to 5 s, so that a server that starts is not flooded."""
+"""Pause before the watch starts over after a fault. It doubles up to 5 s, to spare a server that starts."""
 
 
 class Watch:
@@ -92,7 +92,7 @@ class Watch:
         self._deliver = deliver
         self._reason = ""
         self._is_stuck = False
-        """Whether a change could neither be delivered nor stored as a dead letter.
+        """True if a change could neither be delivered nor stored as a dead letter.
 
         Then the watch is unhealthy until a change is done, and not only until it has its consumer again.
         """
@@ -201,7 +201,7 @@ class Watch:
         self._is_stuck, self._reason = False, ""
 
     async def _process(self, consumer: PullConsumer, message: Delivery) -> None:
-        """Deliver one change to the actor, or store it as a dead letter; give it back when this watch ends meanwhile."""
+        """Deliver one change to the actor, or store it as a dead letter; give it back if this watch ends meanwhile."""
         connection = self._store.jetstream.connection
         try:
             answer = await self._with_progress(connection, message.reply, self._outcome(message))
@@ -286,7 +286,7 @@ class Watch:
                 wait_seconds = min(wait_seconds * 2, _LAST_WAIT_SECONDS)
 
     async def _is_overwritten(self, bucket_key: str, revision: int) -> bool:
-        """Tell whether the bucket has replaced a change by a later one, which the actor receives in its place."""
+        """Tell whether a later change has replaced this one in the bucket. The actor receives the later one."""
         deadline = _deadline(_REQUEST_SECONDS)
         bucket, _ = await self._store.wait_open(deadline)
         if bucket.traits.has_history:
