@@ -109,7 +109,7 @@ class Watches:
 
     @contextlib.asynccontextmanager
     async def _call(self, key: LinkKey, change: HandleChange) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Prepare a call of a link's actor; see `watch.Deliver`. Remove a stored payload that the actor has not read."""
+        """Prepare a call of a link's actor; see `watch.Deliver`. Remove a stored payload that no actor has read."""
         call = self._actors.prepare(key, HANDLE_CHANGE, encode_request(change))
         try:
             yield call.send

@@ -47,5 +47,5 @@ def stream_name(bucket: str) -> str:
 
 
 def key_subject(bucket: str, bucket_key: str) -> str:
-    """Return the subject of a key, or of a pattern of keys; with an empty key, the prefix of all the bucket's subjects."""
+    """Return the subject of a key, or of a pattern of keys; with an empty key, the prefix of the bucket's subjects."""
     return f"{SUBJECT_PREFIX}{bucket}.{bucket_key}"

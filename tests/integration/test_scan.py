@@ -8,9 +8,11 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from contracts.extensions import ListKeys
+from provider import errors
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.keyvalue.bucket import scan as scanning
 from provider.keyvalue.bucket.bucket import Bucket
@@ -66,6 +68,22 @@ async def test_a_subject_that_is_no_text_is_no_key(lattice_server: NatsServer, h
 
 def _keys(bucket: OpenBucket) -> AsyncIterator[KeyHeader]:
     return bucket.keys(">")
+
+
+async def test_a_scan_that_loses_its_consumer_is_an_error_and_no_shorter_list(lattice_server: NatsServer) -> None:
+    async with made_bucket(lattice_server) as (jetstream, bucket):
+        await put(jetstream, bucket, *(f"k{number}" for number in range(300)))  # more than one request's worth
+
+        async def scan_and_delete_consumer() -> None:
+            async for header in scan(jetstream, bucket):
+                if header.revision == 1:
+                    deadline = asyncio.get_running_loop().time() + SECONDS
+                    answer = await jetstream.api(f"CONSUMER.NAMES.{bucket.stream}", None, deadline)
+                    (name,) = msgspec.json.decode(answer)["consumers"]
+                    await jetstream.delete_consumer(bucket.stream, name, deadline)
+
+        with pytest.raises(errors.ApiError, match="consumer lost"):
+            await scan_and_delete_consumer()
 
 
 async def test_an_actor_lists_its_keys_beside_a_subject_that_is_no_text(

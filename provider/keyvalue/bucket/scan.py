@@ -13,7 +13,7 @@ from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import is_live
 from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.keys import RESERVED_KEY, decode_key
-from provider.nats.buckets import NANOSECONDS, NO_SPACE, key_subject
+from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, NO_SPACE, key_subject
 from provider.nats.consumer import PullConsumer, PullOptions, Status
 from provider.nats.jetstream import JetStream
 
@@ -67,7 +67,7 @@ async def scan(
         bucket: The bucket to scan.
         after_revision: Revision up to which keys are left out.
         under: Beginning of the keys to include, as stored: whole tokens, each with its dot. "": all keys.
-        has_earlier: Whether earlier messages of a key may come too, all behind `after_revision`. Then a bucket with
+        has_earlier: True if earlier messages of a key may come too, all behind `after_revision`. Then a bucket with
             history need not be scanned from its beginning.
 
     Raises:
@@ -84,6 +84,7 @@ async def scan(
             message = await consumer.next()
             if isinstance(message, Status):
                 if not mark:
+                    _check_complete(message)
                     return
                 # The replica has no more messages, but the mark is missing: it lags behind. Ask it again.
                 give_up_at = give_up_at or loop.time() + _REQUEST_SECONDS
@@ -99,6 +100,15 @@ async def scan(
                 continue
             if message.sequence > after_revision:
                 yield KeyHeader(bucket_key, message.sequence, message.time_ms, message.header)
+
+
+def _check_complete(status: Status) -> None:
+    """Raise an error if a scan has ended for any other reason than that there are no more messages.
+
+    The server may be gone, or may have deleted the consumer while the reader was slow.
+    """
+    if status is not Status.EXPIRED:
+        raise errors.ApiError(503, CONSUMER_NOT_FOUND, "consumer lost during the scan")
 
 
 def _consumer_config(bucket: Bucket, after_revision: int, under: str, has_earlier: bool) -> dict[str, Any]:
