@@ -1,4 +1,4 @@
-"""The private names of nats-py that provider/nats leans on are there and are what they were."""
+"""The private names of nats-py that provider/nats uses exist and have the expected form."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_client_has_the_attributes() -> None:
     assert "_remove_sub" in dir(client)
 
 
-def test_the_client_takes_messages_and_errors_as_the_replacements_pass_them() -> None:
+def test_the_client_takes_messages_and_errors_in_the_form_that_the_replacements_pass() -> None:
     assert list(inspect.signature(Client._process_msg).parameters) == [
         "self",
         "sid",
@@ -63,7 +63,7 @@ def test_the_client_takes_messages_and_errors_as_the_replacements_pass_them() ->
     assert list(inspect.signature(Client._process_op_err).parameters) == ["self", "e"]
 
 
-def test_the_parser_is_fed_and_reset_as_the_replacement_is() -> None:
+def test_the_parser_has_the_methods_of_the_replacement() -> None:
     assert inspect.iscoroutinefunction(Parser.parse)
     assert list(inspect.signature(Parser.parse).parameters) == ["self", "data"]
     assert list(inspect.signature(Parser.reset).parameters) == ["self"]

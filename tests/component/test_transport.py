@@ -1,4 +1,4 @@
-"""The transport below nats-py, on the event loop of the provider, and what is connected over it."""
+"""The transport below nats-py on the provider's event loop, and a client that is closed while it connects."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from provider.nats.wire import WireClient
 from tests.blackbox.waiting import eventually
 
 
-def test_what_is_written_to_a_lost_connection_is_dropped_without_an_error() -> None:
+def test_a_write_to_a_lost_connection_is_dropped_without_an_error() -> None:
     async def lose() -> bytes:
-        heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            heard.set_result(await reader.read())
+        async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            received.set_result(await reader.read())
             writer.close()
 
-        server = await asyncio.start_server(hear, "127.0.0.1", 0)
+        server = await asyncio.start_server(receive, "127.0.0.1", 0)
         async with server:
             host, port = server.sockets[0].getsockname()
             transport = DirectTransport(lambda data: False)
@@ -36,7 +36,7 @@ def test_what_is_written_to_a_lost_connection_is_dropped_without_an_error() -> N
             await transport.wait_closed()  # type: ignore[no-untyped-call]
             transport.write(b"after")
             transport.writelines([b"long ", b"after"])
-            return await asyncio.wait_for(heard, 5)
+            return await asyncio.wait_for(received, 5)
 
     assert uvloop.run(lose()) == b"before"
 
@@ -59,10 +59,10 @@ async def connected_client() -> AsyncIterator[WireClient]:
 
 
 @pytest.mark.parametrize("outcome", ["fails", "succeeds"])
-async def test_a_client_that_is_closed_as_an_attempt_ends_attempts_no_more(
+async def test_a_client_that_is_closed_as_an_attempt_ends_makes_no_further_attempt(
     outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Closing cancels the attempt; `asyncio.wait_for` may tell what it has come to instead, and nats-py would go on."""
+    """Closing cancels the attempt, but `asyncio.wait_for` may return its result instead, and nats-py would go on."""
     attempts = 0
 
     async def lose_cancellation(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""A connection comes back, whatever ends it, and sends nothing late."""
+"""A connection restores itself, whatever ends it, and sends nothing late."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ async def test_an_error_of_the_server_is_followed_by_a_reconnect(lattice_server:
         await is_served(caller, "after-error")
 
 
-async def test_a_connection_does_not_hear_itself(lattice_server: NatsServer) -> None:
+async def test_a_connection_does_not_receive_its_own_messages(lattice_server: NatsServer) -> None:
     settings = ConnectionSettings((lattice_server.url,))
     async with Connection(settings, "test", 5) as connection, Connection(settings, "other", 5) as other:
-        heard: list[bytes] = []
-        await connection.listen("own", lambda subject, reply, header, payload: heard.append(payload))
+        received: list[bytes] = []
+        await connection.listen("own", lambda subject, reply, header, payload: received.append(payload))
         await connection.flush(2)
         connection.publish(b"own", b"of its own")
         await connection.flush(2)
         other.publish(b"own", b"of another")
         await other.flush(2)
         await connection.flush(2)
-        assert heard == [b"of another"]
+        assert received == [b"of another"]
 
 
 async def test_requests_fail_at_once_when_the_server_goes_and_nothing_is_sent_later(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ async def test_requests_fail_at_once_when_the_server_goes_and_nothing_is_sent_la
         settings = ConnectionSettings((server.url,))
         async with Connection(settings, "test", 5) as connection, Connection(settings, "other", 5) as other:
             loop = asyncio.get_running_loop()
-            heard: list[bytes] = []
-            await other.listen("late", lambda subject, reply, header, payload: heard.append(payload))
+            received: list[bytes] = []
+            await other.listen("late", lambda subject, reply, header, payload: received.append(payload))
             await other.listen("silent", lambda *_: None)
             await other.flush(2)
             pending = connection.request(b"silent", b"", deadline=loop.time() + 30)
@@ -99,13 +99,13 @@ async def test_requests_fail_at_once_when_the_server_goes_and_nothing_is_sent_la
             connection.publish(b"late", b"real")
             await connection.flush(2)
             await other.flush(2)
-            assert heard == [b"real"]
+            assert received == [b"real"]
 
 
-async def test_a_server_that_says_nothing_holds_one_connection_however_often_it_is_tried(tmp_path: Path) -> None:
+async def test_a_silent_server_holds_one_connection_however_often_it_is_tried(tmp_path: Path) -> None:
     attempts, still_open = 0, 0
 
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal attempts, still_open
         attempts += 1
         still_open += 1
@@ -119,7 +119,7 @@ async def test_a_server_that_says_nothing_holds_one_connection_however_often_it_
     with NatsServer(tmp_path / "server") as server:
         async with Connection(ConnectionSettings((server.url,)), "test", 5) as connection:
             server.kill()
-            silent = await asyncio.start_server(say_nothing, "127.0.0.1", server.port)
+            silent = await asyncio.start_server(stay_silent, "127.0.0.1", server.port)
             await eventually(is_tried_three_times, "three attempts", 30)
             await asyncio.sleep(0.5)
             assert still_open == 1
@@ -131,11 +131,11 @@ async def test_a_server_that_says_nothing_holds_one_connection_however_often_it_
                 await is_served(caller, "welcomed")
 
 
-async def test_what_is_published_before_a_write_goes_out_with_it(lattice_server: NatsServer) -> None:
+async def test_a_message_published_before_a_write_goes_out_with_it(lattice_server: NatsServer) -> None:
     settings = ConnectionSettings((lattice_server.url,))
     async with Connection(settings, "test", 5) as connection, Connection(settings, "other", 5) as other:
-        heard: list[bytes] = []
-        await other.listen("with.*", lambda subject, reply, header, payload: heard.append(payload))
+        received: list[bytes] = []
+        await other.listen("with.*", lambda subject, reply, header, payload: received.append(payload))
         await other.flush(2)
         end = connection.on_write(lambda: connection.publish(b"with.more", b"and more"))
         before = connection.writes
@@ -146,19 +146,19 @@ async def test_what_is_published_before_a_write_goes_out_with_it(lattice_server:
         connection.publish(b"with.that", b"only that")
         await connection.flush(2)
         await other.flush(2)
-        assert heard == [b"that", b"and more", b"only that"]
+        assert received == [b"that", b"and more", b"only that"]
 
 
 @pytest.mark.parametrize("values", [{"servers": "tls"}, {"is_tls": True}])
-async def test_nothing_is_told_to_a_server_without_tls_where_tls_was_asked_for(values: dict[str, Any]) -> None:
-    told: list[bytes] = []
+async def test_nothing_is_sent_to_a_server_without_tls_if_the_settings_require_it(values: dict[str, Any]) -> None:
+    sent: list[bytes] = []
 
-    async def offer_none(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def offer_no_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'INFO {"server_id":"x","version":"2.11.0","max_payload":1048576}\r\n')
-        told.append(await reader.read())
+        sent.append(await reader.read())
         writer.close()
 
-    server = await asyncio.start_server(offer_none, "127.0.0.1", 0)
+    server = await asyncio.start_server(offer_no_tls, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         url = f"{values.pop('servers', 'nats')}://127.0.0.1:{port}"
@@ -167,20 +167,20 @@ async def test_nothing_is_told_to_a_server_without_tls_where_tls_was_asked_for(v
             async with Connection(settings, "test", 3):
                 pass
         await asyncio.sleep(0.1)
-    assert told
-    assert set(told) == {b""}
+    assert sent
+    assert set(sent) == {b""}
 
 
-async def test_a_connection_that_is_given_up_while_it_is_made_is_given_up_for_good(tmp_path: Path) -> None:
+async def test_a_connection_cancelled_while_it_connects_makes_no_further_attempt(tmp_path: Path) -> None:
     attempts = 0
 
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal attempts
         attempts += 1
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    server = await asyncio.start_server(stay_silent, "127.0.0.1", 0)
     async with server:
         url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         connection = Connection(ConnectionSettings((url,)), "test", 10, is_patient=True)
@@ -209,4 +209,6 @@ async def test_a_refused_subject_fails_its_own_requests_only(tmp_path: Path) -> 
             outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     expected = [errors.RequestTimeoutError, errors.PermissionsError, errors.RequestTimeoutError]
     assert [type(outcome) for outcome in outcomes[:3]] == expected
-    assert {type(outcome) for outcome in outcomes[3:]} == {errors.ConnectionLostError}, "which of them, nobody knows"
+    assert {type(outcome) for outcome in outcomes[3:]} == {errors.ConnectionLostError}, (
+        "the server does not say which of them it refuses"
+    )

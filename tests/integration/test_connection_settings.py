@@ -1,7 +1,7 @@
-"""Connection settings of links, each against a server that demands them: wrong first, then right on the same port.
+"""Connection settings of links, each against a server that requires them: first refused, then accepted.
 
-While a setting is wrong every call is answered with an error that names it and shows no secret, health names the link,
-and other links of the same process go on; once the server takes the link it heals by itself.
+While the server refuses a setting, every call is answered with an error that names the setting and shows no secret,
+health names the link, and other links of the process go on. Once the server accepts it, the link heals by itself.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Case:
     """One way to connect.
 
     Attributes:
-        setting: Which link value the error must name.
+        setting: Link value that the error must name.
         values: Link values, besides the URL.
-        right: Configuration of a server that takes them.
-        wrong: Configuration of one that does not.
-        secrets: What must show nowhere.
+        right: Configuration of a server that accepts the values.
+        wrong: Configuration of a server that refuses them.
+        secrets: Texts that must not appear anywhere.
     """
 
     setting: str
@@ -137,11 +137,10 @@ CASES = [
 
 
 async def refusal(actor: Actor, setting: str) -> str:
-    """Wait for the first error that says more than that the store is being opened; it must name the setting."""
-
-    said = await reason(actor)
-    assert f"link value {setting}:" in said, said
-    return said
+    """Wait for an error with a reason, which must name the setting."""
+    message = await reason(actor)
+    assert f"link value {setting}:" in message, message
+    return message
 
 
 async def healed(actor: Actor) -> None:
@@ -157,7 +156,7 @@ async def healed(actor: Actor) -> None:
 
 
 @pytest.mark.parametrize("make_case", CASES, ids=lambda make_case: make_case.__name__)
-async def test_a_wrong_setting_is_named_and_the_link_heals_when_the_server_takes_it(
+async def test_a_wrong_setting_is_named_and_the_link_heals_when_the_server_accepts_it(
     host: LatticeHost,
     make_actor: MakeActor,
     make_server: MakeServer,
@@ -169,7 +168,7 @@ async def test_a_wrong_setting_is_named_and_the_link_heals_when_the_server_takes
     server = make_server(case.wrong)
     server.start()
     actor = await make_actor(URL=server.url, **case.values)
-    said = await refusal(actor, case.setting)
+    message = await refusal(actor, case.setting)
     health = await host.health()
     assert not health.is_healthy
     assert actor.public_key in health.message
@@ -181,26 +180,26 @@ async def test_a_wrong_setting_is_named_and_the_link_heals_when_the_server_takes
     await healed(actor)
     assert await witness.get("witness") == "here"
     for secret in case.secrets:
-        assert secret not in said
+        assert secret not in message
         assert secret not in health.message
         assert secret not in host.provider.stderr
-    assert str(server.port) not in said
+    assert str(server.port) not in message
 
 
-async def test_a_server_that_is_not_there_is_named_by_its_setting_and_the_link_heals_when_it_comes(
+async def test_a_missing_server_is_named_by_its_setting_and_the_link_heals_when_it_starts(
     host: LatticeHost, make_actor: MakeActor, make_server: MakeServer, witness: Actor
 ) -> None:
     server = make_server()
     actor = await make_actor(URL=server.url)
-    said = await refusal(actor, "URL")
-    assert str(server.port) not in said
+    message = await refusal(actor, "URL")
+    assert str(server.port) not in message
     assert actor.public_key in (await host.health()).message
     assert await witness.get("witness") == "here"
     server.start()
     await healed(actor)
 
 
-async def test_a_credentials_file_that_is_missing_or_broken_is_named_and_read_when_it_comes(
+async def test_a_missing_or_broken_credentials_file_is_named_and_read_once_it_is_right(
     make_actor: MakeActor, make_server: MakeServer, tmp_path: Path
 ) -> None:
     operator = Operator()
@@ -227,17 +226,17 @@ async def test_a_tls_file_that_cannot_be_read_is_named(
     if setting == "TLS_CA":
         del values["TLS_CA_FILE"]
     values[setting] = "no certificate" if setting == "TLS_CA" else str(tmp_path / "missing.pem")
-    said = await refusal_of_any(await make_actor(URL=server.url, **values))
-    assert setting in said or (setting == "TLS_KEY_FILE" and "TLS_CERT_FILE" in said), said
+    message = await refusal_of_any(await make_actor(URL=server.url, **values))
+    assert setting in message or (setting == "TLS_KEY_FILE" and "TLS_CERT_FILE" in message), message
 
 
 async def refusal_of_any(actor: Actor) -> str:
     async def reason() -> str:
-        said = await actor.error("Get", "k")
-        return "" if "being opened" in said else said
+        message = await actor.error("Get", "k")
+        return "" if "being opened" in message else message
 
-    said: str = await eventually(reason, "a reason", 12)
-    return said
+    message: str = await eventually(reason, "a reason", 12)
+    return message
 
 
 @pytest.mark.parametrize(
@@ -268,18 +267,18 @@ async def refusal_of_any(actor: Actor) -> str:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
 )
-async def test_a_value_that_is_none_is_named_at_once_and_not_shown(
+async def test_an_invalid_value_is_named_at_once_and_not_shown(
     host: LatticeHost, make_actor: MakeActor, witness: Actor, values: dict[str, str], setting: str
 ) -> None:
     actor = await make_actor(**values)
-    said = await actor.error("Get", "k")
-    assert f"link value {setting}:" in said, said
+    message = await actor.error("Get", "k")
+    assert f"link value {setting}:" in message, message
     health = await host.health()
     assert not health.is_healthy
     assert setting in health.message
     assert actor.public_key in health.message
     assert await witness.get("witness") == "here"
-    for text in (said, health.message, host.provider.stderr):
+    for text in (message, health.message, host.provider.stderr):
         assert "geheim-4712" not in text
     await host.put_link(host.link(actor.public_key, {"BUCKET": "healed-by-a-put"}))
     assert await actor.contains("k") is False
@@ -325,7 +324,7 @@ async def test_the_credentials_file_has_aliases(
     await healed(await make_actor(**{"URL": server.url, name: str(path)}))
 
 
-async def test_credentials_that_stop_being_taken_while_the_link_is_open_are_named(
+async def test_credentials_that_are_revoked_while_the_link_is_open_are_named(
     host: LatticeHost, make_actor: MakeActor, make_server: MakeServer, witness: Actor
 ) -> None:
     case = password(Path())
@@ -336,8 +335,8 @@ async def test_credentials_that_stop_being_taken_while_the_link_is_open_are_name
     server.stop()
     server.config = case.wrong
     server.start()
-    said = await actor.error("Increment", {"key": "k", "value": 1})
-    assert "geheim" not in said
+    message = await actor.error("Increment", {"key": "k", "value": 1})
+    assert "geheim" not in message
 
     async def is_unhealthy() -> bool:
         return actor.public_key in (await host.health()).message

@@ -1,4 +1,4 @@
-"""A bucket followed: every revision once and in order, whatever becomes of consumer, connection and server."""
+"""A follower of a bucket: every revision once and in order, whatever happens to consumer, connection and server."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ async def jetstream_of(server: NatsServer) -> AsyncIterator[JetStream]:
 
 
 @asynccontextmanager
-async def made_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[str, Client]]:
-    """Make a bucket; its writer is another client."""
+async def new_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[str, Client]]:
+    """Create a bucket, and yield its name and a client that writes to it."""
     client = await patient_client(server.url)
     try:
         name = f"b-{uuid.uuid4().hex[:12]}"
@@ -47,9 +47,11 @@ async def made_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[
         await client.close()
 
 
-def follower(jetstream: JetStream, bucket: str, wanted: Selection, states: list[str | None] | None = None) -> Follower:
+def follower(
+    jetstream: JetStream, bucket: str, selection: Selection, states: list[str | None] | None = None
+) -> Follower:
     on_state = (lambda _: None) if states is None else states.append
-    return Follower(jetstream, bucket, wanted, asyncio.get_running_loop().time() + SECONDS, on_state)
+    return Follower(jetstream, bucket, selection, asyncio.get_running_loop().time() + SECONDS, on_state)
 
 
 async def put(client: Client, bucket: str, key: str, payload: bytes = b"v", **headers: str) -> int:
@@ -58,7 +60,7 @@ async def put(client: Client, bucket: str, key: str, payload: bytes = b"v", **he
 
 
 async def patient_put(client: Client, bucket: str, key: str) -> int:
-    """Put once a server that was restarted takes it."""
+    """Put as soon as a restarted server accepts it."""
 
     async def is_put() -> int:
         try:
@@ -70,8 +72,8 @@ async def patient_put(client: Client, bucket: str, key: str) -> int:
     return revision
 
 
-async def standing(following: Follower) -> list[Update]:
-    """Return what is told before the first `None`."""
+async def stored_revisions(following: Follower) -> list[Update]:
+    """Return the revisions before the first `None`."""
     found = []
     async with asyncio.timeout(SECONDS):
         while (update := await following.next()) is not None:
@@ -79,7 +81,7 @@ async def standing(following: Follower) -> list[Update]:
     return found
 
 
-async def told(following: Follower, count: int) -> list[Update]:
+async def next_revisions(following: Follower, count: int) -> list[Update]:
     found: list[Update] = []
     async with asyncio.timeout(SECONDS):
         while len(found) < count:
@@ -88,9 +90,9 @@ async def told(following: Follower, count: int) -> list[Update]:
     return found
 
 
-async def test_what_stands_there_is_told_first_and_then_what_changes(lattice_server: NatsServer) -> None:
+async def test_stored_revisions_come_first_and_then_new_ones(lattice_server: NatsServer) -> None:
     async with (
-        made_bucket(lattice_server, max_msgs_per_subject=5) as (bucket, client),
+        new_bucket(lattice_server, max_msgs_per_subject=5) as (bucket, client),
         jetstream_of(lattice_server) as jetstream,
     ):
         for key in ("a", "b.c", "a"):
@@ -105,28 +107,28 @@ async def test_what_stands_there_is_told_first_and_then_what_changes(lattice_ser
             Selection("b.*", Start.ALL): [("b.c", 2), ("b.c", 5)],
             Selection("none"): [],
         }
-        for wanted, revisions in expected.items():
-            async with follower(jetstream, bucket, wanted) as following:
-                found = await standing(following)
-                assert [(update.bucket_key, update.revision) for update in found] == revisions, wanted
+        for selection, revisions in expected.items():
+            async with follower(jetstream, bucket, selection) as following:
+                found = await stored_revisions(following)
+                assert [(update.bucket_key, update.revision) for update in found] == revisions, selection
         async with follower(jetstream, bucket, Selection(start=Start.NEW)) as following:
-            await standing(following)
+            await stored_revisions(following)
             revision = await put(client, bucket, "a", b"new")
-            (update,) = await told(following, 1)
+            (update,) = await next_revisions(following, 1)
             assert (update.bucket_key, update.revision, update.payload) == ("a", revision, b"new")
             assert update.time_ms > 1_600_000_000_000
 
 
 async def test_many_revisions_come_once_and_in_order(lattice_server: NatsServer) -> None:
     async with (
-        made_bucket(lattice_server, max_msgs_per_subject=64) as (bucket, client),
+        new_bucket(lattice_server, max_msgs_per_subject=64) as (bucket, client),
         jetstream_of(lattice_server) as jetstream,
     ):
         for number in range(700):  # more than two requests' worth
             await client.publish(f"$KV.{bucket}.k{number % 20}", b"%d" % number)
         await client.flush()
         async with follower(jetstream, bucket, Selection(start=Start.ALL)) as following:
-            assert [update.revision for update in await told(following, 700)] == list(range(1, 701))
+            assert [update.revision for update in await next_revisions(following, 700)] == list(range(1, 701))
 
 
 @pytest.mark.parametrize("start", Start)
@@ -134,32 +136,32 @@ async def test_a_restart_of_the_server_loses_and_repeats_nothing(make_server: Ma
     server = make_server()
     server.start()
     states: list[str | None] = []
-    async with made_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
+    async with new_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
         await put(client, bucket, "before")
         async with follower(jetstream, bucket, Selection(start=start), states) as following:
-            assert len(await standing(following)) == (start is not Start.NEW)
+            assert len(await stored_revisions(following)) == (start is not Start.NEW)
             await put(client, bucket, "k1")
-            assert [update.bucket_key for update in await told(following, 1)] == ["k1"]
+            assert [update.bucket_key for update in await next_revisions(following, 1)] == ["k1"]
             server.restart()
-            waiting = asyncio.ensure_future(told(following, 40))
+            waiting = asyncio.ensure_future(next_revisions(following, 40))
             await eventually(lambda: client.is_connected, "the writer's connection")
             for number in range(40):
                 await patient_put(client, bucket, f"r{number}")
             assert [update.bucket_key for update in await waiting] == [f"r{number}" for number in range(40)]
-    assert states[-1:] in ([], [None]), "an interruption that was told is told to be over"
+    assert states[-1:] in ([], [None]), "a reported interruption has a reported end"
 
 
-async def test_a_consumer_that_is_taken_away_is_made_again_behind_the_last_revision(lattice_server: NatsServer) -> None:
-    async with made_bucket(lattice_server) as (bucket, client), jetstream_of(lattice_server) as jetstream:
+async def test_a_deleted_consumer_is_replaced_behind_the_last_revision(lattice_server: NatsServer) -> None:
+    async with new_bucket(lattice_server) as (bucket, client), jetstream_of(lattice_server) as jetstream:
         async with follower(jetstream, bucket, Selection()) as following:
-            await standing(following)
+            await stored_revisions(following)
             for number in range(3):
-                waiting = asyncio.ensure_future(told(following, 1))
+                waiting = asyncio.ensure_future(next_revisions(following, 1))
                 (consumer,) = await eventually(lambda: _consumers(client, bucket), "a consumer")
                 await client.jetstream().delete_consumer(f"KV_{bucket}", consumer)
                 revision = await put(client, bucket, "k", b"%d" % number)
                 assert [update.revision for update in await waiting] == [revision]
-        assert await _consumers(client, bucket) == [], "it is given back at the end"
+        assert await _consumers(client, bucket) == [], "the follower deletes its consumer at the end"
 
 
 async def _consumers(client: Client, bucket: str) -> list[str]:
@@ -172,11 +174,9 @@ async def _waiting_pulls(client: Client, bucket: str) -> int:
 
 
 @pytest.mark.parametrize("lost", [2, 5])
-async def test_a_message_lost_on_the_way_is_noticed_and_told_in_its_place(
-    lattice_server: NatsServer, lost: int
-) -> None:
+async def test_a_lost_message_is_noticed_and_delivered_in_order(lattice_server: NatsServer, lost: int) -> None:
     async with (
-        made_bucket(lattice_server, max_msgs_per_subject=5) as (bucket, client),
+        new_bucket(lattice_server, max_msgs_per_subject=5) as (bucket, client),
         jetstream_of(lattice_server) as jetstream,
     ):
         following = follower(jetstream, bucket, Selection(start=Start.NEW))
@@ -188,57 +188,57 @@ async def test_a_message_lost_on_the_way_is_noticed_and_told_in_its_place(
 
         following._consumer._on_message = lose_one  # type: ignore[method-assign]
         async with following:
-            await standing(following)
+            await stored_revisions(following)
             for _ in range(5):
                 await put(client, bucket, "k")
-            assert [update.revision for update in await told(following, 5)] == [1, 2, 3, 4, 5]
+            assert [update.revision for update in await next_revisions(following, 5)] == [1, 2, 3, 4, 5]
 
 
-async def test_a_removed_bucket_and_one_made_anew_end_it(lattice_server: NatsServer) -> None:
-    for is_made_anew in (False, True):
+async def test_a_removed_bucket_and_a_recreated_one_end_the_follower(lattice_server: NatsServer) -> None:
+    for is_recreated in (False, True):
         async with (
-            made_bucket(lattice_server) as (bucket, client),
+            new_bucket(lattice_server) as (bucket, client),
             jetstream_of(lattice_server) as jetstream,
             follower(jetstream, bucket, Selection()) as following,
         ):
-            await standing(following)
-            waiting = asyncio.ensure_future(told(following, 1))
-            await eventually(lambda: _waiting_pulls(client, bucket), "a pull that the server waits with")
+            await stored_revisions(following)
+            waiting = asyncio.ensure_future(next_revisions(following, 1))
+            await eventually(lambda: _waiting_pulls(client, bucket), "an open request on the server")
             stored = StoredBucket(client, bucket)
             await stored.delete()
-            if is_made_anew:
+            if is_recreated:
                 await stored.create()
             with pytest.raises(GoneError):
-                async with asyncio.timeout(3):  # the server says so: nobody waits for it to come back
+                async with asyncio.timeout(3):  # the server says so, so the follower does not wait for recovery
                     await waiting
 
 
-async def test_a_subject_that_is_no_text_is_passed_over(lattice_server: NatsServer) -> None:
+async def test_a_subject_that_is_not_utf8_is_skipped(lattice_server: NatsServer) -> None:
     async with (
-        made_bucket(lattice_server) as (bucket, client),
+        new_bucket(lattice_server) as (bucket, client),
         jetstream_of(lattice_server) as jetstream,
         follower(jetstream, bucket, Selection()) as following,
     ):
-        await standing(following)
+        await stored_revisions(following)
         subject = f"$KV.{bucket}.b\udce9d".encode(errors="surrogateescape")
         jetstream.connection.publish(subject, b"x")
         await jetstream.connection.flush(SECONDS)
         revision = await put(client, bucket, "k")
         assert revision == 2
-        assert [update.revision for update in await told(following, 1)] == [revision]
+        assert [update.revision for update in await next_revisions(following, 1)] == [revision]
 
 
-async def test_a_server_lost_before_it_has_told_anything_is_waited_for(make_server: MakeServer) -> None:
+async def test_a_server_lost_before_its_first_message_is_waited_for(make_server: MakeServer) -> None:
     server = make_server()
     server.start()
     states: list[str | None] = []
-    async with made_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
+    async with new_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
         deadline = asyncio.get_running_loop().time() + 1
         async with Follower(jetstream, bucket, Selection(), deadline, states.append) as following:
-            await standing(following)
+            await stored_revisions(following)
             server.kill()
-            waiting = asyncio.ensure_future(told(following, 1))
-            await eventually(lambda: waiting.done() or states, "word of the interruption")
+            waiting = asyncio.ensure_future(next_revisions(following, 1))
+            await eventually(lambda: waiting.done() or states, "a report of the interruption")
             await eventually(lambda: asyncio.get_running_loop().time() > deadline, "the deadline")
             server.start()
             revision = await patient_put(client, bucket, "k")
@@ -246,14 +246,14 @@ async def test_a_server_lost_before_it_has_told_anything_is_waited_for(make_serv
     assert states[-1] is None
 
 
-async def test_a_first_revision_that_is_still_to_come_survives_a_restart(make_server: MakeServer) -> None:
+async def test_a_start_behind_the_last_revision_survives_a_restart(make_server: MakeServer) -> None:
     server = make_server()
     server.start()
-    async with made_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
+    async with new_bucket(server) as (bucket, client), jetstream_of(server) as jetstream:
         await put(client, bucket, "k")
         async with follower(jetstream, bucket, Selection(start=Start.ALL, after_revision=3)) as following:
-            await standing(following)
-            waiting = asyncio.ensure_future(told(following, 1))
+            await stored_revisions(following)
+            waiting = asyncio.ensure_future(next_revisions(following, 1))
             server.restart()
             await eventually(lambda: following._consumer._generation > 1, "the next consumer")
             for _ in range(3):
@@ -261,18 +261,18 @@ async def test_a_first_revision_that_is_still_to_come_survives_a_restart(make_se
             assert [update.revision for update in await waiting] == [4]
 
 
-async def test_a_stream_that_a_started_server_does_not_know_yet_is_waited_for(make_server: MakeServer) -> None:
+async def test_a_stream_that_a_restarted_server_does_not_know_yet_is_waited_for(make_server: MakeServer) -> None:
     server = make_server()
     server.start()
     states: list[str | None] = []
     loop = asyncio.get_running_loop()
     async with (
-        made_bucket(server) as (bucket, client),
+        new_bucket(server) as (bucket, client),
         jetstream_of(server) as jetstream,
         follower(jetstream, bucket, Selection(), states) as following,
     ):
-        await standing(following)
-        waiting = asyncio.ensure_future(told(following, 1))
+        await stored_revisions(following)
+        waiting = asyncio.ensure_future(next_revisions(following, 1))
         server.stop()
         store, kept = server.folder / "store", server.folder / "kept"
         store.rename(kept)

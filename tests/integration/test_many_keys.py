@@ -1,4 +1,4 @@
-"""Many keys in one call: whole whatever the server sends at once, and an error beyond what one call may read."""
+"""Many keys in one call: complete however the server splits its answer, and an error beyond the limit of a call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def deadline() -> float:
 
 @asynccontextmanager
 async def filled_bucket(server: NatsServer, count: int, text: str) -> AsyncIterator[tuple[Bucket, list[str]]]:
-    """Yield a bucket that has a text many times, and its keys."""
+    """Yield a bucket with the same text under many keys, and the keys."""
     settings, tasks = ConnectionSettings((server.url,)), TaskOwner()
     async with Connection(settings, "test", SECONDS) as connection:
         jetstream = JetStream(connection)
@@ -47,8 +47,8 @@ async def filled_bucket(server: NatsServer, count: int, text: str) -> AsyncItera
         await tasks.close()
 
 
-async def test_no_key_is_missing_of_what_the_server_does_not_send_at_once(make_server: MakeServer) -> None:
-    """The values are just within the limit; with their headers, by which the server counts, they are over it."""
+async def test_no_key_is_missing_from_an_answer_that_the_server_splits(make_server: MakeServer) -> None:
+    """The values are just within the limit. With their headers, which the server counts too, they are over it."""
     server = make_server()
     server.start()
     count = 1000
@@ -59,7 +59,7 @@ async def test_no_key_is_missing_of_what_the_server_does_not_send_at_once(make_s
 
 
 @pytest.mark.parametrize("is_snapshot", [True, False])
-async def test_more_than_one_call_may_read_is_an_error_that_names_the_limit(
+async def test_values_over_the_limit_of_one_call_are_an_error_that_names_it(
     make_server: MakeServer, is_snapshot: bool
 ) -> None:
     server = make_server()
@@ -73,7 +73,7 @@ async def test_more_than_one_call_may_read_is_an_error_that_names_the_limit(
         assert len(await bucket.read_many(keys[:18], Consistency.STRONG, deadline())) == 18
 
 
-async def test_many_long_keys_are_asked_for_in_as_many_requests_as_it_takes(lattice_server: NatsServer) -> None:
+async def test_many_long_keys_are_read_in_as_many_requests_as_necessary(lattice_server: NatsServer) -> None:
     async with filled_bucket(lattice_server, 3, "x") as (bucket, keys):
         long = ["k" * 3000 + str(number) for number in range(700)]
         values = await bucket.read_many([*long, *keys], Consistency.STRONG, deadline())

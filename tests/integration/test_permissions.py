@@ -41,7 +41,7 @@ CONNECTED = re.compile(r'cid:(\d+) .*<<- \[CONNECT .*"name": ?"keyvalue-nats')
 
 
 def listed(provider_key: str) -> tuple[str, list[str], list[str]]:
-    """Return the page's first block with names filled in, and the patterns to publish and to subscribe to in it."""
+    """Return the page's first block with names filled in, and its patterns to publish and to subscribe to."""
     block, *_ = re.findall(r"```\n(permissions .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     for word, name in {"LATTICE": LATTICE, "PROVIDER": provider_key, "LINK": LINK}.items():
         block = re.sub(rf"(?<=[._]){word}(?=[\".])", name, block)
@@ -55,15 +55,15 @@ def listed(provider_key: str) -> tuple[str, list[str], list[str]]:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    words, parts = pattern.split("."), subject.split(".")
-    if words[-1] == ">":
-        return len(parts) >= len(words) and matches(".".join(words[:-1]), ".".join(parts[: len(words) - 1]))
-    return len(words) == len(parts) and all(word in ("*", part) for word, part in zip(words, parts, strict=True))
+    wanted, tokens = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        return len(tokens) >= len(wanted) and matches(".".join(wanted[:-1]), ".".join(tokens[: len(wanted) - 1]))
+    return len(wanted) == len(tokens) and all(want in ("*", token) for want, token in zip(wanted, tokens, strict=True))
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def permitted(tmp_path: Path) -> AsyncIterator[tuple[LatticeHost, NatsServer, SigningKey]]:
-    """A lattice whose provider, and nobody else, has just the listed permissions; its server logs what it is sent."""
+    """A lattice whose provider has only the listed permissions, on a server that logs every message."""
     user, provider_key = SigningKey(nkeys.PREFIX_BYTE_USER), KeyPair.generate("V")
     block, _, _ = listed(provider_key.public)
     config = (
@@ -76,7 +76,7 @@ async def permitted(tmp_path: Path) -> AsyncIterator[tuple[LatticeHost, NatsServ
             yield host, server, user
 
 
-async def test_the_listed_permissions_are_enough_and_none_is_too_many(
+async def test_the_listed_permissions_suffice_and_every_one_is_used(
     permitted: tuple[LatticeHost, NatsServer, SigningKey],
 ) -> None:
     host, server, user = permitted
@@ -98,7 +98,7 @@ async def test_the_listed_permissions_are_enough_and_none_is_too_many(
     await long_answer(host, actors[0])
     long = host.invocation(actors[0].public_key, "KeyValue.Set", b"\x83\xa3key\xa1k\xa5value\xd9" + b"x" * 1_000_000)
     response = await host.invoke(long, 10)
-    assert response.error is not None, "which is no MessagePack, but has come as a whole"
+    assert response.error is not None, "the argument is not MessagePack, but has arrived whole"
     assert "malformed argument" in response.error
     await watched(host)
     assert (await host.health()).is_healthy
@@ -114,7 +114,7 @@ async def test_the_listed_permissions_are_enough_and_none_is_too_many(
 
 
 async def use(actor: Actor, key: str) -> None:
-    """Call all that goes over different subjects."""
+    """Call operations that use different subjects."""
     await actor.set(key, "v", 100)
     assert await actor.get(key) == "v"
     assert await actor.increment(f"{key}n", 5) == 5
@@ -126,28 +126,28 @@ async def use(actor: Actor, key: str) -> None:
 
 
 async def long_answer(host: LatticeHost, actor: Actor) -> None:
-    """Have an answer sent through the object store, which is made for it."""
+    """Have an answer sent through the object store, which the provider creates for it."""
     for _ in range(10):
         await actor.list_add("long", "x" * 100_000)
     assert len(await host.call(actor.public_key, "ListRange", {"listName": "long", "start": 0, "stop": -1}, 10)) == 10
 
 
 async def watched(host: LatticeHost) -> None:
-    """Have an actor told of a change that it does not take."""
+    """Have an actor called with a change that it does not take."""
     actor = Actor(host, host.actor(), "", 5)
-    await host.put_link(host.link(actor.public_key, {"BUCKET": "made", "WATCH": "told", "WATCH_TRIES": "1"}))
+    await host.put_link(host.link(actor.public_key, {"BUCKET": "made", "WATCH": "changed", "WATCH_TRIES": "1"}))
     async with CalledActor(host.client, host.who, actor.public_key, lambda _: "no") as called:
 
-        async def is_told() -> bool:
-            await actor.set("told", "v")
+        async def is_called() -> bool:
+            await actor.set("changed", "v")
             return bool(called.calls)
 
-        await eventually(is_told, "a call of the actor")
+        await eventually(is_called, "a call of the actor")
         await eventually(lambda: "watch_gave_up" in host.provider.stderr, "the end of its tries")
 
 
 async def joined_by_another(host: LatticeHost, server: NatsServer, user: SigningKey, link: dict[str, Any]) -> None:
-    """Let another host start the provider too, whose cache is sent what the first one's has."""
+    """Start the provider on another host, whose cache receives the first one's contents."""
     who = host.who
     folder = server.folder.parent / "another"
     another = LatticeHost(RUST, server.url, folder, lattice=LATTICE, provider_key=who.provider, cluster=who.cluster)
@@ -158,7 +158,7 @@ async def joined_by_another(host: LatticeHost, server: NatsServer, user: Signing
 
 
 async def swept_as(user: SigningKey, server: NatsServer) -> None:
-    """Look through the bucket with history as the provider does once a minute, and as the same user."""
+    """Sweep the bucket with history as the provider does once a minute, and as the same user."""
     settings = ConnectionSettings((server.url,), client_seed=Secret(user.seed))
     async with Connection(settings, f"keyvalue-nats {uuid.uuid4()}", 5) as connection:
         jetstream, clock, tasks = JetStream(connection), ServerClock(), TaskOwner()
@@ -172,7 +172,7 @@ async def swept_as(user: SigningKey, server: NatsServer) -> None:
 
 
 def unused(log: str, publish: list[str], subscribe: list[str]) -> list[str]:
-    """Return the patterns of which the provider sent nothing."""
+    """Return the patterns that the provider has not used."""
     providers = set(CONNECTED.findall(log))
     sent = {(verb == "SUB", subject) for cid, verb, subject in SENT.findall(log) if cid in providers}
     published = [subject for is_subscribed, subject in sent if not is_subscribed]

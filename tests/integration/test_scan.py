@@ -1,4 +1,4 @@
-"""What a bucket is listed as, whatever others put into it and while they do."""
+"""Scans and listings of a bucket: beside foreign subjects, while it is written, and without their consumer."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import MakeActor
 
 SECONDS = 10.0
-NO_UTF8 = b"d\xe9j\xe0"
+NOT_UTF8 = b"d\xe9j\xe0"
 
 
 @contextlib.asynccontextmanager
-async def made_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[JetStream, Bucket]]:
-    """Make a bucket and open it; whoever writes into it uses its name."""
+async def new_bucket(server: NatsServer, **config: Any) -> AsyncIterator[tuple[JetStream, Bucket]]:
+    """Create a bucket and open it."""
     name = f"b-{uuid.uuid4().hex[:12]}"
     client = await patient_client(server.url)
     await StoredBucket(client, name).create(**config)
@@ -56,14 +56,14 @@ async def put(jetstream: JetStream, bucket: Bucket, *keys: str) -> None:
 
 
 @pytest.mark.parametrize("history", [1, 5])
-async def test_a_subject_that_is_no_text_is_no_key(lattice_server: NatsServer, history: int) -> None:
-    async with made_bucket(lattice_server, max_msgs_per_subject=history) as (jetstream, bucket):
+async def test_a_subject_that_is_not_utf8_is_not_a_key(lattice_server: NatsServer, history: int) -> None:
+    async with new_bucket(lattice_server, max_msgs_per_subject=history) as (jetstream, bucket):
         await put(jetstream, bucket, "a")
-        publish_raw(lattice_server.port, b"$KV.%b.%b" % (bucket.name.encode(), NO_UTF8))
+        publish_raw(lattice_server.port, b"$KV.%b.%b" % (bucket.name.encode(), NOT_UTF8))
         await put(jetstream, bucket, "c")
         assert [header.bucket_key async for header in scan(jetstream, bucket)] == ["a", "c"]
-        async with opened(jetstream, bucket.name, SECONDS) as people:
-            assert [header.bucket_key async for header in _keys(people)] == ["a", "c"]
+        async with opened(jetstream, bucket.name, SECONDS) as command:
+            assert [header.bucket_key async for header in _keys(command)] == ["a", "c"]
 
 
 def _keys(bucket: OpenBucket) -> AsyncIterator[KeyHeader]:
@@ -71,7 +71,7 @@ def _keys(bucket: OpenBucket) -> AsyncIterator[KeyHeader]:
 
 
 async def test_a_scan_that_loses_its_consumer_is_an_error_and_no_shorter_list(lattice_server: NatsServer) -> None:
-    async with made_bucket(lattice_server) as (jetstream, bucket):
+    async with new_bucket(lattice_server) as (jetstream, bucket):
         await put(jetstream, bucket, *(f"k{number}" for number in range(300)))  # more than one request's worth
 
         async def scan_and_delete_consumer() -> None:
@@ -86,19 +86,19 @@ async def test_a_scan_that_loses_its_consumer_is_an_error_and_no_shorter_list(la
             await scan_and_delete_consumer()
 
 
-async def test_an_actor_lists_its_keys_beside_a_subject_that_is_no_text(
+async def test_an_actor_lists_its_keys_beside_a_subject_that_is_not_utf8(
     lattice_server: NatsServer, make_actor: MakeActor
 ) -> None:
     actor = await make_actor()
     await actor.set("a", "v")
-    publish_raw(lattice_server.port, b"$KV.%b.%b" % (actor.bucket.encode(), NO_UTF8))
+    publish_raw(lattice_server.port, b"$KV.%b.%b" % (actor.bucket.encode(), NOT_UTF8))
     await actor.set("c", "v")
     answer = await actor.call("KeyValueStore.ListKeys", {"prefix": "", "cursor": "", "limit": 10})
     assert answer == {"keys": ["a", "c"], "cursor": ""}
 
 
-async def test_what_came_since_is_told_without_looking_at_what_was_there_before(lattice_server: NatsServer) -> None:
-    async with made_bucket(lattice_server, max_msgs_per_subject=5) as (jetstream, bucket):
+async def test_a_scan_from_a_revision_leaves_out_earlier_ones(lattice_server: NatsServer) -> None:
+    async with new_bucket(lattice_server, max_msgs_per_subject=5) as (jetstream, bucket):
         await put(jetstream, bucket, "a", "b", "a", "b", "a")
         for has_earlier, expected in ((False, [("b", 4), ("a", 5)]), (True, [("a", 3), ("b", 4), ("a", 5)])):
             found = scan(jetstream, bucket, 2, has_earlier=has_earlier)
@@ -106,10 +106,10 @@ async def test_what_came_since_is_told_without_looking_at_what_was_there_before(
 
 
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["written", "deleted"])
-async def test_a_page_has_no_key_twice_that_is_written_while_it_is_read(
+async def test_a_key_that_is_written_while_a_page_is_read_is_listed_once(
     lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
 ) -> None:
-    async with made_bucket(lattice_server) as (jetstream, bucket):
+    async with new_bucket(lattice_server) as (jetstream, bucket):
         keys = [f"k{number}" for number in range(300)]  # more than one request's worth
         await put(jetstream, bucket, *keys)
         marker = b"NATS/1.0\r\nKV-Operation: DEL\r\n\r\n" if is_deleted else b""

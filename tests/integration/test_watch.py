@@ -1,4 +1,4 @@
-"""Actors are told of the changes of their bucket: each once and in order, whoever made it, whichever instance runs."""
+"""Watches: an actor is called with each change once and in order, whatever its origin and whichever instance runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def watched(lattice_server: NatsServer, tmp_path: Path) -> AsyncIterator[L
 
 
 async def linked(host: LatticeHost, **values: Any) -> Actor:
-    """Link an actor that watches, and return when its place is kept."""
+    """Link an actor that watches, and return once its consumer exists."""
     actor = Actor(host, host.actor(), bucket_of(host), 5)
     await host.put_link(host.link(actor.public_key, {"BUCKET": bucket_of(host), **values}))
     await eventually(lambda: consumers(host), "the watch's consumer")
@@ -56,14 +56,14 @@ def bucket_of(host: LatticeHost) -> str:
 
 
 async def request(host: LatticeHost, subject: str, body: Any = None) -> dict[str, Any]:
-    """Call JetStream's API past the provider."""
+    """Call JetStream's API directly, not through the provider."""
     payload = b"" if body is None else json.dumps(body).encode()
     answer: dict[str, Any] = json.loads((await host.client.request(f"$JS.API.{subject}", payload, timeout=5)).data)
     return answer
 
 
 async def consumer(host: LatticeHost) -> dict[str, Any]:
-    """Return what the server says of the only watch."""
+    """Return the server's description of the only consumer."""
     (name,) = await consumers(host)
     return await request(host, f"CONSUMER.INFO.KV_{bucket_of(host)}.{name}")
 
@@ -74,14 +74,14 @@ async def consumers(host: LatticeHost) -> list[str]:
     return names
 
 
-def told(call: Called) -> tuple[str, str, str, str]:
+def change_of(call: Called) -> tuple[str, str, str, str]:
     assert call.operation == "KeyValueWatch.HandleChange"
     argument = call.argument
     assert argument["revision"] > 0
     return argument["operation"], argument["key"], argument["kind"], argument["value"]
 
 
-async def test_changes_of_every_kind_are_told_in_order_whoever_makes_them(watched: LatticeHost) -> None:
+async def test_changes_of_every_kind_and_origin_are_delivered_in_order(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">", EXPIRY_MARKERS="true")
     async with CalledActor(watched.client, watched.who, actor.public_key) as called:
         await actor.set("user:1", "Änn")
@@ -98,7 +98,7 @@ async def test_changes_of_every_kind_are_told_in_order_whoever_makes_them(watche
         await bucket.delete("outside")
         await actor.set("short", "lived", 1)
         calls = await called.called(10)
-    assert [told(call) for call in calls] == [
+    assert [change_of(call) for call in calls] == [
         ("put", "user:1", "text", "Änn"),
         ("put", "n", "counter", "5"),
         ("put", "l", "list", '["a"]'),
@@ -113,18 +113,18 @@ async def test_changes_of_every_kind_are_told_in_order_whoever_makes_them(watche
     assert sorted(call.argument["revision"] for call in calls) == [call.argument["revision"] for call in calls]
 
 
-async def test_a_value_that_fits_in_no_invocation_goes_through_the_object_store(watched: LatticeHost) -> None:
+async def test_a_value_too_large_for_an_invocation_goes_through_the_object_store(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">")
     long = "x" * 1_000_000
     async with CalledActor(watched.client, watched.who, actor.public_key, objects=watched.objects) as called:
         bucket = await watched.client.jetstream().key_value(bucket_of(watched))
         await bucket.put("long", long.encode())
         calls = await called.called(1)
-        assert told(calls[0]) == ("put", "long", "text", long)
+        assert change_of(calls[0]) == ("put", "long", "text", long)
         assert await watched.objects.chunk_count() == 0, "the host has deleted what it read"
 
 
-async def test_only_what_matches_is_told_and_keys_are_without_the_links_prefix(watched: LatticeHost) -> None:
+async def test_only_matching_keys_are_delivered_without_the_links_prefix(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH="user.*, order:1.>", KEY_PREFIX="shop.")
     async with CalledActor(watched.client, watched.who, actor.public_key) as called:
         for key in ("user", "user.1.name", "other", "order:1", "user.1", "order:1.a.b"):
@@ -133,7 +133,7 @@ async def test_only_what_matches_is_told_and_keys_are_without_the_links_prefix(w
         assert [call.argument["key"] for call in calls] == ["user.1", "order:1.a.b"]
 
 
-async def test_what_an_actor_refuses_is_told_again_and_nothing_overtakes_it(watched: LatticeHost) -> None:
+async def test_a_refused_change_is_delivered_again_and_nothing_overtakes_it(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">", WATCH_TRIES="4")
     refusals = iter(["not yet", "not yet"])
 
@@ -147,7 +147,7 @@ async def test_what_an_actor_refuses_is_told_again_and_nothing_overtakes_it(watc
         assert [call.argument["key"] for call in calls] == ["first", "first", "first", "second"]
 
 
-async def test_what_an_actor_never_takes_is_put_aside_after_its_tries(watched: LatticeHost) -> None:
+async def test_a_change_that_the_actor_never_takes_is_a_dead_letter_after_its_tries(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">", WATCH_TRIES="2")
 
     def answer(call: Called) -> str | None:
@@ -171,7 +171,7 @@ async def test_what_an_actor_never_takes_is_put_aside_after_its_tries(watched: L
     assert stored.headers["Kv-Error"] == "never of this"
 
 
-async def test_changes_wait_for_an_actor_that_nobody_runs(watched: LatticeHost) -> None:
+async def test_changes_wait_for_an_actor_that_no_host_runs(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">", WATCH_TRIES="1")
     for number in range(5):
         await actor.set(f"k{number}", "v")
@@ -181,7 +181,7 @@ async def test_changes_wait_for_an_actor_that_nobody_runs(watched: LatticeHost) 
         assert [call.argument["key"] for call in calls] == [f"k{number}" for number in range(5)]
 
 
-async def test_changes_made_while_no_provider_runs_are_told_once_when_one_does(
+async def test_changes_made_while_no_provider_runs_are_delivered_once_when_one_does(
     watched: LatticeHost, lattice_server: NatsServer, tmp_path: Path
 ) -> None:
     actor = await linked(watched, WATCH=">")
@@ -214,7 +214,7 @@ def another(host: LatticeHost, server: NatsServer, folder: Path) -> LatticeHost:
 
 
 @pytest.mark.timeout(120)
-async def test_each_change_is_told_once_by_several_instances_and_none_is_lost_when_one_is_killed(
+async def test_several_instances_deliver_each_change_once_and_lose_none_when_killed(
     watched: LatticeHost, lattice_server: NatsServer, tmp_path: Path
 ) -> None:
     actor = await linked(watched, WATCH=">")
@@ -241,9 +241,9 @@ async def test_each_change_is_told_once_by_several_instances_and_none_is_lost_wh
         await putting
         await eventually(lambda: len({call.argument["revision"] for call in called.calls}) == 250, "every change", 40)
         revisions = [call.argument["revision"] for call in called.calls]
-        assert len(revisions) <= 252, "what was under way in a killed instance may be told twice"
-        last_of_each = sorted({revision: place for place, revision in enumerate(revisions)}.items())
-        assert [place for _, place in last_of_each] == sorted(place for _, place in last_of_each), "in order"
+        assert len(revisions) <= 252, "the change that a killed instance was delivering may be delivered twice"
+        last_of_each = sorted({revision: index for index, revision in enumerate(revisions)}.items())
+        assert [index for _, index in last_of_each] == sorted(index for _, index in last_of_each), "in order"
 
 
 async def put_slowly(bucket: Any, count: int) -> None:
@@ -251,7 +251,7 @@ async def put_slowly(bucket: Any, count: int) -> None:
         await bucket.put(f"storm.{number}", b"v")
 
 
-async def test_other_patterns_are_followed_at_once_and_a_link_without_any_is_told_nothing(watched: LatticeHost) -> None:
+async def test_new_patterns_apply_at_once_and_a_link_without_patterns_receives_nothing(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH="a.*")
     values = {"BUCKET": bucket_of(watched)}
     async with CalledActor(watched.client, watched.who, actor.public_key) as called:
@@ -259,34 +259,34 @@ async def test_other_patterns_are_followed_at_once_and_a_link_without_any_is_tol
         await called.called(1)
         await watched.put_link(watched.link(actor.public_key, {**values, "WATCH": "a.*,b.*"}))
 
-        async def is_told_of_b() -> bool:
+        async def has_change_of_b() -> bool:
             await actor.set("b.1", "v")
             return any(call.argument["key"] == "b.1" for call in called.calls)
 
-        await eventually(is_told_of_b, "a change under the new pattern")
+        await eventually(has_change_of_b, "a change under the new pattern")
         await watched.put_link(watched.link(actor.public_key, values))
 
-        async def is_forgotten() -> bool:
+        async def is_deleted() -> bool:
             return not await consumers(watched)
 
-        await eventually(is_forgotten, "the end of the consumer")
+        await eventually(is_deleted, "the end of the consumer")
         count = len(called.calls)
         await actor.set("a.2", "v")
         assert await actor.get("a.2") == "v"
         assert len(called.calls) == count
 
 
-async def test_a_deleted_link_takes_its_place_with_it(watched: LatticeHost) -> None:
+async def test_a_deleted_link_takes_its_position_with_it(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">")
     await watched.delete_link(watched.link(actor.public_key, {"BUCKET": bucket_of(watched), "WATCH": ">"}))
 
-    async def is_forgotten() -> bool:
+    async def is_deleted() -> bool:
         return not await consumers(watched)
 
-    await eventually(is_forgotten, "the end of the consumer")
+    await eventually(is_deleted, "the end of the consumer")
 
 
-async def test_a_consumer_that_somebody_deletes_is_made_again_where_it_was(watched: LatticeHost) -> None:
+async def test_a_deleted_consumer_is_recreated_at_its_position(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">")
     async with CalledActor(watched.client, watched.who, actor.public_key) as called:
         await actor.set("first", "v")
@@ -309,9 +309,7 @@ async def test_a_consumer_that_somebody_deletes_is_made_again_where_it_was(watch
         ({"WATCH": "a", "KEY_PREFIX": "p.."}, "KEY_PREFIX that ends in a dot"),
     ],
 )
-async def test_settings_that_cannot_be_are_refused_by_name(
-    watched: LatticeHost, values: dict[str, str], wanted: str
-) -> None:
+async def test_invalid_settings_are_refused_by_name(watched: LatticeHost, values: dict[str, str], wanted: str) -> None:
     actor = watched.actor()
     await watched.put_link(watched.link(actor, values))
 
@@ -322,10 +320,10 @@ async def test_settings_that_cannot_be_are_refused_by_name(
     assert wanted in await eventually(refusal, "the refusal")
 
 
-# --- a place that is lost
+# --- a position that is lost
 
 
-async def test_a_bucket_made_anew_is_told_from_its_first_change_on(watched: LatticeHost) -> None:
+async def test_a_recreated_bucket_is_delivered_from_its_first_change_on(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">")
     stream = f"KV_{bucket_of(watched)}"
     async with CalledActor(watched.client, watched.who, actor.public_key) as called:
@@ -344,7 +342,7 @@ async def test_a_bucket_made_anew_is_told_from_its_first_change_on(watched: Latt
     assert [call.argument["key"] for call in calls[5:]] == ["new0", "new1", "new2", "last"]
 
 
-async def test_an_instance_that_has_told_nothing_yet_makes_a_lost_place_anew_without_losing_a_change(
+async def test_an_instance_that_has_delivered_nothing_yet_recreates_a_lost_consumer_without_losing_a_change(
     watched: LatticeHost, lattice_server: NatsServer, tmp_path: Path
 ) -> None:
     actor = await linked(watched, WATCH=">")
@@ -370,7 +368,7 @@ async def test_an_instance_that_has_told_nothing_yet_makes_a_lost_place_anew_wit
         assert [call.argument["key"] for call in calls] == ["first", "second"]
 
 
-async def test_a_link_deleted_and_put_again_at_once_keeps_its_new_place(watched: LatticeHost) -> None:
+async def test_a_link_deleted_and_put_again_at_once_keeps_its_new_position(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">")
     link = watched.link(actor.public_key, {"BUCKET": bucket_of(watched), "WATCH": ">"})
     bucket = await watched.client.jetstream().key_value(bucket_of(watched))
@@ -379,27 +377,27 @@ async def test_a_link_deleted_and_put_again_at_once_keeps_its_new_place(watched:
             await watched.delete_link(link)
             await watched.put_link(link)
 
-            async def is_told(turn: int = turn) -> bool:
+            async def is_delivered(turn: int = turn) -> bool:
                 await bucket.put(f"turn.{turn}", b"v")
                 return any(call.argument["key"] == f"turn.{turn}" for call in called.calls)
 
-            await eventually(is_told, "a change after the link was put again")
-    assert "watch_interrupted" not in watched.provider.stderr, "nobody has taken the new place away"
+            await eventually(is_delivered, "a change after the link was put again")
+    assert "watch_interrupted" not in watched.provider.stderr, "the new consumer was not deleted"
 
 
-async def test_a_place_that_another_instance_has_made_anew_is_not_forgotten(make_server: MakeServer) -> None:
+async def test_a_consumer_that_another_instance_has_recreated_is_not_deleted(make_server: MakeServer) -> None:
     server = make_server()
     server.start()
-    async with Connection(ConnectionSettings((server.url,)), "places", 5) as connection:
+    async with Connection(ConnectionSettings((server.url,)), "positions", 5) as connection:
         jetstream = JetStream(connection)
         await jetstream.create_stream({"name": "KV_b", "subjects": ["$KV.b.>"]}, deadline())
-        slow, fast = Position("place"), Position("place")
-        for place in (slow, fast):
-            await place.ensure(jetstream, "KV_b", ["$KV.b.>"])
+        slow, fast = Position("watch"), Position("watch")
+        for position in (slow, fast):
+            await position.ensure(jetstream, "KV_b", ["$KV.b.>"])
         await fast.delete(jetstream, "KV_b")
 
-        async def is_forgotten_no_more() -> bool:
-            again = Position("place")
+        async def is_kept() -> bool:
+            again = Position("watch")
             await again.ensure(jetstream, "KV_b", ["$KV.b.>"])
             await slow.ensure(jetstream, "KV_b", ["$KV.b.>"])
             await slow.delete(jetstream, "KV_b")
@@ -407,20 +405,20 @@ async def test_a_place_that_another_instance_has_made_anew_is_not_forgotten(make
             await again.delete(jetstream, "KV_b")
             return bool(names)
 
-        await eventually(is_forgotten_no_more, "the consumer of the fast instance, made a moment after the first")
+        await eventually(is_kept, "the consumer of the fast instance, made a moment after the first")
 
 
 @pytest.mark.parametrize(
     "values", [{"REPLICAS": "x"}, {"USER": "u", "PASSWORD": "p"}], ids=["wrong", "other credentials"]
 )
-async def test_what_changes_while_a_link_is_put_with_other_values_is_told(
+async def test_a_change_during_a_put_with_other_values_is_delivered(
     watched: LatticeHost, values: dict[str, str]
 ) -> None:
     actor = await linked(watched, WATCH=">")
     link = {"BUCKET": bucket_of(watched), "WATCH": ">"}
     created = (await consumer(watched))["created"]
     await watched.put_link(watched.link(actor.public_key, link | values))
-    # The next message of the same sender is handled behind it.
+    # Messages of one sender are handled in order: an answer to this one means that the put was handled.
     await watched.health()
     bucket = await watched.client.jetstream().key_value(bucket_of(watched))
     await bucket.put("meanwhile", b"v")
@@ -434,7 +432,7 @@ async def test_what_changes_while_a_link_is_put_with_other_values_is_told(
 # --- calls and tries
 
 
-async def test_an_actor_at_work_when_its_link_changes_is_not_called_again(watched: LatticeHost) -> None:
+async def test_an_actor_that_is_being_called_when_its_link_changes_is_not_called_again(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">")
     is_done = asyncio.Event()
 
@@ -478,7 +476,7 @@ async def test_only_calls_count_as_tries(watched: LatticeHost) -> None:
         assert [call.argument["key"] for call in calls] == ["bad"] * 4 + ["good"]
 
 
-async def test_a_value_that_overwrites_one_that_the_actor_refuses_takes_its_turn(watched: LatticeHost) -> None:
+async def test_a_value_that_overwrites_a_refused_one_is_delivered_in_its_place(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH=">", WATCH_TRIES="1000")
 
     def answer(call: Called) -> str | None:
@@ -496,7 +494,7 @@ async def test_a_defect_is_logged_and_makes_the_watch_unhealthy_until_it_is_over
     server = make_server()
     server.start()
     settings = ConnectionSettings((server.url,))
-    told: list[str] = []
+    delivered: list[str] = []
     defects = iter([RuntimeError("defect")])
 
     @contextlib.asynccontextmanager
@@ -505,7 +503,7 @@ async def test_a_defect_is_logged_and_makes_the_watch_unhealthy_until_it_is_over
             raise defect
 
         async def send() -> None:
-            told.append(change.key)
+            delivered.append(change.key)
 
         yield send
 
@@ -514,13 +512,13 @@ async def test_a_defect_is_logged_and_makes_the_watch_unhealthy_until_it_is_over
         async with StorePool(tasks, connection, "defect") as pool:
             values = {"BUCKET": "b", "WATCH": ">"}
             config = parse_link(values, lattice="l", link_name="default", lattice_connection=settings)
-            watch = pool.watch(config, "place", "l", deliver)
+            watch = pool.watch(config, "watch", "l", deliver)
             watch.start()
             jetstream = JetStream(connection)
 
             async def is_kept() -> bool:
                 try:
-                    await jetstream.api("CONSUMER.INFO.KV_b.place", None, deadline())
+                    await jetstream.api("CONSUMER.INFO.KV_b.watch", None, deadline())
                 except errors.ApiError:
                     return False
                 return True
@@ -528,7 +526,7 @@ async def test_a_defect_is_logged_and_makes_the_watch_unhealthy_until_it_is_over
             await eventually(is_kept, "the consumer")
             await jetstream.publish("$KV.b.k", b"v", b"", deadline())
             await eventually(lambda: "internal error (RuntimeError)" in (watch.unhealthy or ""), "bad health")
-            await eventually(lambda: told == ["k"], "the change, when the defect is over")
+            await eventually(lambda: delivered == ["k"], "the change, when the defect is over")
             await eventually(lambda: watch.unhealthy is None, "good health")
             await watch.stop()
         await tasks.close()
@@ -546,7 +544,7 @@ async def dead_letter(host: LatticeHost) -> Any:
     return await host.client.jetstream().get_last_msg(f"KEYVALUE_DEAD_{lattice}", f"keyvalue.dead.{lattice}.*")
 
 
-async def test_a_change_that_does_not_fit_with_its_reason_is_put_aside_without_its_payload(
+async def test_a_dead_letter_that_does_not_fit_has_no_payload(
     watched: LatticeHost,
 ) -> None:
     actor = await linked(watched, WATCH=">", WATCH_TRIES="1")
@@ -571,13 +569,15 @@ async def test_a_change_that_does_not_fit_with_its_reason_is_put_aside_without_i
 
 
 async def objects_put(host: LatticeHost) -> int:
-    """Return how many messages were ever put into the lattice's object store."""
+    """Return the number of messages that were ever put into the lattice's object store."""
     answer = await request(host, f"STREAM.INFO.OBJ_{host.who.lattice}")
     last: int = answer.get("state", {}).get("last_seq", 0)
     return last
 
 
-async def test_a_long_value_is_put_into_the_object_store_once_while_nobody_runs_the_actor(watched: LatticeHost) -> None:
+async def test_a_long_value_is_put_into_the_object_store_once_while_no_host_runs_the_actor(
+    watched: LatticeHost,
+) -> None:
     actor = await linked(watched, WATCH=">")
     bucket = await watched.client.jetstream().key_value(bucket_of(watched))
     await bucket.put("long", b"x" * 1_000_000)
@@ -611,7 +611,7 @@ async def test_a_payload_that_no_actor_has_read_is_removed(watched: LatticeHost)
     await eventually(is_removed, "an object store without payloads")
 
 
-async def test_patterns_may_overlap_and_nothing_else_is_told(watched: LatticeHost) -> None:
+async def test_overlapping_patterns_deliver_each_change_once_and_nothing_else(watched: LatticeHost) -> None:
     actor = await linked(watched, WATCH="orders.>, orders.1, *.2")
     async with CalledActor(watched.client, watched.who, actor.public_key) as called:
         for key in ("orders.1", "other.1", "other.2", "orders.2", "orders.1.x", "other", "orders.3"):
@@ -620,7 +620,7 @@ async def test_patterns_may_overlap_and_nothing_else_is_told(watched: LatticeHos
         assert [call.argument["key"] for call in calls] == ["orders.1", "other.2", "orders.2", "orders.1.x", "orders.3"]
 
 
-async def test_changes_of_a_bucket_in_another_domain_are_told_and_put_aside_there(
+async def test_changes_and_dead_letters_of_a_bucket_in_another_domain_stay_there(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
     port = free_port()

@@ -86,7 +86,7 @@ def test_headers_are_found_by_their_whole_name() -> None:
         (b"NATS/1.0 204 EOB\r\nA: b\r\n\r\n", 204),
     ],
 )
-def test_a_status_stands_in_the_first_line(block: bytes, status: int) -> None:
+def test_a_status_is_read_from_the_first_line(block: bytes, status: int) -> None:
     assert status_of(block) == status
 
 

@@ -1,4 +1,4 @@
-"""Patterns of keys: what they stand for, and how overlapping ones become some that do not overlap."""
+"""Patterns of keys: the keys that they match, and the disjoint patterns made of overlapping ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATTERNS = st.builds(
         ("*.b", "a.c", False),
     ],
 )
-def test_a_pattern_stands_for_what_a_subject_with_wildcards_would(pattern: str, key: str, is_match: bool) -> None:
+def test_a_pattern_matches_as_a_subject_with_wildcards_does(pattern: str, key: str, is_match: bool) -> None:
     assert matches(pattern, key) is is_match
 
 
@@ -51,7 +51,7 @@ def test_patterns_that_overlap_become_one(patterns: list[str], wanted: list[str]
 
 
 @given(st.lists(PATTERNS, min_size=1, max_size=5), KEYS)
-def test_disjoint_patterns_stand_for_every_key_of_the_given_ones_and_no_two_for_the_same(
+def test_disjoint_patterns_match_every_key_of_the_given_ones_and_no_two_match_the_same(
     patterns: list[str], key: str
 ) -> None:
     hits = [pattern for pattern in disjoint(patterns) if matches(pattern, key)]
