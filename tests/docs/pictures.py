@@ -163,7 +163,7 @@ def layers() -> Picture:
     picture.box(Box(96, 30, 480, 60), "ours", "provider/commands", typed)
     picture.box(Box(592, 30, 328, 60), "ours", "provider/state_proxy", "files in a bucket, for a sidecar")
     joint = "join both sides: one verified call, one store, one answer"
-    picture.box(Box(96, 106, 824, 60), "ours", "provider: host_mode, serve, links, watches", joint)
+    picture.box(Box(96, 106, 824, 60), "ours", "provider: host_mode, serve, calls, links, watches", joint)
     rules = "protocol, claims, seen_ids:", "the rules, as pure functions", ""
     work = "subscriptions, chunks, statistics:", "the same over NATS", "", "signing, actor_calls:", "calls to actors"
     picture.box(Box(96, 182, 280, 262), "ours", "provider/lattice", "faces the host", "", *rules, *work)
@@ -196,8 +196,10 @@ def call() -> Picture:
     arrival = picture.box(Box(40, 122, 520, 60), "ours", "nats/wire, lattice/subscriptions", turn)
     checks = "signature, payload hash, issuer, target, link, age, id used once"
     judge = picture.box(Box(40, 214, 520, 60), "ours", "lattice/protocol, claims, seen_ids", checks)
-    serve = picture.box(Box(40, 306, 520, 60), "ours", "serve", "limits, deadline, decoding; the link tells the store")
-    back = picture.box(Box(640, 214, 280, 60), "ours", "serve, lattice", "encode, count; one write a turn")
+    serve = picture.box(
+        Box(40, 306, 520, 60), "ours", "serve, calls", "limits, deadline, decoding; the link tells the store"
+    )
+    back = picture.box(Box(640, 214, 280, 60), "ours", "calls, lattice", "encode, count; one write a turn")
     store = picture.box(
         Box(40, 398, 880, 60),
         "ours",

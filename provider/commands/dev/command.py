@@ -42,7 +42,7 @@ keyvalue-nats dev --link-value "WATCH=orders.*"
 
 keyvalue-nats dev --nats nats://127.0.0.1:4222 --link-value BUCKET=users --link-value TTL=3600
 
-NATS_SERVER_BINARY=/path/to/nats-server in the environment names the nats-server that is started. README.md has the settings of a link.
+NATS_SERVER_BINARY=/path/to/nats-server in the environment names the nats-server that is started. docs/settings.md has the settings of a link.
 """
 
 
