@@ -11,7 +11,7 @@ ARGS ?=
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench matrix soak clean
+.PHONY: help install demo test test-all lint format bench docs matrix soak clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -52,6 +52,10 @@ format: $(STAMP)  ## format the code
 
 bench: $(STAMP)  ## measure speed and size, against yardsticks of the same run
 	$(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(STAMP)  ## write the generated parts of docs/: the page of settings, the pictures
+	$(BIN)/python -m tests.docs.settings
+	$(BIN)/python -m tests.docs.pictures
 
 matrix: $(STAMP)  ## run the conformance tests on each supported nats-server; ARGS="2.12.8" for one
 	$(BIN)/python tests/matrix.py $(ARGS)

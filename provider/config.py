@@ -23,7 +23,8 @@ from provider.keyvalue.link_forms import server_url
 from provider.nats.settings import ConnectionSettings
 
 PATH_VARIABLE = "KEYVALUE_NATS_PROVIDER_TOML"
-_PATH_KEY = "provider_toml"
+PATH_KEY = "provider_toml"
+"""The key of config_json that names another provider.toml. The variable does the same where hosts pass it on."""
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +79,7 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
         errors.ConfigError: Names the file's or the document's path and what is wrong there.
     """
     given = _config_json(host_data.config_json)
-    path = given.pop(_PATH_KEY, None) or environment.get(PATH_VARIABLE)
+    path = given.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
     toml = load_provider_toml(str(path) if path else None)
     limit_names = set(Limits.__struct_fields__)
     limits = _limits(toml.limits, {name: value for name, value in given.items() if name in limit_names})

@@ -26,9 +26,9 @@ class BucketConfig:
 
     Attributes:
         name: Name of the bucket, without the `KV_` of its stream.
-        is_created: Whether the provider creates a bucket that does not exist.
-        marks_expired: Whether the server writes a marker when a value expires, so that watchers are told. A value written
-            at that moment may be lost.
+        is_created: True if the provider creates a bucket that does not exist.
+        marks_expired: True if the server writes a marker when a value expires, so that watchers are told. A value
+            written at that moment may be lost.
     """
 
     name: str

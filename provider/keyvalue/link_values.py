@@ -65,7 +65,7 @@ class LinkValue(Struct, frozen=True):
         derived_default: Template of a default that is made from the names of lattice and link.
         backend: The only backend that the value is for; `None`: both.
         aliases: Other names.
-        is_secret: Whether `parse` returns a `Secret`.
+        is_secret: True if `parse` returns a `Secret`.
     """
 
     name: str
@@ -138,8 +138,7 @@ _VALUES = (
         "CREATE",
         Group.BUCKET,
         form.one_of("always", "never", "true", "false"),
-        "Whether a bucket that does not exist is created. `always` or `true`: yes. `never` or `false`: the link waits "
-        "until the bucket exists.",
+        "`always` or `true`: a bucket that does not exist is created. `never` or `false`: the link waits until it exists.",
         example="never",
         default="always",
     ),
@@ -147,7 +146,7 @@ _VALUES = (
         "REPLICAS",
         Group.BUCKET,
         form.count(1),
-        "Number of replicas of a bucket that is created.",
+        "Number of servers that keep a bucket that is created.",
         example="3",
         default="1",
     ),
@@ -172,8 +171,8 @@ _VALUES = (
         "EXPIRY_MARKERS",
         Group.BUCKET,
         form.one_of("true", "false"),
-        "Whether nats-server (2.11 and later) writes a marker where a value has expired, so that watchers are told. "
-        "For a bucket that is created. A value that is written at the moment of expiry may be lost.",
+        "`true`: nats-server 2.11 and later writes a marker when a value expires, so that watchers are told, in a bucket "
+        "that is created with it. A value that is written at the moment of expiry may be lost.",
         example="true",
         default="false",
     ),
@@ -292,7 +291,7 @@ _VALUES = (
         example="SUA...",
         is_secret=True,
     ),
-    LinkValue("TOKEN", Group.CONNECTION, Secret, "Token.", example="s3cr...", is_secret=True),
+    LinkValue("TOKEN", Group.CONNECTION, Secret, "Authentication token.", example="s3cr...", is_secret=True),
     LinkValue("USER", Group.CONNECTION, str, "Name of a user. Needs `PASSWORD`.", example="keyvalue"),
     LinkValue(
         "PASSWORD",
@@ -327,7 +326,7 @@ _VALUES = (
         "TLS_KEY_FILE",
         Group.CONNECTION,
         str,
-        "Path of the PEM file of that certificate's key.",
+        "Path of the PEM file of that certificate's key. Needs `TLS_CERT_FILE`.",
         example="/etc/nats/client.key",
     ),
     LinkValue(

@@ -1,0 +1,236 @@
+"""The page docs/settings.md: `python -m tests.docs.settings` writes it.
+
+Link values come from the table that their parser uses, the keys of provider.toml from the file itself. Only environment
+variables, and the text between the tables, are written here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from provider.config import PATH_KEY, PATH_VARIABLE, Limits
+from provider.keyvalue.link_values import LINK_VALUES, Group, LinkValue
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+PROVIDER_TOML = Path(__file__).parents[2] / "provider.toml"
+
+_GROUPS = {
+    Group.CONNECTION: (
+        "Connection",
+        """For a bucket and for a cache. A link that gives none of these values uses the connection of the lattice. The
+lattice's credentials are sent to no other server. A link with credentials but no `URL` uses the servers and the JetStream
+domain of the lattice. Links with equal connection values share a connection.""",
+    ),
+    Group.STORE: (
+        "Bucket and cache",
+        "For a bucket and for a cache. Which of them to take: [bucket or cache](guarantees.md#bucket-or-cache-in-full).",
+    ),
+    Group.BUCKET: (
+        "Bucket",
+        """Only with `BACKEND=bucket`. An existing bucket is used as it is: a difference from the link's values is logged as a
+warning. Links on the same bucket share a store. See [consistency](guarantees.md#consistency-of-reads) and the
+[price of expiry markers](guarantees.md#expiry).""",
+    ),
+    Group.CACHE: ("Cache", "Only with `BACKEND=cache`. See the [guarantees of a cache](guarantees.md#cache)."),
+    Group.WATCH: ("Watch", "Only with `BACKEND=bucket`. See [watching](operations.md#watching)."),
+}
+"""Heading and text above the table, in the order of the page."""
+
+
+class Variable(NamedTuple):
+    """An environment variable of the provider or of one of its commands."""
+
+    name: str
+    reader: str
+    meaning: str
+
+
+class TomlKey(NamedTuple):
+    """A key of provider.toml: its value as written, and the comment above it."""
+
+    section: str
+    name: str
+    literal: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable(PATH_VARIABLE, "provider", f"Path of a `provider.toml`, as `{PATH_KEY}` in `config_json`, which wins."),
+    Variable(
+        "RUST_LOG",
+        "provider",
+        "Log level under hosts that give none: `trace`, `debug`, `info`, `warn`, `error` or `off`. Any other text means "
+        "`info`.",
+    ),
+    Variable(
+        "OTEL_TRACES_EXPORTER", "provider", "`otlp` exports traces, where the host's data does not name an exporter."
+    ),
+    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "provider", "URL to export to, where the host's data does not name one."),
+    Variable(
+        "TMPDIR", "executable of an archive", "Folder to unpack to when the folder of the executable cannot be written."
+    ),
+    Variable(
+        "SSL_CERT_FILE",
+        "executable of an archive",
+        "Certificate authorities of the system. `--bundled` executables look in the usual places without it.",
+    ),
+    Variable("NATS_SERVER_BINARY", "`dev`, `demo`", "Path of the nats-server to start."),
+    Variable(
+        "XDG_RUNTIME_DIR",
+        "`dev`, `demo`, `call`, `kv`",
+        "Folder of the files by which commands find a running `dev`. Without it, a folder of the user's in the temporary one.",
+    ),
+    Variable("WASH_KEYS", "`par`", "Folder of the signing keys. Without it, `~/.wash/keys`."),
+    Variable("SOURCE_DATE_EPOCH", "`par`", "Date of the files in an archive, in seconds since 1970. Without it, 0."),
+)
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join(itertools.chain(_head(), _link_values(), _provider_settings(), _variables()))
+
+
+def _head() -> Iterator[str]:
+    yield """<!-- Written by `make docs` from provider/keyvalue/link_values.py, provider.toml and tests/docs/settings.py. -->
+
+# Settings
+
+A setting is a **link value**, a **provider setting** or an **environment variable**.
+
+[Link values](#link-values): [connection](#connection), [bucket and cache](#bucket-and-cache), [bucket](#bucket),
+[cache](#cache), [watch](#watch) · [Provider settings](#provider-settings): [provider.toml](#providertoml),
+[config_json](#config_json) · [Environment variables](#environment-variables)
+
+## Link values
+
+A link value is given with the link:
+
+```
+wash ctl link put ACTOR_ID PROVIDER_ID wasmcloud:keyvalue BUCKET=users REPLICAS=3 TTL=30d
+keyvalue-nats dev --link-value BUCKET=users --link-value TTL=30d
+```
+
+The first of these that has a link value decides: the link, the provider's `config_json`, `provider.toml`, the default in
+the tables below.
+
+- **Names** may be written in any letter case, with `-` or `_`. Names in brackets are aliases. An unknown name is logged,
+  without its value.
+- **Values** are text. An empty value counts as not given. A value of another form is an error: calls of that link are
+  answered with the name of the value and the form that was expected. What was given is never logged or shown.
+- **Changes** take effect at once. A link whose values change is switched to its new store without losing a call.
+- **Failures.** While a store cannot be opened, calls of the link are answered with the reason, and the provider's health
+  is unhealthy. The provider retries until it succeeds.
+"""
+
+
+def _link_values() -> Iterator[str]:
+    for group, (heading, text) in _GROUPS.items():
+        values = [value for value in LINK_VALUES.values() if value.group is group]
+        yield f"### {heading}\n\n{text}\n"
+        has_secrets = any(value.is_secret for value in values)
+        yield from _table(
+            ["value", "default", "example", *(["secret"] if has_secrets else []), "meaning"],
+            (_link_value(value, has_secrets=has_secrets) for value in values),
+        )
+
+
+def _link_value(value: LinkValue, *, has_secrets: bool) -> Iterator[str]:
+    aliases = ", ".join(_code(alias) for alias in value.aliases)
+    yield _code(value.name) + (f" ({aliases})" if aliases else "")
+    default = _code((value.derived_default or value.default).replace("{link_name}", "{link name}"))
+    yield default + (f", of a cache {_code(value.cache_default)}" if value.cache_default else "")
+    yield _code(value.example)
+    if has_secrets:
+        yield "yes" if value.is_secret else ""
+    yield value.meaning
+
+
+def _provider_settings() -> Iterator[str]:
+    yield """## Provider settings
+
+### provider.toml
+
+The package and every archive contain a `provider.toml`. To change it, pass a copy of it to
+`keyvalue-nats par --provider-toml`, or name a copy on the host's machine in `config_json`. An unknown key, or a value that
+cannot be used, ends the provider at start with exit code 1 and the name of the key.
+"""
+    keys = list(toml_keys())
+    for section in ("identity", "limits"):
+        rows = ([_code(key.name), _code(key.literal), key.meaning] for key in keys if key.section == section)
+        yield from _table([f"`[{section}]`", "in the package", "meaning"], rows)
+    yield """The section `[link]` holds defaults of link values, for all links.
+
+### config_json
+
+The host passes `config_json` to the provider at start: one JSON object. All keys are optional; an unknown key is logged.
+
+```json
+{"CREDS_FILE": "/etc/nats/keyvalue.creds", "REPLICAS": 3, "max_in_flight": 1024}
+```
+"""
+    limits = ", ".join(_code(name) for name in Limits.__struct_fields__)
+    yield from _table(
+        ["key", "meaning"],
+        [
+            ["any link value", "Default for all links; wins over `[link]` of `provider.toml`."],
+            [limits, "The limit; wins over `[limits]` of `provider.toml`."],
+            [
+                _code(PATH_KEY),
+                f"Path of a `provider.toml` on the host's machine. Without it, `{PATH_VARIABLE}` counts.",
+            ],
+        ],
+    )
+
+
+def _variables() -> Iterator[str]:
+    yield """## Environment variables
+
+"Provider" is the process that a host starts. Many hosts give it an empty environment. The variables of
+`keyvalue-nats kv` are [those of `nats`](kv.md#commands), and the state-proxy connector has
+[its own](state-proxy.md#variables).
+"""
+    yield from _table(
+        ["variable", "read by", "meaning"], ([_code(one.name), one.reader, one.meaning] for one in VARIABLES)
+    )
+
+
+def toml_keys() -> Iterator[TomlKey]:
+    """Yield the keys of provider.toml, each with the comment above it."""
+    section, comment = "", []
+    for line in PROVIDER_TOML.read_text(encoding="utf-8").splitlines():
+        name, is_key, literal = line.partition(" = ")
+        if line.startswith("#"):
+            comment.append(line.removeprefix("#").strip())
+            continue
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif is_key:
+            yield TomlKey(section, name, literal, " ".join(comment))
+        comment = []
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _table(heading: list[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    yield _row(heading)
+    yield "|" + "---|" * len(heading)
+    yield from map(_row, rows)
+    yield ""
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def write() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
