@@ -109,7 +109,7 @@ A setting is a **link value**, a **provider setting** or an **environment variab
 A link value is given with the link:
 
 ```
-wash ctl link put ACTOR_ID PROVIDER_ID wasmcloud:keyvalue BUCKET=users REPLICAS=3 TTL=30d
+wash link put ACTOR_ID PROVIDER_ID wasmcloud:keyvalue BUCKET=users REPLICAS=3 TTL=30d
 keyvalue-nats dev --link-value BUCKET=users --link-value TTL=30d
 ```
 
