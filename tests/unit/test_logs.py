@@ -40,17 +40,23 @@ def test_text_lines_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> Non
     assert line.endswith(r'WARNING link_failed reason="two\nlines and \"quotes\""')
 
 
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """Stop the clock of the log, which is `time.time_ns` from Python 3.13 on."""
+    monkeypatch.setattr("time.time", lambda: float(seconds))
+    monkeypatch.setattr("time.time_ns", lambda: seconds * 1_000_000_000)
+
+
 def test_a_spate_of_one_event_is_cut_and_counted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs.configure("debug", is_json=True)
     log = logging.getLogger("provider.x")
-    monkeypatch.setattr("time.time", lambda: 1000.0)
+    set_clock(monkeypatch, 1000)
     for _ in range(100):
         log.warning("refused")
         log.debug("served")
     log.warning("other")
-    monkeypatch.setattr("time.time", lambda: 1001.0)
+    set_clock(monkeypatch, 1001)
     log.warning("refused")
     log.warning("refused")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
