@@ -1,4 +1,4 @@
-"""An actor that is called: it listens where hosts listen for their actors, checks what a host checks, and answers."""
+"""An actor that is called: it listens on the subject of its host, checks calls as a host does, and answers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from tests.blackbox.waiting import eventually
 
 
 class Called(NamedTuple):
-    """One call: the operation, and its argument unpacked."""
+    """A call: the operation, and its decoded argument."""
 
     operation: str
     argument: Any
 
 
 class CalledActor:
-    """One actor in a lattice; an async context manager while it runs.
+    """An actor in a lattice, as an async context manager that stops it.
 
     Args:
-        client: A connection of the host that runs it.
-        who: Of that host.
-        public_key: The actor's.
-        objects: Where the host fetches payloads that fit in no message.
-        answer: Called with each call; what it returns, or what is awaited of it, is the error to answer with, `None`: none.
-            It may also raise `TimeoutError`: then nothing is answered.
+        client: Connection of the host that runs the actor.
+        who: Identity of that host.
+        public_key: Public key of the actor.
+        answer: Function of a call that returns, directly or as an awaitable, the error to answer with; `None`: success. If
+            it raises `TimeoutError`, there is no answer.
+        objects: Store of the payloads that are too large for a message.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class CalledActor:
         await self._client.flush()
 
     async def called(self, count: int, deadline_seconds: float = 10.0) -> list[Called]:
-        """Wait until it has been called so often and return all calls."""
+        """Wait for `count` calls, and return all calls so far."""
         await eventually(lambda: len(self.calls) >= count, f"{count} calls of an actor", deadline_seconds)
         return self.calls
 
@@ -95,26 +95,26 @@ class CalledActor:
         await message.respond(msgpack.packb(answer))
 
     def _refusal(self, invocation: dict[str, Any]) -> str | None:
-        """Check an invocation as a Rust host does; returns what it would say. Source: wasmbus-protocol section 4.3."""
+        """Check an invocation as a Rust host does, and return its error. Source: wasmCloud v0.82.0, crates/host/src/wasmbus/mod.rs."""
         header, claims, signature = invocation["encoded_claims"].split(".")
-        told = json.loads(_decoded(claims))
+        claimed = json.loads(_decoded(claims))
         cluster: KeyPair = self._who.cluster
-        if json.loads(_decoded(header)) != {"typ": "jwt", "alg": "Ed25519"} or told["iss"] != cluster.public:
+        if json.loads(_decoded(header)) != {"typ": "jwt", "alg": "Ed25519"} or claimed["iss"] != cluster.public:
             return "issuer of this invocation is not among the list of valid issuers"
         VerifyKey(bytes(cluster.signing_key.verify_key)).verify(f"{header}.{claims}".encode(), _decoded(signature))
         origin_url = entity_url(invocation["origin"])
         target_url = f"{entity_url(invocation['target'])}/{invocation['operation']}"
         text = f"{origin_url}{target_url}{invocation['operation']}".encode()
         digest = hashlib.sha256(text + invocation["msg"]).hexdigest().upper()
-        if told["wascap"] != {"target_url": target_url, "origin_url": origin_url, "hash": digest}:
+        if claimed["wascap"] != {"target_url": target_url, "origin_url": origin_url, "hash": digest}:
             return "invocation claims do not match"
-        if invocation["host_id"][:1] != "N" or len(invocation["host_id"]) != 56 or told["sub"] != invocation["id"]:
+        if invocation["host_id"][:1] != "N" or len(invocation["host_id"]) != 56 or claimed["sub"] != invocation["id"]:
             return "invalid host ID on invocation"
         if (
             invocation["content_length"] != len(invocation["msg"])
             or invocation["target"]["public_key"] != self.public_key
         ):
-            return "invocation is for somebody else"
+            return "invocation is for another actor"
         return None
 
 

@@ -1,4 +1,4 @@
-"""Certificates for servers and their clients, each signed by an authority made for the test."""
+"""Certificates for servers and clients, signed by authorities that are created for a test."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates.
+    """A certificate authority.
 
     Args:
-        folder: Where files go.
-        name: Its common name and the name of its file.
+        folder: Folder for all files.
+        name: Common name of the authority, and name of its file.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -49,7 +49,7 @@ class Authority:
         self.file.write_text(self.pem)
 
     def issue(self, name: str, ip_address: str = "127.0.0.1") -> tuple[Path, Path]:
-        """Sign a certificate for an address, good for server and client; returns the files of it and of its key."""
+        """Sign a certificate of an address, for servers and clients. Return the files of the certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         address = x509.IPAddress(ipaddress.ip_address(ip_address))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]

@@ -1,4 +1,4 @@
-"""nats-py's client, as tests use it beside servers that they kill, freeze and cut off."""
+"""A client of nats-py for tests that kill, freeze and cut off its servers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from nats.aio.client import Client, Srv
 
 
 class _Client(Client):
-    """Closes a connection on which no server said a word; nats-py drops it open, to be found by the garbage collector.
+    """A client with two defects of nats-py repaired.
 
-    And stays closed once it is closed; nats-py may miss that in the midst of an attempt, and go on for ever.
+    nats-py leaves a connection open on which the server has sent nothing, until the garbage collector finds it. And it may
+    miss its own end in the middle of an attempt to connect, and continue for ever.
     """
 
     _has_ended = False
@@ -36,12 +37,12 @@ class _Client(Client):
 
 
 async def patient_client(urls: str | Sequence[str]) -> Client:
-    """Connect; the client looks for its servers for ever, and says nothing of what happens to them."""
+    """Connect a client that tries to reconnect for ever, and ignores errors."""
     client = _Client()
     servers = urls if isinstance(urls, str) else list(urls)
-    await client.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_say_nothing)  # type: ignore[arg-type]
+    await client.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_ignore)  # type: ignore[arg-type]
     return client
 
 
-async def _say_nothing(error: Exception) -> None:
-    """Tests do to servers what they do on purpose."""
+async def _ignore(error: Exception) -> None:
+    """Ignore an error, which the test has caused."""

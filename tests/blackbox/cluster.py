@@ -1,6 +1,6 @@
-"""Three nats-servers in a cluster, every route of which goes through a proxy: they are killed, frozen and cut apart.
+"""Three nats-servers in a cluster, whose routes go through proxies. They can be killed, frozen and cut off.
 
-Needs neither root nor Docker. Clients connect to the servers themselves, so a server that is cut off keeps its clients.
+It needs neither root nor Docker. Clients connect to the servers directly, so a server that is cut off keeps its clients.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ SIZE = 3
 
 
 class Nodes(Protocol):
-    """A running cluster to which faults can be done, wherever its servers run."""
+    """A running cluster that can have faults, wherever its servers run."""
 
     @property
     def names(self) -> Sequence[str]: ...
 
     def url(self, name: str) -> str:
-        """Return where clients reach a server; the same whatever is done to it."""
+        """Return the URL of a server for clients, which faults do not change."""
         ...
 
     async def leader(self, bucket: str) -> str:
-        """Return which server leads a bucket's stream, as soon as one does."""
+        """Wait until a bucket's stream has a leader, and return its name."""
         ...
 
     async def all_current(self, bucket: str) -> None:
-        """Wait until every replica of a bucket has caught up."""
+        """Wait until all replicas of a bucket have caught up."""
         ...
 
     async def step_down(self, bucket: str) -> None:
-        """Ask a bucket's leader to let another one lead."""
+        """Ask a bucket's leader to hand over."""
         ...
 
     def kill(self, name: str) -> None:
@@ -47,19 +47,19 @@ class Nodes(Protocol):
         ...
 
     def start(self, name: str) -> None:
-        """Start a server that was killed, with what it stored."""
+        """Start a server that was killed, with its store."""
         ...
 
     def freeze(self, name: str) -> None:
-        """Stop a server's clock; its connections stay open."""
+        """Stop the process of a server. Its connections stay open."""
         ...
 
     def thaw(self, name: str) -> None:
-        """Let a frozen server go on."""
+        """Continue the process of a frozen server."""
         ...
 
     def cut(self, sender: str, receiver: str, *, is_one_way: bool = False) -> None:
-        """Drop what one server sends to another, and what it is sent by it."""
+        """Drop all messages from one server to another, and those in the other direction unless it is one-way."""
         ...
 
     def heal(self) -> None:
@@ -68,7 +68,7 @@ class Nodes(Protocol):
 
 
 class Member(Protocol):
-    """One server of a cluster."""
+    """A server of a cluster."""
 
     @property
     def url(self) -> str: ...
@@ -86,10 +86,10 @@ AnyMember = TypeVar("AnyMember", bound=Member)
 
 
 class Members(Generic[AnyMember]):
-    """What a cluster does alike wherever its servers run; see `Nodes`.
+    """The common part of all clusters; see `Nodes`.
 
     Attributes:
-        members: By name.
+        members: Servers by name.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Members(Generic[AnyMember]):
 
     @property
     def client(self) -> Client:
-        """A connection to whichever member lives."""
+        """A connection to a living member."""
         assert self._client is not None, "the cluster is not running"
         return self._client
 
@@ -116,7 +116,7 @@ class Members(Generic[AnyMember]):
         return self.members[name].url
 
     def urls(self, *without: str) -> str:
-        """Return where clients reach the members, as link values have it."""
+        """Return the URLs of members for clients, in the form of a link value."""
         return ",".join(self.url(name) for name in self.names if name not in without)
 
     async def leader(self, bucket: str) -> str:
@@ -142,10 +142,10 @@ class Members(Generic[AnyMember]):
 
 
 class Cluster(Members[NatsServer]):
-    """A cluster of server processes; see `Nodes`. An async context manager, ready for streams of three replicas.
+    """A cluster of server processes that accepts streams with three replicas; see `Nodes`. An async context manager.
 
     Args:
-        folder: Where the servers keep what they write.
+        folder: Folder for the files of the servers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -162,7 +162,7 @@ class Cluster(Members[NatsServer]):
                     if other != name:
                         route = self._routes[name, other] = await stack.enter_async_context(Proxy(other_port))
                         urls.append(route.url)
-                # The advertised address is one that nobody has, so that no server goes past the proxies.
+                # No server has the advertised address, so that none connects past the proxies.
                 config = (
                     f"server_name: {name}\ncluster {{ name: c, listen: '127.0.0.1:{port}', advertise: '127.0.0.1:9', "
                     f"routes: [ {', '.join(urls)} ] }}"
@@ -177,7 +177,7 @@ class Cluster(Members[NatsServer]):
         return self
 
     async def lagging(self, bucket: str) -> list[str]:
-        """Return the servers whose replicas of a bucket have not caught up, as far as somebody says."""
+        """Return the servers whose replicas of a bucket have not caught up, as far as the leader knows."""
         return await lagging(self.client, bucket, SIZE) or []
 
     def cut(self, sender: str, receiver: str, *, is_one_way: bool = False) -> None:
@@ -185,7 +185,7 @@ class Cluster(Members[NatsServer]):
         self._routes[receiver, sender].darken(requests=not is_one_way)
 
     def cut_off(self, name: str) -> None:
-        """Cut one server off from all others."""
+        """Cut a server off from all others."""
         for other in self.names:
             if other != name:
                 self.cut(name, other)

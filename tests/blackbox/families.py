@@ -1,7 +1,9 @@
-"""How the hosts of the field differ: OTP 0.60-0.63, Rust 0.78-0.82, and the `_TEST_` harness of wasmbus-rpc.
+"""The differences between lattice hosts: OTP 0.60-0.63, Rust 0.78-0.82, and the `_TEST_` harness of wasmbus-rpc.
 
-Each family says what it writes to a provider and how strictly it reads what comes back; an answer that the real host
-could not read is a `HostCannotReadError`. Source: wasmbus-protocol sections 1-3 and 5.
+A family defines the messages of the host to a provider, and how strictly the host decodes the answers. An answer that the
+real host could not decode is a `HostCannotReadError`.
+
+Source: wasmcloud-otp v0.60.0-v0.63.2, wasmCloud v0.78.0-v0.82.0, wasmbus-rpc v0.15.
 """
 
 from __future__ import annotations
@@ -22,21 +24,21 @@ from tests.blackbox.keys import KeyPair
 CONTRACT_ID = "wasmcloud:keyvalue"
 _OTEL_VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _INTERPRETER_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
-"""Not from the host: without them some interpreters do not start, and coverage of child processes is not measured."""
+"""Variables that a real host does not pass on. Some interpreters need them, and so does coverage of child processes."""
 
 
 class HostCannotReadError(AssertionError):
-    """A message of the provider that the real host would choke on, or silently misread."""
+    """A message of the provider that the real host would reject or silently misread."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is who in one lattice."""
+    """The names and keys of a host and its provider in one lattice."""
 
     lattice: str
     link_name: str
     server: str
-    """Host and port."""
+    """Host and port of the server."""
     cluster: KeyPair
     host: KeyPair
     provider: KeyPair
@@ -45,7 +47,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer to an invocation as the host understood it. `is_chunked`: `msg` is in the object store."""
+    """An answer to an invocation as the host has decoded it. `is_chunked`: `msg` is in the object store."""
 
     msg: bytes
     error: str | None
@@ -62,18 +64,18 @@ class Health:
 
 
 class HostFamily:
-    """What the families have in common, which is not much."""
+    """A family of hosts: the common parts, which are few."""
 
     name: ClassVar[str]
     line_end: ClassVar[bytes]
     keeps_stdin_open: ClassVar[bool]
     request_threshold_bytes: ClassVar[int]
     call_seconds: ClassVar[float]
-    """How long a caller of this host waits for an answer."""
+    """Time for which a caller of this host waits for an answer."""
     shutdown_seconds: ClassVar[float]
     object_time_key: ClassVar[str]
     put_deliveries: ClassVar[int]
-    """How often one `linkdefs.put` arrives."""
+    """Number of times that one `linkdefs.put` arrives."""
     health_payload: ClassVar[bytes]
 
     def host_data(self, who: Identity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class HostFamily:
         return {"public_key": who.provider.public, "contract_id": CONTRACT_ID, "link_name": who.link_name}
 
     def invocation_fields(self, who: Identity) -> dict[str, Any]:
-        """Return the fields of an invocation in which the families differ."""
+        """Return the fields of an invocation that only this family has, or has in its own way."""
         raise NotImplementedError
 
     def read_health(self, data: bytes) -> Health:
@@ -156,7 +158,7 @@ class OtpHost(HostFamily):
         }
 
     def environment(self) -> dict[str, str]:
-        """Return the host's own environment; the OTEL variables come on top only when they are not empty."""
+        """Return the host's own environment, without empty OTEL variables."""
         return {name: value for name, value in os.environ.items() if name not in _OTEL_VARIABLES or value}
 
     def link(self, who: Identity, actor: str, values: dict[str, Any], contract_id: str) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class OtpHost(HostFamily):
         return {"host_id": who.cluster.public}
 
     def read_response(self, data: bytes, invocation_id: str) -> Response:
-        """Read it as rpc_invocations.ex does, `nil` being greater than every number."""
+        """Decode it like rpc_invocations.ex, where `nil` is greater than every number."""
         answer = _unpack(data, raw=True)
         if not isinstance(answer, dict):
             raise HostCannotReadError(f"a response is a map: {answer!r}")
@@ -179,7 +181,7 @@ class OtpHost(HostFamily):
         length = fields.get("content_length", len(msg))
         if type(length) is not int:
             raise HostCannotReadError(
-                f"content_length is no number, so the response would be read as empty: {length!r}"
+                f"content_length is not a number, so the response would be read as empty: {length!r}"
             )
         return Response(msg, None, length > len(msg), length)
 
@@ -191,7 +193,7 @@ class RustHost(HostFamily):
     line_end = b"\r\n"
     keeps_stdin_open = False
     request_threshold_bytes = 900 * 1024
-    call_seconds = 10.0  # it waits for ever; so long is for ever here
+    call_seconds = 10.0  # the host waits for ever; a test does not
     shutdown_seconds = 0.3
     object_time_key = "mtime"
     put_deliveries = 1
@@ -218,7 +220,7 @@ class RustHost(HostFamily):
         return data if config_json is None else data | {"config_json": config_json}
 
     def environment(self) -> dict[str, str]:
-        """Return next to nothing: the host clears the environment, and sets the OTEL variables even when empty."""
+        """Return the OTEL variables, which the host sets even if they are empty. It clears all others."""
         kept = {name: os.environ[name] for name in _INTERPRETER_VARIABLES if name in os.environ}
         return kept | dict.fromkeys(_OTEL_VARIABLES, "")
 
@@ -226,7 +228,7 @@ class RustHost(HostFamily):
         return {"host_id": who.host.public, "traceContext": {}}
 
     def read_response(self, data: bytes, invocation_id: str) -> Response:
-        """Read it as core::InvocationResponse and the checks behind it, the lengths before the error."""
+        """Decode it like core::InvocationResponse and the checks that follow, the lengths before the error."""
         answer = _unpack(data)
         if not isinstance(answer, dict):
             raise HostCannotReadError(f"a response is a map: {answer!r}")
@@ -242,7 +244,7 @@ class RustHost(HostFamily):
             raise HostCannotReadError(f"msg must be bin: {msg!r}")
         is_chunked = length > self.request_threshold_bytes
         if not is_chunked and length != len(msg):
-            raise HostCannotReadError(f"message size mismatch: {length} said, {len(msg)} there")
+            raise HostCannotReadError(f"message size mismatch: content_length {length}, {len(msg)} bytes")
         error = answer.get("error")
         if error is not None and not isinstance(error, str):
             raise HostCannotReadError(f"error must be a text: {error!r}")
@@ -250,7 +252,7 @@ class RustHost(HostFamily):
 
 
 class TestHarness(HostFamily):
-    """The harness that provider test suites start a provider with. Source: wasmbus-rpc v0.15, wasmcloud-test-util."""
+    """The harness of provider test suites. Source: wasmbus-rpc v0.15, wasmcloud-test-util."""
 
     __test__ = False
 
@@ -320,7 +322,7 @@ class TestHarness(HostFamily):
             raise HostCannotReadError(f"health is JSON here: {data!r}") from error
 
     def read_response(self, data: bytes, invocation_id: str) -> Response:
-        """Read it as wasmbus-rpc does: it checks no id and takes content_length to be optional."""
+        """Decode it like wasmbus-rpc, which checks no id and allows a missing content_length."""
         answer = _unpack(data)
         if not isinstance(answer, dict) or not isinstance(answer.get("msg"), bytes):
             raise HostCannotReadError(f"a response is a map with bin msg: {answer!r}")
@@ -336,7 +338,7 @@ FAMILIES: tuple[HostFamily, ...] = (OTP, RUST, HARNESS)
 
 
 def link_hash(actor: str, contract_id: str, link_name: str) -> str:
-    """Return the id under which hosts keep a link definition."""
+    """Return the id by which hosts store a link definition."""
     return hashlib.sha256(f"{actor}{contract_id}{link_name}".encode()).hexdigest().upper()
 
 

@@ -13,7 +13,7 @@ _SEED_PREFIX = 18 << 3
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A key of one kind: N host, C cluster, M module (actor), V provider, A account, U user."""
+    """A key pair of one kind: N host, C cluster, M module (actor), V provider, A account, U user."""
 
     kind: str
     signing_key: SigningKey
@@ -38,7 +38,7 @@ class KeyPair:
 
 
 def crc16(data: bytes) -> int:
-    """CRC-16/XMODEM: polynomial 0x1021, start 0."""
+    """Return the CRC-16/XMODEM: polynomial 0x1021, initial value 0."""
     crc = 0
     for byte in data:
         crc ^= byte << 8

@@ -1,6 +1,6 @@
-"""A lattice host: starts a provider, links actors to it, sends their signed invocations, asks for health, shuts it down.
+"""A lattice host: starts a provider, links actors, sends their signed invocations, checks health, shuts down.
 
-It shares no code with the provider. `families.py` says how the hosts of the field differ; this is what they all do.
+It shares no code with the provider. This is the behaviour that all hosts share; `families.py` has their differences.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ _CHUNKED_CALL_SECONDS = 13.0
 
 
 class CallFailedError(Exception):
-    """The provider answered with an error; its text is the argument."""
+    """The provider has answered with an error, whose text is the argument."""
 
 
 class LatticeHost:
-    """One host in one lattice with at most one provider process. An async context manager.
+    """A host in a lattice with at most one provider process, as an async context manager.
 
     Args:
-        family: Which host of the field this is.
-        server_url: The lattice's NATS.
-        folder: Where what the provider prints is kept.
-        lattice: The lattice prefix; `None` makes one up, so that tests can share a server.
-        provider_key: `None` makes one up.
-        link_name: The link name of the provider process.
-        command: A provider to execute in place of this checkout's, in the root folder and with the variables that
-            `launch` is given, no others.
+        family: Kind of host.
+        server_url: URL of the lattice's nats-server.
+        folder: Folder for the output of the provider.
+        lattice: Lattice prefix; `None`: a new one, so that tests can share a server.
+        provider_key: Key of the provider; `None`: a new one.
+        cluster: Key that signs invocations; `None`: a new one.
+        link_name: Link name of the provider process.
+        command: Command of a provider in place of this checkout's. It runs in the root folder, and only with the variables
+            that `launch` is given.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class LatticeHost:
 
     @property
     def subject(self) -> str:
-        """Where the provider serves; hosts put verbs behind it."""
+        """The subject of the provider, to which hosts append their verbs."""
         return f"wasmbus.rpc.{self.who.lattice}.{self.who.provider.public}.{self.who.link_name}"
 
     @property
@@ -120,13 +121,13 @@ class LatticeHost:
     def host_data(
         self, links: Sequence[dict[str, Any]] = (), config: dict[str, Any] | None = None, **changed: Any
     ) -> dict[str, Any]:
-        """Return what the host tells a provider at start; `changed` keys are replaced."""
+        """Return the host data that a provider gets at its start, with the `changed` keys replaced."""
         config_json = None if config is None else json.dumps(config)
         return self.family.host_data(self.who, list(links), config_json) | changed
 
     def launch(self, line: bytes, *, variables: dict[str, str] | None = None) -> ProviderProcess:
-        """Execute the provider and write the line, whatever it is."""
-        assert self._provider is None, "one host starts a provider once"
+        """Execute the provider and write a line, valid or not."""
+        assert self._provider is None, "a host starts its provider once"
         environment = self.family.environment() if self._command is None else {}
         self._provider = ProviderProcess(
             self._command or PROVIDER_COMMAND,
@@ -141,13 +142,13 @@ class LatticeHost:
     async def start_provider(
         self, links: Sequence[dict[str, Any]] = (), config: dict[str, Any] | None = None, **changed: Any
     ) -> ProviderProcess:
-        """Start a provider with links and return once it takes invocations."""
+        """Start a provider with links, and return once it answers invocations."""
         provider = self.launch(self.family.encode_line(self.host_data(links, config, **changed)))
         await self.ready()
         return provider
 
     async def ready(self) -> None:
-        """Wait until somebody serves; whoever does answers even an empty message."""
+        """Wait until a provider listens, which answers even an empty message."""
 
         async def is_served() -> bool:
             assert self.provider.exit_code is None, f"the provider ended:\n{self.provider.stderr}"
@@ -162,14 +163,14 @@ class LatticeHost:
     # --- links
 
     def actor(self) -> str:
-        """Make up an actor."""
+        """Return the public key of a new actor."""
         return KeyPair.generate("M").public
 
     def link(self, actor: str, values: dict[str, Any] | None = None, contract_id: str = CONTRACT_ID) -> dict[str, Any]:
         return self.family.link(self.who, actor, values or {}, contract_id)
 
     async def put_link(self, link: dict[str, Any]) -> None:
-        """Tell the provider of a link, as often as this family does. Nobody acknowledges it."""
+        """Send the provider a link, as many times as this family does. The provider does not acknowledge it."""
         for _ in range(self.family.put_deliveries):
             await self.client.publish(f"{self.subject}.linkdefs.put", self.family.encode_link(link))
 
@@ -192,12 +193,12 @@ class LatticeHost:
         """Build a signed invocation.
 
         Args:
-            actor: The origin.
-            operation: As it travels, e.g. `KeyValue.Get`.
-            payload: The whole argument, packed.
-            claims: Claims to replace before signing; `None` values are left out.
-            key: Who signs; by default whom this family lets sign. The claims name the usual issuer all the same.
-            changed: Fields to replace in what is sent, after signing; `None` values are left out.
+            actor: Public key of the origin.
+            operation: Full name of the operation, e.g. `KeyValue.Get`.
+            payload: Encoded argument.
+            claims: Claims to replace before signing; `None` removes one.
+            key: Key that signs; `None`: the key that this family uses. The claims name the usual issuer in both cases.
+            **changed: Fields to replace after signing; `None` removes one.
         """
         who, family = self.who, self.family
         origin = {"public_key": actor, "link_name": "", "contract_id": ""}
@@ -219,7 +220,7 @@ class LatticeHost:
         return {name: value for name, value in (fields | changed).items() if name not in changed or value is not None}
 
     async def invoke(self, invocation: dict[str, Any], timeout_seconds: float | None = None) -> Response:
-        """Send an invocation, through the object store when it is long, and read the answer as this family does."""
+        """Send an invocation, through the object store if it is large, and decode the answer as this family does."""
         msg = invocation["msg"]
         wait = self.family.call_seconds if timeout_seconds is None else timeout_seconds
         if len(msg) > self.family.request_threshold_bytes:
@@ -231,22 +232,22 @@ class LatticeHost:
         return await self.read(reply.data, invocation["id"])
 
     async def read(self, data: bytes, invocation_id: str) -> Response:
-        """Read an answer to an invocation; fetches a chunked one, which deletes it."""
+        """Decode an answer to an invocation. A chunked one is fetched from the object store and deleted there."""
         response = self.family.read_response(data, invocation_id)
         if response.is_chunked:
             msg = await self.objects.take(f"{invocation_id}-r")
-            assert len(msg) == response.content_length, f"{response.content_length} bytes were said, {len(msg)} came"
+            assert len(msg) == response.content_length, f"content_length {response.content_length}, {len(msg)} bytes"
             return Response(msg, response.error, is_chunked=True, content_length=len(msg))
         return response
 
     async def call(self, actor: str, operation: str, argument: Any, timeout_seconds: float | None = None) -> Any:
-        """Call an operation by its name, or one of the key-value interface by its short name; return what it answers.
+        """Call an operation and return its decoded answer.
 
         Args:
-            actor: Who calls.
-            operation: E.g. `Get`, or `KeyValueBatch.GetMany`.
-            argument: As the interface has it: a text, an array or a map.
-            timeout_seconds: How long the caller waits; `None`: as long as this family does.
+            actor: Public key of the caller.
+            operation: Name of the operation, e.g. `KeyValueBatch.GetMany`; those of `KeyValue` without the prefix, e.g. `Get`.
+            argument: Argument as the interface defines it: a text, an array or a map.
+            timeout_seconds: Time for which the caller waits; `None`: as long as this family does.
 
         Raises:
             CallFailedError: The answer is an error.
@@ -262,7 +263,7 @@ class LatticeHost:
         await self.call(actor, "Set", {"key": key, "value": value, "expires": 0})
 
     async def get(self, actor: str, key: str) -> str | None:
-        """Return a text, `None` when there is none."""
+        """Return a text, or `None` if the key is absent."""
         answer = await self.call(actor, "Get", key)
         value: str | None = answer["value"] if answer["exists"] else None
         return value
@@ -272,12 +273,12 @@ class LatticeHost:
         return total
 
     async def error(self, actor: str, operation: str, argument: Any, timeout_seconds: float | None = None) -> str:
-        """Call an operation that is to fail and return the error's text."""
+        """Call an operation that must fail, and return the text of the error."""
         try:
             answer = await self.call(actor, operation, argument, timeout_seconds)
         except CallFailedError as failed:
             return str(failed)
-        raise AssertionError(f"{operation} {argument!r} was to fail, but answered {answer!r}")
+        raise AssertionError(f"{operation} {argument!r} did not fail, but answered {answer!r}")
 
     # --- health and shutdown
 
@@ -286,10 +287,11 @@ class LatticeHost:
         return self.family.read_health(reply.data)
 
     async def shutdown(self, timeout_seconds: float | None = None) -> float:
-        """Ask the provider to stop; returns after how many seconds it acknowledged.
+        """Ask the provider to stop, and return the seconds until it has acknowledged.
 
         Raises:
-            nats.errors.TimeoutError: Not within this family's patience; a real host kills the process then.
+            nats.errors.TimeoutError: The provider has not answered within the time limit of this family, after which a real
+                host kills it.
         """
         request = json.dumps({"host_id": self.family.shutdown_host_id(self.who)}).encode()
         began = time.monotonic()
@@ -298,7 +300,7 @@ class LatticeHost:
         return time.monotonic() - began
 
     async def statistics(self) -> dict[str, Any]:
-        """Return the service statistics of this host's provider, once it offers them."""
+        """Return the service statistics of this host's provider, as soon as it publishes them."""
         subject = f"$SRV.STATS.keyvalue-nats-{self.who.provider.public}.{self.who.instance_id}"
 
         async def answered() -> Any:
@@ -312,5 +314,5 @@ class LatticeHost:
 
 
 async def gather_outcomes(calls: Sequence[Any]) -> list[Any]:
-    """Run calls together and return each one's answer or exception."""
+    """Run calls concurrently, and return the answer or the exception of each."""
     return await asyncio.gather(*calls, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""One lattice over several nats-servers: a hub and leaf nodes, each link of which can be cut, frozen and healed."""
+"""A lattice over several nats-servers: a hub and leaf nodes, whose links can be cut, frozen and healed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _JOIN_SECONDS = 10.0
 
 
 class LeafLattice:
-    """A hub, the first of its servers, and leaf nodes. None has JetStream. An async context manager.
+    """A hub, which is the first server, and leaf nodes, all without JetStream. An async context manager.
 
     Args:
-        folder: Where the servers keep what they write.
-        count: How many servers, the hub among them.
-        config: Text added to the configuration of each.
+        folder: Folder for the files of the servers.
+        count: Number of servers, with the hub.
+        config: Text that is added to the configuration of each server.
     """
 
     def __init__(self, folder: Path, count: int, config: str = "") -> None:
@@ -38,13 +38,13 @@ class LeafLattice:
         self._stack = AsyncExitStack()
         self._links: dict[int, Proxy] = {}
         self._probes: list[Client] = []
-        self._heard: set[tuple[int, bytes]] = set()
+        self._received: set[tuple[int, bytes]] = set()
         self.servers: list[NatsServer] = []
 
     async def __aenter__(self) -> Self:
         async with self._stack as stack:
             leaf_port = free_port()
-            # Not advertised: leaf nodes would go past the link that is cut.
+            # Not advertised, or leaf nodes would connect past the proxy that cuts their link.
             hub_config = f'{self._config}\nserver_name: "hub"\nleafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}'
             self._start(stack, NatsServer(self._folder / "hub", hub_config, has_jetstream=False))
             for number in range(1, self._count):
@@ -65,38 +65,38 @@ class LeafLattice:
         await self._stack.aclose()
 
     def cut(self, *numbers: int) -> None:
-        """Close the links of these leaf nodes, by default of all, and refuse new ones."""
+        """Close the links of some leaf nodes, by default of all, and refuse new ones."""
         for link in self._chosen(numbers):
             link.refuse()
 
     def freeze(self, *numbers: int) -> None:
-        """Hold back what the links of these leaf nodes carry, by default of all; they stay open."""
+        """Delay all messages on the links of some leaf nodes, by default of all. The links stay open."""
         for link in self._chosen(numbers):
             link.hold()
 
     def thaw(self, *numbers: int) -> None:
-        """Let what a frozen link held back arrive, late."""
+        """Deliver the delayed messages of frozen links."""
         for link in self._chosen(numbers):
             link.release()
 
     def mend(self, *numbers: int) -> None:
-        """Undo cuts and freezes without waiting until the links are up."""
+        """Undo cuts and freezes, without waiting for the links."""
         for link in self._chosen(numbers):
             link.admit()
             link.release()
 
     async def heal(self, *numbers: int) -> None:
-        """Undo cuts and freezes, and return once every server hears every other."""
+        """Undo cuts and freezes, and wait until every server receives messages of every other."""
         self.mend(*numbers)
         await self.joined()
 
     async def joined(self) -> None:
-        """Wait until a message from each server has arrived at each other one."""
+        """Wait until a message of each server has arrived at every other."""
         numbers = range(self._count)
         await asyncio.gather(*(self._crosses(a, b, _JOIN_SECONDS) for a in numbers for b in numbers if a != b))
 
-    async def is_heard(self, sender: int, receiver: int, seconds: float = 0.3) -> bool:
-        """Tell whether what is published at one server arrives at another within a time."""
+    async def is_connected(self, sender: int, receiver: int, seconds: float = 0.3) -> bool:
+        """Return whether a message published at one server arrives at another in time."""
         try:
             await self._crosses(sender, receiver, seconds)
         except AssertionError:
@@ -115,10 +115,10 @@ class LeafLattice:
         client = await patient_client(server.url)
         stack.push_async_callback(client.close)
 
-        async def hear(message: Msg) -> None:
-            self._heard.add((number, message.data))
+        async def receive(message: Msg) -> None:
+            self._received.add((number, message.data))
 
-        await client.subscribe(_PROBE_SUBJECT, cb=hear)
+        await client.subscribe(_PROBE_SUBJECT, cb=receive)
         await client.flush()
         return client
 
@@ -127,8 +127,8 @@ class LeafLattice:
 
         async def has_arrived() -> bool:
             client = self._probes[sender]
-            if client.is_connected and (receiver, nonce) not in self._heard:
+            if client.is_connected and (receiver, nonce) not in self._received:
                 await client.publish(_PROBE_SUBJECT, nonce)
-            return (receiver, nonce) in self._heard
+            return (receiver, nonce) in self._received
 
         await eventually(has_arrived, f"a message of server {sender} at server {receiver}", seconds)

@@ -1,4 +1,4 @@
-"""What tests of any tier ask of a link: a reason when it is not served, an answer when it is, every operation, a full store."""
+"""Checks of a link: the reason why it is not served, an answer, every operation, a full store."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ _OPENED_SECONDS = 12.0
 
 
 async def reason(actor: Actor) -> str:
-    """Return the first error that says more than that the store is being opened."""
+    """Wait for an error other than that the store is being opened, and return it."""
 
-    async def said() -> str:
+    async def error() -> str:
         text = await actor.error("Get", "k")
         return "" if "being opened" in text else text
 
-    found: str = await eventually(said, "a reason", _OPENED_SECONDS)
+    found: str = await eventually(error, "a reason", _OPENED_SECONDS)
     return found
 
 
 async def served(actor: Actor) -> None:
+    """Wait until a link is served."""
     key = fresh()
 
     async def is_served() -> bool:
@@ -31,10 +32,12 @@ async def served(actor: Actor) -> None:
         except CallFailedError:
             return False
 
-    await eventually(is_served, "the link's healing", _OPENED_SECONDS)
+    await eventually(is_served, "a link that is served", _OPENED_SECONDS)
 
 
 async def gone(actor: Actor, key: str) -> None:
+    """Wait until a key has expired."""
+
     async def is_absent() -> bool:
         return not await actor.contains(key)
 
@@ -42,7 +45,7 @@ async def gone(actor: Actor, key: str) -> None:
 
 
 async def exercise(actor: Actor) -> None:
-    """Run every operation once or twice, expiry included."""
+    """Call every operation once or twice, expiry included."""
     await actor.set("text", "one")
     await actor.set("text", "two")
     assert await actor.get("text") == "two"
@@ -77,7 +80,7 @@ async def exercise(actor: Actor) -> None:
 
 
 async def filled(actor: Actor, value: str, keys: list[str]) -> str:
-    """Set new keys until one is refused; returns the error, and the keys in `keys`."""
+    """Set new keys until one is refused. Return the error; the keys are added to `keys`."""
     while len(keys) < 1000:
         key = fresh()
         try:
@@ -85,4 +88,4 @@ async def filled(actor: Actor, value: str, keys: list[str]) -> str:
         except CallFailedError as error:
             return str(error)
         keys.append(key)
-    raise AssertionError("there is no end of the room")
+    raise AssertionError("the store takes 1,000 keys without being full")

@@ -1,4 +1,4 @@
-"""Callers that never stop asking, and a ledger that knows afterwards what must and what must not have happened."""
+"""Callers that call all the time, and ledgers that show afterwards which changes must be there and which must not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ABSENT = ""
 
 @dataclass
 class Ledger:
-    """What callers were told about one kind of change. `unanswered`: nothing came back."""
+    """The outcomes of one kind of change. `unanswered`: there was no answer."""
 
     served: list[Any] = field(default_factory=list)
     refused: list[Any] = field(default_factory=list)
@@ -40,12 +40,12 @@ class Ledger:
 
 
 class Load:
-    """A mix of changes and reads on one link; an async context manager that checks its ledgers when it ends.
+    """A mix of changes and reads on one link, as an async context manager that checks its ledgers at the end.
 
     Args:
-        actor: Whose calls; its `caller_seconds` is how long an answer may take.
-        reader: Who reads what the actor changes; `None`: the actor itself.
-        may_be_unanswered: Whether calls may be lost: the provider or the lattice itself is to die.
+        actor: Actor that makes the changes; its `caller_seconds` is the time limit of an answer.
+        reader: Actor that reads them; `None`: the same actor.
+        may_be_unanswered: Whether calls may be lost, because the provider or the lattice itself fails.
     """
 
     def __init__(self, actor: Actor, reader: Actor | None = None, *, may_be_unanswered: bool = False) -> None:
@@ -85,7 +85,7 @@ class Load:
             await self._check()
 
     async def progress(self, what: str, deadline_seconds: float = 15) -> None:
-        """Wait until some of every kind of change have been served since now."""
+        """Wait until a number of changes of every kind have been acknowledged from now on."""
         ledgers = (self.increments, self.list_adds, self.set_adds)
         enough = [len(ledger.served) + count for ledger, count in zip(ledgers, (200, 20, 20), strict=True)]
         await eventually(
@@ -95,7 +95,7 @@ class Load:
         )
 
     async def trouble(self, what: str, count: int = INCREMENTERS, deadline_seconds: float = 5) -> None:
-        """Wait until so many more calls have failed since now."""
+        """Wait until `count` more calls have failed."""
         enough = sum(self.errors.values()) + count
         await eventually(lambda: sum(self.errors.values()) >= enough, what, deadline_seconds)
 
@@ -106,14 +106,14 @@ class Load:
             await anext(caller)
 
     async def _try(self, call: Coroutine[Any, Any, Any], what: Any, ledger: Ledger) -> Any:
-        """Make a call and note what it was answered; returns the result, `None` when there is none."""
+        """Make a call and note its outcome. Return the result, or `None` without one."""
         began = time.monotonic()
         try:
             result = await call
         except CallFailedError as error:
-            said = str(error)
-            (ledger.unknown if "outcome unknown" in said else ledger.refused).append(what)
-            self.errors[said.partition(": ")[2][:90]] += 1
+            text = str(error)
+            (ledger.unknown if "outcome unknown" in text else ledger.refused).append(what)
+            self.errors[text.partition(": ")[2][:90]] += 1
         except nats.errors.NoRespondersError:
             ledger.refused.append(what)
             self.errors["no responders"] += 1
@@ -147,7 +147,7 @@ class Load:
             yield
 
     async def _set_and_delete(self, owner: int) -> Any:
-        """Set and delete a key that nobody else writes, remembering what it may hold."""
+        """Set and delete a key that no other caller writes, and keep track of its possible values."""
         key, possible = f"own{owner}", self._possible[owner]
         while True:
             value, ledger = str(next(self._numbers)), Ledger()
@@ -174,21 +174,21 @@ class Load:
                 self._stale.append(f"read {text!r} after {highest} was acknowledged")
             yield
 
-    # --- what must be true now
+    # --- checks at the end
 
     async def _check(self) -> None:
-        said = self.errors.most_common(5)
+        errors = self.errors.most_common(5)
         assert self._stale == [], self._stale[:5]
         assert self._impossible == [], self._impossible[:5]
         if not self._may_be_unanswered:
             unanswered = [self.increments.unanswered, self.list_adds.unanswered, self.set_adds.unanswered]
-            assert unanswered == [[], [], []], said
+            assert unanswered == [[], [], []], errors
         await self._check_total()
         await self._check_members(self.list_adds, "list", self._lists())
         await self._check_members(self.set_adds, "set", self._sets())
         for owner, possible in enumerate(self._possible):
             text = await self._read_text(self._actor, f"own{owner}")
-            assert text in possible, (owner, text, possible, said)
+            assert text in possible, (owner, text, possible, errors)
 
     async def _check_total(self) -> None:
         totals = [total for _, total in self.increments.served]
@@ -203,8 +203,8 @@ class Load:
         found = await reading
         lost = [member for member, _ in ledger.served if not found[member]]
         assert lost == [], f"{len(lost)} acknowledged members are not in their {name}: {lost[:5]}"
-        made = [member for member in ledger.refused if found[member]]
-        assert made == [], f"{len(made)} refused members are in their {name}: {made[:5]}"
+        unexpected = [member for member in ledger.refused if found[member]]
+        assert unexpected == [], f"{len(unexpected)} refused members are in their {name}: {unexpected[:5]}"
         doubled = [member for member, count in found.items() if count > 1]
         assert doubled == [], f"{len(doubled)} members are twice in their {name}: {doubled[:5]}"
 
@@ -222,7 +222,7 @@ class Load:
 
 
 def _note(possible: set[str], value: str, ledger: Ledger) -> None:
-    """Note what a key may hold after one change of it."""
+    """Note the possible values of a key after a change."""
     if ledger.served:
         possible.clear()
     if ledger.served or ledger.uncertain:

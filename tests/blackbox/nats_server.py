@@ -1,4 +1,4 @@
-"""A real nats-server process that tests start, freeze, kill and start again. Imports nothing of the project."""
+"""A nats-server process that tests start, freeze, kill and restart. Imports nothing of the project."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from tests.blackbox.waiting import eventually_blocking
 BINARY_VARIABLE = "NATS_SERVER_BINARY"
 
 _START_ATTEMPTS = 3
+"""Another process may take a free port before the server does."""
+
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
+"""Source: prctl(2)."""
+
 _libc = ctypes.CDLL(None)
 
 
 def find_binary() -> str:
-    """Return the nats-server to use: what the variable names, else the one beside this interpreter, else of PATH.
+    """Return the path of the nats-server: from the variable, else beside this interpreter, else on PATH.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no nats-server.
     """
     named = os.environ.get(BINARY_VARIABLE)
     if named:
@@ -42,7 +46,7 @@ def find_binary() -> str:
 
 
 def free_port() -> int:
-    """Return a loopback port on which nobody listens at this moment."""
+    """Return a loopback port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -50,7 +54,7 @@ def free_port() -> int:
 
 
 def greets(address: str, port: int) -> bool:
-    """Tell whether a nats-server speaks to whoever connects."""
+    """Return whether a nats-server greets a new connection."""
     try:
         with socket.create_connection((address, port), timeout=1) as connection:
             return connection.recv(5) == b"INFO "
@@ -59,13 +63,13 @@ def greets(address: str, port: int) -> bool:
 
 
 class NatsServer:
-    """One server on a loopback port. The port and what it stores stay the same across restarts.
+    """A server on a loopback port. Its port and its store survive restarts.
 
     Args:
-        folder: Where its configuration, log and store go.
-        config: Text added to its configuration.
+        folder: Folder for its configuration, log and store.
+        config: Text that is added to its configuration.
         has_jetstream: Whether it stores streams.
-        port: A port to use; `None` takes a free one.
+        port: Port to listen on; `None`: a free one.
     """
 
     def __init__(self, folder: Path, config: str = "", *, has_jetstream: bool = True, port: int | None = None) -> None:
@@ -91,10 +95,10 @@ class NatsServer:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def start(self) -> None:
-        """Start, and return once it greets whoever connects.
+        """Start, and return once the server greets new connections.
 
         Raises:
-            RuntimeError: It ended instead; has its log.
+            RuntimeError: The server has ended; the text has its log.
         """
         assert self._process is None, "the server is running"
         for attempt in range(1, _START_ATTEMPTS + 1):
@@ -108,11 +112,11 @@ class NatsServer:
         raise RuntimeError(f"nats-server did not start:\n{self.log}")
 
     def stop(self) -> None:
-        """End it as an operator does."""
+        """End the server as an operator does."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a power cut does; what it had not written is lost."""
+        """End the server as a power cut does. Data that it has not written is lost."""
         self._end(signal.SIGKILL)
 
     def restart(self, *, is_killed: bool = False) -> None:
@@ -120,7 +124,7 @@ class NatsServer:
         self.start()
 
     def freeze(self) -> None:
-        """Stop its clock: connections stay open and nothing answers."""
+        """Stop the process. Its connections stay open, but it does not answer."""
         freeze(self.pid)
 
     def thaw(self) -> None:
@@ -173,5 +177,5 @@ class NatsServer:
 
 
 def _die_with_parent() -> None:
-    """Leave no server behind when the test process is killed."""
+    """Have the kernel kill the server when the test process dies."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

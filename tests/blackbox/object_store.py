@@ -1,6 +1,8 @@
-"""The lattice's object store, spoken by hand over the JetStream API: how payloads over the threshold travel.
+"""The lattice's object store, which carries payloads over the threshold, through plain requests to the JetStream API.
 
-Source: ADR-20; wasmbus-protocol section 5. Metadata is read as strictly as the strictest host reads it.
+Metadata is decoded as strictly as the strictest host does.
+
+Source: NATS ADR-20; nats-io/nats.rs, nats v0.24.0 (OTP hosts) and async-nats v0.33.0 (Rust hosts).
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ class ObjectStore:
     """The bucket that is named after the lattice.
 
     Args:
-        client: A connection to the lattice.
-        lattice: The lattice prefix.
-        time_key: What this host's library calls an object's time: OTP `modified`, Rust `mtime`.
+        client: Connection to the lattice.
+        lattice: Lattice prefix.
+        time_key: Field of an object's time in the host's library: OTP `modified`, Rust `mtime`.
     """
 
     def __init__(self, client: Client, lattice: str, time_key: str) -> None:
@@ -40,7 +42,7 @@ class ObjectStore:
         self._time_key = time_key
 
     async def create(self) -> None:
-        """Make the bucket as nats-server's object store clients do; one that is there stays."""
+        """Create the bucket as object store clients do. An existing one stays."""
         config = {
             "name": self._stream,
             "subjects": [f"$O.{self._bucket}.C.>", f"$O.{self._bucket}.M.>"],
@@ -70,7 +72,7 @@ class ObjectStore:
         """Read an object and delete it, as the receiver of a chunked payload does.
 
         Raises:
-            ObjectStoreError: It is not there, or its metadata is not what this host's library wants.
+            ObjectStoreError: The object is absent, or the host's library would not accept its metadata.
         """
         meta = await self.meta(name)
         if meta is None:
@@ -89,18 +91,18 @@ class ObjectStore:
                 raise ObjectStoreError(f"object metadata: missing field {key}: {meta}")
         datetime.datetime.fromisoformat(meta[self._time_key])
         if meta["deleted"] or meta["name"] != name or meta["bucket"] != self._bucket:
-            raise ObjectStoreError(f"object metadata of something else: {meta}")
+            raise ObjectStoreError(f"object metadata of another object: {meta}")
         payload = await self._read(meta)
         await self._delete(name, meta["nuid"])
         return payload
 
     async def meta(self, name: str) -> dict[str, Any] | None:
-        """Return an object's metadata, deleted or not; `None` when there never was one."""
+        """Return the metadata of an object, which may be deleted, or `None` if it never existed."""
         message = await self._message({"last_by_subj": self._meta_subject(name)})
         return None if message is None else json.loads(message["payload"])
 
     async def chunk_count(self) -> int:
-        """Return how many messages there are that hold pieces of payloads."""
+        """Return the number of messages with pieces of payloads."""
         info = await self._api(f"STREAM.INFO.{self._stream}", {"subjects_filter": f"$O.{self._bucket}.C.>"})
         return sum((info.get("state", {}).get("subjects") or {}).values())
 
@@ -117,7 +119,7 @@ class ObjectStore:
         payload = b"".join(pieces)
         digest = base64.urlsafe_b64encode(hashlib.sha256(payload).digest()).decode()
         if len(payload) != meta["size"] or meta["digest"] != f"SHA-256={digest}":
-            raise ObjectStoreError(f"object is not what its metadata says: {len(payload)} bytes, {meta}")
+            raise ObjectStoreError(f"object does not match its metadata: {len(payload)} bytes, {meta}")
         return payload
 
     async def _delete(self, name: str, nuid: str) -> None:

@@ -1,4 +1,4 @@
-"""Tokens of NATS's own decentralized accounts: an operator, accounts, users. Source: nats-io/jwt v2."""
+"""Tokens of NATS's decentralized accounts: operator, accounts, users. Source: nats-io/jwt v2."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SigningKey:
 
 
 class Operator:
-    """An operator with a system account, one account whose users have JetStream, and any others."""
+    """An operator with a system account, an account whose users have JetStream, and further accounts."""
 
     def __init__(self) -> None:
         self._key = SigningKey(nkeys.PREFIX_BYTE_OPERATOR)
@@ -60,13 +60,13 @@ class Operator:
         self._limits = {self._system: {"mem_storage": 0, "disk_storage": 0}, self._account: {}}
 
     def account(self, **limits: int) -> SigningKey:
-        """Make one more account, with limits of its own: `disk_storage`, `mem_storage`, `streams`, ..."""
+        """Create a further account with limits: `disk_storage`, `mem_storage`, `streams`, ..."""
         key = SigningKey(nkeys.PREFIX_BYTE_ACCOUNT)
         self._limits[key] = limits
         return key
 
     def user(self, account: SigningKey | None = None) -> tuple[str, str]:
-        """Make a user of an account; returns its token and its seed."""
+        """Create a user of an account, and return its token and its seed."""
         key = SigningKey(nkeys.PREFIX_BYTE_USER)
         return (account or self._account).token(key.public, "user", {"type": "user"} | _UNLIMITED), key.seed
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that can close connections, refuse them, swallow what they carry, or hold it back without closing anything."""
+"""A TCP proxy that can close connections, refuse them, drop their data, or delay it without closing anything."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Self
 
 
 class _Pair:
-    """One forwarded connection. What comes while a direction is swallowed is read and dropped."""
+    """A forwarded connection, of which each direction may be dropped."""
 
     def __init__(self) -> None:
-        self.is_swallowing_requests = False
-        self.is_swallowing_replies = False
+        self.is_dropping_requests = False
+        self.is_dropping_replies = False
 
 
 class Proxy:
-    """Forward a loopback port to a server. An async context manager.
+    """A proxy from a loopback port to a server, as an async context manager.
 
     Args:
-        target_port: Of the server.
-        target_address: Of the server.
-        delay_seconds: How much later everything is carried, in each direction.
+        target_port: Port of the server.
+        target_address: Address of the server.
+        delay_seconds: Delay of all data, in each direction.
     """
 
     def __init__(self, target_port: int, target_address: str = "127.0.0.1", *, delay_seconds: float = 0.0) -> None:
@@ -32,8 +32,8 @@ class Proxy:
         self._pairs: list[_Pair] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
-        self._is_swallowing_requests = False
-        self._is_swallowing_replies = False
+        self._is_dropping_requests = False
+        self._is_dropping_replies = False
         self._is_refusing = False
         self._is_flowing = asyncio.Event()
         self._is_flowing.set()
@@ -61,47 +61,47 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many have been accepted so far."""
+        """The number of connections accepted so far."""
         return len(self._pairs)
 
-    def swallow(self, *, requests: bool, replies: bool) -> None:
-        """Drop what the connections open now carry, for good; connections made later are forwarded."""
+    def drop(self, *, requests: bool, replies: bool) -> None:
+        """Drop all further data of the current connections. Later connections are forwarded."""
         for pair in self._pairs:
-            pair.is_swallowing_requests = pair.is_swallowing_requests or requests
-            pair.is_swallowing_replies = pair.is_swallowing_replies or replies
+            pair.is_dropping_requests = pair.is_dropping_requests or requests
+            pair.is_dropping_replies = pair.is_dropping_replies or replies
 
     def darken(self, *, requests: bool = True, replies: bool = True) -> None:
-        """Drop everything in one direction or both, of later connections too, until `lighten`."""
-        self._is_swallowing_requests = self._is_swallowing_requests or requests
-        self._is_swallowing_replies = self._is_swallowing_replies or replies
-        self.swallow(requests=requests, replies=replies)
+        """Drop all data in one direction or both, of later connections too, until `lighten`."""
+        self._is_dropping_requests = self._is_dropping_requests or requests
+        self._is_dropping_replies = self._is_dropping_replies or replies
+        self.drop(requests=requests, replies=replies)
 
     def lighten(self) -> None:
-        """Forward again; connections that were in the dark are closed."""
-        self._is_swallowing_requests = self._is_swallowing_replies = False
+        """Forward again. Connections whose data was dropped are closed."""
+        self._is_dropping_requests = self._is_dropping_replies = False
         self.cut()
 
     def cut(self) -> None:
-        """Close every connection open now, as a fault between the two ends does."""
+        """Close all current connections, like a fault between the two ends."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
 
     def refuse(self) -> None:
-        """Close every connection, and later ones as soon as they are made, until `admit`."""
+        """Close all connections, and later ones at once, until `admit`."""
         self._is_refusing = True
         self.cut()
 
     def admit(self) -> None:
-        """Forward connections made from now on."""
+        """Forward new connections again."""
         self._is_refusing = False
 
     def hold(self) -> None:
-        """Hold back what is carried in both directions, connections staying open, until `release`."""
+        """Delay all data in both directions until `release`. Connections stay open."""
         self._is_flowing.clear()
 
     def release(self) -> None:
-        """Forward what was held back, and what comes."""
+        """Forward the delayed data, and all further data."""
         self._is_flowing.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,8 +113,8 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         pair = _Pair()
-        pair.is_swallowing_requests = self._is_swallowing_requests
-        pair.is_swallowing_replies = self._is_swallowing_replies
+        pair.is_dropping_requests = self._is_dropping_requests
+        pair.is_dropping_replies = self._is_dropping_replies
         self._pairs.append(pair)
         self._writers.append(writer)
         with contextlib.suppress(OSError):
@@ -131,7 +131,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._is_flowing.wait()
-                if not (pair.is_swallowing_requests if is_request else pair.is_swallowing_replies):
+                if not (pair.is_dropping_requests if is_request else pair.is_dropping_replies):
                     if self._delay_seconds:
                         asyncio.get_running_loop().call_later(self._delay_seconds, writer.write, data)
                     else:

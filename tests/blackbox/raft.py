@@ -1,4 +1,4 @@
-"""What a cluster says of the stream behind a bucket: who leads it, and whether every replica has caught up."""
+"""The state of the stream of a bucket in a cluster: its leader, and the replicas that have not caught up."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ _PATIENCE_SECONDS = 20.0
 
 @asynccontextmanager
 async def cluster_client(urls: list[str], replicas: int) -> AsyncIterator[Client]:
-    """Connect to whichever server lives, once they make streams of so many replicas."""
-
+    """Connect to the cluster, once it accepts streams with this number of replicas."""
     client = await patient_client(urls)
 
     async def is_ready() -> bool:
@@ -32,14 +31,14 @@ async def cluster_client(urls: list[str], replicas: int) -> AsyncIterator[Client
         return True
 
     try:
-        await eventually(is_ready, "a cluster that makes streams", _PATIENCE_SECONDS)
+        await eventually(is_ready, "a cluster that accepts streams", _PATIENCE_SECONDS)
         yield client
     finally:
         await client.close()
 
 
 async def leader_of(client: Client, bucket: str) -> str:
-    """Return the name of the server that leads a bucket's stream, as soon as there is one."""
+    """Wait until a bucket's stream has a leader, and return the name of its server."""
 
     async def name() -> str:
         try:
@@ -54,7 +53,7 @@ async def leader_of(client: Client, bucket: str) -> str:
 
 
 async def lagging(client: Client, bucket: str, replicas: int) -> list[str] | None:
-    """Return the names of the servers whose replicas have not caught up; `None` when nobody says."""
+    """Return the names of the servers whose replicas have not caught up, or `None` without an answer."""
     try:
         info = await StoredBucket(client, bucket).info()
     except nats.errors.Error:
@@ -64,7 +63,7 @@ async def lagging(client: Client, bucket: str, replicas: int) -> list[str] | Non
 
 
 async def all_current(client: Client, bucket: str, replicas: int, deadline_seconds: float = _PATIENCE_SECONDS) -> None:
-    """Wait until every replica has caught up."""
+    """Wait until all replicas have caught up."""
 
     async def are_current() -> bool:
         return await lagging(client, bucket, replicas) == []

@@ -1,4 +1,4 @@
-"""The lattice's own records of links, written as hosts write them. Source: wasmbus-protocol section 7."""
+"""The lattice's own records of links, written as hosts do. Source: wasmcloud-otp v0.59-v0.63, wasmCloud v0.78-v0.82."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REQUEST_SECONDS = 5.0
 
 
 class LatticeData:
-    """The bucket LATTICEDATA_{lattice} of hosts since OTP 0.60 and Rust 0.78."""
+    """The bucket LATTICEDATA_{lattice} of hosts from OTP 0.60 and Rust 0.78 on."""
 
     def __init__(self, client: Client, lattice: str) -> None:
         self._client = client
@@ -40,7 +40,7 @@ class LatticeData:
         await _acknowledged(self._client, f"$KV.{self._bucket}.{key}", text)
 
     async def delete(self, link: dict[str, Any], operation: str = "DEL") -> None:
-        """Write a marker: DEL as Rust hosts do, or PURGE as OTP hosts do."""
+        """Write a marker: DEL like Rust hosts, or PURGE like OTP hosts."""
         headers = {"KV-Operation": operation}
         if operation == "PURGE":
             headers["Nats-Rollup"] = "sub"

@@ -1,4 +1,4 @@
-"""Invocation claims by hand: URLs, hash and the wascap token. Source: wascap 0.8-0.12; wasmbus-protocol sections 4.1, 4.2."""
+"""Invocation claims: URLs, hash and the wascap token, written without a library. Source: wascap 0.8-0.12."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def entity_url(entity: dict[str, str]) -> str:
 def invocation_claims(
     issuer: str, invocation_id: str, origin: dict[str, str], target: dict[str, str], operation: str, msg: bytes
 ) -> dict[str, Any]:
-    """Return the claims as every host writes them: with `iat`, without `exp` and `nbf`."""
+    """Return the claims of an invocation. All hosts write `iat`, and none writes `exp` or `nbf`."""
     origin_url = entity_url(origin)
     target_url = f"{entity_url(target)}/{operation}"
     digest = hashlib.sha256(f"{origin_url}{target_url}{operation}".encode() + msg).hexdigest().upper()

@@ -1,4 +1,4 @@
-"""Waiting on conditions, with a deadline, never for a time."""
+"""Waits for a condition, with a deadline."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _POLL_SECONDS = 0.01
 
 
 async def eventually(condition: Callable[[], Any], what: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
-    """Return the first truthy value of a condition, plain or awaitable.
+    """Wait until a condition, plain or awaitable, is truthy, and return its value.
 
     Raises:
-        AssertionError: There was none before the deadline; says what was waited for and what was found last.
+        AssertionError: The deadline has passed. The text names the condition and its last value.
     """
     deadline = time.monotonic() + deadline_seconds
     while True:
@@ -33,7 +33,7 @@ async def eventually(condition: Callable[[], Any], what: str, deadline_seconds: 
 def eventually_blocking(
     condition: Callable[[], T], what: str, deadline_seconds: float = DEADLINE_SECONDS, poll_seconds: float = 0.005
 ) -> T:
-    """Do the same where there is no event loop."""
+    """Do the same without an event loop."""
     deadline = time.monotonic() + deadline_seconds
     while not (value := condition()):
         if time.monotonic() > deadline:

@@ -178,7 +178,7 @@ async def test_connections_to_the_store_that_carry_nothing_any_more(
             actor = await make_actor(URL=proxy.url)
             async with Load(actor) as load:
                 before = proxy.connections
-                proxy.swallow(requests=requests, replies=True)
+                proxy.drop(requests=requests, replies=True)
                 await load.trouble("errors of a half-open connection")
                 await eventually(lambda: proxy.connections > before, "a new connection", 15)
                 await load.progress("answers over the new connection")
@@ -201,7 +201,7 @@ async def test_writes_whose_acknowledgement_was_lost_are_found_again(
             bucket = StoredBucket(client, actor.bucket)
             for _ in range(6):
                 before = await bucket.revision("hot")
-                proxy.swallow(requests=False, replies=True)
+                proxy.drop(requests=False, replies=True)
 
                 async def has_written(before: int = before) -> bool:
                     return await bucket.revision("hot") > before
