@@ -119,7 +119,7 @@ the tables below.
 - **Names** may be written in any letter case, with `-` or `_`. Names in brackets are aliases. An unknown name is logged,
   without its value.
 - **Values** are text. An empty value counts as not given. A value of another form is an error: calls of that link are
-  answered with the name of the value and the form that was expected. What was given is never logged or shown.
+  answered with the name of the value and the form that was expected. The given text is never logged or shown.
 - **Changes** take effect at once. A link whose values change is switched to its new store without losing a call.
 - **Failures.** While a store cannot be opened, calls of the link are answered with the reason, and the provider's health
   is unhealthy. The provider retries until it succeeds.
