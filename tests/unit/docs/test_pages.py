@@ -9,6 +9,7 @@ import pytest
 
 from contracts.extensions import HANDLE_CHANGE
 from contracts.operations import REQUESTS
+from provider import errors
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -48,6 +49,26 @@ def test_each_link_to_a_file_or_a_heading_leads_there(page: Path) -> None:
 @pytest.mark.parametrize("operation", [*REQUESTS, HANDLE_CHANGE])
 def test_each_operation_is_described(operation: str) -> None:
     assert f"`{operation}`" in (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def error_texts(parent: type[errors.ProviderError]) -> list[str]:
+    """Return the templates of all errors below a class, without those that show no more than a reason."""
+    texts = []
+    for error in parent.__subclasses__():
+        if error is not errors.InvocationDeniedError:
+            texts += [error.text] if vars(error).get("text", "{reason}") != "{reason}" else []
+            texts += error_texts(error)
+    return texts
+
+
+@pytest.mark.parametrize("text", error_texts(errors.InvocationError) + error_texts(errors.StoreError))
+def test_each_error_that_an_actor_may_see_is_described(text: str) -> None:
+    table = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Errors")[2]
+    described = re.findall(
+        r"`([^`]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if line[:1] == "|")
+    )
+    patterns = (".*".join(re.escape(part) for part in re.split(r"…|\b[NM]\b", one)) for one in described)
+    assert any(re.search(pattern, text) for pattern in patterns)
 
 
 def test_the_readme_is_short_enough_to_be_read() -> None:
