@@ -1,4 +1,4 @@
-"""What a provider archive says of itself: the claims in `claims.jwt`, and the names that hosts derive from them.
+"""The claims of a provider archive, in `claims.jwt`, and the file names that hosts derive from them.
 
 Source: wasmCloud v0.82.0 crates/wascap/src/jwt.rs, crates/provider-archive/src/archive.rs, crates/host/src/par.rs.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 CLAIMS_STEM = "claims"
-"""Stem of the entry that holds the claims; every other entry's stem is its target."""
+"""Stem of the entry that holds the claims. The stem of every other entry is its target."""
 
 CLAIMS_NAME = f"{CLAIMS_STEM}.jwt"
 CACHE_FOLDER = "wasmcloudcache"
 REVISION_MAX = 2**31 - 1
+"""Hosts read the revision as a signed 32-bit integer."""
 
 
 class ProviderMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the archive holds.
+    """The description of the provider in its claims.
 
     Attributes:
-        target_hashes: Target, `{architecture}-{system}` -> SHA-256 of its executable in upper-case hexadecimal.
-        revision: From 1. Absent, and for hosts also 0 and less: the time of signing stands in its place.
+        target_hashes: SHA-256 of each executable in upper-case hexadecimal, by target, `{architecture}-{system}`.
+        revision: Revision from 1. If it is absent, 0 or negative, hosts use the time of signing instead.
     """
 
     name: str | None = None
@@ -32,10 +33,10 @@ class ProviderMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ArchiveClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The claims. Times are in whole seconds since 1970.
+    """The claims of an archive. Times are in whole seconds since 1970.
 
     Attributes:
-        iss: Public key of the account that answers for the archive, `A...`.
+        iss: Public key of the account that issued the archive, `A...`.
         sub: Public key of the provider, `V...`.
     """
 
@@ -55,7 +56,7 @@ def entry_name(target: str) -> str:
 
 
 def cached_folder(claims: ArchiveClaims) -> str:
-    """Return where, under their temporary folder, hosts keep the executable. They never write there twice."""
+    """Return the folder, under their temporary folder, in which hosts keep the executable. They never write it twice."""
     revision = claims.wascap.revision or 0
     return f"{CACHE_FOLDER}/{claims.sub}/{revision if revision > 0 else claims.iat}"
 

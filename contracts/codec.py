@@ -1,6 +1,6 @@
-"""The one place that knows encoding rules: MessagePack and JSON bytes to plain values, plain values to typed structs.
+"""The rules of encoding: MessagePack and JSON bytes to plain values, plain values to typed structs.
 
-It refuses to know what any message means. Every way in which bytes can be wrong ends in `MalformedError`.
+The module does not know the meaning of any message. Every way in which bytes can be wrong ends in `MalformedError`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class MalformedError(ValueError):
-    """Bytes that are not what they should be.
+    """Bytes that do not have the expected form.
 
     Attributes:
-        what: The message or part that was being decoded, e.g. `invocation`.
-        reason: What is wrong with it and where, without showing the bytes.
+        what: The message or the part that was decoded, e.g. `invocation`.
+        reason: The fault and its place, without the bytes.
     """
 
     def __init__(self, what: str, reason: str) -> None:
@@ -43,14 +43,15 @@ def unpack(data: bytes, what: str, *, undecodable_text: bool = False) -> Any:
     """Decode exactly one MessagePack value.
 
     Args:
-        data: The whole message; bytes left over after the value are an error.
-        what: Names the message in errors.
+        data: The whole message. Bytes left over after the value are an error.
+        what: Name of the message in errors.
         undecodable_text: Let `str` values hold bytes that are not UTF-8, as surrogate escapes. OTP hosts pack
             binaries as `str`.
 
     Raises:
-        MalformedError: Empty, truncated, too deep, left-over bytes, a map key that is no text.
-        NotUtf8Error: Text that is not UTF-8.
+        MalformedError: The data is empty, truncated, nested too deep, followed by other bytes, or has a map key that
+            is not a text.
+        NotUtf8Error: A text is not UTF-8.
 
     Source: MessagePack specification; msgpack-python bounds every length by the size of the input and the depth by 511.
     """
@@ -68,10 +69,10 @@ def unpack(data: bytes, what: str, *, undecodable_text: bool = False) -> Any:
 
 
 def check_utf8(value: Any, what: str) -> None:
-    """Refuse plain values in which any text came from bytes that are not UTF-8.
+    """Refuse plain values in which any text was decoded from bytes that are not UTF-8.
 
     Raises:
-        NotUtf8Error: There is one.
+        NotUtf8Error: A text is not UTF-8.
     """
     try:
         msgspec.json.encode(value)
@@ -80,13 +81,13 @@ def check_utf8(value: Any, what: str) -> None:
 
 
 pack: Callable[[Any], bytes] = msgpack.packb
-"""Encode plain values (maps, lists, text, bytes, numbers, None) as MessagePack."""
-
+"""Encode plain values (maps, lists, texts, bytes, numbers, None) as MessagePack."""
 
 pack_struct: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
-"""Encode a struct as a MessagePack map with text keys, fields in declaration order, unset ones left out.
+"""Encode a struct as a MessagePack map with text keys, in the order of its fields and without those that are unset.
 
-Plain values come out as `pack` encodes them. msgspec does it at a third of the cost, on the way of every invocation.
+The bytes of plain values are those of `pack`. Every invocation and every response is encoded here, because msgspec
+takes a third of the time.
 """
 
 
@@ -94,7 +95,7 @@ def unpack_json(data: bytes | str, what: str) -> Any:
     """Decode one JSON document to plain values.
 
     Raises:
-        MalformedError: Not JSON, or not UTF-8.
+        MalformedError: The data is not JSON, or not UTF-8.
     """
     try:
         return msgspec.json.decode(data)
@@ -108,16 +109,16 @@ def pack_json(value: Any) -> bytes:
 
 
 def to_plain(struct: msgspec.Struct) -> dict[str, Any]:
-    """Return a struct as plain values. Secrets are revealed: what comes out goes to the wire and nowhere else."""
+    """Return a struct as plain values. Secrets are revealed, so the result may only be encoded and sent."""
     plain: dict[str, Any] = msgspec.to_builtins(struct, enc_hook=_reveal)
     return plain
 
 
 def to_struct(value: Any, type_: type[T], what: str) -> T:
-    """Check plain values against a struct type: no field may be missing, no number coerced.
+    """Check plain values against a struct type. No field may be missing, and no number is coerced.
 
     Raises:
-        MalformedError: Says which field and what was expected there.
+        MalformedError: A field is missing or of the wrong type. The reason names the field and the expected type.
     """
     try:
         return msgspec.convert(value, type_, dec_hook=_secret)
@@ -128,24 +129,24 @@ def to_struct(value: Any, type_: type[T], what: str) -> T:
 
 
 def with_known_names(value: Any, known: frozenset[str], aliases: dict[str, str]) -> Any:
-    """Rename the keys of a map that stand in `aliases`; leave a map of only `known` keys, and anything else, as it is."""
+    """Rename the keys of a map by `aliases`. A map of known keys only, and any other value, is returned unchanged."""
     if not isinstance(value, dict) or value.keys() <= known:
         return value
     return {aliases.get(key, key) if key not in known else key: item for key, item in value.items()}
 
 
 def only_known_names(value: Any, known: frozenset[str], aliases: dict[str, str]) -> Any:
-    """Rename like `with_known_names`, and drop the keys that are neither known nor aliases."""
+    """Rename keys like `with_known_names`, and drop those that are neither known nor aliases."""
     if not isinstance(value, dict):
         return value
     return {key: item for key, item in with_known_names(value, known, aliases).items() if key in known}
 
 
 def decode_base64(text: str | bytes, what: str) -> bytes:
-    """Decode standard-alphabet base64 with or without padding.
+    """Decode base64 in the standard alphabet, with or without padding.
 
     Raises:
-        MalformedError: A character outside the alphabet, or a length that cannot be.
+        MalformedError: A character is outside the alphabet, or the length is impossible.
     """
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     stripped = data.rstrip(b"=")
@@ -160,7 +161,7 @@ def encode_base64(data: bytes) -> str:
 
 
 def camel_and_snake(*names: str) -> dict[str, str]:
-    """Map the other spelling of each wire name (camelCase of a snake_case one, and the reverse) to the name itself."""
+    """Map the other spelling of each wire name (camelCase for a snake_case name, and the reverse) to the name itself."""
     aliases = {}
     for name in names:
         if "_" in name:
@@ -174,7 +175,7 @@ def camel_and_snake(*names: str) -> dict[str, str]:
 def _secret(type_: type, value: Any) -> Any:
     if type_ is Secret and isinstance(value, str):
         return Secret(value)
-    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec adds where
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec adds the place
 
 
 def _reveal(value: Any) -> Any:

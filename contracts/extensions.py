@@ -1,6 +1,6 @@
-"""What actors may call beyond the fifteen operations, with the names and meanings of wasi:keyvalue where it has them.
+"""The operations beyond the fifteen, with the names and meanings of wasi:keyvalue where it has them.
 
-The arguments and answers are MessagePack as those of wasmcloud:keyvalue are; every field is required.
+Arguments and answers are MessagePack, as in wasmcloud:keyvalue. Every field is required.
 
 Source: WebAssembly/wasi-keyvalue, wit/store.wit, atomics.wit, batch.wit (0.2.0-draft2).
 """
@@ -16,18 +16,20 @@ from contracts.keyvalue import U32, KeyRequest, KeysRequest, Request, SingleKeyR
 STORE, ATOMICS, BATCH, WATCH = "KeyValueStore", "KeyValueAtomics", "KeyValueBatch", "KeyValueWatch"
 
 MAX_PAGE_KEYS = 10_000
+"""As many keys as the default of `max_keys_per_call` allows an operation to name."""
+
 Revision = Annotated[int, Meta(ge=0)]
 PageKeys = Annotated[int, Meta(ge=1, le=MAX_PAGE_KEYS)]
 
 
 class EntryResponse(Struct, frozen=True, gc=False):
-    """What stands under a key.
+    """The entry at a key.
 
     Attributes:
-        value: A text, a counter's decimal text, a list or a set as a JSON array; "" when there is nothing.
-        kind: `text`, `counter`, `list` or `set`; "" when there is nothing.
-        revision: Of the entry; 0 when there is nothing.
-        expires: Seconds left, rounded up; 0: never.
+        value: A text, a counter's decimal text, a list or a set as a JSON array; "" if there is no entry.
+        kind: `text`, `counter`, `list` or `set`; "" if there is no entry.
+        revision: Revision of the entry; 0 if there is no entry.
+        expires: Seconds left, rounded up; 0 if the entry does not expire.
     """
 
     exists: bool
@@ -38,7 +40,12 @@ class EntryResponse(Struct, frozen=True, gc=False):
 
 
 class SwapResponse(Struct, frozen=True, gc=False):
-    """Whether it was done, and the revision that stands there now; 0: nothing stands there."""
+    """The outcome of a conditional change.
+
+    Attributes:
+        success: True if the change was made.
+        revision: Revision of the entry that is there now; 0 if there is no entry.
+    """
 
     success: bool
     revision: int
@@ -52,7 +59,7 @@ class GetEntry(KeyRequest, frozen=True, gc=False):
 
 
 class Create(SingleKeyRequest, frozen=True, gc=False):
-    """Put a text where nothing is. With `expires`, in seconds, that is a lock; 0: never."""
+    """Put a text at a key that has no entry. With `expires`, in seconds, the entry serves as a lock; 0 means never."""
 
     value: str
     expires: U32
@@ -61,7 +68,7 @@ class Create(SingleKeyRequest, frozen=True, gc=False):
 
 
 class CompareAndSwap(SingleKeyRequest, frozen=True, gc=False):
-    """Put a text where an entry of that revision stands; revision 0: where nothing is."""
+    """Put a text at a key whose entry has the given revision. Revision 0 means that there must be no entry."""
 
     value: str
     expires: U32
@@ -71,7 +78,7 @@ class CompareAndSwap(SingleKeyRequest, frozen=True, gc=False):
 
 
 class CompareAndDelete(SingleKeyRequest, frozen=True, gc=False):
-    """Delete an entry if it is of that revision: how the owner of a lock gives it back."""
+    """Delete the entry if it has the given revision. The owner of a lock releases it this way."""
 
     revision: Revision
     interface = ATOMICS
@@ -79,7 +86,7 @@ class CompareAndDelete(SingleKeyRequest, frozen=True, gc=False):
 
 
 class GetResult(Struct, frozen=True, gc=False):
-    """One of many; with an `error`, nothing else counts."""
+    """The outcome for one key of a `GetMany`. If `error` is given, `value` and `exists` have no meaning."""
 
     key: str
     value: str
@@ -88,7 +95,12 @@ class GetResult(Struct, frozen=True, gc=False):
 
 
 class ChangeResult(Struct, frozen=True, gc=False):
-    """One of many. `existed`: whether something was there to delete; true for what was set."""
+    """The outcome for one key of a `SetMany` or `DeleteMany`.
+
+    Attributes:
+        done: True if the key was set, or existed and was deleted; false if `error` is given.
+        error: The reason why this key was not changed; unset if it was.
+    """
 
     key: str
     done: bool
@@ -96,21 +108,21 @@ class ChangeResult(Struct, frozen=True, gc=False):
 
 
 class GetMany(KeysRequest, frozen=True, gc=False):
-    """Read texts and numbers; answers in the order of the keys."""
+    """Read texts and numbers. The answers have the order of the keys."""
 
     interface = BATCH
     response_type = list[GetResult]
 
 
 class DeleteMany(KeysRequest, frozen=True, gc=False):
-    """Delete values of any kind; each by itself."""
+    """Delete values of any kind, each independently of the others."""
 
     interface = BATCH
     response_type = list[ChangeResult]
 
 
-class Item(Struct, frozen=True, gc=False):
-    """A text to set; `expires` in seconds, 0: never."""
+class SetManyItem(Struct, frozen=True, gc=False):
+    """A text to set. `expires` is in seconds from now; 0 means never."""
 
     key: str
     value: str
@@ -118,22 +130,22 @@ class Item(Struct, frozen=True, gc=False):
 
 
 class SetMany(Request, frozen=True, gc=False):
-    """Put texts; each by itself."""
+    """Put texts, each independently of the others."""
 
-    items: list[Item]
+    items: list[SetManyItem]
     interface = BATCH
     response_type = list[ChangeResult]
 
 
 class ListKeysResponse(Struct, frozen=True, gc=False):
-    """A page of keys. `cursor` is where the next one begins; "": this was the last."""
+    """A page of keys. `cursor` is where the next page begins; "" after the last page."""
 
     keys: list[str]
     cursor: str
 
 
 class ListKeys(Request, frozen=True, gc=False):
-    """List keys that begin with a text, a page at a time; the first page has the cursor ""."""
+    """List the keys that begin with a text, a page at a time. The first page has the cursor ""."""
 
     prefix: str
     cursor: str
@@ -143,11 +155,11 @@ class ListKeys(Request, frozen=True, gc=False):
 
 
 class HandleChange(SingleKeyRequest, frozen=True, gc=False):
-    """A change of a key that an actor watches: the provider calls the actor with it. Nothing is answered.
+    """A change of a key that an actor watches. The provider calls the actor with it, and the actor answers nothing.
 
     Attributes:
-        kind: Of the value that is there now, as in `EntryResponse`; "" when there is none.
-        value: As in `EntryResponse`; "" also for a value that is no text.
+        kind: Kind of the value that is there now, as in `EntryResponse`; "" if there is no value.
+        value: Value as in `EntryResponse`; also "" for a value that is not text.
         operation: `put`, `delete` or `expire`.
     """
 
@@ -160,10 +172,10 @@ class HandleChange(SingleKeyRequest, frozen=True, gc=False):
 
 
 HANDLE_CHANGE = f"{WATCH}.{HandleChange.__name__}"
-"""The operation that a provider calls."""
+"""The operation with which a provider calls an actor."""
 
 REQUESTS: dict[str, type[Request]] = {
     f"{type_.interface}.{type_.__name__}": type_
     for type_ in (GetEntry, Create, CompareAndSwap, CompareAndDelete, GetMany, SetMany, DeleteMany, ListKeys)
 }
-"""Operation name on the wire -> request type."""
+"""Request types by the name of the operation on the wire."""

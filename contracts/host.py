@@ -1,4 +1,4 @@
-"""HostData: the one line that a host writes to the provider's standard input."""
+"""Host data: the line that a host writes to the provider's standard input."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ TEST_HOST_ID = "_TEST_"
 
 DEFAULT_RPC_URL = "nats://127.0.0.1:4222"
 DEFAULT_RPC_TIMEOUT_MS = 2000
+"""The default of both families of hosts."""
 
 
 class HostFamily(enum.Enum):
-    """Which host wrote the line. They differ in what the end of standard input means."""
+    """The kind of host that wrote the line. They differ in the meaning of the end of standard input."""
 
     OTP = "otp"
-    """Keeps standard input open for as long as it lives; its end means that the host is gone."""
+    """The host keeps standard input open for as long as it lives, so its end means that the host is gone."""
 
     RUST = "rust"
-    """Closes standard input right behind the line."""
+    """The host closes standard input after the line."""
 
     TEST_HARNESS = "test-harness"
-    """Link definitions and health are JSON; standard input is closed behind the line."""
+    """Link definitions and health are JSON. Standard input is closed after the line."""
 
 
 class OtelConfig(Struct, frozen=True):
-    """Where the host wants traces; `None` or an empty text: nowhere."""
+    """The exporter of traces that the host asks for. None or an empty text means no exporter."""
 
     traces_exporter: str | None = None
     exporter_otlp_endpoint: str | None = None
 
 
 class HostData(Struct, frozen=True, kw_only=True):
-    """What a host tells the provider at start. Keys this type does not name are ignored.
+    """The settings that a host gives the provider at start. Unknown keys of the line are ignored.
 
     Source: wasmcloud-otp v0.63.2 virtual_host.ex; wasmCloud v0.82.0 crates/core/src/lib.rs.
     """
@@ -57,16 +58,16 @@ class HostData(Struct, frozen=True, kw_only=True):
     instance_id: str = ""
     link_definitions: list[LinkDefinition] = field(default_factory=list)
     config_json: Secret = Secret("")
-    """An opaque text, usually JSON, that may carry credentials; empty when there is none."""
+    """An opaque text, usually JSON, that may hold credentials; empty if the host gives none."""
     default_rpc_timeout_ms: int = DEFAULT_RPC_TIMEOUT_MS
     js_domain: str | None = None
     structured_logging: bool = False
     log_level: str = ""
     otel_config: OtelConfig = OtelConfig()
     family: HostFamily = HostFamily.RUST
-    """Not a key of the line: told from which keys are there."""
+    """Derived from the keys of the line."""
     unreadable_links: list[str] = field(default_factory=list)
-    """Not a key of the line: what is wrong with the link definitions that are none."""
+    """Derived from the line: the fault of each link definition that could not be read."""
 
 
 _KNOWN = frozenset(HostData.__struct_fields__) - {"family", "unreadable_links"}
@@ -76,12 +77,12 @@ _WHAT = "host data"
 
 
 def decode_host_data(line: bytes) -> HostData:
-    r"""Decode the line: base64, padded or not, of a JSON object; `\n`, `\r\n` or nothing behind it.
+    r"""Decode the line: base64 of a JSON object, padded or not, that ends in `\n`, `\r\n` or nothing.
 
-    A missing key, `null` and, for optional texts, `""` all mean "not given".
+    A missing key, `null` and, for optional texts, `""` all mean that a setting is not given.
 
     Raises:
-        codec.MalformedError: Says what is wrong and in which field, never showing the content.
+        codec.MalformedError: The line is not valid. The reason names the fault and the field, but never the content.
     """
     encoded = line.strip()
     if not encoded:
@@ -103,7 +104,7 @@ def decode_host_data(line: bytes) -> HostData:
 
 
 def encode_host_data(host_data: HostData) -> bytes:
-    r"""Encode the line as a Rust host writes it: padded base64 of JSON, `\r\n` behind it."""
+    r"""Encode the line as a Rust host writes it: padded base64 of JSON, followed by `\r\n`."""
     value = codec.to_plain(host_data)
     del value["family"], value["unreadable_links"]
     if host_data.family is not HostFamily.OTP:
@@ -112,7 +113,7 @@ def encode_host_data(host_data: HostData) -> bytes:
 
 
 def _tolerated(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields in which hosts differ, in the one form that `HostData` has."""
+    """Return the fields in which hosts differ, in the form that `HostData` has."""
     links = given.get("link_definitions", [])
     if not isinstance(links, list):
         raise codec.MalformedError(_WHAT, "field link_definitions: expected array")

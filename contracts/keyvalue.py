@@ -1,7 +1,8 @@
-"""The fifteen operations of wasmcloud:keyvalue: each one's name, request and response.
+"""The fifteen operations of wasmcloud:keyvalue: the name, the request and the response of each.
 
-Source: wasmCloud/interfaces keyvalue.smithy. Every field of every request is required: a missing or misnamed one is an
-error, never a default.
+Every field of every request is required. A missing or misnamed field is an error and never has a default.
+
+Source: wasmCloud/interfaces keyvalue.smithy.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ U32 = Annotated[int, Meta(ge=0, le=U32_MAX)]
 
 
 class Request(Struct, frozen=True, gc=False):
-    """The argument of one operation; its class is the operation."""
+    """The argument of one operation. The class is the operation."""
 
     interface: ClassVar[str] = INTERFACE
-    """What stands before the class's name in the operation's."""
+    """First part of the operation's name. The second is the name of the class."""
 
     response_type: ClassVar[Any]
-    """What the operation answers; `None`: nothing, on the wire empty bytes."""
+    """Type of the answer. An operation with None answers nothing, which is empty bytes on the wire."""
 
 
 class GetResponse(Struct, frozen=True, gc=False):
-    """`value` is empty when the key does not exist."""
+    """The answer of `Get`. `value` is "" if the key does not exist."""
 
     value: str
     exists: bool
@@ -43,7 +44,7 @@ class SingleKeyRequest(Request, frozen=True, gc=False):
 
 
 class KeyRequest(SingleKeyRequest, frozen=True, gc=False):
-    """A request whose whole argument is the key, on the wire a bare text."""
+    """A request whose whole argument is the key: on the wire a text instead of a map."""
 
 
 class Get(KeyRequest, frozen=True, gc=False):
@@ -53,25 +54,25 @@ class Get(KeyRequest, frozen=True, gc=False):
 
 
 class Contains(KeyRequest, frozen=True, gc=False):
-    """Tell whether there is a value of any kind."""
+    """Return whether a key has a value of any kind."""
 
     response_type = bool
 
 
 class Del(KeyRequest, frozen=True, gc=False):
-    """Remove a value of any kind; answers whether there was one."""
+    """Remove a value of any kind. The answer is whether there was one."""
 
     response_type = bool
 
 
 class ListClear(KeyRequest, frozen=True, gc=False):
-    """Remove a list; answers whether there was one."""
+    """Remove a list. The answer is whether there was one."""
 
     response_type = bool
 
 
 class SetClear(KeyRequest, frozen=True, gc=False):
-    """Remove a set; answers whether there was one."""
+    """Remove a set. The answer is whether there was one."""
 
     response_type = bool
 
@@ -83,7 +84,7 @@ class SetQuery(KeyRequest, frozen=True, gc=False):
 
 
 class Set(SingleKeyRequest, frozen=True, gc=False):
-    """Put a text. `expires` is in seconds from now; 0: never."""
+    """Put a text. `expires` is in seconds from now; 0 means never."""
 
     value: str
     expires: U32
@@ -91,14 +92,14 @@ class Set(SingleKeyRequest, frozen=True, gc=False):
 
 
 class Increment(SingleKeyRequest, frozen=True, gc=False):
-    """Add `value`, which may be negative, to the number at a key; answers the new total."""
+    """Add `value`, which may be negative, to the number at a key. The answer is the new total."""
 
     value: I32
     response_type = int
 
 
 class ListAdd(SingleKeyRequest, frozen=True, gc=False):
-    """Append to a list; answers its new length."""
+    """Append to a list. The answer is its new length."""
 
     key: str = field(name="listName")
     value: str
@@ -106,7 +107,7 @@ class ListAdd(SingleKeyRequest, frozen=True, gc=False):
 
 
 class ListDel(SingleKeyRequest, frozen=True, gc=False):
-    """Remove the first element equal to `value`; answers whether there was one."""
+    """Remove the first element equal to `value`. The answer is whether there was one."""
 
     key: str = field(name="listName")
     value: str
@@ -114,7 +115,7 @@ class ListDel(SingleKeyRequest, frozen=True, gc=False):
 
 
 class ListRange(SingleKeyRequest, frozen=True, gc=False):
-    """Read the elements from `start` to `stop`, both included; negative ones count from the end."""
+    """Read the elements from `start` to `stop`, both included. Negative indices count from the end."""
 
     key: str = field(name="listName")
     start: I32
@@ -123,7 +124,7 @@ class ListRange(SingleKeyRequest, frozen=True, gc=False):
 
 
 class SetAdd(SingleKeyRequest, frozen=True, gc=False):
-    """Add a member; answers how many were new, 1 or 0."""
+    """Add a member. The answer is the number of members that were new, 1 or 0."""
 
     key: str = field(name="setName")
     value: str
@@ -131,7 +132,7 @@ class SetAdd(SingleKeyRequest, frozen=True, gc=False):
 
 
 class SetDel(SingleKeyRequest, frozen=True, gc=False):
-    """Remove a member; answers how many were there, 1 or 0."""
+    """Remove a member. The answer is the number of members that were removed, 1 or 0."""
 
     key: str = field(name="setName")
     value: str
@@ -139,7 +140,7 @@ class SetDel(SingleKeyRequest, frozen=True, gc=False):
 
 
 class KeysRequest(Request, frozen=True, gc=False):
-    """A request whose whole argument is an array of keys."""
+    """A request whose whole argument is an array of keys, instead of a map."""
 
     keys: list[str]
 
@@ -176,4 +177,4 @@ REQUESTS: dict[str, type[Request]] = {
         SetUnion,
     )
 }
-"""Operation name on the wire -> request type."""
+"""Request types by the name of the operation on the wire."""

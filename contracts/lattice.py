@@ -1,6 +1,6 @@
 """The messages of the lattice: entities, invocations and their responses, link definitions, health, shutdown.
 
-Also the subjects they travel on and the URLs that claims name. Knows their bytes; refuses to judge them.
+Also the subjects on which they travel and the URLs that claims name. The module knows their bytes and judges none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from contracts import codec
 
 CHUNK_THRESHOLD_BYTES = 900 * 1024
-"""A response longer than this travels through the object store; the Rust host insists on exactly this number.
+"""A response longer than this travels through the object store. The Rust host insists on exactly this number.
 
 Source: wasmCloud v0.82.0 crates/core/src/lib.rs (`content_length > 921600`).
 """
@@ -25,7 +25,7 @@ SHUTDOWN_ACKNOWLEDGEMENT = b"shutting down"
 
 
 class WasmCloudEntity(Struct, frozen=True, forbid_unknown_fields=True):
-    """An actor (link name and contract are empty) or one link name of a provider."""
+    """An actor, whose link name and contract are empty, or a provider under one link name."""
 
     public_key: str
     link_name: str = ""
@@ -37,10 +37,10 @@ class WasmCloudEntity(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Invocation(Struct, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """One call of an operation. `msg` is empty when the payload travels through the object store.
+    """One call of an operation. `msg` is empty if the payload travels through the object store.
 
-    The type itself takes no field that it does not know, so that the form that every host sends is decoded in one go,
-    by msgspec; `decode_invocation` is where other forms are tolerated, on the way that every other message takes.
+    The type forbids unknown fields, so msgspec decodes the usual form in one step and refuses every other. Those take
+    the slower way in `decode_invocation`, which tolerates them.
     """
 
     origin: WasmCloudEntity
@@ -51,7 +51,7 @@ class Invocation(Struct, kw_only=True, gc=False, forbid_unknown_fields=True):
     encoded_claims: str
     host_id: str
     content_length: int | None | UnsetType = UNSET
-    """Length of the whole payload in bytes; absent: `msg` is the whole."""
+    """Length of the whole payload in bytes. If it is absent, `msg` is the whole payload."""
     trace_context: dict[str, str] | None | UnsetType = field(default=UNSET, name="traceContext")
 
     @property
@@ -70,14 +70,14 @@ class InvocationResponse(Struct, kw_only=True, gc=False):
 
 
 class LinkDefinition(Struct, frozen=True, kw_only=True):
-    """An actor's use of a provider under a link name. (actor, contract, link name) is its identity."""
+    """The permission of an actor to use a provider. Its identity is actor, contract and link name."""
 
     actor_id: str
     provider_id: str
     link_name: str
     contract_id: str
     values: dict[str, str] = field(default_factory=dict)
-    """Settings of the link; some are secrets, so only their names are shown."""
+    """Settings of the link. Some are secrets, so `repr` shows only their names."""
 
     def __repr__(self) -> str:
         identity = f"{self.actor_id!r}, {self.provider_id!r}, {self.link_name!r}, {self.contract_id!r}"
@@ -85,20 +85,24 @@ class LinkDefinition(Struct, frozen=True, kw_only=True):
 
     @property
     def hash_id(self) -> str:
-        """Return the key under which lattices store it: upper-case hex SHA-256 of its identity."""
+        """Return the key under which lattices store the link: upper-case hex SHA-256 of its identity."""
         identity = self.actor_id + self.contract_id + self.link_name
         return hashlib.sha256(identity.encode()).hexdigest().upper()
 
 
 class HealthCheckResponse(Struct, frozen=True, omit_defaults=True):
-    """`message` says what is wrong, or what to know though nothing is; absent when there is nothing to say."""
+    """The answer to a health request.
+
+    Attributes:
+        message: The reason of bad health, or a remark about good health; None if there is neither.
+    """
 
     healthy: bool
     message: str | None = None
 
 
 def entity_url(entity: WasmCloudEntity) -> str:
-    """Return the URL of an entity as claims name it.
+    """Return the URL by which claims name an entity.
 
     Source: wasmCloud v0.82.0 crates/core/src/lib.rs `WasmCloudEntity::url`.
     """
@@ -149,15 +153,15 @@ class Subjects(Struct, frozen=True):
 
 
 def actor_subject(lattice: str, actor_id: str) -> str:
-    """Return where hosts listen for calls of an actor, in a queue group of the same name."""
+    """Return the subject on which hosts receive calls of an actor, in a queue group of the same name."""
     return f"wasmbus.rpc.{lattice}.{actor_id}"
 
 
 def check_subject_token(name: str, token: str, what: str) -> None:
-    """Refuse a text that cannot stand in a subject.
+    """Refuse a text that cannot be part of a subject.
 
     Raises:
-        codec.MalformedError: It is empty or has white space, a wildcard or a control character.
+        codec.MalformedError: The text is empty or has white space, a wildcard or a control character.
     """
     if not token or re.search(r"[\s*>\x00-\x1f\x7f]", token):
         raise codec.MalformedError(what, f"field {name}: empty, or has a character that no subject may have")
@@ -177,8 +181,8 @@ _LINK_ALIASES = codec.camel_and_snake(*_LINK_NAMES)
 def decode_invocation(data: bytes) -> Invocation:
     """Decode an invocation from a MessagePack map.
 
-    Keys may come in any order and in camelCase or snake_case, unknown ones are ignored, `msg` may be bin, str or an
-    array of bytes.
+    Keys may come in any order, in camelCase or snake_case. Unknown keys are ignored. `msg` may be bin, str or an array
+    of bytes.
 
     Raises:
         codec.MalformedError: A field is missing or of the wrong type.
@@ -195,7 +199,7 @@ def encode_invocation(invocation: Invocation) -> bytes:
 
 
 def invocation_id_of(data: bytes) -> str:
-    """Return the id of an invocation that may be malformed otherwise, or "" when none is to be found."""
+    """Return the id of an invocation that may otherwise be malformed, or "" if no id can be read."""
     try:
         value = _unpack_with_binary_text(data, "invocation")
     except codec.MalformedError:
@@ -205,7 +209,7 @@ def invocation_id_of(data: bytes) -> str:
 
 
 def decode_invocation_response(data: bytes) -> InvocationResponse:
-    """Decode a response as any host or provider writes it: `msg` may be bin, str, an array of bytes, nil or absent.
+    """Decode a response of any host or provider: `msg` may be bin, str, an array of bytes, nil or absent.
 
     Raises:
         codec.MalformedError: A field is of the wrong type.
@@ -223,7 +227,7 @@ def encode_invocation_response(response: InvocationResponse) -> bytes:
 
 
 def encode_success(invocation_id: str, msg: bytes, content_length: int) -> bytes:
-    """Encode a response without an error; `msg` is empty when the payload went to the object store."""
+    """Encode a response without an error. `msg` is empty if the payload is in the object store."""
     return codec.pack_struct(InvocationResponse(msg=msg, invocation_id=invocation_id, content_length=content_length))
 
 
@@ -232,10 +236,12 @@ def encode_failure(invocation_id: str, error: str) -> bytes:
 
 
 def link_definition_from(value: Any, what: str = "link definition") -> LinkDefinition:
-    """Check plain values against `LinkDefinition`: either spelling of the keys, others ignored, `values` may be nil.
+    """Check plain values against `LinkDefinition`.
+
+    Keys have either spelling, unknown ones are ignored, and `values` may be nil.
 
     Raises:
-        codec.MalformedError: A field is missing or of the wrong type; the values are never shown.
+        codec.MalformedError: A field is missing or of the wrong type. The error never shows link values.
     """
     if isinstance(value, dict):
         value = codec.with_known_names(value, _LINK_NAMES, _LINK_ALIASES)
@@ -245,7 +251,7 @@ def link_definition_from(value: Any, what: str = "link definition") -> LinkDefin
 
 
 def decode_link_definition(data: bytes, *, is_json: bool = False) -> LinkDefinition:
-    """Decode a link definition: MessagePack from hosts, JSON from the test harness and in lattice metadata."""
+    """Decode a link definition. Hosts send MessagePack; the test harness and lattice metadata have JSON."""
     what = "link definition"
     return link_definition_from(codec.unpack_json(data, what) if is_json else codec.unpack(data, what), what)
 
@@ -265,7 +271,7 @@ def decode_health(data: bytes, *, is_json: bool = False) -> HealthCheckResponse:
 
 
 def decode_shutdown_host_id(data: bytes) -> str:
-    """Return the `host_id` of a shutdown request, which is JSON from every host; "" when there is none."""
+    """Return the `host_id` of a shutdown request, which is JSON from every host, or "" if it names no host."""
     try:
         value = codec.unpack_json(data, "shutdown request")
     except codec.MalformedError:
@@ -287,7 +293,7 @@ def _as_named(value: Any) -> Any:
 
 
 def _unpack_with_binary_text(data: bytes, what: str) -> Any:
-    """Unpack a message of which some host packs binaries as text."""
+    """Unpack a message whose binaries may be packed as text, as OTP hosts do."""
     try:
         return codec.unpack(data, what)
     except codec.NotUtf8Error:

@@ -111,10 +111,10 @@ def decode_public_key(public_key: str) -> tuple[int, bytes]:
 
 
 def is_usable(public_key: str) -> bool:
-    """Tell whether a text is a public key whose owner alone can sign.
+    """Return whether a text is a public key for which only the owner of the private key can sign.
 
-    Some points of the curve are not public keys: for those of small order, anybody can make signatures that a check
-    by the rules of ZIP 215 accepts.
+    Points of small order are not usable: signatures for them can be made without a private key, and a check by the
+    rules of ZIP 215 accepts those.
     """
     try:
         return crypto_core_ed25519_is_valid_point(decode_public_key(public_key)[1])

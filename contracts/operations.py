@@ -1,4 +1,4 @@
-"""All operations that this provider serves, by name, and their bytes."""
+"""All operations that this provider serves, by name, and the bytes of their arguments and answers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 import msgspec
 
-from contracts import codec, keyvalue
-from contracts import extensions as wasi
+from contracts import codec, extensions, keyvalue
 from contracts.keyvalue import KeyRequest, KeysRequest, Request
 
-REQUESTS: dict[str, type[Request]] = {**keyvalue.REQUESTS, **wasi.REQUESTS}
-"""Operation name on the wire -> request type."""
+REQUESTS: dict[str, type[Request]] = {**keyvalue.REQUESTS, **extensions.REQUESTS}
+"""Request types by the name of the operation on the wire."""
 
 _LEGACY_PREFIX, _CBOR_PREFIX = b"\xc1", b"\x7f"
+"""The first byte of a payload in protocol 2 of wasmbus, for MessagePack and for CBOR."""
 
 
 class UnknownOperationError(ValueError):
     """An operation name that this contract does not have.
 
     Attributes:
-        operation: The name, as it came.
+        operation: The name as received.
     """
 
     def __init__(self, operation: str) -> None:
@@ -35,8 +35,9 @@ def decode_request(operation: str, msg: bytes) -> Request:
     A leading byte 0xc1 (wasmbus protocol 2: "MessagePack follows") is skipped.
 
     Raises:
-        UnknownOperationError: No such operation in this contract.
-        codec.MalformedError: The payload is not that operation's argument; names the operation and the field.
+        UnknownOperationError: The contract has no operation of this name.
+        codec.MalformedError: The payload is not the argument of the operation. The error names the operation and the
+            field.
     """
     decode = _DECODERS.get(operation)
     if decode is None:
@@ -48,7 +49,7 @@ def decode_request(operation: str, msg: bytes) -> Request:
 
 
 def _decode_unusual(operation: str, msg: bytes) -> Request:
-    """Decode what is not of the usual form, or tell what is wrong with it."""
+    """Decode a payload that is not of the usual form, or raise an error that names the fault."""
     what = f"argument of {operation}"
     if msg[:1] == _LEGACY_PREFIX:
         msg = msg[1:]
@@ -62,8 +63,8 @@ def _decode_unusual(operation: str, msg: bytes) -> Request:
         return type_(argument)
     if issubclass(type_, KeysRequest):
         return type_(codec.to_struct(argument, list[str], what))
-    if issubclass(type_, wasi.SetMany):
-        return type_(codec.to_struct(argument, list[wasi.Item], what))
+    if issubclass(type_, extensions.SetMany):
+        return type_(codec.to_struct(argument, list[extensions.SetManyItem], what))
     return codec.to_struct(argument, type_, what)
 
 
@@ -74,8 +75,8 @@ def _decoder(type_: type[Request]) -> Callable[[bytes], Request]:
     if issubclass(type_, KeysRequest):
         decode_keys = msgspec.msgpack.Decoder(list[str]).decode
         return lambda msg: type_(decode_keys(msg))
-    if issubclass(type_, wasi.SetMany):
-        decode_items = msgspec.msgpack.Decoder(list[wasi.Item]).decode
+    if issubclass(type_, extensions.SetMany):
+        decode_items = msgspec.msgpack.Decoder(list[extensions.SetManyItem]).decode
         return lambda msg: type_(decode_items(msg))
     return msgspec.msgpack.Decoder(type_).decode
 
@@ -83,17 +84,17 @@ def _decoder(type_: type[Request]) -> Callable[[bytes], Request]:
 _DECODERS = {operation: _decoder(type_) for operation, type_ in REQUESTS.items()}
 
 
-def decode_change(operation: str, msg: bytes) -> wasi.HandleChange:
-    """Decode what a watching actor is called with.
+def decode_change(operation: str, msg: bytes) -> extensions.HandleChange:
+    """Decode the argument with which a provider calls a watching actor.
 
     Raises:
-        UnknownOperationError: It is something else.
-        codec.MalformedError: It is not that operation's argument.
+        UnknownOperationError: The operation is another one.
+        codec.MalformedError: The payload is not the argument of the operation.
     """
-    if operation != wasi.HANDLE_CHANGE:
+    if operation != extensions.HANDLE_CHANGE:
         raise UnknownOperationError(operation)
     what = f"argument of {operation}"
-    return codec.to_struct(codec.unpack(msg, what), wasi.HandleChange, what)
+    return codec.to_struct(codec.unpack(msg, what), extensions.HandleChange, what)
 
 
 def encode_request(request: Request) -> bytes:
@@ -102,7 +103,7 @@ def encode_request(request: Request) -> bytes:
             return codec.pack(request.key)
         case KeysRequest():
             return codec.pack(request.keys)
-        case wasi.SetMany():
+        case extensions.SetMany():
             return codec.pack_struct(request.items)
     return codec.pack(codec.to_plain(request))
 
@@ -112,7 +113,7 @@ def operation_name(request: Request) -> str:
 
 
 def encode_response(response: Any) -> bytes:
-    """Encode what an operation answers; nothing is empty bytes."""
+    """Encode the answer of an operation. None becomes empty bytes."""
     if response is None:
         return b""
     return codec.pack_struct(response)
@@ -122,7 +123,7 @@ def decode_response(type_: type[Request], msg: bytes) -> Any:
     """Decode the answer to an operation of the given request type.
 
     Raises:
-        codec.MalformedError: Not what that operation answers.
+        codec.MalformedError: The bytes are not an answer of that operation.
     """
     what = f"response of {type_.interface}.{type_.__name__}"
     if type_.response_type is None:

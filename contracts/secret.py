@@ -1,4 +1,4 @@
-"""A text that must not be printed. Knows nothing of what it protects."""
+"""A text that must not be printed. The module does not know the purpose of the text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hmac
 
 
 class Secret:
-    """Hold a secret text so that neither `repr`, `str`, a log line nor a traceback shows it.
+    """A secret text that neither `repr`, `str`, a log line nor a traceback shows.
 
     Call `reveal` at the one place that needs the text.
     """

@@ -1,6 +1,6 @@
-"""Tokens: JWTs signed with Ed25519, as hosts write them. Take one apart, put one together, the claims of an invocation.
+"""Tokens: JWTs signed with Ed25519, as hosts write them. Their parts, their encoding, and the claims of an invocation.
 
-Checking a signature is left to the caller, and so is what a claim must say. Pure: the time and the key are arguments.
+The caller checks signatures and judges claims. Pure: the time and the key are arguments.
 
 Source: wasmCloud v0.82.0 crates/wascap/src/jwt.rs.
 """
@@ -33,7 +33,7 @@ class Token(Struct, Generic[C], frozen=True, gc=False):
     """A token taken apart. Nothing in it has been verified.
 
     Attributes:
-        header: The header as it came, in base64url.
+        header: The header as received, in base64url.
         claims: The decoded claims.
         signature: The signature, of any length.
         signing_input: The bytes that were signed.
@@ -72,7 +72,8 @@ class InvocationClaims(Struct, frozen=True, gc=False):
 def invocation_claims(invocation: Invocation, issuer: str, issued_at: int) -> dict[str, Any]:
     """Return the claims of an invocation whose `msg` is the whole payload, in the order in which hosts write them.
 
-    No host sets `exp` or `nbf`. Hosts put a random text into `jti`, which nobody reads; here it is the invocation's id.
+    No host sets `exp` or `nbf`. Hosts put a random text into `jti`, which no reader uses; here it is the invocation's
+    id.
 
     Args:
         invocation: The invocation, with or without a token.
@@ -98,19 +99,19 @@ def encode_token(claims: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
     """Put a token together.
 
     Args:
-        claims: The claims in the order in which they are to be written.
-        sign: Returns the 64 bytes of the signature of some bytes.
+        claims: The claims, in the order of the encoded text.
+        sign: Function that returns the 64 bytes of a signature.
     """
     signing_input = ENCODED_HEADER + b"." + encode_segment(msgspec.json.encode(claims))
     return (signing_input + b"." + encode_segment(sign(signing_input))).decode("ascii")
 
 
 def decode_token(encoded: str, decode_claims: Callable[[bytes], C]) -> Token[C]:
-    """Take a token apart; its header is left as it is.
+    """Take a token apart. The header stays encoded.
 
     Args:
-        encoded: The token as it came.
-        decode_claims: Decodes the JSON of the claims, with the errors of msgspec.
+        encoded: The token as received.
+        decode_claims: Decoder of the JSON of the claims, with the errors of msgspec.
 
     Raises:
         TokenMalformedError: There are not three segments, one is not base64url, or the claims are not those expected.
@@ -133,7 +134,7 @@ def encode_segment(data: bytes) -> bytes:
 
 
 def decode_segment(segment: bytes) -> bytes:
-    """Decode base64url without padding. msgspec's strict decoder of binary values in JSON is the fastest at hand.
+    """Decode base64url without padding, by msgspec's strict decoder of binary values in JSON: the fastest one here.
 
     Raises:
         TokenMalformedError: A character is outside the alphabet, or the length is impossible.
@@ -146,7 +147,7 @@ def decode_segment(segment: bytes) -> bytes:
 
 _decode_binary = msgspec.json.Decoder(bytes).decode
 _TO_STANDARD_ALPHABET = bytes.maketrans(b'-_+/=\\"', b"+/!!!!!")
-"""Characters that only the standard alphabet or JSON knows become one that neither knows."""
+"""Maps the two characters of the URL alphabet, and makes those invalid that only the standard alphabet or JSON allows."""
 
 ENCODED_HEADER = encode_segment(msgspec.json.encode(HEADER))
-"""The header as every host writes it. Others have other white space or another order of keys."""
+"""The header as every host writes it. Other software may write other white space or another order of keys."""

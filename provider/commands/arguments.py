@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from contracts.extensions import Item, SetMany
+from contracts.extensions import SetMany, SetManyItem
 from contracts.keyvalue import U32_MAX, KeysRequest, Request
 from contracts.operations import REQUESTS
 from provider.commands.errors import ArgumentsError
@@ -98,11 +98,11 @@ def _has_expires(type_: type[Request]) -> bool:
     return type_ is SetMany or any(field.name == "expires" for field in structs.fields(type_))
 
 
-def _item(argument: str, expires: int) -> Item:
+def _item(argument: str, expires: int) -> SetManyItem:
     key, separator, value = argument.partition("=")
     if not separator:
         raise ArgumentsError(f"{usage(SetMany)}; {argument!r} has no =")
-    return Item(key, value, expires)
+    return SetManyItem(key, value, expires)
 
 
 def _typed_fields(type_: type[Request]) -> list[structs.FieldInfo]:

@@ -65,7 +65,7 @@ async def _race(one: Actor, other: Actor) -> list[Outcome]:
 
 
 async def _many(one: Actor) -> Outcome:
-    items = [wasi.Item(f"many.{number}", str(number), 0) for number in range(3)]
+    items = [wasi.SetManyItem(f"many.{number}", str(number), 0) for number in range(3)]
     await one.call(wasi.SetMany(items))
     page = await one.call(wasi.ListKeys("many.", "", 10))
     is_whole = sorted(page.keys) == [item.key for item in items] and not page.cursor

@@ -36,7 +36,7 @@ def test_what_goes_beyond_the_fifteen_is_typed_the_same_way() -> None:
     assert request_from("KeyValueAtomics.CompareAndSwap", ["k", "v", "7"]) == wasi.CompareAndSwap("k", "v", 0, 7)
     assert request_from("ListKeys", ["user.", "", "10"]) == wasi.ListKeys("user.", "", 10)
     assert request_from("SetMany", ["a=1", "b=x=y"], 5) == wasi.SetMany(
-        [wasi.Item("a", "1", 5), wasi.Item("b", "x=y", 5)]
+        [wasi.SetManyItem("a", "1", 5), wasi.SetManyItem("b", "x=y", 5)]
     )
     with pytest.raises(ArgumentsError, match=r"KEY=VALUE.*'b' has no ="):
         request_from("SetMany", ["a=1", "b"])

@@ -240,7 +240,7 @@ requests = st.one_of(
     st.builds(wasi.CompareAndDelete, keys, st.integers(0, 2**63 - 1)),
     st.builds(wasi.GetMany, st.lists(keys)),
     st.builds(wasi.DeleteMany, st.lists(keys)),
-    st.builds(wasi.SetMany, st.lists(st.builds(wasi.Item, keys, st.text(), st.integers(0, keyvalue.U32_MAX)))),
+    st.builds(wasi.SetMany, st.lists(st.builds(wasi.SetManyItem, keys, st.text(), st.integers(0, keyvalue.U32_MAX)))),
     st.builds(wasi.ListKeys, st.text(), st.text(), st.integers(1, wasi.MAX_PAGE_KEYS)),
 )
 
