@@ -1,6 +1,6 @@
-"""The command `keyvalue-nats`: without arguments as a lattice host starts it, with some as a person types it.
+"""The command `keyvalue-nats`: a host starts it without arguments, an operator types it with some.
 
-Each way imports only what it needs: a host waits for the first answer, a sidecar has 32 MiB.
+Each mode imports only its own modules: a host waits for the first answer, and a sidecar has 32 MiB of memory.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import sys
 from types import FrameType
 
 _STATE_PROXY = "state-proxy"
-"""The sidecar has little memory: typer and rich would be a third of it."""
+"""Recognized here, before typer and rich are imported: they would take a third of the sidecar's memory."""
 
 
 def main() -> int:
-    """Run, and return the exit code."""
+    """Run the mode that the arguments ask for and return the exit code."""
     _fill_descriptors()
     if sys.argv[1:] == [_STATE_PROXY]:
-        _end_in_order()
+        _exit_on_signals()
         return _run_connector()
     if len(sys.argv) > 1:
         from provider.commands.app import main as run_command
@@ -28,7 +28,7 @@ def main() -> int:
         sys.stderr.write("keyvalue-nats is started by a lattice host, which writes to its standard input.\n")
         sys.stderr.write("Try 'keyvalue-nats dev' for a lattice on this machine, or 'keyvalue-nats --help'.\n")
         return 2
-    _end_in_order()
+    _exit_on_signals()
     from provider.host_mode import run
 
     return run()
@@ -37,10 +37,10 @@ def main() -> int:
 def _run_connector() -> int:
     """Run the state-proxy connector, which has 32 MiB for everything.
 
-    nats-py asks for its own version when it is imported and can do without: what that loads (zip, CSV and e-mail) would
-    take 1.6 MiB for good.
+    nats-py reads its own version when it is imported, and works without it. The modules that this would load (zip, CSV
+    and e-mail) would keep 1.6 MiB for good.
     """
-    sys.modules["importlib.metadata"] = None  # type: ignore[assignment]  # Python's way to say: not to be had
+    sys.modules["importlib.metadata"] = None  # type: ignore[assignment]  # makes its import fail
     try:
         from provider.state_proxy.run import run
     finally:
@@ -49,9 +49,9 @@ def _run_connector() -> int:
 
 
 def _fill_descriptors() -> None:
-    """Put something in the place of closed standard streams: uvloop aborts when a socket of its own comes to stand there.
+    """Open the null device for each closed standard stream: uvloop aborts if one of its sockets gets their number.
 
-    `sys.stdin` stays `None`, no input; what is written to the others goes nowhere.
+    `sys.stdin` stays None, which means no input. Output to the other two is lost.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -60,13 +60,16 @@ def _fill_descriptors() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
-def _end_in_order() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # Python has a handler of its own for the first
-        signal.signal(number, _end)
+def _exit_on_signals() -> None:
+    """Exit with code 0 on a signal before anything is started, and in the first process of a container at all.
+
+    The kernel ignores signals to that process unless it has a handler.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # for the first, Python's own handler raises KeyboardInterrupt
+        signal.signal(number, _exit)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    """End in order before there is anything to stop: the first process of a container ignores signals without a handler."""
+def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 

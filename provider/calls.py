@@ -15,7 +15,7 @@ from contracts import keyvalue as kv
 from contracts.codec import MalformedError
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, encode_failure, encode_success
 from provider import errors
-from provider.config import Limits
+from provider.config import ProcessLimits
 from provider.keyvalue.conditional import CONDITIONS
 from provider.keyvalue.store import SharedStore, Store, complete
 from provider.keyvalue.values import CHANGES
@@ -99,7 +99,7 @@ class Calls:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: ProcessLimits,
         chunks: ChunkStore,
         reply: Callable[[bytes, bytes], None],
         statistics: ServiceStatistics,

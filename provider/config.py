@@ -1,6 +1,6 @@
-"""provider.toml, config_json and host data -> frozen settings.
+"""Settings of the process: provider.toml, config_json and host data merged into frozen structs.
 
-What takes precedence over what is decided here alone: link values, then config_json, provider.toml, defaults.
+Precedence is decided here alone: link values, then config_json, provider.toml, defaults.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATH_KEY = "provider_toml"
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
-    """What this provider is, to the lattice and in its archive."""
+    """The names under which the provider appears in the lattice and in its archive."""
 
     contract_id: str
     vendor: str
@@ -37,8 +37,8 @@ class Identity(Struct, frozen=True, forbid_unknown_fields=True):
     revision: int
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the process takes on at most."""
+class ProcessLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """The limits of the process. provider.toml describes each and has the same defaults."""
 
     max_in_flight: int = 4096
     max_in_flight_bytes: int = 268_435_456
@@ -50,38 +50,38 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProviderToml(Struct, frozen=True, forbid_unknown_fields=True):
-    """The file, checked. `link` has canonical names."""
+    """The content of provider.toml. `link` holds defaults of link values under any spelling of their names."""
 
     identity: Identity
-    limits: Limits = Limits()
+    limits: ProcessLimits = ProcessLimits()
     link: dict[str, str | int | bool] = field(default_factory=dict)
 
 
 class ProviderConfig(Struct, frozen=True):
-    """Everything that is settled once the host data is read.
+    """The settings of the process.
 
     Attributes:
-        link_defaults: Canonical link values that hold where a link gives none.
-        unknown: Names in config_json that no setting has, to be logged.
+        link_defaults: Defaults of link values, by canonical name.
+        unknown_names: Names in config_json that are not settings.
     """
 
     identity: Identity
-    limits: Limits
+    limits: ProcessLimits
     link_defaults: dict[str, str]
     lattice_connection: ConnectionSettings
-    unknown: list[str]
+    unknown_names: list[str]
 
 
 def load_config(host_data: HostData, environment: Mapping[str, str]) -> ProviderConfig:
     """Read provider.toml and merge config_json into it.
 
     Raises:
-        errors.ConfigError: Names the file's or the document's path and what is wrong there.
+        errors.ConfigError: A setting is unknown or wrong. The error names the file or config_json, and the fault.
     """
     given = _config_json(host_data.config_json)
     path = given.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
     toml = load_provider_toml(str(path) if path else None)
-    limit_names = set(Limits.__struct_fields__)
+    limit_names = set(ProcessLimits.__struct_fields__)
     limits = _limits(toml.limits, {name: value for name, value in given.items() if name in limit_names})
     known, unknown = canonical_values({name: value for name, value in given.items() if name not in limit_names})
     defaults, _ = canonical_values(toml.link)
@@ -89,10 +89,11 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
 
 
 def load_provider_toml(path: str | None = None) -> ProviderToml:
-    """Read provider.toml: the one at `path`, else the one that travels with the package.
+    """Read provider.toml from `path`, or by default from the package.
 
     Raises:
-        errors.ConfigError: It cannot be read, has an unknown setting, or a wrong value; names the path in the file.
+        errors.ConfigError: The file cannot be read, or has an unknown setting or a wrong value. The error names the
+            path within the file.
     """
     where = path or "provider.toml"
     try:
@@ -113,10 +114,10 @@ def load_provider_toml(path: str | None = None) -> ProviderToml:
 def link_config(
     config: ProviderConfig, host_data: HostData, definition: LinkDefinition
 ) -> tuple[LinkConfig, list[str]]:
-    """Return what a link is to be, and the names of its values that no setting has.
+    """Return the settings of a link, and the names of its values that are not settings.
 
     Raises:
-        errors.LinkError: Names the setting at fault.
+        errors.LinkError: A value is wrong. The error names the setting.
     """
     known, unknown = canonical_values(definition.values)
     parsed = parse_link(
@@ -129,10 +130,10 @@ def link_config(
 
 
 def lattice_connection(host_data: HostData) -> ConnectionSettings:
-    """Return how to connect to the lattice.
+    """Return the settings of the connection to the lattice.
 
     Raises:
-        errors.ConfigError: Its URL is none.
+        errors.ConfigError: The URL in the host data is not valid.
     """
     try:
         servers = tuple(server_url(url.strip()) for url in host_data.lattice_rpc_url.split(",") if url.strip())
@@ -148,7 +149,7 @@ def lattice_connection(host_data: HostData) -> ConnectionSettings:
 
 
 def packaged_provider_toml() -> str:
-    """Read the file from the package, or from beside it in a checkout."""
+    """Return the text of the packaged provider.toml, which lies beside the package in a checkout."""
     packaged = importlib.resources.files("provider") / "provider.toml"
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
@@ -167,31 +168,32 @@ def _config_json(text: Secret) -> dict[str, Any]:
     return value
 
 
-def _limits(limits: Limits, given: Mapping[str, Any]) -> Limits:
+def _limits(limits: ProcessLimits, given: Mapping[str, Any]) -> ProcessLimits:
     if not given:
         return limits
     try:
-        merged = codec.to_struct(structs.asdict(limits) | dict(given), Limits, "limits")
+        merged = codec.to_struct(structs.asdict(limits) | dict(given), ProcessLimits, "limits")
     except codec.MalformedError as error:
         raise errors.ConfigError(error.reason, "config_json") from None
     _check_limits(merged, "config_json")
     return merged
 
 
-def _check_limits(limits: Limits, where: str) -> None:
-    for name, value in structs.asdict(limits).items():
+def _check_limits(limits: ProcessLimits, where: str) -> None:
+    for name, value in structs.asdict(limits).items():  # a window of 0 turns the memory of invocation ids off
         if value < (0 if name == "replay_window_seconds" else 1):
             raise errors.ConfigError(f"{name} is {value}, too small", where)
 
 
 def _check_link_defaults(known: Mapping[str, str], where: str) -> None:
-    nowhere = ConnectionSettings(servers=("nats://127.0.0.1:4222",))
+    """Parse the defaults as a link would, so that a wrong one is found at start. The connection is a placeholder."""
+    placeholder = ConnectionSettings(servers=("nats://127.0.0.1:4222",))
     try:
-        parse_link(known, lattice="default", link_name="default", lattice_connection=nowhere)
+        parse_link(known, lattice="default", link_name="default", lattice_connection=placeholder)
     except errors.LinkError as error:
         raise errors.ConfigError(f"link.{error.setting.lower()}: {error.reason}", where) from None
 
 
 def wanted_log_level(host_data: HostData, environment: Mapping[str, str]) -> str:
-    """Return the level that the host gives in host data, or, as Rust hosts of 0.79 and later do, in RUST_LOG."""
+    """Return the log level from host data, or from RUST_LOG, where Rust hosts of 0.79 and later give it."""
     return host_data.log_level or environment.get("RUST_LOG", "") or "info"

@@ -6,7 +6,7 @@
     ├── LinkError                    the link is refused or waits for its store; other links continue
     ├── InvocationError              this call is answered with an error, before a store was asked
     │   └── InvocationDeniedError    ... because it cannot be trusted; one subclass per reason
-    ├── StoreError                   this call is answered with an error; `may_retry` says whether a retry may help
+    ├── StoreError                   this call is answered with an error; if unsure, OutcomeUnknownError
     ├── ActorError                   a call of an actor did not succeed; the change will be delivered again
     └── NatsError                    a failure on a NATS connection; its caller turns it into one of the above
 
@@ -30,7 +30,7 @@ def shown(text: str) -> str:
 
 
 class _Text(str):
-    """A text in a template: `{name}` is the text itself, `{name!r}` is what `shown` makes of it."""
+    """A text in a template: `{name}` inserts it unchanged, `{name!r}` inserts it as `shown` returns it."""
 
     __slots__ = ()
 
@@ -55,12 +55,12 @@ class ProviderError(Exception):
 
 
 def bare(error: _AnyError) -> _AnyError:
-    """Return an exception that is to be kept, without its traceback and context: those keep every frame alive."""
+    """Remove traceback and context from an exception that will be kept, since they keep every frame alive."""
     error.__traceback__ = error.__context__ = None
     return error
 
 
-# --- the process exits -----------------------------------------------------------------------------------------------
+# --- the process exits
 
 
 class StartupError(ProviderError):
@@ -77,7 +77,7 @@ class ConfigError(StartupError):
     text = "{where}: {reason}"
 
 
-# --- the link is refused ---------------------------------------------------------------------------------------------
+# --- the link is refused
 
 
 class LinkError(ProviderError):
@@ -90,7 +90,7 @@ class LinkError(ProviderError):
         return f"link value {self.setting}: {self.reason}" if self.setting else self.reason
 
 
-# --- the call is refused before a store was asked ----------------------------------------------------------------------
+# --- the call is refused before a store was asked
 
 
 class InvocationError(ProviderError):
@@ -163,7 +163,7 @@ class InternalError(InvocationError):
     text = "internal error ({kind}); outcome unknown"
 
 
-# --- ... because it cannot be trusted: first the reasons of the reference (wasmbus-rpc v0.15) in its order, then our own
+# --- ... because it cannot be trusted; first come the reasons of wasmbus-rpc v0.15, in its order
 
 
 class InvocationDeniedError(InvocationError):
@@ -294,13 +294,11 @@ class ReplayedError(InvocationDeniedError):
     text = "invocation id was used before"
 
 
-# --- the store says no -------------------------------------------------------------------------------------------------
+# --- the store refuses or fails
 
 
 class StoreError(ProviderError):
     """This call is answered with an error. Unless it is an `OutcomeUnknownError`, nothing was changed."""
-
-    may_retry: ClassVar[bool] = False
 
 
 class BadCursorError(StoreError):
@@ -317,7 +315,7 @@ class EmptyKeyError(StoreError):
 
 
 class KeyTooLongError(StoreError):
-    """The key is too long. Sizes are in bytes of the key as it is stored."""
+    """The key is too long. Sizes are in bytes of the stored form of the key."""
 
     size: int
     maximum: int
@@ -359,7 +357,7 @@ class NotANumberError(StoreError):
 
 
 class CounterOverflowError(StoreError):
-    """The number, or what it would become, does not fit in 32 bits with a sign."""
+    """The number, or the result of the change, does not fit in 32 bits with a sign."""
 
     key: str
     total: int
@@ -400,7 +398,6 @@ class StoreUnreachableError(StoreError):
 
     reason: str
     text = "store unreachable: {reason}; nothing was changed"
-    may_retry = True
 
 
 class StoreTimeoutError(StoreError):
@@ -409,7 +406,6 @@ class StoreTimeoutError(StoreError):
     waited_ms: int
     reason: str
     text = "store timeout: no answer within {waited_ms} ms ({reason}); nothing was changed"
-    may_retry = True
 
 
 class OutcomeUnknownError(StoreError):
@@ -419,7 +415,7 @@ class OutcomeUnknownError(StoreError):
     text = "outcome unknown: {reason}; the change may or may not have been made"
 
 
-# --- the call of an actor did not succeed --------------------------------------------------------------------------------
+# --- the call of an actor did not succeed
 
 
 class ActorError(ProviderError):
@@ -440,7 +436,7 @@ class ActorFailedError(ActorError):
     text = "actor failed: {reason}"
 
 
-# --- NATS ------------------------------------------------------------------------------------------------------------------
+# --- NATS
 
 
 class NatsError(ProviderError):
@@ -508,7 +504,7 @@ class ApiError(NatsError):
 
     Attributes:
         code: A status as in HTTP.
-        err_code: The server's own number, e.g. 10071 "wrong last sequence"; 0 when there is none.
+        err_code: The server's own number, e.g. 10071 "wrong last sequence"; 0 if it gave no number.
 
     Source: nats-server server/errors.json.
     """

@@ -1,9 +1,10 @@
-"""How a lattice host starts the provider: host data in, objects built, run, exit code."""
+"""The start by a lattice host: read the host data, build the objects, run them, return the exit code."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import stat
@@ -26,20 +27,28 @@ from provider.tasks import TaskOwner
 from provider.telemetry import Telemetry
 from provider.watches import Watches
 
+_log = logging.getLogger(__name__)
+
 _MAX_HOST_DATA_BYTES = 64 * 1024 * 1024
+"""Room for hundreds of thousands of links, and a bound for input without a line end."""
+
 _PARENT_CHECK_SECONDS = 0.5
+"""A provider whose host died may answer for this long. Checking costs one system call."""
+
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GC_THRESHOLD = 20_000
-"""Invocations make no reference cycles; looking for them after every 700 objects, Python's default, finds nothing."""
+"""Invocations create no reference cycles, so a collection after every 700 objects, Python's default, finds nothing."""
 
 
 def run() -> int:
-    """Serve the host that wrote a line to standard input; returns the exit code."""
+    """Serve the host that wrote a line to standard input, and return the exit code."""
     try:
         line = sys.stdin.buffer.readline(_MAX_HOST_DATA_BYTES) if sys.stdin is not None else b""
         host_data = decode_host_data(line)
         logs.configure(wanted_log_level(host_data, os.environ), is_json=host_data.structured_logging)
         config = load_config(host_data, os.environ)
+        if config.unknown_names:
+            _log.warning("config_values_unknown", extra={"names": ", ".join(config.unknown_names)})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(host_data, config, os.environ))
     except (errors.StartupError, MalformedError) as error:
@@ -79,7 +88,7 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
 
 
 async def _watch_host(family: HostFamily, stop: Callable[[str], None]) -> None:
-    """Stop when the host is gone: the end of standard input under OTP, another parent under any."""
+    """Stop when the host is gone: at the end of standard input under OTP, and under any host at a change of parent."""
     loop = asyncio.get_running_loop()
     if family is HostFamily.OTP and _is_pipe(sys.stdin.fileno()):
 
@@ -90,7 +99,7 @@ async def _watch_host(family: HostFamily, stop: Callable[[str], None]) -> None:
 
         loop.add_reader(sys.stdin.fileno(), on_readable)
     parent = os.getppid()
-    while os.getppid() == parent:  # noqa: ASYNC110  (no event tells it)
+    while os.getppid() == parent:  # noqa: ASYNC110  (the kernel sends no event for it)
         await asyncio.sleep(_PARENT_CHECK_SECONDS)
     stop("the host is gone")
 

@@ -1,4 +1,4 @@
-"""Log lines on standard error: an event's name and its fields, as text or as JSON."""
+"""Log lines on standard error: the name of an event and its fields, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ _LEVELS = {
 }
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-_LINES_A_SECOND = 20
-_EVENTS = 500
-"""Of how many events spates are told apart; more than there are of this provider's own."""
+_LINES_PER_SECOND = 20
+"""Enough to see what happens, and few enough that a day of one event stays below 1 GB."""
+
+_MAX_COUNTED_EVENTS = 500
+"""More than this provider has. Libraries may log any number of texts, which count as events."""
 
 
 def configure(level: str, *, is_json: bool) -> None:
     """Send this process's log lines to standard error.
 
     Args:
-        level: Any host's name of a level; one that is not known means `info`.
-        is_json: One JSON object a line instead of text.
+        level: Name of a level in the words of any host. An unknown name means `info`.
+        is_json: Write one JSON object per line instead of text.
     """
     handler = _Handler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if is_json else _TextFormatter())
-    handler.addFilter(_Spates())
+    handler.addFilter(_RateLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -46,33 +48,33 @@ def configure(level: str, *, is_json: bool) -> None:
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
-        """Lose the line when nobody reads standard error any more: the provider must not fail for that."""
+        """Drop a line that cannot be written: a closed standard error must not stop the provider."""
 
 
-class _Spates(logging.Filter):
-    """Let through so many warnings or errors of one event a second.
+class _RateLimit(logging.Filter):
+    """A limit on the warnings and errors of one event per second.
 
-    Whoever may publish to the provider could fill a disk otherwise. The event's next line has, as `left_out`, how many
-    there were beyond it.
+    Without it, any client that may publish to the provider could fill a disk. The next line of the event has the
+    number of dropped lines as `left_out`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[object, tuple[int, int]] = {}
+        self._counts: dict[object, tuple[int, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        if len(self._seen) > _EVENTS:
-            self._seen.clear()
-        second, count = self._seen.get(record.msg, (0, 0))
-        left_out = max(count - _LINES_A_SECOND, 0)
+        if len(self._counts) > _MAX_COUNTED_EVENTS:
+            self._counts.clear()
+        second, count = self._counts.get(record.msg, (0, 0))
+        left_out = max(count - _LINES_PER_SECOND, 0)
         if second != int(record.created):
             second, count = int(record.created), 0
             if left_out:
                 record.left_out = left_out
-        self._seen[record.msg] = second, count + 1
-        return count < _LINES_A_SECOND
+        self._counts[record.msg] = second, count + 1
+        return count < _LINES_PER_SECOND
 
 
 class _JsonFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""Traces and metrics over OTLP, when the host asks for them. The exporters are loaded only then.
+"""Traces and metrics over OTLP. The exporters are loaded only if the host asks for them.
 
 Source: W3C Trace Context; OpenTelemetry SDK for Python.
 """
@@ -19,14 +19,18 @@ from provider.nats.frames import header_value
 _log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 1.0
+"""A collector that does not answer must not keep the process from exiting."""
+
 _TRACE_HEADERS = (b"traceparent", b"tracestate")
 
 
 class Telemetry:
-    """Exports one span and one duration per invocation; does nothing unless it is on."""
+    """The export of one span and one duration per invocation, if it is on.
+
+    It is on if host data or the environment names an OTLP endpoint, and the exporters are installed.
+    """
 
     def __init__(self, host_data: HostData, identity: Identity, environment: Mapping[str, str]) -> None:
-        """Turn exporting on when host data or the environment names an OTLP endpoint, and the exporter is installed."""
         otel = host_data.otel_config
         exporter = otel.traces_exporter or environment.get("OTEL_TRACES_EXPORTER", "")
         endpoint = otel.exporter_otlp_endpoint or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
@@ -44,7 +48,7 @@ class Telemetry:
         return self._tracer is not None
 
     def invocation(self, invocation: Invocation, header: bytes, seconds: float, error: BaseException | None) -> None:
-        """Export an invocation that ended now; its span lies below the caller's, when the caller named one."""
+        """Export an invocation that ended now. Its span is a child of the caller's, if the caller named one."""
         attributes = {"rpc.system": "wasmbus", "rpc.method": invocation.operation}
         if error is not None:
             attributes["error.type"] = type(error).__name__
@@ -62,7 +66,7 @@ class Telemetry:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Export what has not been exported yet; gives up after a moment."""
+        """Export everything that is left, but wait no longer than `_CLOSE_SECONDS`."""
         if self._exporting:
             closing = threading.Thread(target=self._shut_down, daemon=True)
             closing.start()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from provider.config import PATH_KEY, PATH_VARIABLE, Limits
+from provider.config import PATH_KEY, PATH_VARIABLE, ProcessLimits
 from provider.keyvalue.link_values import LINK_VALUES, Group, LinkValue
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -171,7 +171,7 @@ The host passes `config_json` to the provider at start: one JSON object. All key
 {"CREDS_FILE": "/etc/nats/keyvalue.creds", "REPLICAS": 3, "max_in_flight": 1024}
 ```
 """
-    limits = ", ".join(_code(name) for name in Limits.__struct_fields__)
+    limits = ", ".join(_code(name) for name in ProcessLimits.__struct_fields__)
     yield from _table(
         ["key", "meaning"],
         [

@@ -13,7 +13,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from contracts.secret import Secret
-from provider.config import Identity, Limits
+from provider.config import Identity, ProcessLimits
 from provider.keyvalue.link_config import BucketConfig, LinkConfig, canonical_values, parse_link
 from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, Group, LinkValue
 from provider.nats.settings import ConnectionSettings
@@ -102,13 +102,13 @@ def test_no_group_of_link_values_is_empty(group: Group) -> None:
 
 def test_provider_toml_has_every_limit_at_its_default() -> None:
     limits = {key.name: int(key.literal) for key in settings.toml_keys() if key.section == "limits"}
-    assert limits == {name: getattr(Limits(), name) for name in Limits.__struct_fields__}
+    assert limits == {name: getattr(ProcessLimits(), name) for name in ProcessLimits.__struct_fields__}
 
 
 def test_every_key_of_provider_toml_has_a_comment() -> None:
     keys = [key for key in settings.toml_keys() if key.section != "link"]
     assert [key.name for key in keys if not key.meaning.endswith(".")] == []
-    assert {key.name for key in keys} == {*Identity.__struct_fields__, *Limits.__struct_fields__}
+    assert {key.name for key in keys} == {*Identity.__struct_fields__, *ProcessLimits.__struct_fields__}
 
 
 def test_every_environment_variable_that_is_read_is_documented() -> None:

@@ -210,7 +210,7 @@ def test_a_link_value_wins_over_config_json_over_provider_toml_over_the_default(
 def test_limits_come_from_config_json_too() -> None:
     config = load_config(host_data({"max_in_flight": 8, "no_such_thing": 1}), {})
     assert config.limits.max_in_flight == 8
-    assert config.unknown == ["no_such_thing"]
+    assert config.unknown_names == ["no_such_thing"]
 
 
 def test_the_environment_names_another_provider_toml(tmp_path: Path) -> None:
