@@ -238,78 +238,40 @@ def call() -> Picture:
 
 
 def delta() -> Picture:
-    """Draw the way of a change from one replica of a cache to another, and what finds a lost one."""
-    picture = Picture(960, 650, "The way of a delta from one replica of a cache to another")
+    """Draw the way of a change from one replica of a cache to another, and the way of a lost one."""
+    picture = Picture(960, 630, "The way of a delta from one replica of a cache to another")
     width = 400
     here, there = 40, 520
-    picture.note(here, 34, "Replica A, in the instance that the actor called")
-    picture.note(there, 34, "Replica B, in every other instance")
-    event = picture.box(
-        Box(here, 48, width, 76),
-        "ours",
-        "1. cache/operations",
-        "turns the operation into an event with a dot:",
-        "replica A, event 42",
-    )
-    commit = picture.box(
-        Box(here, 148, width, 76),
-        "ours",
-        "2. cache/replica",
-        "applies the event to the state, adds the dot to the",
-        "context; the actor has its answer now",
-    )
-    pack = picture.box(
-        Box(here, 248, width, 76),
-        "ours",
-        "3. cache/journal, messages",
-        "all events of this turn of the event loop",
-        "become one message",
-    )
-    publish = picture.box(
-        Box(here, 348, width, 60), "ours", "4. cache/replication", "publishes it, in the same write as the answer"
-    )
-    arrive = picture.box(
-        Box(there, 348, width, 60), "ours", "5. cache/replication, messages", "check version, sender and clock"
-    )
-    known = picture.box(
-        Box(there, 248, width, 76),
-        "ours",
-        "6. cache/replica",
-        "a dot that the context has is ignored;",
-        "any other is applied, in any order",
-    )
-    merge = picture.box(
-        Box(there, 148, width, 76),
-        "ours",
-        "7. cache/cells, merge",
-        "both versions of a key become one, the same on all",
-        "replicas, whatever the order",
-    )
-    picture.note(there, 76, "B answers its own actors from the merged state.", "It does not pass the delta on.")
-    for above, below in ((event, commit), (commit, pack), (pack, publish)):
+    picture.note(here, 36, "Replica A, in the instance that the actor called")
+    picture.note(there, 36, "Replica B, in every other instance")
+    operation = "turns the operation into an event; its dot is", "replica A, event 42"
+    event = picture.box(Box(here, 50, width, 76), "ours", "1. cache/operations", *operation)
+    commit = "applies the event to the state, adds its dot to the", "context; the actor has its answer now"
+    committed = picture.box(Box(here, 150, width, 76), "ours", "2. cache/replica, state", *commit)
+    turn = "all events of a turn of the event loop become one", "message, sent in the same write as the answer"
+    sent = picture.box(Box(here, 250, width, 76), "ours", "3. cache/replication, channel", *turn)
+    checks = "refuses other versions, and clocks that are", "more than a minute ahead"
+    received = picture.box(Box(there, 250, width, 76), "ours", "4. cache/channel, replication", *checks)
+    apply = "ignores a dot that the context has; else removes", "what the author had seen, and adds the rest"
+    applied = picture.box(Box(there, 150, width, 76), "ours", "5. cache/replica, state", *apply)
+    picture.note(there, 78, "B answers its own actors from the same state as A.", "It passes no delta on.")
+    for above, below in ((event, committed), (committed, sent)):
         picture.arrow((above.middle, above.bottom), (above.middle, below.y))
-    picture.arrow((publish.right, 378), (arrive.x, 378))
-    picture.arrow((arrive.middle, arrive.y), (arrive.middle, known.bottom))
-    picture.arrow((known.middle, known.y), (known.middle, merge.bottom))
-    picture.note(here, 452, "When a message is lost, or B was cut off or has just started:")
-    beat = picture.box(
-        Box(there, 468, width, 60), "ours", "cache/peers", "A's heartbeat tells its context; B lacks dot 42"
-    )
-    pages = picture.box(Box(here, 560, width, 60), "ours", "cache/transfer", "A sends what B lacks, page by page")
-    take = picture.box(
-        Box(there, 560, width, 60), "ours", "cache/transfer, coverage", "B takes in each key as it comes"
-    )
-    beats = picture.box(
-        Box(here, 468, width, 60), "ours", "cache/replication", "a heartbeat every 5 s, with the context"
-    )
-    picture.arrow((beats.right, 498), (beat.x, 498))
-    picture.arrow((beat.middle, beat.bottom), (beat.middle, 544), (pages.middle, 544), (pages.middle, pages.y))
-    picture.note(
-        462,
-        538,
-        "asks",
-    )
-    picture.arrow((pages.right, 590), (take.x, 590))
+    picture.arrow((sent.right, 288), (received.x, 288))
+    picture.arrow((received.middle, received.y), (received.middle, applied.bottom))
+
+    picture.note(here, 378, "When a message is lost, or B was cut off or has just started:")
+    beat = "a heartbeat tells A's context"
+    beats = picture.box(Box(here, 394, width, 60), "ours", "cache/replication", beat)
+    lacks = "B lacks dot 42, and asks A for it"
+    asks = picture.box(Box(there, 394, width, 60), "ours", "cache/peers, anti_entropy", lacks)
+    pages = "sends the keys that hold what B lacks, page by page"
+    sends = picture.box(Box(here, 522, width, 76), "ours", "cache/transfer, journal", pages)
+    merge = "merges each key as it comes; adds the dots to the", "context when all keys are there"
+    merges = picture.box(Box(there, 522, width, 76), "ours", "cache/transfer, merge, coverage", *merge)
+    picture.arrow((beats.right, 424), (asks.x, 424))
+    picture.arrow((asks.middle, asks.bottom), (asks.middle, 488), (sends.middle, 488), (sends.middle, sends.y))
+    picture.arrow((sends.right, 560), (merges.x, 560))
     return picture
 
 
