@@ -113,7 +113,9 @@ class StreamInfo(Struct, frozen=True):
         )
 
 
-class _Sequences(Struct, frozen=True):
+class Sequences(Struct, frozen=True):
+    """The numbers of a message. `stream_seq` is the one in its stream; 0: no message yet."""
+
     stream_seq: int = 0
 
 
@@ -130,7 +132,7 @@ class ConsumerInfo(Struct, frozen=True):
     name: str
     created: str
     config: dict[str, Any]
-    delivered: _Sequences
+    delivered: Sequences
     num_ack_pending: int = 0
     num_pending: int = 0
 
