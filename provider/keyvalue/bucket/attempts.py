@@ -112,7 +112,7 @@ class Batch:
         """
         before = [attempt for attempt in self._attempts.values() if attempt[0] < revision]
         if not before:
-            raise errors.OutcomeUnknownError("another attempt at it was written")
+            raise errors.OutcomeUnknownError("another attempt at the change was written")
         max(before, key=lambda attempt: attempt[0])[1].answer(revision)
 
 
@@ -205,7 +205,7 @@ class BatchWriter:
             errors.OutcomeUnknownError: An earlier attempt may have been stored, and that could not be ruled out in time.
         """
         if not entry.is_checked:
-            raise errors.StoreFullError("nothing is to be changed, and no room to look whether that is so")
+            raise errors.StoreFullError("the change has no effect, but there is no room for the write that would prove it")
         # The change may be made already, by an attempt that was rejected and then overwritten by another writer.
         revision = await self._store.fence(batch.message_id, deadline) if batch.is_doubtful else None
         if revision is not None:
@@ -333,7 +333,7 @@ class BatchWriter:
         # The entry is still the expected one. If the first write is on its way, only one of the two can succeed.
         if current.revision == write.expected_revision:
             return None
-        raise errors.OutcomeUnknownError(f"{doubt}, and the key was written by somebody else since")
+        raise errors.OutcomeUnknownError(f"{doubt}, and another writer has changed the key since")
 
     def _new_id(self) -> bytes:
         return self._id_prefix + b"%x" % next(self._ids)

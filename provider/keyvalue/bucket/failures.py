@@ -30,5 +30,5 @@ def refusal(error: Exception) -> errors.StoreError | None:
 def too_late(error: Exception, waited_seconds: float) -> errors.StoreError:
     """Return the error to answer with when the deadline has come and the last attempt failed with `error`."""
     if isinstance(error, (errors.RequestTimeoutError, TimeoutError)):
-        return errors.StoreTimeoutError(int(waited_seconds * 1000), "the server is there but silent")
+        return errors.StoreTimeoutError(int(waited_seconds * 1000), "the server is connected but does not answer")
     return errors.StoreUnreachableError(str(error))

@@ -263,7 +263,7 @@ class Reads:
             return Entry(0, None)
         if header_value(header, js.STREAM) is not None:
             self._stream.note_mirror()
-            raise errors.ApiError(503, 0, "a mirror has answered in the bucket's place")
+            raise errors.ApiError(503, 0, "a mirror has answered instead of the bucket")
         raise errors.ApiError(status or 500, 0, status_text(header) or "answer without a sequence")
 
     async def _read_fast(self, bucket_key: str, deadline: float) -> Entry:

@@ -184,7 +184,7 @@ async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: f
             raise errors.LinkError("BUCKET", f"bucket {config.name!r} does not exist, and CREATE is never") from None
         info = await _create(jetstream, config, level, deadline)
     if info.config.subjects != [key_subject(config.name, ">")]:
-        raise errors.LinkError("BUCKET", f"stream {name!r} is not a key-value bucket of its own subjects")
+        raise errors.LinkError("BUCKET", f"stream {name!r} does not have the subjects of a key-value bucket")
     _check_value_size(info.config.num_replicas, info.config.max_msg_size)
     _warn_of_differences(config, info.config)
     return info, level
