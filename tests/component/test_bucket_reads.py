@@ -1,4 +1,4 @@
-"""Reads of a bucket that are joined to one request: only while it has not gone out, and never to one that has failed."""
+"""Reads that share one direct get: only until it is sent, and never one that has failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAR = 1e9
 
 
 class Requests:
-    """Stands for a connection: counts its writes and keeps what waits for a reply."""
+    """A connection that counts its writes and keeps the requests that wait for a reply."""
 
     def __init__(self) -> None:
         self.writes = 0
@@ -54,7 +54,7 @@ def read(bucket: Bucket, told: list[Any]) -> bool:
     return bucket.begin_read("k", FAR, lambda value, is_read: told.append((value, is_read)))
 
 
-async def test_reads_that_come_before_a_request_goes_out_share_it(bucket: Bucket, requests: Requests) -> None:
+async def test_reads_that_arrive_before_a_request_is_sent_share_it(bucket: Bucket, requests: Requests) -> None:
     told: list[Any] = []
     assert read(bucket, told)
     assert read(bucket, told)
@@ -66,7 +66,7 @@ async def test_reads_that_come_before_a_request_goes_out_share_it(bucket: Bucket
     assert told == [(Value(Kind.TEXT, "v"), True)] * 3
 
 
-async def test_a_read_does_not_join_a_request_that_has_failed_before_it_went_out(
+async def test_a_read_does_not_join_a_request_that_failed_before_it_was_sent(
     bucket: Bucket, requests: Requests
 ) -> None:
     told: list[Any] = []
@@ -78,7 +78,7 @@ async def test_a_read_does_not_join_a_request_that_has_failed_before_it_went_out
     assert told[1:] == [(Value(Kind.TEXT, "v"), True)]
 
 
-async def test_after_an_answer_of_a_mirror_no_read_is_direct(bucket: Bucket, requests: Requests) -> None:
+async def test_after_a_reply_of_a_mirror_no_read_is_direct(bucket: Bucket, requests: Requests) -> None:
     told: list[Any] = []
     read(bucket, told)
     requests.settle(OF_A_MIRROR)

@@ -1,4 +1,4 @@
-"""Exactly once, over a store that conflicts, disappears, forgets to answer and answers late."""
+"""Exactly-once changes, over a store that conflicts, disappears, loses answers and answers late."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ KEY = "k"
 
 
 class Fault(enum.Enum):
-    """What happens to one request."""
+    """The fault of one request."""
 
     NONE = enum.auto()
     NOT_WRITTEN = enum.auto()
     LOST_BEFORE = enum.auto()
-    """The write never arrives, and nobody says so."""
+    """The write never arrives, and there is no answer."""
     LOST_AFTER = enum.auto()
     """The write is made, but its acknowledgement is lost."""
     RIVAL = enum.auto()
     """Another provider increments by a thousand just before."""
     LOST_AND_RIVAL = enum.auto()
-    """The acknowledgement is lost, and another provider increments before anybody can look."""
+    """The acknowledgement is lost, and another provider increments before the engine can look."""
     READ_FAILS = enum.auto()
     REFUSED = enum.auto()
-    """A leader that was deposed refuses the write, and its successor never gets it."""
+    """A deposed leader rejects the write, and its successor never gets it."""
     REFUSED_AND_WRITTEN = enum.auto()
-    """A leader that was deposed refuses what its successor stores."""
+    """A deposed leader rejects the write, and its successor stores it."""
     REFUSED_WRITTEN_AND_RIVAL = enum.auto()
-    """The same, and another provider increments before anybody can look."""
+    """The same, and another provider increments before the engine can look."""
 
 
 REFUSALS = (Fault.REFUSED, Fault.REFUSED_AND_WRITTEN, Fault.REFUSED_WRITTEN_AND_RIVAL)
@@ -52,7 +52,7 @@ REFUSALS = (Fault.REFUSED, Fault.REFUSED_AND_WRITTEN, Fault.REFUSED_WRITTEN_AND_
 class ScriptedStore:
     """One key of a compare-and-set store in memory, with faults by script; afterwards it works.
 
-    `is_replicated`: a refusal may come from a leader that was deposed.
+    `is_replicated`: a rejection may come from a deposed leader.
     """
 
     def __init__(self, script: list[Fault], *, is_replicated: bool = True) -> None:
@@ -62,7 +62,7 @@ class ScriptedStore:
         self.writes = 0
         self.rival_increments = 0
         self._revisions: dict[bytes, int] = {}
-        """By message id."""
+        """The revision stored under each message id; 0 for a fence."""
 
     def now_ms(self) -> int:
         return 1_000_000
@@ -162,13 +162,15 @@ def test_increments_that_wait_for_a_write_are_combined_into_the_next() -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST_AFTER, Fault.LOST_BEFORE, Fault.NOT_WRITTEN, Fault.RIVAL])
-def test_a_fault_that_can_be_told_apart_is_no_error(fault: Fault) -> None:
+def test_a_fault_with_a_known_outcome_is_not_an_error(fault: Fault) -> None:
     store = ScriptedStore([fault])
     assert run(lambda: outcomes(store, [kv.Increment(KEY, 1)])) == [1001 if fault is Fault.RIVAL else 1]
 
 
 @pytest.mark.parametrize("faults", list(itertools.product(REFUSALS, repeat=2)), ids=str)
-def test_what_a_deposed_leader_refused_is_done_once_and_answered_as_it_was_done(faults: tuple[Fault, ...]) -> None:
+def test_a_change_that_a_deposed_leader_rejected_happens_once_and_is_answered_as_stored(
+    faults: tuple[Fault, ...],
+) -> None:
     store = ScriptedStore([])
     store.entry = Entry(1, Value(Kind.SET, {"a": None, "b": None}), b"before")
     store.script = list(faults)
@@ -179,7 +181,7 @@ def test_what_a_deposed_leader_refused_is_done_once_and_answered_as_it_was_done(
 
 
 class NarrowStore(ScriptedStore):
-    """Takes lists of a few characters only; a rival adds to them."""
+    """A store that takes lists of a few characters only; a rival adds to them."""
 
     async def write(self, write: Write, deadline: float) -> int:
         size = sum(map(len, write.value.data)) if write.value else 0
@@ -194,7 +196,7 @@ class NarrowStore(ScriptedStore):
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=str)
 @pytest.mark.parametrize("lengths", [(52, 1), (52, 1, 1, 1), (58,)], ids=str)
-def test_what_is_too_large_after_a_refused_attempt_is_not_done_twice_nor_refused_when_it_was_done(
+def test_a_change_too_large_after_a_rejected_attempt_happens_once_if_acknowledged_and_else_never(
     fault: Fault, lengths: tuple[int, ...]
 ) -> None:
     elements = [letter * length for letter, length in zip("abcd", lengths, strict=False)]
@@ -205,7 +207,7 @@ def test_what_is_too_large_after_a_refused_attempt_is_not_done_twice_nor_refused
         assert store.entry.value.data.count(element) == isinstance(outcome, int), (element, found)
 
 
-def test_what_is_too_large_and_cannot_be_claimed_is_of_unknown_outcome() -> None:
+def test_a_change_too_large_whose_message_id_cannot_be_fenced_is_of_unknown_outcome() -> None:
     class Silent(NarrowStore):
         async def fence(self, message_id: bytes, deadline: float) -> int | None:
             raise errors.OutcomeUnknownError("scripted")
@@ -219,7 +221,7 @@ def test_what_is_too_large_and_cannot_be_claimed_is_of_unknown_outcome() -> None
 
 
 @pytest.mark.parametrize("refusal", [errors.StoreFullError("x"), errors.ValueTooLargeError(KEY, 2, "maximum", 1)])
-def test_a_refusal_of_what_may_have_been_written_before_is_of_unknown_outcome(refusal: errors.StoreError) -> None:
+def test_a_refusal_after_a_lost_write_is_of_unknown_outcome(refusal: errors.StoreError) -> None:
     class LostThenRefused(ScriptedStore):
         async def write(self, write: Write, deadline: float) -> int:
             if not self.script:
@@ -230,7 +232,7 @@ def test_a_refusal_of_what_may_have_been_written_before_is_of_unknown_outcome(re
     assert isinstance(found, errors.OutcomeUnknownError)
 
 
-def test_an_entry_that_could_not_be_checked_is_good_for_a_change_and_not_for_an_answer_without_one() -> None:
+def test_an_unchecked_entry_is_the_base_of_a_change_but_no_proof_that_nothing_changes() -> None:
     class Unchecked(ScriptedStore):
         async def read_latest(self, bucket_key: str, deadline: float) -> Entry:
             entry = await super().read_latest(bucket_key, deadline)
@@ -245,7 +247,7 @@ def test_an_entry_that_could_not_be_checked_is_good_for_a_change_and_not_for_an_
     assert store.writes == 1
 
 
-def test_who_finds_a_lock_taken_does_not_touch_it() -> None:
+def test_a_lock_that_another_provider_has_taken_stays_untouched() -> None:
     lock = Entry(5, Value(Kind.TEXT, "theirs"), b"theirs")
 
     class TakenMeanwhile(ScriptedStore):
@@ -258,7 +260,7 @@ def test_who_finds_a_lock_taken_does_not_touch_it() -> None:
     assert store.entry is lock
 
 
-def test_a_lost_write_that_somebody_has_overwritten_is_of_unknown_outcome() -> None:
+def test_a_lost_write_that_another_provider_has_overwritten_is_of_unknown_outcome() -> None:
     store = ScriptedStore([Fault.LOST_AND_RIVAL])
     (found,) = run(lambda: outcomes(store, [kv.Increment(KEY, 1)]))
     assert isinstance(found, errors.OutcomeUnknownError)
@@ -272,7 +274,7 @@ def test_a_plain_set_reads_nothing_and_is_not_repeated_when_lost() -> None:
     assert run(lambda: outcomes(store, [kv.Set(KEY, "v", 0)])) == [None]
 
 
-def test_an_error_of_one_call_is_not_the_error_of_the_calls_it_was_combined_with() -> None:
+def test_an_error_belongs_to_one_call_of_a_batch_only() -> None:
     store = ScriptedStore([])
     requests: list[kv.SingleKeyRequest] = [
         kv.Increment(KEY, 1),
@@ -285,7 +287,7 @@ def test_an_error_of_one_call_is_not_the_error_of_the_calls_it_was_combined_with
     assert store.total() == 2
 
 
-def test_what_changes_nothing_is_answered_from_a_fresh_read_and_writes_nothing() -> None:
+def test_an_answer_without_a_change_comes_from_a_fresh_read_and_writes_nothing() -> None:
     async def scenario() -> None:
         tasks, store = TaskOwner(), ScriptedStore([], is_replicated=False)
         engine = Engine(store, tasks)
@@ -325,7 +327,7 @@ def test_a_call_that_waited_too_long_is_refused_and_never_happens() -> None:
     run(scenario)
 
 
-def test_a_call_whose_write_is_out_when_its_time_is_over_is_of_unknown_outcome() -> None:
+def test_a_call_whose_write_has_no_answer_at_its_deadline_is_of_unknown_outcome() -> None:
     class SilentStore(ScriptedStore):
         async def write(self, write: Write, deadline: float) -> int:
             await asyncio.sleep(10)
@@ -336,9 +338,9 @@ def test_a_call_whose_write_is_out_when_its_time_is_over_is_of_unknown_outcome()
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
-def test_a_refusal_that_may_come_from_a_deposed_leader_is_looked_into(is_stored: bool) -> None:
+def test_a_rejection_by_a_leader_that_may_be_deposed_is_investigated(is_stored: bool) -> None:
     class TwoLeaders(ScriptedStore):
-        """The first write is refused by one leader, and stored by the other or not."""
+        """A store whose first write one leader rejects, and the other stores or not."""
 
         async def write(self, write: Write, deadline: float) -> int:
             if not self.script:

@@ -1,4 +1,4 @@
-"""The last messages of many subjects: answers in several parts, of one moment or of none, and answers that are errors."""
+"""The last messages of many subjects: answers in several parts, as of one moment or not, and answers that are errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUBJECTS = [f"$KV.b.{key}" for key in "abcd"]
 
 
 class Server:
-    """Stands for a connection to a server that answers each request by script."""
+    """A connection to a server that answers each request by script."""
 
     def __init__(self, *answers: list[Reply]) -> None:
         self.answers = list(answers)
@@ -50,14 +50,14 @@ def message(key: str, sequence: int, pending: int, status: str = "") -> Reply:
 
 
 END = b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 9\r\nNats-UpTo-Sequence: 9\r\n\r\n", b""
-"""How many are pending is one short with nats-server 2.11."""
+"""The end of an answer. Its count of pending messages is one short, as with nats-server 2.11."""
 
 
 def status(text: str) -> Reply:
     return f"NATS/1.0 {text}\r\n\r\n".encode(), b""
 
 
-async def test_what_was_not_sent_is_asked_for_as_of_the_same_moment() -> None:
+async def test_messages_missing_from_an_answer_are_requested_as_of_the_same_moment() -> None:
     server = Server([message("a", 2, 3), message("b", 3, 2), END], [message("c", 5, 1), END], [message("d", 9, 0), END])
     found = await server.read()
     assert found is not None
@@ -69,7 +69,7 @@ async def test_what_was_not_sent_is_asked_for_as_of_the_same_moment() -> None:
 
 
 @pytest.mark.parametrize("second", [[message("c", 5, 0), END], [status("404 No Results")], [END]], ids=str)
-async def test_what_was_overwritten_between_two_parts_is_not_taken_for_missing(second: list[Reply]) -> None:
+async def test_a_message_overwritten_between_two_parts_is_an_error_and_not_missing(second: list[Reply]) -> None:
     with pytest.raises(errors.ApiError) as caught:
         await Server([message("a", 2, 3), message("b", 3, 2), END], second).read()
     assert caught.value.code == 503
@@ -84,11 +84,11 @@ async def test_any_other_status_is_an_error(text: str, code: int) -> None:
     assert caught.value.code == code
 
 
-async def test_where_nothing_is_nothing_is_found() -> None:
+async def test_subjects_without_messages_are_left_out() -> None:
     assert await Server([status("404 No Results")]).read() == {}
 
 
-async def test_what_is_over_the_limit_is_not_kept() -> None:
+async def test_an_answer_over_the_limit_is_dropped() -> None:
     answer = [message("a", 2, 2), message("b", 3, 1), message("c", 5, 0), END]
     assert await Server(answer).read(30) is not None
     assert await Server(answer).read(29) is None

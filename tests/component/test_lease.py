@@ -1,4 +1,4 @@
-"""The read lease: what it takes to have one, what it costs, and what readers get without one."""
+"""The read lease: its conditions, its cost, and reads without one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from provider.tasks import TaskOwner
 
 
 class Stream:
-    """A stream that counts what it is asked; writes take a turn of the loop or more."""
+    """A stream that counts its requests; each takes a turn of the event loop or more."""
 
     def __init__(self, tasks: TaskOwner) -> None:
-        self.lease = ReadLease(self.write, self.look, tasks)
+        self.lease = ReadLease(self.write, self.is_everywhere, tasks)
         self.writes = 0
-        self.looks = 0
+        self.questions = 0
         self.is_followed = True
         self.lags_for = 0
         self.is_reachable = True
@@ -31,10 +31,10 @@ class Stream:
         self.lease.note_write(asyncio.get_running_loop().time(), self.writes)
         return self.writes
 
-    async def look(self, revision: int, deadline: float) -> bool:
+    async def is_everywhere(self, revision: int, deadline: float) -> bool:
         await asyncio.sleep(0)
-        self.looks += 1
-        return self.is_followed and self.looks > self.lags_for
+        self.questions += 1
+        return self.is_followed and self.questions > self.lags_for
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def now() -> float:
 async def test_readers_that_come_together_share_one_write(stream: Stream) -> None:
     began = now()
     proofs = await asyncio.gather(*(hold(stream) for _ in range(50)))
-    assert stream.writes == stream.looks == 1
+    assert stream.writes == stream.questions == 1
     assert all(began < proof.until <= now() + LEASE_SECONDS for proof in proofs)
 
 
@@ -63,10 +63,10 @@ async def test_a_lease_that_runs_costs_nothing(stream: Stream) -> None:
     await hold(stream)
     for _ in range(100):
         await hold(stream)
-    assert stream.writes == stream.looks == 1
+    assert stream.writes == stream.questions == 1
 
 
-async def test_an_ordinary_write_stands_for_the_tiny_one(stream: Stream) -> None:
+async def test_a_callers_recent_write_replaces_the_small_one(stream: Stream) -> None:
     sent_at = now()
     stream.lease.note_write(sent_at, 7)
     assert (await hold(stream)).until == sent_at + LEASE_SECONDS
@@ -74,7 +74,7 @@ async def test_an_ordinary_write_stands_for_the_tiny_one(stream: Stream) -> None
 
 
 async def test_an_acknowledged_write_alone_is_no_lease(stream: Stream) -> None:
-    """A majority has it; the leader before the last may still be there and answer."""
+    """A majority has it; a deposed leader may still answer."""
     stream.is_followed = False
     stream.lease.note_write(now(), 7)
     proof = await hold(stream)
@@ -91,11 +91,11 @@ async def test_without_a_lease_every_reader_gets_a_write_sent_after_it_asked(str
     assert {(await other).revision for other in others} == {2}
 
 
-async def test_a_replica_that_is_a_little_slower_costs_no_second_write(stream: Stream) -> None:
+async def test_a_replica_that_is_slightly_behind_costs_no_second_write(stream: Stream) -> None:
     stream.lags_for = 2
     assert (await hold(stream)).until
     assert stream.writes == 1
-    assert stream.looks == 3
+    assert stream.questions == 3
 
 
 async def test_a_lease_comes_back_when_all_replicas_follow_again(stream: Stream) -> None:
@@ -112,7 +112,7 @@ async def test_a_lease_comes_back_when_all_replicas_follow_again(stream: Stream)
         await asyncio.sleep(0.01)
 
 
-async def test_who_cannot_reach_a_majority_is_told_so(stream: Stream) -> None:
+async def test_a_reader_that_cannot_reach_a_majority_gets_the_error(stream: Stream) -> None:
     stream.is_reachable = False
     with pytest.raises(errors.NotConnectedError):
         await hold(stream)

@@ -1,4 +1,4 @@
-"""How a bucket is looked at by a server that does not tell its time: nats-server before 2.10."""
+"""The stream and the clock of a server that does not tell its time: nats-server before 2.10."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOUR_MS = 3_600_000
 
 
 class TimelessServer(JetStream):
-    """Answers for a bucket, full or not, whose clock is an hour ahead."""
+    """A server whose clock is an hour ahead, with a bucket that is full or not."""
 
     def __init__(self, *, is_full: bool) -> None:
         super().__init__(cast(Connection, None))
@@ -42,9 +42,9 @@ async def difference_ms(server: JetStream) -> int:
     return clock.now_ms() - time.time_ns() // 1_000_000
 
 
-async def test_the_time_is_read_from_a_message_that_is_written() -> None:
+async def test_the_time_is_read_from_a_message_written_for_it() -> None:
     assert abs(await difference_ms(TimelessServer(is_full=False)) - HOUR_MS) < 1000
 
 
-async def test_a_bucket_that_is_full_is_looked_at_all_the_same() -> None:
+async def test_a_full_bucket_is_refreshed_without_the_time() -> None:
     assert abs(await difference_ms(TimelessServer(is_full=True))) < 1000

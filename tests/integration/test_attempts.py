@@ -1,4 +1,4 @@
-"""A stream of several replicas takes one of all attempts at a change, and says which; a claimed one takes none."""
+"""A stream of several replicas takes one of all attempts at a change, and tells which; once fenced, it takes none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def attempt(text: str, expected: int, message_id: bytes) -> Write:
     return Write("k", "k", Value(Kind.TEXT, text), text.encode(), text.encode(), expected, message_id=message_id)
 
 
-async def test_a_second_attempt_is_told_where_the_first_was_written(bucket: Bucket) -> None:
+async def test_a_second_attempt_learns_the_revision_of_the_first(bucket: Bucket) -> None:
     first = await bucket.write(attempt("first", 0, b"one"), deadline())
     other = await bucket.write(attempt("other", first, b"another"), deadline())
     with pytest.raises(AlreadyWrittenError) as told:
@@ -55,7 +55,7 @@ async def test_a_second_attempt_is_told_where_the_first_was_written(bucket: Buck
     assert await bucket.read("k", Consistency.STRONG, deadline()) == Value(Kind.TEXT, "other")
 
 
-async def test_after_a_claim_no_attempt_is_written(bucket: Bucket) -> None:
+async def test_after_a_fence_no_attempt_is_written(bucket: Bucket) -> None:
     assert await bucket.fence(b"two", deadline()) is None
     with pytest.raises(AlreadyWrittenError):
         await bucket.write(attempt("late", 0, b"two"), deadline())

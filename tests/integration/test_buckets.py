@@ -1,4 +1,4 @@
-"""Buckets that are there already, are missing, full, deleted, shared, or behind a leaf node."""
+"""Buckets that exist already, are missing, full, deleted, shared, or behind a leaf node."""
 
 from __future__ import annotations
 
@@ -76,8 +76,10 @@ async def test_settings_that_an_existing_bucket_does_not_have_are_a_warning(
     assert "MAX_BYTES" in line
 
 
-async def test_what_expires_is_marked_only_when_the_link_asks_for_it(host: LatticeHost, make_actor: MakeActor) -> None:
-    """Such a marker removes what was written since the server decided to put it."""
+async def test_an_expired_value_gets_a_marker_only_if_the_link_asks_for_it(
+    host: LatticeHost, make_actor: MakeActor
+) -> None:
+    """The marker removes every write that came after the server decided to put it."""
 
     async def marker_seconds(name: str) -> float:
         config = (await StoredBucket(host.client, name).info())["config"]
@@ -96,7 +98,7 @@ async def test_what_expires_is_marked_only_when_the_link_asks_for_it(host: Latti
     assert found in warned[0]
 
 
-async def test_what_is_written_while_the_value_before_it_expires_stays(make_actor: MakeActor) -> None:
+async def test_a_value_written_while_the_one_before_it_expires_stays(make_actor: MakeActor) -> None:
     actor = await make_actor(BUCKET=bucket_name())
     await served(actor)
     keys = [f"k{number}" for number in range(200)]
@@ -108,7 +110,7 @@ async def test_what_is_written_while_the_value_before_it_expires_stays(make_acto
         assert await asyncio.gather(*(actor.get(key) for key in keys)) == ["new"] * len(keys)
 
 
-async def test_a_missing_bucket_is_not_made_when_the_link_forbids_it(host: LatticeHost, make_actor: MakeActor) -> None:
+async def test_a_missing_bucket_is_not_made_if_the_link_forbids_it(host: LatticeHost, make_actor: MakeActor) -> None:
     name = bucket_name()
     actor = await make_actor(BUCKET=name, CREATE="never")
     said = await reason(actor)
@@ -123,7 +125,7 @@ async def test_a_missing_bucket_is_not_made_when_the_link_forbids_it(host: Latti
     await served(actor)
 
 
-async def test_a_stream_that_is_no_bucket_is_refused(host: LatticeHost, make_actor: MakeActor) -> None:
+async def test_a_stream_that_is_not_a_bucket_is_refused(host: LatticeHost, make_actor: MakeActor) -> None:
     name = bucket_name()
     await StoredBucket(host.client, name).create(subjects=[f"other.{name}.>"])
     said = await reason(await make_actor(BUCKET=name))
@@ -228,7 +230,7 @@ async def test_one_bucket_over_two_connections_counts_every_total_once(
 # --- room
 
 
-async def test_a_full_bucket_says_so_and_what_is_there_stays_usable(host: LatticeHost, make_actor: MakeActor) -> None:
+async def test_a_full_bucket_says_so_and_its_values_stay_usable(host: LatticeHost, make_actor: MakeActor) -> None:
     actor = await make_actor(MAX_BYTES="64K")
     value = "x" * 4000
     keys: list[str] = []
@@ -311,7 +313,7 @@ async def test_a_bucket_whose_mirror_answers_is_read_from_its_leader(host: Latti
     await eventually(has_caught_up, "the mirror")
     await jetstream.purge_stream(
         f"KV_{actor.bucket}", subject=f"$KV.{actor.bucket}.k"
-    )  # of which a mirror learns nothing
+    )  # a mirror never learns of a purge
     assert [await actor.get("k") for _ in range(20)] == [None] * 20
     await actor.set("k", "w")
     assert {await actor.get("k") for _ in range(20)} == {"w"}
@@ -323,7 +325,7 @@ async def test_a_bucket_whose_mirror_answers_is_read_from_its_leader(host: Latti
     await jetstream.delete_stream(f"mirror-{actor.bucket}")
 
 
-# --- JetStream: not there, not allowed, elsewhere
+# --- JetStream missing, forbidden, or in another domain
 
 
 async def test_a_server_without_jetstream_is_named_and_heals_when_it_gets_some(
@@ -367,8 +369,8 @@ async def test_a_user_without_permissions_is_told_so(
     server.start()
     writer = await make_actor(URL=server.url, USER="all", PASSWORD="x", BUCKET="b")
     await writer.set("k", "v")
-    nobody = await make_actor(URL=server.url, USER="none", PASSWORD="x", BUCKET="b")
-    said = await reason(nobody)
+    outsider = await make_actor(URL=server.url, USER="none", PASSWORD="x", BUCKET="b")
+    said = await reason(outsider)
     assert "ermission" in said
     assert "USER" in said
     reader = await make_actor(URL=server.url, USER="reader", PASSWORD="x", BUCKET="b")

@@ -1,4 +1,4 @@
-"""What a server does not remove by itself is removed all the same: a bucket with history, as every one is before 2.11."""
+"""Sweeps, of a bucket with history: its server does not remove expired values, just as no server before 2.11 does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.blackbox.nats_server import NatsServer
 HOUR_MS = 3_600_000
 
 
-async def test_a_sweep_removes_what_has_expired_and_old_markers_and_nothing_else(lattice_server: NatsServer) -> None:
+async def test_a_sweep_removes_expired_values_and_old_markers_and_nothing_else(lattice_server: NatsServer) -> None:
     client = await nats.connect(lattice_server.url)
     await client.jetstream().create_key_value(bucket="swept", history=5)
     await client.close()
@@ -59,12 +59,12 @@ async def test_a_sweep_removes_what_has_expired_and_old_markers_and_nothing_else
         clock_marker = 0 if info.server_time else 1  # where the server does not tell its time
         assert state["num_subjects"] == 4 + clock_marker
         clock.measured(now_ms + 2 * HOUR_MS, time.monotonic(), time.monotonic())
-        assert await sweep(jetstream, bucket) == 2  # the marker that somebody else wrote stays
+        assert await sweep(jetstream, bucket) == 2  # the marker of another client stays
         assert await bucket.read("never", Consistency.STRONG, deadline) is not None
         await tasks.close()
 
 
-async def test_a_history_that_somebody_else_keeps_stays(lattice_server: NatsServer) -> None:
+async def test_the_history_of_another_client_stays(lattice_server: NatsServer) -> None:
     client = await nats.connect(lattice_server.url)
     history = await client.jetstream().create_key_value(bucket="kept", history=5)
     for key in ("theirs", "ours", "expired"):

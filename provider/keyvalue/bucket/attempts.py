@@ -22,7 +22,7 @@ from provider.keyvalue.bucket.cas import (
     NotWrittenError,
 )
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
-from provider.keyvalue.bucket.plans import BatchPlan, PendingChange, is_overwrite, plan_batch
+from provider.keyvalue.bucket.plans import Batch, BatchPlan, PendingChange, is_overwrite, plan_batch
 from provider.keyvalue.payloads import encode_payload
 
 _ATTEMPT_SECONDS = 0.7
@@ -40,80 +40,6 @@ _PAUSE_SECONDS = 0.02
 
 _CACHED_ENTRIES = 1024
 """Entries kept for the next change of their key. Keys that are changed again and again, such as counters, are few."""
-
-
-class Batch:
-    """Changes of one key that share one write, and the attempts at that write which may have been stored.
-
-    With several replicas a rejected attempt may have been stored: a deposed leader rejects what its successor stores.
-
-    Args:
-        bucket_key: The key as stored.
-        changes: The changes, in the order of the calls.
-        message_id: The id that all attempts have in common.
-    """
-
-    __slots__ = ("_attempts", "bucket_key", "changes", "message_id")
-
-    def __init__(self, bucket_key: str, changes: list[PendingChange], message_id: bytes) -> None:
-        self.bucket_key = bucket_key
-        self.changes = changes
-        self.message_id = message_id
-        self._attempts: dict[bytes, tuple[int, BatchPlan]] = {}
-        """The revision that each doubtful attempt expected, and its plan, by operation id."""
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether an attempt that was rejected may have been stored."""
-        return bool(self._attempts)
-
-    @property
-    def deadline(self) -> float:
-        """The last deadline of the callers that still wait; 0 if none does."""
-        return max((change.deadline for change in self.changes if not change.future.done()), default=0.0)
-
-    def drop_answered(self) -> bool:
-        """Drop the changes whose callers were told that time is over; return whether any change is left."""
-        self.changes = [change for change in self.changes if not change.future.done()]
-        return bool(self.changes)
-
-    def mark_sent(self, is_sent: bool) -> None:
-        for change in self.changes:
-            change.is_sent = is_sent
-
-    def fail(self, error: errors.StoreError) -> None:
-        for change in self.changes:
-            change.fail(error)
-
-    def note_attempt(self, write: Write, plan: BatchPlan) -> None:
-        """Remember a rejected attempt that may have been stored.
-
-        A blind write is left out: it has no condition that a leader could reject.
-        """
-        if write.expected_revision is not None:
-            self._attempts[write.operation_id] = write.expected_revision, plan
-
-    def answer_if_stored(self, entry: Entry) -> bool:
-        """Answer the changes if one of the attempts has written this entry; return whether it has."""
-        attempt = self._attempts.get(entry.operation_id)
-        if attempt is None:
-            return False
-        attempt[1].answer(entry.revision)
-        return True
-
-    def answer_stored_at(self, revision: int) -> None:
-        """Answer the changes by the attempt that was stored at a revision.
-
-        An attempt is stored directly upon the revision that it expected, and every revision that an attempt expected was
-        the key's last at some time. So it is the attempt that expected the highest revision below this one.
-
-        Raises:
-            errors.OutcomeUnknownError: The stored attempt is not among those remembered.
-        """
-        before = [attempt for attempt in self._attempts.values() if attempt[0] < revision]
-        if not before:
-            raise errors.OutcomeUnknownError("another attempt at the change was written")
-        max(before, key=lambda attempt: attempt[0])[1].answer(revision)
 
 
 class BatchWriter:
@@ -174,7 +100,8 @@ class BatchWriter:
         conflicts = 0
         while batch.drop_answered():
             deadline = batch.deadline
-            # 2. Without one, read the entry, unless the batch begins by replacing it. After a rejected attempt, even then.
+            # 2. Without one, read the entry. Only a batch that begins with an overwrite is written blind, without a read;
+            #    and not after a rejected attempt, which may have been stored.
             is_blind = entry is None and not batch.is_doubtful and is_overwrite(batch.changes[0].request)
             if entry is None and not is_blind:
                 entry, is_fresh = await self._store.read_latest(batch.bucket_key, deadline), True
@@ -191,7 +118,7 @@ class BatchWriter:
                 conflicts += 1
                 if conflicts > _IMMEDIATE_RETRIES:
                     await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
-            # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a read proves it.
+            # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a fresh read proves it.
             elif is_fresh:
                 await self._answer_unchanged(batch, plan, base, deadline)
                 return
@@ -205,7 +132,9 @@ class BatchWriter:
             errors.OutcomeUnknownError: An earlier attempt may have been stored, and that could not be ruled out in time.
         """
         if not entry.is_checked:
-            raise errors.StoreFullError("the change has no effect, but there is no room for the write that would prove it")
+            raise errors.StoreFullError(
+                "the change has no effect, but there is no room for the write that would prove it"
+            )
         # The change may be made already, by an attempt that was rejected and then overwritten by another writer.
         revision = await self._store.fence(batch.message_id, deadline) if batch.is_doubtful else None
         if revision is not None:

@@ -18,7 +18,7 @@ from provider.tasks import TaskOwner
 class Bucket:
     """One open bucket, and the store that the engine changes (`cas.CompareAndSetStore`).
 
-    Its operations are methods of its parts, bound here: each read and write of an actor goes through one of them.
+    Its operations are methods of its parts. They are bound here, not forwarded: every call of an actor goes through one.
 
     Args:
         jetstream: The JetStream that has the bucket.

@@ -1,4 +1,4 @@
-"""The changes that wait for one write of a key, and the plan of that write: a new value, and a result for each change."""
+"""The changes of a key that share one write, the plan of that write, and the attempts at it that are in doubt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from contracts import keyvalue as kv
 from contracts.extensions import SwapResponse
 from provider import errors
-from provider.keyvalue.bucket.entries import NO_ENTRY, Entry
+from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
 from provider.keyvalue.conditional import CONDITIONS, Put
 from provider.keyvalue.values import CHANGES, OVERWRITES, Value
 
@@ -78,6 +78,80 @@ class BatchPlan(NamedTuple):
                     is_there = self.value is not None
                     result = SwapResponse(True, revision if is_there else 0)  # noqa: PLW2901  (the change's own)
                 change.future.set_result(result)
+
+
+class Batch:
+    """Changes of one key that share one write, and the attempts at that write which may have been stored.
+
+    With several replicas a rejected attempt may have been stored: a deposed leader rejects what its successor stores.
+
+    Args:
+        bucket_key: The key as stored.
+        changes: The changes, in the order of the calls.
+        message_id: The id that all attempts have in common.
+    """
+
+    __slots__ = ("_attempts", "bucket_key", "changes", "message_id")
+
+    def __init__(self, bucket_key: str, changes: list[PendingChange], message_id: bytes) -> None:
+        self.bucket_key = bucket_key
+        self.changes = changes
+        self.message_id = message_id
+        self._attempts: dict[bytes, tuple[int, BatchPlan]] = {}
+        """The revision that each doubtful attempt expected, and its plan, by operation id."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether an attempt that was rejected may have been stored."""
+        return bool(self._attempts)
+
+    @property
+    def deadline(self) -> float:
+        """The last deadline of the callers that still wait; 0 if none does."""
+        return max((change.deadline for change in self.changes if not change.future.done()), default=0.0)
+
+    def drop_answered(self) -> bool:
+        """Drop the changes whose callers were told that time is over; return whether any change is left."""
+        self.changes = [change for change in self.changes if not change.future.done()]
+        return bool(self.changes)
+
+    def mark_sent(self, is_sent: bool) -> None:
+        for change in self.changes:
+            change.is_sent = is_sent
+
+    def fail(self, error: errors.StoreError) -> None:
+        for change in self.changes:
+            change.fail(error)
+
+    def note_attempt(self, write: Write, plan: BatchPlan) -> None:
+        """Remember a rejected attempt that may have been stored.
+
+        A blind write is left out: it has no condition that a leader could reject.
+        """
+        if write.expected_revision is not None:
+            self._attempts[write.operation_id] = write.expected_revision, plan
+
+    def answer_if_stored(self, entry: Entry) -> bool:
+        """Answer the changes if one of the attempts has written this entry; return whether it has."""
+        attempt = self._attempts.get(entry.operation_id)
+        if attempt is None:
+            return False
+        attempt[1].answer(entry.revision)
+        return True
+
+    def answer_stored_at(self, revision: int) -> None:
+        """Answer the changes by the attempt that was stored at a revision.
+
+        An attempt is stored directly upon the revision that it expected, and every revision that an attempt expected was
+        the key's last at some time. So it is the attempt that expected the highest revision below this one.
+
+        Raises:
+            errors.OutcomeUnknownError: The stored attempt is not among those remembered.
+        """
+        before = [attempt for attempt in self._attempts.values() if attempt[0] < revision]
+        if not before:
+            raise errors.OutcomeUnknownError("another attempt at the change was written")
+        max(before, key=lambda attempt: attempt[0])[1].answer(revision)
 
 
 def plan_batch(changes: list[PendingChange], entry: Entry, now_ms: int) -> BatchPlan:

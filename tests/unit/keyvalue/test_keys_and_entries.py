@@ -1,4 +1,4 @@
-"""A key and a value come back from a bucket as they went, and stand there as people expect."""
+"""Keys and values survive the way through a bucket, and are stored in the form that people expect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ values = st.one_of(
 
 
 @given(keys, st.sampled_from(["", "p", "p.", "=4"]))
-def test_a_key_comes_back_and_is_one_that_buckets_allow(key: str, prefix: str) -> None:
+def test_a_key_survives_and_its_stored_form_is_legal(key: str, prefix: str) -> None:
     encoded = encode_key(key, prefix)
     assert decode_key(encoded, prefix) == key
     assert LEGAL.fullmatch(encoded)
@@ -40,7 +40,7 @@ def test_a_key_comes_back_and_is_one_that_buckets_allow(key: str, prefix: str) -
 
 
 @given(keys, keys)
-def test_two_keys_never_share_a_place(one: str, other: str) -> None:
+def test_two_keys_never_share_a_stored_form(one: str, other: str) -> None:
     assert (encode_key(one) == encode_key(other)) is (one == other)
 
 
@@ -78,12 +78,14 @@ def test_an_empty_key_and_one_that_is_too_long_are_errors() -> None:
 
 
 @pytest.mark.parametrize("foreign", [RESERVED_KEY, "=41", "=FF", "other.key", "a=2eb"])
-def test_what_no_actor_of_the_prefix_wrote_is_no_key(foreign: str) -> None:
+def test_a_stored_key_that_no_actor_of_the_prefix_can_have_written_is_not_a_key(foreign: str) -> None:
     assert decode_key(foreign, "p.") is None
 
 
 @given(values, st.integers(0, 2**41), st.none() | st.integers(0, 2**53), st.booleans())
-def test_a_value_comes_back_as_it_went(value: Value, expires_at_ms: int, revision: int | None, sends_ttl: bool) -> None:
+def test_a_value_survives_the_way_through_a_bucket(
+    value: Value, expires_at_ms: int, revision: int | None, sends_ttl: bool
+) -> None:
     value.expires_at_ms = expires_at_ms
     write = Write("k", "k", value, encode_payload(value), b"op.1", revision)
     header = encode_headers(write, 1000, sends_ttl=sends_ttl)
@@ -94,7 +96,7 @@ def test_a_value_comes_back_as_it_went(value: Value, expires_at_ms: int, revisio
 
 
 @given(values)
-def test_a_value_stands_there_as_nats_kv_get_should_show_it(value: Value) -> None:
+def test_a_value_is_stored_as_nats_kv_get_should_show_it(value: Value) -> None:
     shown = encode_payload(value)
     match value.kind:
         case Kind.TEXT:
@@ -135,7 +137,7 @@ def test_a_deletion_is_a_marker_that_ends() -> None:
         (header_block((b"Expires-At", b"tomorrow")), b"text"),
     ],
 )
-def test_what_somebody_else_wrote_wrongly_is_a_binary_value(header: bytes, payload: bytes) -> None:
+def test_a_message_that_no_provider_can_have_written_is_a_binary_value(header: bytes, payload: bytes) -> None:
     value = decode_entry(1, header, payload).value
     assert value is not None
     assert value.kind is Kind.BINARY
@@ -151,12 +153,12 @@ def test_what_somebody_else_wrote_wrongly_is_a_binary_value(header: bytes, paylo
     ),
     st.binary() | st.sampled_from([b"1", b"[]", b'["a"]', b"[1]", b"1e9"]),
 )
-def test_nothing_that_stands_in_a_bucket_breaks_the_reader(pairs: list[tuple[bytes, bytes]], payload: bytes) -> None:
+def test_no_stored_message_breaks_the_reader(pairs: list[tuple[bytes, bytes]], payload: bytes) -> None:
     value = decode_entry(1, header_block(*pairs), payload).value
     assert value is None or value.kind is Kind.BINARY or encode_payload(value) is not None
 
 
-def test_what_somebody_else_wrote_without_headers_is_a_text() -> None:
+def test_a_message_of_another_client_without_headers_is_a_text() -> None:
     assert decode_entry(1, b"", b"[1]").value == Value(Kind.TEXT, "[1]")
 
 
@@ -168,7 +170,7 @@ def test_a_marker_of_the_server_is_absence(reason: bytes) -> None:
 @pytest.mark.parametrize(
     "expires_at", [b"0", b"1", b"1000", b"1001", b"-1", b"soon", b"", b"9" * 13, b"9" * 14, b"9" * 5000]
 )
-def test_an_expiry_that_somebody_wrote_means_the_same_to_a_read_and_to_a_listing(expires_at: bytes) -> None:
+def test_an_expiry_header_means_the_same_to_a_read_and_to_a_listing(expires_at: bytes) -> None:
     header = header_block((b"Expires-At", expires_at))
     assert is_live(header, 1000) is not decode_entry(1, header, b"v").is_expired(1000)
     assert is_live(header, 1000) is (expires_at not in (b"1", b"1000"))

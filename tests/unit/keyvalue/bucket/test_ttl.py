@@ -1,4 +1,4 @@
-"""When a server ends what it was given, and how it reads the time that a message was given."""
+"""The time at which a server removes a message, and the forms of a TTL that it reads."""
 
 from __future__ import annotations
 
