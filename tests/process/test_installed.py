@@ -36,6 +36,12 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def test_the_wheel_says_that_its_packages_have_types(environment: Path) -> None:
+    packages = environment / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    assert (packages / "provider" / "py.typed").is_file()
+    assert (packages / "contracts" / "py.typed").is_file()
+
+
 def test_the_command_is_the_wheel_s_and_knows_its_version(environment: Path) -> None:
     python = str(environment / "bin" / "python")
     places = "import contracts, provider; print(contracts.__path__[0], provider.__path__[0])"
