@@ -20,9 +20,9 @@ from provider.lattice.chunks import ChunkStore
 from provider.lattice.claims import ClaimsVerifier
 from provider.lattice.link_records import LinkRecords
 from provider.lattice.protocol import InvocationEvent, InvocationRefused, LatticeProtocol, LinkEvent
-from provider.lattice.seen_ids import ReplayMemory
+from provider.lattice.seen_ids import SeenIds
 from provider.lattice.statistics import ServiceStatistics
-from provider.lattice.subscriptions import LatticeConnection
+from provider.lattice.subscriptions import LatticeSubscriptions
 from provider.links import Links
 from provider.nats.connection import Connection
 from provider.tasks import TaskOwner
@@ -56,9 +56,9 @@ class Provider:
         self._loop = asyncio.get_running_loop()
         self._budget_seconds = host_data.default_rpc_timeout_ms / 1000 * _STORE_SHARE_OF_TIMEOUT
         limits = config.limits
-        replay = ReplayMemory(limits.replay_window_seconds, limits.replay_ids) if limits.replay_window_seconds else None
-        self._protocol = LatticeProtocol(host_data, _verifier(host_data), replay)
-        self._lattice = LatticeConnection(connection, self._protocol, self)
+        seen_ids = SeenIds(limits.replay_window_seconds, limits.replay_ids) if limits.replay_window_seconds else None
+        self._protocol = LatticeProtocol(host_data, _verifier(host_data), seen_ids)
+        self._lattice = LatticeSubscriptions(connection, self._protocol, self)
         self._chunks = ChunkStore(connection, host_data.lattice_rpc_prefix, host_data.js_domain or "")
         self._statistics = ServiceStatistics(
             name=f"keyvalue-nats-{host_data.provider_key}",

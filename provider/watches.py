@@ -115,4 +115,4 @@ class Watches:
             yield call.send
         finally:
             if call.is_stored:
-                self._tasks.start(call.take_back(), "remove a payload that no actor has read")
+                self._tasks.start(call.discard(), "remove a payload that no actor has read")

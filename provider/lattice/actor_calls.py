@@ -1,4 +1,4 @@
-"""Call an actor of the lattice: a signed invocation to its subject, and what it answers."""
+"""Calls of an actor in the lattice: a signed invocation to its subject, and its answer."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ from provider.lattice.signing import InvocationSigner
 from provider.nats.connection import Connection
 
 _CHUNKED_SECONDS = 13.0
-"""More time for a payload that the host has to fetch. Source: wasmbus-rpc v0.15 rpc_client.rs."""
+"""Extra time for a payload that the host has to fetch. Source: wasmbus-rpc v0.15 rpc_client.rs."""
 
-_TAKE_BACK_SECONDS = 5.0
+_DISCARD_SECONDS = 5.0
+"""No caller waits for this, so a slow server gets time enough."""
 
 
 class ActorCall:
-    """One call of an actor: one invocation, which may be sent again as long as nobody has taken it.
+    """One call of an actor: one invocation, which may be sent again until an actor receives it.
 
     Args:
-        connection: The lattice's.
-        chunks: Takes a payload that fits in no message, once for all sendings.
-        sign: Makes the invocation at a time in seconds since 1970, with the same id each time.
-        subject: The actor's.
-        wait_seconds: How long the actor may take.
+        connection: Connection to the lattice.
+        chunks: Object store for a payload that does not fit in a message. It is written once for all attempts.
+        sign: Function that signs the invocation at a time in seconds since 1970, with the same id each time.
+        subject: Subject of the actor.
+        wait_seconds: Time for the actor to answer.
     """
 
     def __init__(
@@ -61,15 +62,15 @@ class ActorCall:
 
     @property
     def is_stored(self) -> bool:
-        """Whether its payload is in the object store, from where the host of an actor removes what it reads."""
+        """True if the payload is in the object store. The host of the actor removes it when it has read it."""
         return self._stored is not None
 
     async def send(self) -> None:
         """Call the actor, and return when it has answered without an error.
 
         Raises:
-            errors.ActorUnreachableError: It was not called: nobody runs it, or the lattice cannot be reached.
-            errors.ActorFailedError: It answered with an error, or not in time.
+            errors.ActorUnreachableError: The actor was not called: no host runs it, or the lattice cannot be reached.
+            errors.ActorFailedError: The actor answered with an error, or not in time.
         """
         invocation = self._sign(time.time())
         deadline = asyncio.get_running_loop().time() + self._wait_seconds
@@ -92,20 +93,20 @@ class ActorCall:
             raise errors.ActorFailedError(response.error[:1000])
         self._stored = None
 
-    async def take_back(self) -> None:
-        """Remove its payload from the object store, when nobody has."""
+    async def discard(self) -> None:
+        """Remove the payload from the object store if no host has."""
         if self._stored is not None:
-            deadline = asyncio.get_running_loop().time() + _TAKE_BACK_SECONDS
+            deadline = asyncio.get_running_loop().time() + _DISCARD_SECONDS
             with contextlib.suppress(errors.ChunkError):
                 await self._chunks.remove(self._stored.id, deadline)
 
 
 class ActorCaller:
-    """Calls actors on behalf of this provider.
+    """The caller of actors on behalf of this provider.
 
     Args:
-        connection: The lattice's.
-        host_data: Whose key and lattice.
+        connection: Connection to the lattice.
+        host_data: Host data with the lattice, the provider's key and the seed to sign with.
     """
 
     def __init__(self, connection: Connection, host_data: HostData) -> None:
@@ -117,10 +118,10 @@ class ActorCaller:
         self._chunks = ChunkStore(connection, self._lattice, host_data.js_domain or "")
 
     def prepare(self, link: LinkKey, operation: str, msg: bytes) -> ActorCall:
-        """Return a call of a link's actor that is not sent yet.
+        """Prepare a call of a link's actor without sending it.
 
         Raises:
-            errors.ActorFailedError: There is nothing to sign it with.
+            errors.ActorFailedError: The host gave no seed to sign with.
         """
         if self._signer is None:
             raise errors.ActorFailedError("the host gave no invocation_seed to sign with")
@@ -132,7 +133,7 @@ class ActorCaller:
 
 
 def _signer(host_data: HostData) -> InvocationSigner | None:
-    """A host without a usable seed may still have actors call this provider; only the other way round is cut off."""
+    """Return a signer, or None without a usable seed: actors can still call the provider, but it cannot call them."""
     try:
         return InvocationSigner(host_data.host_id, host_data.invocation_seed)
     except ValueError:

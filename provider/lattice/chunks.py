@@ -1,7 +1,8 @@
-"""Payloads too long for one message: through the object store that is named after the lattice.
+"""Payloads that are too long for one message. They travel through the object store named after the lattice.
 
-Source: ADR-20 (object store); wasmbus-rpc v0.15 chunkify.rs. OTP hosts read the time of an object as `modified`, Rust
-hosts and nats-py as `mtime`; both are written.
+OTP hosts read the time of an object as `modified`, Rust hosts and nats-py as `mtime`, so both are written.
+
+Source: ADR-20 (object store); wasmbus-rpc v0.15 chunkify.rs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from provider.nats.connection import Connection
 from provider.nats.frames import header_block
 
 CHUNK_BYTES = 128 * 1024
+"""The default of ADR-20, far below the default max_payload of a server."""
+
 _CLEAN_UP_SECONDS = 0.5
+"""The caller is waiting for its error. Pieces that are not removed in this time stay in the object store."""
 
 _ROLLUP = header_block((b"Nats-Rollup", b"sub"))
 
@@ -49,12 +53,12 @@ class ChunkStore:
         """Read an object and remove it.
 
         Args:
-            name: The invocation's id.
-            size: What the invocation says; an object of another size is not read.
-            deadline: On the event loop's clock.
+            name: Id of the invocation.
+            size: Size in bytes that the invocation states. An object of another size is not read.
+            deadline: Time on the event loop's clock.
 
         Raises:
-            errors.ChunkError: It is not there, or is not what it says.
+            errors.ChunkError: The object is missing, or differs from its metadata or from the stated size.
         """
         try:
             info = await self._info(name, deadline)
@@ -67,10 +71,10 @@ class ChunkStore:
         return payload
 
     async def put(self, name: str, payload: bytes, deadline: float) -> None:
-        """Write an object; its reader removes it.
+        """Write an object. Its reader removes it.
 
         Raises:
-            errors.ChunkError: It could not be written.
+            errors.ChunkError: The object could not be written.
         """
         nuid = secrets.token_hex(11)
         size = min(CHUNK_BYTES, self._jetstream.connection.max_payload_bytes)
@@ -87,16 +91,16 @@ class ChunkStore:
             info = self._meta(name, nuid, len(payload), len(pieces), f"SHA-256={digest}", is_deleted=False)
             await self._jetstream.publish(self._meta_subject(name), info, _ROLLUP, deadline)
         except errors.NatsError as error:
-            with contextlib.suppress(errors.NatsError):  # nobody would ever look for these pieces
+            with contextlib.suppress(errors.NatsError):  # without metadata, no reader finds and removes these pieces
                 until = asyncio.get_running_loop().time() + _CLEAN_UP_SECONDS
                 await self._jetstream.purge(self._stream, subject, until)
             raise errors.ChunkError(str(error)) from None
 
     async def remove(self, name: str, deadline: float) -> None:
-        """Remove an object unread.
+        """Remove an object without reading it.
 
         Raises:
-            errors.ChunkError: It is not there, or could not be removed.
+            errors.ChunkError: The object is missing, or could not be removed.
         """
         try:
             await self._remove(name, await self._info(name, deadline), deadline)

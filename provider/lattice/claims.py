@@ -59,7 +59,7 @@ def decode_token(encoded: str) -> Token[InvocationClaims]:
 
 
 class ClaimsVerifier:
-    """The check that invocations were signed by the cluster and are what was signed.
+    """The check that an invocation was signed by the cluster and was not altered since.
 
     The keys of the cluster's issuers are decoded once.
 
@@ -72,7 +72,7 @@ class ClaimsVerifier:
         self._urls: dict[tuple[WasmCloudEntity, WasmCloudEntity, str], _Urls] = {}
 
     def verify(self, invocation: Invocation, now: float) -> InvocationClaims:
-        """Check everything that the token tells about an invocation, and the hash unless the payload is chunked.
+        """Check an invocation against its token: everything, except the hash of a chunked payload.
 
         Raises:
             errors.InvocationDeniedError: The subclass is the reason.
@@ -119,21 +119,21 @@ class ClaimsVerifier:
         """Check the payload of a chunked invocation, once it has been fetched.
 
         Raises:
-            errors.HashMismatchError: It is not the one that was signed.
+            errors.HashMismatchError: Another payload was signed.
         """
         urls = _Urls(invocation.origin, invocation.target, invocation.operation)
         if claims.wascap is None or urls.hash(payload) != claims.wascap.hash:
             raise errors.HashMismatchError
 
     def _remember_urls(self, key: tuple[WasmCloudEntity, WasmCloudEntity, str], urls: _Urls) -> None:
-        """Keep the URLs of a verified invocation: the next one of the same actor and operation has the same."""
+        """Keep the URLs of a verified invocation: the next call of the same actor and operation has the same URLs."""
         if len(self._urls) >= _URL_CACHE_ENTRIES:
             self._urls.clear()
         self._urls[key] = urls
 
 
 class _Urls:
-    """The URLs of an invocation and the state of SHA-256 after them and the operation."""
+    """The URLs of an invocation, and the state of SHA-256 after hashing them and the operation."""
 
     __slots__ = ("_digest", "origin_url", "target_url")
 
@@ -149,7 +149,7 @@ class _Urls:
 
 
 def _check_token(claims: InvocationClaims, is_signed: bool, now: float) -> Wascap:
-    """Check what a token says without its invocation; returns what it says about that."""
+    """Check the claims that do not depend on the invocation, and return those that do."""
     if claims.exp is not None and claims.exp < now:
         raise errors.ClaimsExpiredError
     if not is_signed:

@@ -1,7 +1,7 @@
-"""The lattice's own records of links: they heal a link definition that was published while nobody listened.
+"""The lattice's own records of links, from which the provider learns of a link definition that it missed.
 
-Read, never written: the bucket LATTICEDATA_{lattice} of hosts since OTP 0.60 and Rust 0.78, and the stream
-LATTICECACHE_{lattice} of older ones. A lattice may have neither.
+Two sources are read and never written: the bucket LATTICEDATA_{lattice} of hosts since OTP 0.60 and Rust 0.78, and the
+stream LATTICECACHE_{lattice} of older hosts. A lattice may have neither.
 """
 
 from __future__ import annotations
@@ -21,20 +21,30 @@ from provider.nats.headers import is_deletion
 _log = logging.getLogger(__name__)
 
 _READ_SECONDS = 2.0
+"""Time for one read. A failed scan is repeated after `_RESCAN_SECONDS`, so a slow server costs only a delay."""
+
 _RESCAN_SECONDS = 30.0
+"""A change that was published while a subscription was missing is found after this time at the latest."""
+
 _RECORD_PREFIX = "LINKDEF_"
 
 
 class LinkRecords:
-    """Feeds the records of one lattice to the protocol.
+    """The records of one lattice, passed to the protocol.
 
-    All of them at first, then each change as it is published, and all again whenever something may have been missed.
+    At first all records are read, then each published change. After a reconnect, and in intervals, all are read again,
+    because a change may have been missed.
+
+    Args:
+        connection: Connection to the lattice.
+        protocol: State machine that turns a record into a link event.
+        apply: Callback for each link event.
+        domain: JetStream domain of the lattice, or "".
     """
 
     def __init__(
         self, connection: Connection, protocol: LatticeProtocol, apply: Callable[[LinkEvent], None], domain: str
     ) -> None:
-        """Make an idle reader; `apply` is called with every event that the protocol makes of a record."""
         lattice = protocol.subjects.lattice
         self._connection = connection
         self._protocol = protocol
@@ -49,7 +59,7 @@ class LinkRecords:
         self._wake = asyncio.Event()
 
     async def follow(self) -> None:
-        """Read and follow the records until cancelled."""
+        """Read and follow the records until the task is cancelled."""
         stop_waking = self._connection.on_reconnect(self._wake.set)
         try:
             for _, subject in self._sources:
@@ -66,7 +76,7 @@ class LinkRecords:
             stop_waking()
 
     def _on_change(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._take(subject.decode(errors="replace"), header, payload)
+        self._receive(subject.decode(errors="replace"), header, payload)
 
     async def _scan_all(self) -> None:
         for stream, subject in self._sources:
@@ -83,11 +93,11 @@ class LinkRecords:
         wildcard = f"{subject_prefix.rpartition('.')[0]}.*"
         sequence = 1
         while (message := await self._jetstream.next_message(stream, wildcard, sequence, self._deadline())) is not None:
-            self._take(message.subject, message.header, message.payload)
+            self._receive(message.subject, message.header, message.payload)
             sequence = message.sequence + 1
         self._scanned[stream] = info.state.last_seq
 
-    def _take(self, subject: str, header: bytes, payload: bytes) -> None:
+    def _receive(self, subject: str, header: bytes, payload: bytes) -> None:
         record = subject.rpartition(".")[2]
         if subject.startswith(SUBJECT_PREFIX) and not record.startswith(_RECORD_PREFIX):
             return

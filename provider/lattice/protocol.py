@@ -1,7 +1,7 @@
 """The protocol between a host and this provider as a state machine: bytes in, frozen events out. No I/O, no clock.
 
-It owns the table of links and decides which invocations are let in. It refuses to know what a link's values or an
-invocation's payload mean.
+It owns the table of links and decides which invocations are accepted. It does not know the meaning of link values and
+payloads.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from contracts.lattice import (
 from contracts.tokens import InvocationClaims, Token
 from provider import errors
 from provider.lattice.claims import ClaimsVerifier, decode_token
-from provider.lattice.seen_ids import ReplayMemory
+from provider.lattice.seen_ids import SeenIds
 
 LinkKey = tuple[str, str, str]
-"""(actor id, contract id, link name): what makes a link the same link."""
+"""The identity of a link: actor id, contract id, link name."""
 
 
 class InvocationAccepted(Struct, frozen=True, gc=False):
-    """A verified invocation of a linked actor. When it is chunked its hash has not been checked yet."""
+    """A verified invocation of a linked actor. If it is chunked, its hash has not been checked yet."""
 
     invocation: Invocation
     claims: InvocationClaims
@@ -42,7 +42,7 @@ class InvocationAccepted(Struct, frozen=True, gc=False):
 
 
 class InvocationRefused(Struct, frozen=True):
-    """An invocation to be answered with an error, a bare one. `invocation_id` is "" when none could be read."""
+    """An invocation to answer with an error. `invocation_id` is "" if no id could be read. `error` is a bare one."""
 
     invocation_id: str
     operation: str
@@ -50,7 +50,7 @@ class InvocationRefused(Struct, frozen=True):
 
 
 class LinkPut(Struct, frozen=True):
-    """A link to open, or to open again with other values."""
+    """A link to open, or to reopen with other values."""
 
     key: LinkKey
     definition: LinkDefinition
@@ -58,7 +58,7 @@ class LinkPut(Struct, frozen=True):
 
 
 class LinkDeleted(Struct, frozen=True):
-    """A link to close. `reason` says why for the log."""
+    """A link to close. `reason` is for the log."""
 
     key: LinkKey
     reason: str
@@ -71,11 +71,11 @@ class LinkIgnored(Struct, frozen=True):
 
 
 class ShutdownRequested(Struct, frozen=True):
-    """This provider's host wants it to stop."""
+    """A request of this provider's own host to stop."""
 
 
 class ShutdownIgnored(Struct, frozen=True):
-    """Some other host stops its own provider of the same key and link name."""
+    """A request of another host, which stops its own provider of the same key and link name."""
 
 
 InvocationEvent = InvocationAccepted | InvocationRefused
@@ -83,42 +83,42 @@ LinkEvent = LinkPut | LinkDeleted | LinkIgnored
 
 
 class LatticeProtocol:
-    """One provider process's side of the lattice.
+    """One provider process in its lattice.
 
     Args:
-        host_data: What the host gave at start. Its links are not applied by this: feed them to `put_definition` once
-            the subscriptions stand, so that no change falls between.
-        verifier: Knows the cluster's issuers.
-        replay: Which ids were seen; `None` turns replay and age checks off.
+        host_data: The host data. Its links are not applied here: pass them to `put_definition` once the subscriptions
+            exist, so that no change is missed in between.
+        verifier: Verifier with the cluster's issuers.
+        seen_ids: Memory of invocation ids; None turns the checks for replays and age off.
     """
 
-    def __init__(self, host_data: HostData, verifier: ClaimsVerifier, replay: ReplayMemory | None) -> None:
+    def __init__(self, host_data: HostData, verifier: ClaimsVerifier, seen_ids: SeenIds | None) -> None:
         self.subjects = Subjects(host_data.lattice_rpc_prefix, host_data.provider_key, host_data.link_name)
         self._host_id = host_data.host_id
         self._is_json = host_data.family is HostFamily.TEST_HARNESS
         self._verifier = verifier
-        self._replay = replay
+        self._seen_ids = seen_ids
         self._links: dict[LinkKey, LinkDefinition] = {}
         self._keys_of_actor: dict[str, list[LinkKey]] = {}
 
     # --- invocations
 
     def receive_invocation(self, payload: bytes, now: float) -> InvocationEvent:
-        """Decode and verify one invocation; see `receive_invocations`."""
+        """Decode and verify one invocation. See `receive_invocations`."""
         return self.receive_invocations([payload], now)[0]
 
     def receive_invocations(self, payloads: Sequence[bytes], now: float) -> list[InvocationEvent]:
-        """Decode and verify invocations that arrived together. Nothing is read out of their `msg`.
+        """Decode and verify invocations that arrived together. Their `msg` is not decoded.
 
-        Each step is done for all of them before the next: a signature check pushes everything else out of the
-        processor's caches, so taking turns with it makes the other steps slower by half.
+        Each step is done for all of them before the next one: a signature check evicts everything else from the
+        processor's caches, and alternating with it makes the other steps slower by half.
 
         Args:
-            payloads: The messages as they came.
+            payloads: The messages as received.
             now: Seconds since 1970.
 
         Returns:
-            An event for each, in order.
+            An event for each message, in order.
         """
         opened = [self._open(payload) for payload in payloads]
         signed = [self._check_signature(item) for item in opened]
@@ -164,10 +164,10 @@ class LatticeProtocol:
         return InvocationAccepted(invocation, claims, link)
 
     def check_payload(self, accepted: InvocationAccepted, payload: bytes) -> None:
-        """Check the payload of a chunked invocation against what was signed.
+        """Check the payload of a chunked invocation against the signed hash.
 
         Raises:
-            errors.HashMismatchError: It is another one.
+            errors.HashMismatchError: Another payload was signed.
         """
         self._verifier.verify_hash(accepted.invocation, accepted.claims, payload)
 
@@ -190,14 +190,14 @@ class LatticeProtocol:
     def _check_beyond_reference(self, invocation: Invocation, claims: InvocationClaims, now: float) -> None:
         if claims.sub != invocation.id:
             raise errors.SubjectMismatchError
-        if self._replay is not None:
-            self._replay.admit(invocation.id, claims.iat, now)
+        if self._seen_ids is not None:
+            self._seen_ids.admit(invocation.id, claims.iat, now)
 
     # --- links
 
     @property
     def links(self) -> dict[LinkKey, LinkDefinition]:
-        """The links in force; not to be changed."""
+        """The links in force. Callers must not change them."""
         return self._links
 
     def receive_put_link(self, payload: bytes) -> LinkEvent:
@@ -213,10 +213,10 @@ class LatticeProtocol:
             return LinkIgnored(str(error))
 
     def receive_metadata(self, definition: object, *, is_deleted: bool) -> LinkEvent:
-        """Take a link definition from the lattice's own records, as plain values.
+        """Apply a link definition from the lattice's own records, given as plain values.
 
-        One that names another provider for a link of ours means that the link was re-pointed, of which no host tells
-        the old provider.
+        A definition that names another provider for one of our links means that the link was re-pointed. Hosts do not
+        inform the old provider.
         """
         try:
             link = link_definition_from(definition)
@@ -231,7 +231,7 @@ class LatticeProtocol:
         return self._delete(key, "re-pointed to another provider") if ours else LinkIgnored("")
 
     def forget_hash(self, hash_id: str) -> LinkEvent:
-        """Delete the link whose record of this hash is gone from the lattice's records."""
+        """Delete the link whose record, stored under this hash, was removed from the lattice's records."""
         for key, link in self._links.items():
             if link.hash_id == hash_id:
                 return self._delete(key, "deleted in the lattice's records")
@@ -269,11 +269,11 @@ class LatticeProtocol:
         """Encode the answer to a health request.
 
         Args:
-            unhealthy: What is wrong; `None`: nothing.
-            notice: What to know though nothing is wrong; `None`: nothing.
+            unhealthy: Reason of bad health; None if the health is good.
+            notice: Remark about good health, or None.
         """
         return encode_health(HealthCheckResponse(unhealthy is None, unhealthy or notice), is_json=self._is_json)
 
     def receive_shutdown(self, payload: bytes) -> ShutdownRequested | ShutdownIgnored:
-        """Tell whether a shutdown request is from this provider's own host; several may run the same provider."""
+        """Decide whether a shutdown request is from this provider's own host. Several hosts may run the same provider."""
         return ShutdownRequested() if decode_shutdown_host_id(payload) == self._host_id else ShutdownIgnored()

@@ -1,4 +1,4 @@
-"""Which invocation ids have been seen, in bounded memory. Knows no clock: the time is an argument."""
+"""The ids of accepted invocations, in bounded memory, so that none is served twice. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from array import array
 from provider import errors
 
 _FIRST_SLOTS = 64
+"""Half a KiB for each second in which tokens were issued. The table doubles when it is half full."""
+
 _FINGERPRINT_MASK = 2**64 - 1
 
 
-class ReplayMemory:
-    """Remember the ids of accepted invocations for as long as their tokens are accepted.
+class SeenIds:
+    """The ids of accepted invocations, for as long as their tokens are accepted.
 
-    An id is kept under the second in which its token was issued (`iat`), as a 64-bit fingerprint, at 16 to 32 bytes
-    each. A token older or further ahead than `window_seconds` is refused, so an id may be forgotten once its second is
-    older than that. When more than `maximum_ids` are remembered the oldest seconds are forgotten early, and from then
-    on tokens of those seconds are refused: nothing that was forgotten can be served twice.
+    An id is stored under the second in which its token was issued (`iat`), as a 64-bit fingerprint of 16 to 32 bytes.
+    A token is refused if it is older than `window_seconds`, or further ahead, so an id may be forgotten once its second
+    is older than that. If there are more than `maximum_ids`, the oldest seconds are forgotten early, and tokens of
+    those seconds are refused from then on. So an invocation whose id was forgotten cannot be served twice.
 
-    The fingerprint is Python's keyed hash of the id; two different ids share one with a chance of 2**-64.
+    The fingerprint is Python's keyed hash of the id. Two different ids share one with a probability of 2**-64.
     """
 
     def __init__(self, window_seconds: int, maximum_ids: int) -> None:
@@ -33,29 +35,32 @@ class ReplayMemory:
         return self._count
 
     def admit(self, invocation_id: str, issued_at: int, now: float) -> None:
-        """Note an id that was not seen before, or refuse it.
+        """Remember the id of an invocation, or refuse the invocation.
 
         Args:
-            invocation_id: Of a verified invocation.
-            issued_at: The token's `iat`.
+            invocation_id: Id of a verified invocation.
+            issued_at: The `iat` of its token.
             now: Seconds since 1970.
 
         Raises:
-            errors.ClaimsTooOldError: Older than the window, or so old that ids of its age were forgotten.
-            errors.ClaimsTooEarlyError: Further ahead than the window.
-            errors.ReplayedError: The id is known already.
+            errors.ClaimsTooOldError: The token is older than the window, or so old that ids of its age were forgotten.
+            errors.ClaimsTooEarlyError: The token is further ahead than the window.
+            errors.ReplayedError: The id was remembered before.
         """
+        # 1. Refuse tokens whose ids may have been forgotten: without the id, a replay could not be recognized.
         if now - issued_at > self._window_seconds or issued_at < self._oldest_accepted:
             accepted = min(self._window_seconds, int(now) - self._oldest_accepted)
             raise errors.ClaimsTooOldError(int(now - issued_at), max(accepted, 0))
         if issued_at - now > self._window_seconds:
             raise errors.ClaimsTooEarlyError(int(issued_at - now), self._window_seconds)
+        # 2. Remember the id, or find that it is known. A fingerprint is never 0, which marks a free slot.
         seen = self._seconds.get(issued_at)
         if seen is None:
             seen = self._seconds[issued_at] = _Fingerprints()
         if not seen.add(hash(invocation_id) & _FINGERPRINT_MASK or 1):
             raise errors.ReplayedError
         self._count += 1
+        # 3. Forget the oldest second if there are too many ids, and at most once a second those out of the window.
         if self._count > self._maximum_ids:
             self._forget(min(self._seconds))
         if self._pruned_at != int(now):
@@ -81,7 +86,7 @@ class _Fingerprints:
         return self._count
 
     def add(self, fingerprint: int) -> bool:
-        """Return whether it was new."""
+        """Add a number and return whether it was new."""
         slots = self._slots
         mask = len(slots) - 1
         index = fingerprint & mask

@@ -1,6 +1,8 @@
-"""How often each operation was called, failed and how long it took: as NATS service statistics.
+"""Counts, failures and times of each operation, as NATS service statistics.
 
-`nats micro ls` and `nats micro stats` show them. Source: ADR-32 (service API).
+`nats micro ls` and `nats micro stats` show them.
+
+Source: ADR-32 (service API).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class OperationStatistics:
 
 
 class ServiceStatistics:
-    """Counts calls and answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`."""
+    """The counters of all operations, and the answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`."""
 
     def __init__(
         self, *, name: str, instance_id: str, version: str, description: str, subject: str, queue: str
@@ -44,7 +46,7 @@ class ServiceStatistics:
         self._operations = {operation: OperationStatistics() for operation in REQUESTS}
 
     def count(self, operation: str, seconds: float, error: str) -> None:
-        """Note one call; `error` is "" when it succeeded. Only operations of the contract are counted."""
+        """Count one call. `error` is "" if it succeeded. Only operations of the contract are counted."""
         found = self._operations.get(operation)
         if found is None:
             return
@@ -55,7 +57,7 @@ class ServiceStatistics:
             found.last_error = error
 
     async def serve(self, connection: Connection) -> None:
-        """Answer the service API on a connection for as long as it lives."""
+        """Answer the service API on a connection until it is closed."""
         for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
 
             def on_request(subject: bytes, reply: bytes, header: bytes, payload: bytes, make: Any = answer) -> None:

@@ -1,4 +1,4 @@
-"""The provider's subscriptions in the lattice and what it publishes there. Knows subjects; decides nothing."""
+"""The provider's subscriptions in the lattice, and its replies. The module knows subjects and decides nothing."""
 
 from __future__ import annotations
 
@@ -22,35 +22,44 @@ from provider.nats.connection import Connection
 _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.5
+"""A flush is one round trip to the server. A server that is slower than this is treated as having received the data."""
+
 _STOP_SECONDS = 0.1
+"""A third of the time that a Rust host gives a provider to stop."""
 
 
 class LatticeService(Protocol):
-    """What stands behind the subscriptions. None of it blocks or raises."""
+    """The receiver of the lattice's events. Its methods neither block nor raise."""
 
     def on_invocation(self, event: InvocationEvent, reply: bytes, header: bytes, size: int) -> None:
-        """Serve an invocation. `size` is that of the whole message in bytes."""
+        """Serve an invocation. `size` is the size of the whole message in bytes."""
         ...
 
     def on_link(self, event: LinkEvent) -> None:
-        """Open, open again or close a link."""
+        """Open, reopen or close a link."""
         ...
 
     def unhealthy(self) -> str | None:
-        """Say what is wrong; `None`: nothing."""
+        """Return the reason of bad health, or None if the health is good."""
         ...
 
     def notice(self) -> str | None:
-        """Say what to know though nothing is wrong; `None`: nothing."""
+        """Return a remark about good health, or None."""
         ...
 
     def on_shutdown(self, reply: bytes) -> None:
-        """Stop; acknowledge to the reply subject, unless it is b"", when everything is done."""
+        """Stop, and when that is done, acknowledge to the reply subject unless it is b""."""
         ...
 
 
-class LatticeConnection:
-    """One provider process in its lattice."""
+class LatticeSubscriptions:
+    """The subscriptions of one provider process.
+
+    Args:
+        connection: Connection to the lattice.
+        protocol: State machine that decodes and judges each message.
+        service: Receiver of the resulting events.
+    """
 
     def __init__(self, connection: Connection, protocol: LatticeProtocol, service: LatticeService) -> None:
         self._connection = connection
@@ -61,9 +70,10 @@ class LatticeConnection:
         self._arrived: list[tuple[bytes, bytes, bytes]] = []
 
     async def start(self, host_data: HostData) -> None:
-        """Subscribe, make sure that the server knows, and only then apply the links of the host data.
+        """Subscribe to link changes, apply the links of the host data, and only then subscribe to invocations.
 
-        The other way round, a link put in between would be lost: nobody acknowledges or repeats one.
+        A link that is put while the provider starts would otherwise be lost: hosts wait for no acknowledgement and
+        repeat nothing.
         """
         subjects = self._protocol.subjects
         await self._connection.listen(subjects.put_link, self._on_put_link)
@@ -74,24 +84,24 @@ class LatticeConnection:
             self._service.on_link(LinkIgnored(reason))
         for definition in host_data.link_definitions:
             self._service.on_link(self._protocol.put_definition(definition))
-        self._connection.on_single_message(self._work_off)
+        self._connection.on_single_message(self._serve_arrived)
         self._rpc_listener = await self._connection.listen(subjects.rpc, self._on_invocation, RPC_QUEUE)
         await self._connection.flush(_FLUSH_SECONDS)
 
     async def stop_invocations(self) -> None:
-        """Take no more invocations: the server gives them to another instance, or tells the caller at once.
+        """Unsubscribe from invocations. The server then sends them to another instance, or refuses the call.
 
-        Those that are on their way here are still taken, or nobody would ever answer them; also those that are late.
+        Invocations already sent to this process are still received, since no other instance would answer them.
         """
         if self._rpc_listener is not None:
             listener, self._rpc_listener = self._rpc_listener, None
             await self._connection.stop_listening(listener, _STOP_SECONDS)
 
     def reply(self, subject: bytes, payload: bytes) -> None:
-        """Answer an invocation; without a connection there is nobody to answer.
+        """Answer an invocation. Without a connection the answer is lost, and so is the caller's question.
 
         Raises:
-            errors.MessageTooLargeError: Nothing was sent.
+            errors.MessageTooLargeError: The answer is over the server's limit; nothing was sent.
         """
         try:
             self._connection.answer(subject, payload)
@@ -99,20 +109,21 @@ class LatticeConnection:
             _log.warning("reply_lost", extra={"reason": "not connected to the lattice"})
 
     async def acknowledge_shutdown(self, subject: bytes) -> None:
-        """Send the last message. The host kills the process as soon as it arrives."""
+        """Send the last message. The host kills the process as soon as it receives it."""
         self.reply(subject, SHUTDOWN_ACKNOWLEDGEMENT)
         await self._connection.flush(_FLUSH_SECONDS)
 
     def _on_invocation(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        """Put an invocation to those that arrived in the same turn of the event loop."""
+        """Collect the invocations that arrive in the same turn of the event loop."""
         if not self._arrived:
-            self._loop.call_soon(self._work_off)
+            self._loop.call_soon(self._serve_arrived)
         self._arrived.append((reply, header, payload))
 
-    def _work_off(self) -> None:
+    def _serve_arrived(self) -> None:
         """Serve the invocations that have arrived.
 
-        At the turn's end, at once when one came alone, or before a message that may not overtake them.
+        This happens at the end of the turn, immediately if only one arrived, or before a message that must not
+        overtake them.
         """
         arrived, self._arrived = self._arrived, []
         if not arrived:
@@ -121,20 +132,20 @@ class LatticeConnection:
         for event, (reply, header, payload) in zip(events, arrived, strict=True):
             try:
                 self._service.on_invocation(event, reply, header, len(payload))
-            except Exception as defect:  # noqa: BLE001  (those that arrived with it are served all the same)
+            except Exception as defect:  # noqa: BLE001  (the other invocations of this turn are still served)
                 _log.exception("internal_error")
                 self.reply(reply, encode_failure("", str(errors.InternalError(type(defect).__name__))))
 
     def _on_put_link(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._work_off()
+        self._serve_arrived()
         self._apply(self._protocol.receive_put_link(payload), reply)
 
     def _on_delete_link(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._work_off()
+        self._serve_arrived()
         self._apply(self._protocol.receive_delete_link(payload), reply)
 
     def _apply(self, event: LinkEvent, reply: bytes) -> None:
-        """Do what a link message says, and answer it if somebody sent it as a request; hosts do not."""
+        """Apply a link message, and answer it in case it was sent as a request. Hosts publish it without one."""
         self._service.on_link(event)
         reason = event.reason if isinstance(event, LinkIgnored) else ""
         self.reply(reply, encode_failure("", reason) if reason else encode_success("", b"", 0))
@@ -143,11 +154,11 @@ class LatticeConnection:
         self.reply(reply, self._protocol.health(self._service.unhealthy(), self._service.notice()))
 
     def _on_shutdown(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._work_off()
+        self._serve_arrived()
         is_ours = isinstance(self._protocol.receive_shutdown(payload), ShutdownRequested)
         if is_ours and reply:
             self._service.on_shutdown(reply)
         elif is_ours:
-            _log.warning("shutdown_ignored", extra={"reason": "nobody waits for its acknowledgement, as a host does"})
+            _log.warning("shutdown_ignored", extra={"reason": "it has no reply subject for the acknowledgement"})
         else:
             _log.info("shutdown_ignored", extra={"reason": "request of another host"})

@@ -24,7 +24,7 @@ from provider.lattice.protocol import (
     ShutdownIgnored,
     ShutdownRequested,
 )
-from provider.lattice.seen_ids import ReplayMemory
+from provider.lattice.seen_ids import SeenIds
 
 NOW = 1000.0
 TARGET = WasmCloudEntity("VPROVIDER", "default", "wasmcloud:keyvalue")
@@ -66,7 +66,7 @@ def definition(**change: object) -> LinkDefinition:
 
 @pytest.fixture
 def protocol() -> LatticeProtocol:
-    return LatticeProtocol(host_data(), Believer(), ReplayMemory(120, 1000))
+    return LatticeProtocol(host_data(), Believer(), SeenIds(120, 1000))
 
 
 def token(sub: str) -> str:

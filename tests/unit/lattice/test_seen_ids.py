@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import errors
-from provider.lattice.seen_ids import ReplayMemory
+from provider.lattice.seen_ids import SeenIds
 
 steps = st.lists(
     st.tuples(st.integers(0, 40), st.integers(-12, 12), st.floats(0, 3, allow_nan=False)), min_size=1, max_size=200
 )
 
 
-def offer(memory: ReplayMemory, invocation_id: str, issued_at: int, now: float) -> bool:
+def offer(memory: SeenIds, invocation_id: str, issued_at: int, now: float) -> bool:
     try:
         memory.admit(invocation_id, issued_at, now)
     except errors.InvocationDeniedError:
@@ -24,7 +24,7 @@ def offer(memory: ReplayMemory, invocation_id: str, issued_at: int, now: float) 
 
 @given(steps, st.integers(3, 100))
 def test_an_id_is_accepted_once_for_ever(moves: list[tuple[int, int, float]], maximum: int) -> None:
-    memory = ReplayMemory(10, maximum)
+    memory = SeenIds(10, maximum)
     now, accepted = 1000.0, set[tuple[int, int]]()
     for identity, age, pause in moves:
         now += pause
@@ -39,7 +39,7 @@ def test_an_id_is_accepted_once_for_ever(moves: list[tuple[int, int, float]], ma
 
 @given(steps)
 def test_a_fresh_id_of_accepted_age_is_accepted_while_there_is_room(moves: list[tuple[int, int, float]]) -> None:
-    memory = ReplayMemory(10, 10_000)
+    memory = SeenIds(10, 10_000)
     now = 1000.0
     for number, (_, age, pause) in enumerate(moves):
         now += pause
@@ -49,7 +49,7 @@ def test_a_fresh_id_of_accepted_age_is_accepted_while_there_is_room(moves: list[
 
 
 def test_the_errors_name_the_difference_in_seconds() -> None:
-    memory = ReplayMemory(120, 1000)
+    memory = SeenIds(120, 1000)
     with pytest.raises(errors.ClaimsTooOldError) as old:
         memory.admit("x", 1000, 1130.5)
     assert (old.value.difference_seconds, old.value.accepted_seconds) == (130, 120)
@@ -59,7 +59,7 @@ def test_the_errors_name_the_difference_in_seconds() -> None:
 
 
 def test_when_ids_are_forgotten_early_the_accepted_age_shrinks_with_them() -> None:
-    memory = ReplayMemory(120, 10)
+    memory = SeenIds(120, 10)
     for number in range(8):
         assert offer(memory, f"a{number}", 1000, 1050.0)
     for number in range(3):
@@ -71,7 +71,7 @@ def test_when_ids_are_forgotten_early_the_accepted_age_shrinks_with_them() -> No
 
 
 def test_what_is_older_than_the_window_takes_no_room() -> None:
-    memory = ReplayMemory(10, 1_000_000)
+    memory = SeenIds(10, 1_000_000)
     for second in range(100):
         for number in range(50):
             assert offer(memory, f"{second}/{number}", second, float(second))
@@ -79,6 +79,6 @@ def test_what_is_older_than_the_window_takes_no_room() -> None:
 
 
 def test_many_ids_of_one_second_are_told_apart() -> None:
-    memory = ReplayMemory(120, 1_000_000)
+    memory = SeenIds(120, 1_000_000)
     assert all(offer(memory, f"id {number}", 1000, 1000.0) for number in range(3000))
     assert not any(offer(memory, f"id {number}", 1000, 1000.0) for number in range(3000))
