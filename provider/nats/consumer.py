@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import secrets
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -28,6 +27,7 @@ from provider import errors
 from provider.nats.buckets import NANOSECONDS, NANOSECONDS_PER_MS
 from provider.nats.frames import header_value, status_of
 from provider.nats.jetstream import ConsumerInfo, JetStream
+from provider.nats.requests import new_inbox
 
 _ACKNOWLEDGEMENT = b"$JS.ACK."
 """The beginning of a delivered message's reply subject. A status has none."""
@@ -134,7 +134,7 @@ class PullConsumer:
         self._request = options.encode()
         self._request_subject = b""
         self._listener = -1
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
+        self._inbox = new_inbox()
         self._generation = 0
         self._reply = b""
         """The inbox of the present consumer. A status sent to an earlier one's does not concern this consumer."""

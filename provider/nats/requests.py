@@ -20,6 +20,11 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 """The header of the server's reply when the subject has no subscription."""
 
 
+def new_inbox() -> str:
+    """Return a subject for replies that no other client uses: 88 random bits, in the length that NATS clients use."""
+    return f"_INBOX.{secrets.token_hex(11)}"
+
+
 class _Pending:
     """A request with a future for its reply or replies."""
 
@@ -64,7 +69,7 @@ class RequestMux:
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         """Create a mux over a function that sends a frame or raises `errors.NotConnectedError`."""
-        self.inbox = f"_INBOX.{secrets.token_hex(11)}"
+        self.inbox = new_inbox()
         self._prefix = self.inbox.encode() + b"."
         self._prefix_length = len(self._prefix)
         self._write = write

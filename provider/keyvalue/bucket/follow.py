@@ -35,6 +35,8 @@ SILENCE_SECONDS = 2.5 * _HEARTBEAT_SECONDS
 """Two heartbeats may be late, or one lost, before the server counts as stalled."""
 
 _BATCH = 256
+"""Messages per request: so many that the requests cost little beside the messages."""
+
 _PULL = PullOptions(
     batch=_BATCH,
     silence_seconds=SILENCE_SECONDS,

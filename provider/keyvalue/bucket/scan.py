@@ -21,7 +21,10 @@ _REQUEST_SECONDS = 2.0
 """Time limit for each step of the server: the default deadline of a whole call."""
 
 _PULL = PullOptions(batch=256, silence_seconds=_REQUEST_SECONDS)
-"""A request that does not wait: its end tells that there are no more messages."""
+"""Requests that do not wait: the end of one shows that there are no more messages.
+
+256 messages per request are so many that the requests cost little beside them.
+"""
 
 _INACTIVE_SECONDS = 30
 """When the server deletes the consumer by itself. A reader may take this long over one batch."""
