@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -54,14 +54,21 @@ Exit codes: 0 if the provider answered, also with false or success=false; 1 for 
 
 
 def call(
-    operation: str = typer.Argument(help="Name of the operation, in any letter case; KeyValue.Get is the same as Get."),
-    arguments: list[str] = typer.Argument(None, help="Arguments of the operation, see below."),
-    expires: int = typer.Option(None, metavar="SECONDS", help="Time until a written value expires; 0 means never."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
-    lattice: str = typer.Option(None, help="Name of the lattice, if several run. Default: the one started last."),
-    timeout: float = typer.Option(
-        5.0, metavar="SECONDS", callback=timeout_seconds, help="Limit for connecting, and for the answer."
-    ),
+    operation: Annotated[
+        str, typer.Argument(help="Name of the operation, in any letter case; KeyValue.Get is the same as Get.")
+    ],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of the operation, see below.")] = None,
+    expires: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Time until a written value expires; 0 means never.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    lattice: Annotated[
+        str | None, typer.Option(help="Name of the lattice, if several run. Default: the one started last.")
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", callback=timeout_seconds, help="Limit for connecting, and for the answer."),
+    ] = 5.0,
 ) -> None:
     """Send one signed invocation and print the result of the operation."""
     request = request_from(operation, arguments or [], expires)

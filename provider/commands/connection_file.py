@@ -17,6 +17,7 @@ import msgspec
 from contracts.secret import Secret
 from provider.commands.dev_lattice.actor import DevIdentity
 from provider.commands.dev_lattice.locks import LockedError, held
+from provider.commands.dev_lattice.provider_process import is_running
 from provider.commands.errors import LatticeTakenError, NoLatticeError
 
 _START_ONE = "start one with `keyvalue-nats dev` in another terminal"
@@ -128,7 +129,7 @@ def _read(path: Path) -> ConnectionFile | None:
         found = msgspec.json.decode(path.read_bytes(), type=ConnectionFile)
     except (msgspec.DecodeError, FileNotFoundError):
         return None
-    if _is_alive(found.pid):
+    if is_running(found.pid):
         return found
     path.unlink(missing_ok=True)  # the command was killed before it could remove the file
     return None
@@ -144,13 +145,3 @@ def _written_ns(path: Path) -> int:
 def _file_name(lattice: str) -> str:
     """Return a name for a lattice's files. Its own name may be too long for one, or contain a slash."""
     return hashlib.sha256(lattice.encode()).hexdigest()[:16]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -30,12 +30,9 @@ CommandError                     exit code 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from provider.errors import ProviderError, shown
+from provider.errors import ProviderError
 
 
-@dataclass(eq=False)
 class CommandError(ProviderError):
     """The root. The text says what happened and, where possible, what to do."""
 
@@ -43,12 +40,10 @@ class CommandError(ProviderError):
 # --- the command line
 
 
-@dataclass(eq=False)
 class UsageError(CommandError):
     """The command line is not valid."""
 
 
-@dataclass(eq=False)
 class ArgumentsError(UsageError):
     """The arguments of `call` are not an operation and its arguments; `reason` shows the correct form."""
 
@@ -56,19 +51,15 @@ class ArgumentsError(UsageError):
     text = "{reason}"
 
 
-@dataclass(eq=False)
 class InvalidNameError(UsageError):
     """`what` is `bucket`, `key` or `pattern`."""
 
     what: str
     name: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"invalid {self.what} {shown(self.name)}: {self.reason}"
+    text = "invalid {what} {name!r}: {reason}"
 
 
-@dataclass(eq=False)
 class OptionError(UsageError):
     """An option of the command line, or the environment variable in its place."""
 
@@ -77,7 +68,6 @@ class OptionError(UsageError):
     text = "{option}: {reason}"
 
 
-@dataclass(eq=False)
 class OutputError(CommandError):
     """Standard output cannot be written, e.g. because the disk is full."""
 
@@ -85,7 +75,6 @@ class OutputError(CommandError):
     text = "standard output cannot be written: {reason}"
 
 
-@dataclass(eq=False)
 class NotConfirmedError(CommandError):
     """Standard input ended before the question was answered."""
 
@@ -95,7 +84,6 @@ class NotConfirmedError(CommandError):
 # --- servers and providers
 
 
-@dataclass(eq=False)
 class UnreachableError(CommandError):
     """`servers` is shown to people: it has no user and no password."""
 
@@ -104,7 +92,6 @@ class UnreachableError(CommandError):
     text = "cannot connect to NATS at {servers}: {reason}"
 
 
-@dataclass(eq=False)
 class NoAnswerError(CommandError):
     """A server or a provider did not answer in time."""
 
@@ -112,7 +99,6 @@ class NoAnswerError(CommandError):
     text = "{reason}"
 
 
-@dataclass(eq=False)
 class ServerRefusedError(CommandError):
     """`reason` is the server's text."""
 
@@ -123,7 +109,6 @@ class ServerRefusedError(CommandError):
 # --- buckets
 
 
-@dataclass(eq=False)
 class BucketNotFoundError(CommandError):
     """`reason` adds detail; "" means that there is none."""
 
@@ -134,7 +119,6 @@ class BucketNotFoundError(CommandError):
         return f"bucket not found: {self.bucket}" + (f" ({self.reason})" if self.reason else "")
 
 
-@dataclass(eq=False)
 class BucketDiffersError(CommandError):
     """An existing bucket is never changed."""
 
@@ -142,7 +126,6 @@ class BucketDiffersError(CommandError):
     text = "bucket {bucket} already exists with other settings; nothing was changed"
 
 
-@dataclass(eq=False)
 class BucketGoneError(CommandError):
     """The bucket was removed, or removed and created again, during a watch."""
 
@@ -150,7 +133,6 @@ class BucketGoneError(CommandError):
     text = "bucket {bucket} was removed"
 
 
-@dataclass(eq=False)
 class KeyNotFoundError(CommandError):
     """`revision` is the requested one; 0 means the latest."""
 
@@ -161,7 +143,6 @@ class KeyNotFoundError(CommandError):
         return f"key not found: {self.key}" + (f" at revision {self.revision}" if self.revision else "")
 
 
-@dataclass(eq=False)
 class WrongRevisionError(CommandError):
     """`current` is the key's revision, of a value or of a marker; 0 means that the key has neither."""
 
@@ -172,7 +153,6 @@ class WrongRevisionError(CommandError):
         return f"wrong last sequence: {self.current}" + (": key exists" if self.is_create else "")
 
 
-@dataclass(eq=False)
 class NotRevertibleError(CommandError):
     """An old revision cannot be put again as it was."""
 
@@ -183,7 +163,6 @@ class NotRevertibleError(CommandError):
 # --- the development lattice
 
 
-@dataclass(eq=False)
 class DevError(CommandError):
     """A part of the development lattice failed."""
 
@@ -214,7 +193,6 @@ class CallFailedError(DevError):
 # --- provider archives
 
 
-@dataclass(eq=False)
 class ArchiveError(CommandError):
     """An archive cannot be read or built."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import typer
 
@@ -29,9 +29,10 @@ def _one_server(url: str | None) -> str | None:
     return servers[0]
 
 
-NATS: Any = typer.Option(
-    None, metavar="URL", callback=_one_server, help="Use this nats-server instead of starting one."
-)
+NatsOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", callback=_one_server, help="Use this nats-server instead of starting one."),
+]
 
 
 def timeout_seconds(seconds: float) -> float:

@@ -17,7 +17,7 @@ from rich.progress import Progress as ProgressBar
 from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import LatticeSettings, running
 from provider.commands.errors import CommandError
-from provider.commands.options import NATS, writable_file
+from provider.commands.options import NatsOption, writable_file
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.keyvalue.link_values import Backend
 from tests.bench.bucket_size import measure_size
@@ -44,7 +44,7 @@ def bench(
     ops: int = typer.Option(
         20_000, min=100, max=500_000, help="Operations of a row at 64 in flight; there are fewer at less."
     ),
-    nats: str = NATS,
+    nats: NatsOption = None,
     json: Path = typer.Option(
         None, metavar="FILE", dir_okay=False, callback=writable_file, help="Write all results to this file."
     ),

@@ -13,7 +13,7 @@ from tests.blackbox.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 
 
-async def test_nobody_there_and_nobody_speaking_are_told_apart_in_time(tmp_path: Path) -> None:
+async def test_a_refused_connection_and_a_silent_server_have_different_errors_in_time(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(UnreachableError, match=r"connection refused$"):
         async with connected(f"nats://127.0.0.1:{free_port()}"):
@@ -27,7 +27,7 @@ async def test_nobody_there_and_nobody_speaking_are_told_apart_in_time(tmp_path:
     assert time.monotonic() - began < 3
 
 
-async def test_a_connection_comes_back_after_any_number_of_attempts(tmp_path: Path) -> None:
+async def test_a_connection_is_reestablished_after_any_number_of_attempts(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server") as server:
         async with connected(server.url) as connection:
             connection.options["reconnect_time_wait"] = 0.01

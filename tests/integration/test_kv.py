@@ -73,7 +73,7 @@ async def collected(bucket: OpenBucket, pattern: str = ">") -> list[str]:
 
 
 @pytest.mark.parametrize("history", [1, 5])
-async def test_what_is_written_here_nats_py_reads_right(lattice_server: NatsServer, history: int) -> None:
+async def test_nats_py_reads_the_values_written_here(lattice_server: NatsServer, history: int) -> None:
     async with both(lattice_server, history=history) as it:
         first = await it.bucket.put("a.b", b"one")
         entry = await it.theirs.get("a.b")
@@ -101,7 +101,7 @@ async def test_what_is_written_here_nats_py_reads_right(lattice_server: NatsServ
 
 
 @pytest.mark.parametrize("history", [1, 5])
-async def test_what_nats_py_writes_is_read_right_here(lattice_server: NatsServer, history: int) -> None:
+async def test_values_written_by_nats_py_are_read_here(lattice_server: NatsServer, history: int) -> None:
     async with both(lattice_server, history=history) as it:
         revision = await it.theirs.put("k", b"\xff\x00")
         entry = await it.bucket.get("k", LEADER)
@@ -124,7 +124,7 @@ async def test_what_nats_py_writes_is_read_right_here(lattice_server: NatsServer
         assert sorted(await collected(it.bucket)) == ["k", "other"]
 
 
-async def test_a_time_to_live_counts_whoever_gave_it(lattice_server: NatsServer) -> None:
+async def test_a_time_to_live_applies_whichever_client_set_it(lattice_server: NatsServer) -> None:
     async with both(lattice_server) as it:
         await it.theirs.create("theirs", b"x", msg_ttl=60)
         found = await it.bucket.get("theirs", LEADER)
@@ -152,7 +152,7 @@ async def _is_missing(theirs: KeyValue, key: str) -> bool:
         return True
 
 
-async def test_history_is_told_and_ends_as_nats_kv_has_it(lattice_server: NatsServer) -> None:
+async def test_the_history_is_the_same_as_in_nats_py(lattice_server: NatsServer) -> None:
     async with both(lattice_server, history=3) as it:
         for number in range(4):
             await it.theirs.put("k", b"%d" % number)
@@ -195,7 +195,7 @@ async def test_both_watch_each_other(lattice_server: NatsServer) -> None:
         assert [entry.revision for entry in theirs_seen if entry] == [update.revision for update in ours_seen]
 
 
-async def test_a_key_that_is_written_meanwhile_is_listed_once(lattice_server: NatsServer) -> None:
+async def test_a_key_written_during_a_listing_is_listed_once(lattice_server: NatsServer) -> None:
     async with both(lattice_server) as it:
         keys = [f"k{number}" for number in range(300)]  # more than come at once
         for key in keys:
@@ -209,7 +209,7 @@ async def test_a_key_that_is_written_meanwhile_is_listed_once(lattice_server: Na
         assert sorted(found) == sorted(keys)
 
 
-async def test_a_key_that_is_deleted_meanwhile_is_left_out_of_a_table_with_values(
+async def test_a_key_deleted_during_a_listing_is_left_out_of_a_table_with_values(
     lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with both(lattice_server) as it:
@@ -230,7 +230,7 @@ async def test_a_key_that_is_deleted_meanwhile_is_left_out_of_a_table_with_value
 # --- with actors
 
 
-async def test_what_actors_write_is_shown_with_what_the_provider_knows_of_it(
+async def test_values_written_by_actors_are_shown_with_their_kind_and_expiry(
     lattice_server: NatsServer, make_actor: MakeActor
 ) -> None:
     name = bucket_name()
@@ -297,7 +297,7 @@ async def test_every_setting_of_a_bucket_reaches_the_server(lattice_server: Nats
                 await use(jetstream, settings.name, deadline_in(SECONDS))
 
 
-async def test_a_stream_that_is_no_bucket_is_left_alone(lattice_server: NatsServer) -> None:
+async def test_a_stream_that_is_not_a_bucket_is_left_alone(lattice_server: NatsServer) -> None:
     async with both(lattice_server) as it:
         name = bucket_name()
         await it.client.jetstream().add_stream(name=f"KV_{name}", subjects=[f"other.{name}.>"])
@@ -307,14 +307,14 @@ async def test_a_stream_that_is_no_bucket_is_left_alone(lattice_server: NatsServ
         assert name not in [info.name for info in await list_buckets(it.jetstream, deadline_in(SECONDS))]
 
 
-async def test_limits_of_the_bucket_are_told_before_anything_is_sent(lattice_server: NatsServer) -> None:
+async def test_a_value_over_the_buckets_limit_is_refused_before_it_is_sent(lattice_server: NatsServer) -> None:
     async with both(lattice_server, max_value_bytes=200) as it:
         with pytest.raises(errors.ValueTooLargeError):
             await it.bucket.put("k", b"x" * 300)
         assert await it.bucket.put("k", b"x" * 100) == 1
 
 
-async def test_a_replicated_bucket_is_made_shown_and_written(cluster: Cluster) -> None:
+async def test_a_replicated_bucket_is_created_shown_and_written(cluster: Cluster) -> None:
     async with connected(ConnectionOptions(cluster.urls()), SECONDS) as jetstream:
         name = bucket_name()
         status = await add_bucket(jetstream, BucketSettings(name, replicas=3), deadline_in(SECONDS))
@@ -397,7 +397,7 @@ async def test_a_credentials_file_is_used_and_a_wrong_one_is_named(make_server: 
             assert seed not in str(caught.value)
 
 
-async def test_who_may_not_watch_is_told_so(make_server: MakeServer) -> None:
+async def test_missing_permissions_are_reported(make_server: MakeServer) -> None:
     allowed = '"$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.CREATE.>"'
     users = f"""users: [
         {{ user: a, password: a }},
@@ -421,7 +421,9 @@ async def test_who_may_not_watch_is_told_so(make_server: MakeServer) -> None:
             await bucket.history("k")
 
 
-async def test_a_server_that_freezes_is_an_error_in_time_and_a_write_may_have_happened(make_server: MakeServer) -> None:
+async def test_a_frozen_server_is_an_error_in_time_and_the_outcome_of_a_write_is_unknown(
+    make_server: MakeServer,
+) -> None:
     server = make_server()
     server.start()
     async with both(server) as it, opened(it.jetstream, it.bucket.name, 1.0) as bucket:
@@ -438,7 +440,7 @@ async def test_a_server_that_freezes_is_an_error_in_time_and_a_write_may_have_ha
         server.thaw()
 
 
-async def test_a_server_that_freezes_before_it_tells_a_history_is_an_error_in_time(
+async def test_a_server_that_freezes_before_it_sends_a_history_is_an_error_in_time(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = make_server()

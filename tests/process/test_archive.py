@@ -85,9 +85,7 @@ async def test_a_host_starts_it_and_stops_it(hosts: Hosts, executable: Path, fam
     assert len(unpacked(executable)) == 1
 
 
-async def test_sigterm_stops_it_in_order_and_the_end_of_standard_input_under_otp(
-    hosts: Hosts, executable: Path
-) -> None:
+async def test_sigterm_stops_it_and_so_does_the_end_of_standard_input_under_otp(hosts: Hosts, executable: Path) -> None:
     host = await hosts(RUST, command=[str(executable)])
     provider = await host.start_provider()
     provider.signal(signal.SIGTERM)
@@ -99,7 +97,7 @@ async def test_sigterm_stops_it_in_order_and_the_end_of_standard_input_under_otp
     assert await provider.exited() == 0
 
 
-async def test_a_kill_of_the_process_that_the_host_knows_leaves_nothing_behind(hosts: Hosts, executable: Path) -> None:
+async def test_killing_the_process_that_the_host_started_leaves_nothing_behind(hosts: Hosts, executable: Path) -> None:
     host = await hosts(RUST, command=[str(executable)])
     provider = await host.start_provider()
     before = unpacked(executable)
@@ -136,16 +134,14 @@ async def test_the_death_of_its_host_ends_it(hosts: Hosts, executable: Path, tmp
         parent.wait()
 
 
-async def test_the_exit_code_and_the_line_of_a_start_that_fails_come_through(hosts: Hosts, executable: Path) -> None:
+async def test_a_failed_start_passes_on_its_exit_code_and_message(hosts: Hosts, executable: Path) -> None:
     host = await hosts(RUST, command=[str(executable)])
     provider = host.launch(b"nonsense\n")
     assert await provider.exited() == 1
     assert provider.stderr.startswith("keyvalue-nats: malformed host data")
 
 
-async def test_those_that_start_at_the_same_moment_share_what_one_of_them_unpacked(
-    hosts: Hosts, archive: Archive, tmp_path: Path
-) -> None:
+async def test_concurrent_starts_share_one_unpacked_folder(hosts: Hosts, archive: Archive, tmp_path: Path) -> None:
     first, second = archive.extract(tmp_path, "one"), archive.extract(tmp_path, "two")
     starting = [await hosts(RUST, command=[str(path)]) for path in (first, second, first, second)]
     await asyncio.gather(*(host.start_provider() for host in starting))
@@ -155,7 +151,7 @@ async def test_those_that_start_at_the_same_moment_share_what_one_of_them_unpack
         assert await host.provider.exited() == 0
 
 
-async def test_what_was_unpacked_is_used_again_unless_it_is_damaged(hosts: Hosts, executable: Path) -> None:
+async def test_an_unpacked_folder_is_used_again_unless_it_is_damaged(hosts: Hosts, executable: Path) -> None:
     async def start_and_stop() -> None:
         host = await hosts(RUST, command=[str(executable)])
         await host.start_provider()
@@ -175,9 +171,7 @@ async def test_what_was_unpacked_is_used_again_unless_it_is_damaged(hosts: Hosts
 
 
 @pytest.mark.parametrize("writable", ["", "/tmp"], ids=["beside it", "the temporary folder"])
-async def test_it_needs_one_folder_that_it_may_write_to(
-    hosts: Hosts, executable: Path, tmp_path: Path, writable: str
-) -> None:
+async def test_it_needs_one_writable_folder(hosts: Hosts, executable: Path, tmp_path: Path, writable: str) -> None:
     host = await hosts(RUST, command=confined(executable, tmp_path / "root", writable=writable))
     actor = host.actor()
     await host.start_provider([host.link(actor)])
@@ -186,7 +180,7 @@ async def test_it_needs_one_folder_that_it_may_write_to(
     assert await host.provider.exited() == 0
 
 
-async def test_the_bundled_one_needs_no_python(hosts: Hosts, archives: dict[str, Archive], tmp_path: Path) -> None:
+async def test_a_bundled_executable_needs_no_python(hosts: Hosts, archives: dict[str, Archive], tmp_path: Path) -> None:
     executable = archives["bundled"].extract(tmp_path)
     host = await hosts(RUST, command=confined(executable, tmp_path / "root", hides_python=True))
     actor = host.actor()
@@ -200,7 +194,9 @@ async def test_the_bundled_one_needs_no_python(hosts: Hosts, archives: dict[str,
     assert await provider.exited() == 0
 
 
-async def test_without_a_python_the_other_one_says_so(archives: dict[str, Archive], tmp_path: Path) -> None:
+async def test_an_executable_without_python_reports_the_missing_python(
+    archives: dict[str, Archive], tmp_path: Path
+) -> None:
     executable = archives["zipapp"].extract(tmp_path)
     command = confined(executable, tmp_path / "root", hides_python=True)
     if command == [str(executable)] or executable.read_bytes()[:10] != b"#!/bin/sh\n":
@@ -254,7 +250,7 @@ def run_from(folder: Path) -> tuple[str, ...]:
     return (sys.executable, "-c", script)
 
 
-def test_the_archive_of_an_installed_wheel_is_that_of_its_source_to_the_byte(tmp_path: Path) -> None:
+def test_the_archive_of_an_installed_wheel_equals_that_of_its_source_to_the_byte(tmp_path: Path) -> None:
     """Also: the same inputs give the same bytes, at another place, in another process, at another time."""
     source, installed = tmp_path / "source", tmp_path / "installed"
     shutil.copytree(PROJECT_FOLDER, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
@@ -285,7 +281,7 @@ def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_inspect_shows_an_archive_and_finds_it_good(archive: Archive) -> None:
+def test_inspect_shows_a_valid_archive(archive: Archive) -> None:
     done = run("inspect", archive.path)
     assert done.returncode == 0, done.stderr
     for text in (archive.claims["sub"], archive.claims["iss"], "wasmcloud:keyvalue", "0.1.0", archive.target):
@@ -296,7 +292,7 @@ def test_inspect_shows_an_archive_and_finds_it_good(archive: Archive) -> None:
     assert answer["cached_folder"] == f"wasmcloudcache/{archive.claims['sub']}/{archive.claims['iat']}"
 
 
-def test_inspect_fails_for_what_is_no_archive_in_one_line(tmp_path: Path) -> None:
+def test_inspect_reports_an_invalid_archive_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.par.gz").write_bytes(b"\x1f\x8bnonsense")
     (tmp_path / "text.par").write_bytes(b"nonsense" * 100)
     for name in ("a.par.gz", "text.par", "none.par"):
@@ -307,7 +303,7 @@ def test_inspect_fails_for_what_is_no_archive_in_one_line(tmp_path: Path) -> Non
         assert done.stderr.count(str(tmp_path / name)) == 1
 
 
-def test_what_cannot_be_made_is_refused_before_a_key_is_made(tmp_path: Path) -> None:
+def test_a_build_that_cannot_succeed_is_refused_before_a_key_is_generated(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     for arguments in (("--target", "sparc-solaris"), ("--revision", "0"), ("--python", "python3")):
         done = run("--out", tmp_path / "a.par.gz", *arguments, WASH_KEYS=str(keys))
@@ -319,7 +315,7 @@ def test_what_cannot_be_made_is_refused_before_a_key_is_made(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keys_are_made_once_kept_and_never_shown_and_a_release_has_a_revision(tmp_path: Path) -> None:
+def test_keys_are_generated_once_and_never_shown_and_a_release_has_a_revision(tmp_path: Path) -> None:
     out, keys = tmp_path / "a.par", tmp_path / "keys"
     first = run("--out", out, "--revision", "5", WASH_KEYS=str(keys), USER="me", LOGNAME="me")
     assert first.returncode == 0, first.stderr

@@ -55,20 +55,20 @@ def test_bench_writes_everything_that_it_measured(tmp_path: Path) -> None:
     assert files[1].read_text().startswith("<?xml")
 
 
-def test_a_plot_that_could_not_be_drawn_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+def test_an_unknown_kind_of_plot_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     done = run_bench("--plot", str(tmp_path / "bench.txt"))
     assert done.returncode == 2
     assert ".svg or .png" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
-def test_a_file_that_could_not_be_written_is_refused_before_anything_is_measured(option: str, tmp_path: Path) -> None:
+def test_an_unwritable_file_is_refused_before_anything_is_measured(option: str, tmp_path: Path) -> None:
     done = run_bench(option, str(tmp_path / "none" / "bench.svg"))
     assert done.returncode == 2
     assert f"there is no folder {tmp_path / 'none'}" in done.stderr
 
 
-async def test_nothing_stays_behind_on_somebody_elses_server() -> None:
+async def test_nothing_remains_on_a_server_that_belongs_to_the_user() -> None:
     async with NatsServer() as server:
         done = await asyncio.to_thread(run, "demo", "--nats", server.url)
         assert done.returncode == 0, done.stdout + done.stderr

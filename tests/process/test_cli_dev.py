@@ -153,7 +153,7 @@ def test_the_providers_error_goes_to_standard_error_with_exit_code_1(lattice: De
     assert "a-text" in done.stderr
 
 
-def test_wrong_arguments_are_a_usage_error_that_names_the_right_ones(lattice: Dev) -> None:
+def test_wrong_arguments_are_a_usage_error_that_shows_the_correct_form(lattice: Dev) -> None:
     done = lattice.call("ListRange", "l", "0")
     assert done.returncode == 2
     assert "ListRange takes KEY START STOP" in done.stderr
@@ -184,7 +184,7 @@ def test_a_signal_stops_everything_that_was_started(tmp_path: Path, number: int)
     assert list((tmp_path / "keyvalue-nats").iterdir()) == []
 
 
-def test_a_data_folder_keeps_the_data_from_one_run_to_the_next(tmp_path: Path) -> None:
+def test_a_data_folder_keeps_the_data_between_runs(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     with dev(tmp_path, "--data-dir", folder) as first:
         first.said("Set", "kept", "still here")
@@ -208,7 +208,7 @@ def test_a_link_value_reaches_the_provider(tmp_path: Path) -> None:
         assert "store=elsewhere" in started.wait_for("link_opened")
 
 
-def test_the_actor_of_a_link_that_watches_is_shown_what_it_is_told(tmp_path: Path) -> None:
+def test_the_changes_that_a_watching_actor_receives_are_shown(tmp_path: Path) -> None:
     with dev(tmp_path, "--link-value", "WATCH=orders.*") as started:
         for _ in range(3):  # the first may come before the watch has begun
             started.said("Set", "orders.1", "two apples")
@@ -234,14 +234,14 @@ def test_a_provider_that_dies_ends_the_command_with_an_error(tmp_path: Path) -> 
     assert "every provider process has ended" in started.lines[-1]
 
 
-def test_a_nats_server_that_is_not_there_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+def test_an_unreachable_nats_server_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     done = run(tmp_path, "dev", "--nats", "nats://127.0.0.1:1")
     assert done.returncode == 1
     assert "cannot connect to NATS at nats://127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_nats_server_binary_is_answered_with_how_to_get_one(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_nats_server_binary_says_how_to_get_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [COMMAND, "dev"],
         env=environment(tmp_path) | {"NATS_SERVER_BINARY": str(tmp_path / "none")},
@@ -269,15 +269,18 @@ def test_a_data_folder_that_a_running_dev_uses_is_refused(tmp_path: Path) -> Non
         assert said == f"error: {folder} is used by a running dev (pid {first.process.pid})"
 
 
-def test_a_second_lattice_of_one_name_is_refused_and_of_two_names_call_says_which_it_took(lattice: Dev) -> None:
+def test_a_lattice_name_is_unique_and_call_says_which_of_several_lattices_it_chose(lattice: Dev) -> None:
     said = one_line(run(lattice.runtime_folder, "dev"), 1)
     assert said.startswith(f"error: a lattice named 'default' is running (pid {lattice.process.pid})")
     with dev(lattice.runtime_folder, "--lattice", "second"):
-        assert lattice.call("Contains", "nothing").stderr == "lattice 'second'; --lattice takes another: 'default'\n"
+        assert (
+            lattice.call("Contains", "nothing").stderr
+            == "lattice 'second'; use --lattice to choose another: 'default'\n"
+        )
         assert lattice.call("Contains", "nothing", "--lattice", "default").stderr == ""
 
 
-def test_a_write_whose_answer_does_not_come_says_that_its_outcome_is_unknown(tmp_path: Path) -> None:
+def test_a_write_without_an_answer_says_that_its_outcome_is_unknown(tmp_path: Path) -> None:
     with dev(tmp_path, "--quiet") as started:
         provider = started.child("provider")
         freeze(provider)
@@ -288,7 +291,7 @@ def test_a_write_whose_answer_does_not_come_says_that_its_outcome_is_unknown(tmp
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "3601"])
-def test_a_time_out_that_is_none_is_refused(seconds: str, tmp_path: Path) -> None:
+def test_an_invalid_time_out_is_refused(seconds: str, tmp_path: Path) -> None:
     said = one_line(run(tmp_path, "call", "Increment", "n", "1", "--timeout", seconds), 2)
     assert "'--timeout': expected more than 0 and at most 3600 seconds" in said
 
@@ -312,7 +315,7 @@ def test_the_password_in_an_address_is_never_shown(tmp_path: Path) -> None:
         assert said == f"error: cannot connect to NATS at {nobody.replace('ann:s3cret@', '')}: connection refused"
 
 
-def test_it_stops_in_order_while_its_server_is_away_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+def test_it_continues_when_its_server_is_back_and_stops_in_order_while_it_is_away(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server") as server:
         with dev(tmp_path, "--nats", server.url, "--link-value", "WATCH=orders.*") as started:
             told_of = "HandleChange      {}"
@@ -336,7 +339,7 @@ def test_the_end_of_its_own_server_ends_the_command_with_an_error(tmp_path: Path
     assert started.lines[-1] == "error: nats-server ended with code -9\n"
 
 
-def test_a_frozen_server_is_waited_for_no_longer_than_said(tmp_path: Path) -> None:
+def test_a_frozen_server_is_waited_for_no_longer_than_the_time_out(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server") as server, dev(tmp_path, "--nats", server.url) as started:
         server.freeze()
         began = time.monotonic()
@@ -350,8 +353,11 @@ def test_a_frozen_server_is_waited_for_no_longer_than_said(tmp_path: Path) -> No
     ("arguments", "text"),
     [
         (("--nats", "http://127.0.0.1:1"), "'--nats': expected a URL of scheme nats or tls, not 'http'"),
-        (("--nats", "nats://127.0.0.1:1", "--data-dir", "x"), "--data-dir: is of a nats-server that is started"),
-        (("--nats", "nats://127.0.0.1:1", "--port", "1"), "--port: is of a nats-server that is started"),
+        (
+            ("--nats", "nats://127.0.0.1:1", "--data-dir", "x"),
+            "--data-dir: is for a nats-server that this command starts",
+        ),
+        (("--nats", "nats://127.0.0.1:1", "--port", "1"), "--port: is for a nats-server that this command starts"),
         (("--backend", "cache", "--link-value", "BACKEND=bucket"), "--link-value: BACKEND is given twice"),
         (("--link-value", "BUKET=x"), "--link-value: no setting is named 'BUKET'; did you mean BUCKET?"),
         (("--backend", "foo"), "'--backend': 'foo' is not one of 'bucket', 'cache'."),
@@ -360,7 +366,7 @@ def test_a_frozen_server_is_waited_for_no_longer_than_said(tmp_path: Path) -> No
         (("--lattice", "\udcff"), "--lattice: not UTF-8"),
     ],
 )
-def test_options_that_cannot_be_used_are_usage_errors(arguments: tuple[str, ...], text: str, tmp_path: Path) -> None:
+def test_invalid_options_are_usage_errors(arguments: tuple[str, ...], text: str, tmp_path: Path) -> None:
     assert one_line(run(tmp_path, "dev", *arguments), 2).startswith(f"Error: Invalid value for {text}")
 
 
@@ -369,7 +375,7 @@ def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     assert said == "error: /proc/x cannot be used for the data: no such file or directory"
 
 
-def test_a_port_that_is_taken_is_one_line_and_a_free_one_is_used(tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_line_and_a_free_one_is_used(tmp_path: Path) -> None:
     port = str(free_port())
     with dev(tmp_path, "--port", port) as started:
         assert f"nats://127.0.0.1:{port}\n" in started.wait_for("    nats ")
@@ -377,12 +383,12 @@ def test_a_port_that_is_taken_is_one_line_and_a_free_one_is_used(tmp_path: Path)
         assert "address already in use" in said
 
 
-def test_an_argument_that_is_no_text_is_a_usage_error(tmp_path: Path) -> None:
+def test_an_argument_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
     assert "argument 1 is not UTF-8" in one_line(run(tmp_path, "call", "Set", "\udcff\udcfe", "v"), 2)
 
 
 @pytest.mark.parametrize("value", ["TTL=abc", "REPLICAS=3"])
-def test_a_link_that_does_not_work_is_told_after_the_greeting(value: str, tmp_path: Path) -> None:
+def test_a_link_that_does_not_work_is_reported_after_the_greeting(value: str, tmp_path: Path) -> None:
     with dev(tmp_path, "--link-value", value) as started:
         name = value.partition("=")[0]
         assert name in started.wait_for("the link does not work: ")
@@ -395,7 +401,7 @@ def test_the_greeting_names_the_links_own_server(tmp_path: Path) -> None:
             assert started.wait_for("kv ls") == f"    keyvalue-nats kv ls there --nats {server.url}\n"
 
 
-def test_that_there_are_more_keys_is_said_on_standard_error(lattice: Dev) -> None:
+def test_a_cursor_for_more_keys_is_on_standard_error(lattice: Dev) -> None:
     for number in range(3):
         lattice.said("Set", f"page.{number}", "x")
     page = lattice.call("ListKeys", "page.", "", "2")
@@ -410,7 +416,7 @@ def test_that_there_are_more_keys_is_said_on_standard_error(lattice: Dev) -> Non
     assert sorted(set(keys)) == ["page.0", "page.1", "page.2"]
 
 
-def test_what_a_killed_command_left_behind_is_removed_by_the_next_one(tmp_path: Path) -> None:
+def test_the_next_command_removes_the_files_of_a_killed_one(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     variables = environment(tmp_path) | {"TMPDIR": str(temporary)}

@@ -169,7 +169,7 @@ def test_a_watch_ends_with_an_error_when_its_bucket_is_removed_and_with_0_on_sig
         assert first.ended() == 1
 
 
-def test_an_empty_name_is_no_name_and_an_empty_value_is_one(terminal: Terminal) -> None:
+def test_an_empty_name_is_invalid_and_an_empty_value_is_a_value(terminal: Terminal) -> None:
     terminal.said("add", "kept")
     for words in (["del", "kept", ""], ["rm", "kept", ""], ["rm", ""], ["purge", "kept", ""]):
         assert "invalid " in terminal.refused(*words, "--force", code=2)
@@ -186,7 +186,7 @@ def test_an_empty_name_is_no_name_and_an_empty_value_is_one(terminal: Terminal) 
     assert terminal.said("get", "kept", "empty", "--raw") == ""
 
 
-def test_bytes_come_back_as_they_went_in_and_missing_keys_are_exit_code_1(terminal: Terminal) -> None:
+def test_bytes_are_returned_unchanged_and_missing_keys_are_exit_code_1(terminal: Terminal) -> None:
     terminal.said("add", "bytes")
     stored = bytes(range(256))
     put = subprocess.run(
@@ -203,7 +203,7 @@ def test_bytes_come_back_as_they_went_in_and_missing_keys_are_exit_code_1(termin
     assert said.endswith("is stored as a=20b")
 
 
-def test_a_pipe_that_nobody_reads_on_from_is_no_error(terminal: Terminal) -> None:
+def test_a_pipe_closed_by_its_reader_is_not_an_error(terminal: Terminal) -> None:
     terminal.said("add", "piped")
     terminal.said("put", "piped", "one", "1")
     line = f"{COMMAND} kv watch piped --history | head -1"
@@ -215,7 +215,7 @@ def test_a_pipe_that_nobody_reads_on_from_is_no_error(terminal: Terminal) -> Non
     assert err == ""
 
 
-def test_every_command_ends_quietly_when_nobody_reads_it(terminal: Terminal) -> None:
+def test_every_command_ends_quietly_when_its_reader_is_gone(terminal: Terminal) -> None:
     terminal.said("add", "unread")
     for command in (
         "put unread k v",
@@ -239,7 +239,7 @@ def test_every_command_ends_quietly_when_nobody_reads_it(terminal: Terminal) -> 
 
 
 @pytest.mark.parametrize("command", ["put full k v", "get full k --raw", "info full", "keys full", "watch full"])
-def test_what_cannot_be_written_is_one_line_and_exit_code_1(terminal: Terminal, command: str) -> None:
+def test_unwritable_output_is_one_line_and_exit_code_1(terminal: Terminal, command: str) -> None:
     terminal.said("add", "full")
     terminal.said("put", "full", "k", "v")
     done = terminal.shell(f"kv {command} > /dev/full")
@@ -247,7 +247,7 @@ def test_what_cannot_be_written_is_one_line_and_exit_code_1(terminal: Terminal, 
     assert done.returncode == 1
 
 
-def test_closed_standard_streams_are_no_input_and_no_output(terminal: Terminal) -> None:
+def test_closed_standard_streams_mean_no_input_and_no_output(terminal: Terminal) -> None:
     terminal.said("add", "closed")
     assert "closed\n" in terminal.shell("kv ls --names <&-").stdout
     assert terminal.shell("kv put closed k v <&-").stdout == "v\n"
@@ -269,7 +269,7 @@ def test_closed_standard_streams_are_no_input_and_no_output(terminal: Terminal) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_watch_whose_output_nobody_reads(terminal: Terminal, number: int) -> None:
+def test_a_signal_ends_a_watch_that_is_blocked_by_a_full_pipe(terminal: Terminal, number: int) -> None:
     terminal.said("add", f"stuck-{number}")
     terminal.kv("put", f"stuck-{number}", "k", typed="x" * 200_000)
     read, write = os.pipe()
@@ -301,7 +301,7 @@ def test_a_signal_ends_a_watch_that_is_still_connecting(tmp_path: Path, number: 
                 assert watch.ended(number) == 0
 
 
-def test_a_watch_passes_over_a_subject_that_is_no_text(nats_server: NatsServer, terminal: Terminal) -> None:
+def test_a_watch_skips_a_subject_that_is_not_text(nats_server: NatsServer, terminal: Terminal) -> None:
     terminal.said("add", "raw")
     with socket.create_connection(("127.0.0.1", nats_server.port), SECONDS) as writer:
         writer.sendall(b"CONNECT {}\r\nPUB $KV.raw.b\xe9d 1\r\nx\r\nPING\r\n")
@@ -311,7 +311,7 @@ def test_a_watch_passes_over_a_subject_that_is_no_text(nats_server: NatsServer, 
         assert watch.line().endswith("PUT raw > good: v")
 
 
-def test_users_passwords_and_credentials_never_show(tmp_path: Path) -> None:
+def test_users_passwords_and_credentials_are_never_shown(tmp_path: Path) -> None:
     config = "authorization { user: ann, password: right }"
     with NatsServer(tmp_path / "server", config) as server:
         outside = Terminal(tmp_path, NATS_URL=server.url)
@@ -341,7 +341,7 @@ def test_certificates_and_an_nkey_come_from_the_environment(tmp_path: Path) -> N
         assert "certificate" in Terminal(tmp_path, **variables | {"NATS_CA": ""}).refused("ls").lower()
 
 
-def test_without_a_word_about_the_server_a_running_development_lattice_is_meant(
+def test_the_default_server_is_that_of_a_running_development_lattice(
     nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

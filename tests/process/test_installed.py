@@ -42,7 +42,7 @@ def test_the_wheel_says_that_its_packages_have_types(environment: Path) -> None:
     assert (packages / "contracts" / "py.typed").is_file()
 
 
-def test_the_command_is_the_wheel_s_and_knows_its_version(environment: Path) -> None:
+def test_the_installed_command_is_that_of_the_wheel_and_knows_its_version(environment: Path) -> None:
     python = str(environment / "bin" / "python")
     places = "import contracts, provider; print(contracts.__path__[0], provider.__path__[0])"
     assert all(place.startswith(str(environment)) for place in run(python, "-c", places).split())

@@ -1,4 +1,4 @@
-"""`keyvalue-nats demo`: shows every promise and checks it."""
+"""`keyvalue-nats demo`: shows every promise of the provider and checks it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from provider.commands.demo.beyond import show_beyond
-from provider.commands.demo.replicas import REPLICAS, ReplicaOutcome, running_replicas, show_a_cut
+from provider.commands.demo.replicas import REPLICAS, ReplicaOutcome, running_replicas, show_partition
+from provider.commands.demo.two_actors import show_two_actors
 from provider.commands.demo.walkthrough import CALLERS, Outcome, Walkthrough
 from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import LatticeSettings, running
-from provider.commands.options import NATS
+from provider.commands.options import NatsOption
 from provider.commands.output import short_result, stdout_console, table, write_line
 
 
-def demo(
-    nats: str = NATS,
-) -> None:
-    """Run all fifteen operations and check every promise; exit code 1 if one is broken."""
+def demo(nats: NatsOption = None) -> None:
+    """Run all operations and check every promise; exit code 1 if one is broken."""
     lattice = f"demo{time.time_ns()}" if nats else "demo"
     raise typer.Exit(asyncio.run(_demonstrate(LatticeSettings(lattice=lattice, nats_url=nats))))
 
@@ -48,17 +46,17 @@ async def _demonstrate(settings: LatticeSettings) -> int:
         columns: tuple[str, ...] = ("operation", "argument", "result", as_stored)
         show("All fifteen operations", await walk.operations(), columns)
         show(f"One counter, {CALLERS} callers at once", [await walk.crowd()], columns)
-        beyond = await show_beyond(lattice)
-        show("Beyond the fifteen: a lock, a race, a watch; two actors on one bucket", beyond, columns)
+        extensions = await show_two_actors(lattice)
+        show("Extensions: a lock, a race and a watch; two actors on one bucket", extensions, columns)
         show("Forged calls", await walk.forgeries(), ("call", "", "answer", as_stored))
         show("A crash", await walk.restart(), columns)
         show("A clean stop", [await walk.stop()], ("", "", "", ""))
         await RawBucket(lattice.connection, settings.bucket).delete()
         if urlsplit(lattice.nats_url).scheme == "nats":
             name = f"{settings.lattice}-cache"
-            async with running_replicas(lattice.connection, lattice.nats_url, name) as replicas:
+            async with running_replicas(lattice, name) as replicas:
                 columns = ("", *(f"replica {number}" for number in range(1, REPLICAS + 1)))
-                show("Three replicas of a cache", await show_a_cut(replicas), columns)
+                show("Three replicas of a cache", await show_partition(replicas), columns)
     return _conclude(console, outcomes, time.monotonic() - started)
 
 

@@ -1,4 +1,4 @@
-"""A TCP relay before a nats-server, which can be cut: for showing what happens when somebody loses NATS."""
+"""A TCP relay in front of a nats-server that can be cut, to show the loss of a NATS connection."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Self
 from urllib.parse import urlsplit
 
 _READ_BYTES = 65_536
+"""The size of asyncio's own stream buffer."""
+
 _DEFAULT_PORT = 4222
+"""The port of nats-server."""
 
 
 class Relay:
-    """Forwards a port on loopback to a server. An async context manager.
+    """Forwards a loopback port to a server. An async context manager.
 
     Args:
-        server_url: `nats://` with a host; credentials in it stay in `url`.
+        server_url: URL of the server. Credentials in it are kept in `url`.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -43,7 +46,7 @@ class Relay:
         return f"nats://{self._credentials}{'@' if self._credentials else ''}127.0.0.1:{port}"
 
     def cut(self) -> None:
-        """Close what is open and accept nothing until `heal`."""
+        """Close all connections and accept no new ones until `heal`."""
         self._is_cut = True
         for task in self._tasks:
             task.cancel()
@@ -60,18 +63,18 @@ class Relay:
         task.add_done_callback(self._tasks.discard)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry bytes both ways until either side has ended, or the relay is cut."""
-        ways: list[asyncio.Future[None]] = []
+        """Copy bytes in both directions until one side closes or the relay is cut."""
+        copies: list[asyncio.Future[None]] = []
         writers = [writer]
         try:
             with contextlib.suppress(OSError):
                 to_reader, to_writer = await asyncio.open_connection(*self._target)
                 writers.append(to_writer)
-                ways = [asyncio.ensure_future(_copy(*way)) for way in ((reader, to_writer), (to_reader, writer))]
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                copies = [asyncio.ensure_future(_copy(*pair)) for pair in ((reader, to_writer), (to_reader, writer))]
+                await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
+            for copy in copies:
+                copy.cancel()
             for open_writer in writers:
                 open_writer.close()
 

@@ -1,10 +1,9 @@
-"""Every promise that the demonstration shows, each checked: what was answered, what is stored, what is refused."""
+"""The promises about one provider, shown and checked: its answers, the stored values, and the calls that it refuses."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +15,23 @@ from contracts.lattice import Invocation
 from contracts.nkeys import KeyKind
 from contracts.tokens import decode_token
 from provider.commands.dev_lattice.actor import with_payload
+from provider.commands.dev_lattice.provider_process import is_running
 from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import DevLattice
 from provider.commands.errors import CallFailedError, CommandError
 from provider.commands.minting import TokenMinter, make_seed
 
 CALLERS = 64
+"""Enough to make most increments collide without batching."""
+
 _ABSENT = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation, what it must answer, and what the bucket must hold under `key` afterwards.
+    """One operation, its expected answer, and the expected stored value of `key` after it.
 
-    Members of sets have no order, elements of lists have one.
+    The order of a list matters, that of a set does not.
     """
 
     request: Request
@@ -73,7 +75,7 @@ STEPS = (
 
 
 class Walkthrough:
-    """Run the parts of the demonstration on a running lattice of one provider."""
+    """The parts of the demonstration that run on a lattice with one provider."""
 
     def __init__(self, lattice: DevLattice) -> None:
         self._lattice = lattice
@@ -81,11 +83,11 @@ class Walkthrough:
         self._bucket = RawBucket(lattice.connection, lattice.settings.bucket)
 
     async def operations(self) -> list[Outcome]:
-        """Run all fifteen operations, some twice, and look at the bucket after each."""
+        """Run all fifteen operations, some twice, and read the bucket after each."""
         return [await self._run(step) for step in STEPS]
 
     async def crowd(self) -> Outcome:
-        """Increment one counter from many callers at once: every total must come back exactly once."""
+        """Increment one counter from many callers concurrently: every total must be returned exactly once."""
         totals = await asyncio.gather(*(self._actor.call(keyvalue.Increment("crowd", 1)) for _ in range(CALLERS)))
         stored = await self._bucket.value("crowd")
         is_exact = sorted(totals) == list(range(1, CALLERS + 1)) and stored == str(CALLERS)
@@ -93,7 +95,7 @@ class Walkthrough:
         return Outcome(f"{CALLERS} x Increment", "crowd 1", result, stored, is_exact)
 
     async def forgeries(self) -> list[Outcome]:
-        """Send what nobody of this lattice signed; each must be refused with its own reason and change nothing."""
+        """Send forged invocations. Each must be refused with its own reason and change nothing."""
         request = keyvalue.Set("forged", "x", 0)
         own = self._actor.sign
         stranger = TokenMinter(make_seed(KeyKind.CLUSTER))
@@ -107,25 +109,25 @@ class Walkthrough:
         ]
 
     async def restart(self) -> list[Outcome]:
-        """Kill the provider as a crash would; what was acknowledged before must be there afterwards."""
+        """Kill the provider, as a crash would. Acknowledged writes must survive."""
         await self._actor.call(keyvalue.Set("kept", "through the crash", 0))
         host = self._lattice.hosts[0]
         before = host.provider.pid
         await host.crash_and_restart()
         await host.provider.wait_for("link_opened")
         killed = Outcome(
-            "SIGKILL, restart", "", f"process {before} -> {host.provider.pid}", None, not _is_alive(before)
+            "SIGKILL, restart", "", f"process {before} -> {host.provider.pid}", None, not is_running(before)
         )
         kept = Step(keyvalue.Get("kept"), GetResponse("through the crash", True), "kept", "through the crash")
         counted = Step(keyvalue.Increment("crowd", 1), CALLERS + 1, "crowd", str(CALLERS + 1))
         return [killed, await self._run(kept), await self._run(counted)]
 
     async def stop(self) -> Outcome:
-        """Ask the provider to shut down as a host does; it must end by itself with code 0."""
+        """Ask the provider to shut down, as a host does. It must exit with code 0."""
         host = self._lattice.hosts[0]
         pid = host.provider.pid
         code = await host.shut_down()
-        return Outcome("shutdown", "", f"exit code {code}", None, code == 0 and not _is_alive(pid))
+        return Outcome("shutdown", "", f"exit code {code}", None, code == 0 and not is_running(pid))
 
     async def _run(self, step: Step) -> Outcome:
         name = type(step.request).__name__
@@ -151,12 +153,12 @@ class Walkthrough:
 
 
 def _signed_again(invocation: Invocation, issuer: TokenMinter) -> Invocation:
-    """Sign the same claims, which name the lattice's own issuer, with another key."""
+    """Sign the same claims with another key. They still name the lattice's own issuer."""
     return structs.replace(invocation, encoded_claims=issuer.mint(_claims(invocation)))
 
 
 def _issued_by(invocation: Invocation, issuer: TokenMinter) -> Invocation:
-    """Sign honestly, with a key that this lattice does not know."""
+    """Sign correctly, but with a key that this lattice does not know."""
     claims = _claims(invocation) | {"iss": issuer.public_key}
     return structs.replace(invocation, encoded_claims=issuer.mint(claims))
 
@@ -167,7 +169,7 @@ def _claims(invocation: Invocation) -> dict[str, Any]:
 
 
 def _typed(request: Request) -> str:
-    """Return a request's arguments as they are typed behind `keyvalue-nats call`."""
+    """Return the arguments of a request as they are typed for `keyvalue-nats call`."""
     typed: list[str] = []
     for name, value in structs.asdict(request).items():
         words = value if isinstance(value, list) else [str(value)]
@@ -185,11 +187,3 @@ def _is_stored(found: str | None, expected: str | list[str] | None, has_order: b
     if isinstance(expected, list):
         return found is not None and _is_same(json.loads(found), expected, has_order)
     return found == expected
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,1 +1,1 @@
-"""`keyvalue-nats dev`: a lattice on this machine. Read `command` first."""
+"""`keyvalue-nats dev`: runs a development lattice on this machine. Read `command` first, then `link_options`."""

@@ -1,14 +1,14 @@
-"""`keyvalue-nats dev`: a development lattice in the foreground."""
+"""`keyvalue-nats dev`: runs a development lattice in the foreground."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import signal
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,11 +24,13 @@ from provider.commands.dev_lattice.listener import listening
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.dev_lattice.start import DevLattice, LatticeSettings, running
 from provider.commands.errors import NoAnswerError, ProviderExitError
-from provider.commands.options import NATS, check_text
+from provider.commands.options import NatsOption, check_text
 from provider.commands.output import change_line, event_line, stdout_console, write_line
 from provider.keyvalue.link_forms import server_url
+from provider.keyvalue.link_values import Backend
 
 _HEALTH_SECONDS = 1.0
+"""Pause between health checks: a person notices within a second, and hosts themselves ask every 30 seconds."""
 
 EXAMPLES = """Examples:
 
@@ -42,45 +44,43 @@ keyvalue-nats dev --link-value "WATCH=orders.*"
 
 keyvalue-nats dev --nats nats://127.0.0.1:4222 --link-value BUCKET=users --link-value TTL=3600
 
-NATS_SERVER_BINARY=/path/to/nats-server in the environment names the nats-server that is started. docs/settings.md has the settings of a link.
+The environment variable NATS_SERVER_BINARY names the nats-server to start. docs/settings.md lists the settings of a link.
 """
 
 
-class Backend(enum.StrEnum):
-    BUCKET = "bucket"
-    CACHE = "cache"
-
-
 def dev(
-    nats: str | None = NATS,
-    link_value: list[str] = typer.Option(None, metavar="NAME=VALUE", help="A setting of the link; may be repeated."),
-    backend: Backend | None = typer.Option(
-        None, help="Where the link keeps its data; short for --link-value BACKEND=..."
-    ),
-    instances: int = typer.Option(1, min=1, max=32, help="How many provider processes share the invocations."),
-    data_dir: Path | None = typer.Option(
-        None, file_okay=False, help="Keep the data there; default: a temporary folder."
-    ),
-    port: int | None = typer.Option(
-        None, min=1, max=65535, help="Of the nats-server that is started; default: a free one."
-    ),
-    link_name: str = typer.Option("default", help="The link's name."),
-    lattice: str = typer.Option("default", help="The lattice's name."),
-    quiet: bool = typer.Option(False, "--quiet", help="No line per invocation."),
+    nats: NatsOption = None,
+    link_value: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the link; may be repeated.")
+    ] = None,
+    backend: Annotated[
+        Backend | None, typer.Option(help="Backend of the link; the same as --link-value BACKEND=...")
+    ] = None,
+    instances: Annotated[
+        int, typer.Option(min=1, max=32, help="Number of provider processes that share the invocations.")
+    ] = 1,
+    data_dir: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for the data. Default: a temporary folder.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the started nats-server. Default: a free one.")
+    ] = None,
+    link_name: Annotated[str, typer.Option(help="Name of the link.")] = "default",
+    lattice: Annotated[str, typer.Option(help="Name of the lattice.")] = "default",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show a line per invocation.")] = False,
 ) -> None:
-    """Start a lattice with the provider and a linked actor; stay until Ctrl-C."""
+    """Start a lattice with the provider and a linked actor, and run it until Ctrl-C."""
     for option, given in (("--data-dir", data_dir), ("--port", port)):
         if nats is not None and given is not None:
-            raise typer.BadParameter(
-                "is of a nats-server that is started, and --nats names one that runs", param_hint=option
-            )
+            text = "is for a nats-server that this command starts, and --nats names a running one"
+            raise typer.BadParameter(text, param_hint=option)
     values = parse_link_values(link_value or [], None if backend is None else backend.value)
     for name, token in (("--lattice", lattice), ("--link-name", link_name)):
         check_text(token, name)
         try:
             check_subject_token(name, token, "option")
         except MalformedError:
-            text = f"{token!r} has a character that no subject may have, or is empty"
+            text = f"{token!r} is empty or has a character that is not allowed in a subject"
             raise typer.BadParameter(text, param_hint=name) from None
     settings = LatticeSettings(
         lattice=lattice,
@@ -96,7 +96,7 @@ def dev(
 
 
 async def _serve(settings: LatticeSettings) -> None:
-    """Run until the first Ctrl-C or SIGTERM, also one during the start; then stop everything in order."""
+    """Run until the first Ctrl-C or SIGTERM, which may arrive during the start, then stop everything in order."""
     console = stdout_console()
     stop = asyncio.current_task()
     assert stop is not None
@@ -116,12 +116,12 @@ async def _serve(settings: LatticeSettings) -> None:
         async with running(settings, show) as lattice, listening(lattice.connection, lattice.identity, show_change):
             with connection_file.announced(lattice.identity, lattice.nats_url):
                 _greet(console, lattice)
-                await _watch_over(console, lattice)
+                await _supervise(console, lattice)
     write_line(console, "stopped", "dim")
 
 
 def _once(function: Callable[[], object]) -> Callable[[], None]:
-    """Let the first signal stop the lattice, and a second one not disturb the stopping."""
+    """Return a function that calls `function` once: a second signal must not interrupt the stopping."""
     left = [function]
 
     def call() -> None:
@@ -131,34 +131,34 @@ def _once(function: Callable[[], object]) -> Callable[[], None]:
     return call
 
 
-async def _watch_over(console: Console, lattice: DevLattice) -> None:
-    """Stay until what was started has ended, which is an error.
+async def _supervise(console: Console, lattice: DevLattice) -> None:
+    """Report the health of the link until a child process ends.
 
     Raises:
-        DevError: Every provider process, or the nats-server.
+        DevError: All provider processes have ended, or the nats-server has.
     """
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_all_ended(console, lattice.hosts))
-            tasks.create_task(_tell_health(console, lattice.hosts[0]))
+            tasks.create_task(_report_health(console, lattice.hosts[0]))
             if lattice.server is not None:
                 tasks.create_task(lattice.server.fail_when_ended())
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
 
 
-async def _tell_health(console: Console, host: Host) -> None:
-    """Say when the link does not work, and when it does again."""
-    told = None
+async def _report_health(console: Console, host: Host) -> None:
+    """Report every change between a link that works and one that does not."""
+    reported = None
     task = asyncio.current_task()
     assert task is not None
-    while not task.cancelling():  # Python 3.11's wait_for, in nats-py, may swallow what cancels it
+    while not task.cancelling():  # asyncio.wait_for of Python 3.11, in nats-py, may swallow a cancellation
         with contextlib.suppress(NoAnswerError):
-            trouble = await host.unhealthy_reason()
-            if trouble != told:
-                text = "the link works again" if trouble is None else f"the link does not work: {trouble}"
-                write_line(console, text, "green" if trouble is None else "red")
-            told = trouble
+            reason = await host.unhealthy_reason()
+            if reason != reported:
+                text = "the link works again" if reason is None else f"the link does not work: {reason}"
+                write_line(console, text, "green" if reason is None else "red")
+            reported = reason
         await asyncio.sleep(_HEALTH_SECONDS)
 
 
@@ -174,25 +174,25 @@ async def _ended(console: Console, host: Host) -> None:
 
 
 def _greet(console: Console, lattice: DevLattice) -> None:
-    settings, link = lattice.settings, lattice.identity
+    settings, identity = lattice.settings, lattice.identity
     write_line(console, "The development lattice is running. In another terminal:", "bold")
     write_line(console, "")
     write_line(console, "    keyvalue-nats call Set user:1 Ann --expires 60")
     write_line(console, "    keyvalue-nats call Get user:1")
     if not settings.is_cache:
-        write_line(console, f"    keyvalue-nats kv ls {settings.bucket}{_elsewhere(settings)}", "dim")
+        write_line(console, f"    keyvalue-nats kv ls {settings.bucket}{_nats_option(settings)}", "dim")
     write_line(console, "")
     for name, value in (
         ("nats", addresses((lattice.nats_url,))),
-        ("lattice", f"{link.lattice}, link {link.link_name}"),
-        ("provider", f"{link.provider_key}, {settings.instances} process{'es' if settings.instances > 1 else ''}"),
-        ("actor", link.actor_id),
+        ("lattice", f"{identity.lattice}, link {identity.link_name}"),
+        ("provider", f"{identity.provider_key}, {settings.instances} process{'es' if settings.instances > 1 else ''}"),
+        ("actor", identity.actor_id),
     ):
         write_line(console, f"    {name:<9} {value}", "dim")
     write_line(console, "Ctrl-C stops it.", "dim")
 
 
-def _elsewhere(settings: LatticeSettings) -> str:
-    """Return the option that leads to the link's own server, if it has one; without it `kv` finds the lattice's."""
+def _nats_option(settings: LatticeSettings) -> str:
+    """Return the --nats option for a link with its own server. For the lattice's server, `kv` needs no option."""
     servers = settings.link_value("URL")
     return f" --nats {addresses(tuple(server_url(server.strip()) for server in servers.split(',')))}" if servers else ""

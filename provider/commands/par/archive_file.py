@@ -1,7 +1,8 @@
-"""The file format of provider archives: a tar, with or without gzip, of claims and one executable per target.
+"""The file format of provider archives: a tar, with or without gzip, with the claims and one executable per target.
 
-Reading trusts nothing: it holds one block at a time, follows no link, writes no file, and every size has a limit. It
-takes what hosts write and read, plain files under short names, and refuses the rest of what a tar may hold.
+The reader does not trust the file: it holds one block at a time, follows no links, writes no files, and limits every
+size. It accepts the entries that hosts write and read, plain files with short names, and refuses everything else that a
+tar can contain.
 
 Source: wasmCloud v0.82.0 crates/provider-archive/src/archive.rs; POSIX.1-1988 ustar.
 """
@@ -22,15 +23,26 @@ from contracts.archive import CLAIMS_NAME, CLAIMS_STEM, entry_name
 from provider.commands.errors import MalformedArchiveError
 
 MAX_ENTRIES = 64
+"""Hosts run on a handful of architectures and systems."""
+
 MAX_ENTRY_BYTES = 1 << 30
+"""Bundled executables have less than 100 MB, debug builds of Rust providers some hundred."""
+
 MAX_CLAIMS_BYTES = 1 << 20
+"""Claims have about 1 kB, and grow by less than 100 bytes per target."""
 
 _BLOCK_BYTES = 512
+"""Unit of a tar: every header and every content is padded to it."""
+
 _PIECE_BYTES = 1 << 20
+"""Memory for reading an executable of any size."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_LEVEL = 6
+"""The default of gzip. Higher levels take much longer and save little."""
+
 _PLAIN_FILE = b"0\0"
-"""The two ways in which a tar says that an entry is a plain file."""
+"""The two type flags of a plain file in a tar."""
 
 
 class Readable(Protocol):
@@ -38,8 +50,8 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One executable. `sha256` is in upper-case hexadecimal."""
+class Executable:
+    """One executable of an archive. `sha256` is in upper-case hexadecimal."""
 
     target: str
     size: int
@@ -48,20 +60,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """What an archive holds; nothing of it has been checked against anything."""
+    """The contents of an archive, read but not verified."""
 
     token: str
-    entries: tuple[Entry, ...]
+    executables: tuple[Executable, ...]
 
 
 def write_archive(path: Path, token: str, executables: Mapping[str, Path], modified: int) -> None:
-    """Write an archive, gzipped when its name ends in `.gz`. What was there before is replaced at the end, at once.
+    """Write an archive, gzipped if its name ends in `.gz`. An existing archive is replaced atomically at the end.
 
     Args:
-        path: The archive.
-        token: The signed claims.
-        executables: Target -> file.
-        modified: Time of all entries, seconds since 1970. Hosts do not look at it.
+        path: Path of the archive.
+        token: Signed claims.
+        executables: Path of the executable for each target.
+        modified: Time stamp of all entries, in seconds since 1970. Hosts ignore it.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -92,16 +104,16 @@ def _member(name: str, size: int, mode: int, modified: int) -> tarfile.TarInfo:
 
 
 def hash_file(path: Path) -> str:
-    """Return a file's hash as claims hold it."""
+    """Return the hash of a file in the form of the claims."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest().upper()
 
 
 def read_archive(path: Path) -> Contents:
-    """Read an archive and hash what is in it.
+    """Read an archive and hash its executables.
 
     Raises:
-        MalformedArchiveError: Names the file and says what is wrong with it.
+        MalformedArchiveError: The file is not a valid archive; the text names it and the reason.
     """
     try:
         with path.open("rb") as file:
@@ -120,29 +132,29 @@ def parse_archive(source: Readable) -> Contents:
     """Do the same with the bytes of a tar.
 
     Raises:
-        MalformedArchiveError: Says what is wrong with it.
+        MalformedArchiveError: The bytes are not a valid archive; the text says why.
     """
     token: str | None = None
-    entries: dict[str, Entry] = {}
+    executables: dict[str, Executable] = {}
     for stem, size in _members(source):
         if stem == CLAIMS_STEM:
             if token is not None:
                 raise MalformedArchiveError("it has two entries of claims")
             token = _claims(source, size)
-        elif stem in entries:
+        elif stem in executables:
             raise MalformedArchiveError(f"it has two entries for {_shown(stem)}")
         else:
-            entries[stem] = Entry(stem, size, _hash(source, size))
+            executables[stem] = Executable(stem, size, _hash(source, size))
         _exactly(source, -size % _BLOCK_BYTES)
-        if len(entries) > MAX_ENTRIES:
+        if len(executables) > MAX_ENTRIES:
             raise MalformedArchiveError(f"it has more than {MAX_ENTRIES} entries")
     if token is None:
         raise MalformedArchiveError(f"it has no {CLAIMS_NAME}: not a provider archive")
-    return Contents(token, tuple(entries.values()))
+    return Contents(token, tuple(executables.values()))
 
 
 def _members(source: Readable) -> Iterator[tuple[str, int]]:
-    """Yield stem and size of each entry; the caller reads its content and padding before it goes on."""
+    """Yield stem and size of each entry. The caller must read the content and its padding before the next one."""
     while header := source.read(_BLOCK_BYTES):
         header += _exactly(source, _BLOCK_BYTES - len(header))
         if not any(header):
@@ -159,7 +171,7 @@ def _members(source: Readable) -> Iterator[tuple[str, int]]:
 
 
 def _number(digits: bytes) -> int:
-    """Read an octal number; -1 for anything else, as the binary form of sizes from 8 GiB on."""
+    """Return an octal number, or -1 for anything else, such as the binary form of sizes from 8 GiB."""
     try:
         return int(digits.strip(b" \0") or b"0", 8)
     except ValueError:
@@ -172,7 +184,7 @@ def _claims(source: Readable, size: int) -> str:
     try:
         return _exactly(source, size).decode("ascii").strip()
     except UnicodeDecodeError:
-        raise MalformedArchiveError("its claims are no token") from None
+        raise MalformedArchiveError("its claims are not a token") from None
 
 
 def _hash(source: Readable, size: int) -> str:

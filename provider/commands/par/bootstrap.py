@@ -1,12 +1,12 @@
-"""The first code that runs in an executable of an archive: finds what was unpacked, or unpacks it, and starts the provider.
+"""The first code that runs in an archive's executable: finds or creates the unpacked folder, and starts the provider.
 
-It travels alone and runs before anything else can be imported, so it knows the standard library only, and as little of
-that as a start needs. A host may start several instances at the same moment, from the same file or from copies; the
-environment may be empty, and every folder but the executable's own read-only.
+It is copied into the executable alone and runs before anything else can be imported. So it imports only the standard
+library, and as little of it as possible. A host may start several instances concurrently, from the same file or from
+copies. The environment may be empty, and every folder except the executable's own may be read-only.
 
-What is unpacked is a folder named by the hash of its content. It is written under another name and renamed when it is
-whole, so nobody sees half of one. A folder of another user, or that others may write to, is not believed, whatever is in
-it: in a shared temporary folder anybody may have put it there.
+The unpacked folder is named after the hash of its content. It is written under another name and renamed when it is
+complete, so no process sees half of it. A folder that belongs to another user, or that others can write to, is not
+trusted: in a shared temporary folder, anyone can create it.
 """
 
 from __future__ import annotations
@@ -20,31 +20,37 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
 
 BUILD_NAME = "build"
-"""Text beside this module: digest, number of files and bytes of the payload, version of Python."""
+"""File beside this module with digest, number of files and size of the payload, and the version of Python."""
 
 BUILD_BYTES = 128
+"""Fixed size of that file, so that the payload's measure can include it. Its text has about 90 characters."""
+
 PAYLOAD_NAME = "payload.tar"
 NATIVE_NAME = "native"
 SITE_NAME = "site.zip"
 FOLDER_PREFIX = ".keyvalue-nats-"
 _PARTIAL = ".partial-"
 _ATTEMPTS = 10
+"""Each attempt fails only if another process replaced the folder at the same moment."""
+
 _STALE_SECONDS = 3600
+"""Unpacking takes seconds: an older partial folder belongs to a process that was killed."""
+
 _AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Where Debian, Fedora, SUSE and Alpine keep certificate authorities."""
+"""The certificate authorities of Debian, Fedora, SUSE and Alpine."""
 
 
 class UnpackError(Exception):
-    """There is nowhere to unpack to; the text says what was tried."""
+    """No folder can be unpacked to; the text lists the folders that were tried."""
 
 
 class Build:
-    """What the executable was built with."""
+    """The content of the build file."""
 
     def __init__(self, text: str) -> None:
         digest, files, size, self.python = text.split()
@@ -53,7 +59,7 @@ class Build:
 
 
 def run_zipapp() -> int:
-    """Start from a zip archive that this module is the main module of: any Python of the right version runs it."""
+    """Start from a zip archive with this module as its main module, under any Python of the right version."""
     here = os.path.dirname(__file__)
     build = Build(zipimport.zipimporter(here).get_data(os.path.join(here, BUILD_NAME)).decode("ascii"))
     if build.python != f"{sys.version_info.major}.{sys.version_info.minor}":
@@ -67,10 +73,10 @@ def run_zipapp() -> int:
 
 
 def run_bundled() -> int:
-    """Start from the Python that was unpacked with this module, by the shell script of `bundled.py`.
+    """Start under the Python that the shell script of `bundled.py` unpacked together with this module.
 
-    Arguments: the executable, the folder that the one with this module is to become or "" when it is there, and then
-    those of the command.
+    Arguments: the path of the executable; the final path of this module's folder, or "" if it is already there; then the
+    arguments of the command.
     """
     executable, final, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
     here = os.path.dirname(os.path.abspath(__file__))
@@ -89,7 +95,7 @@ def run_bundled() -> int:
         os.execve(python, [python, "-IS", start, executable, "", *arguments], environment)
     sys.path.insert(0, os.path.join(here, SITE_NAME))
     sys.argv = [executable, *arguments]
-    if "SSL_CERT_FILE" not in os.environ:  # the unpacked OpenSSL looks where the machine that built it had them
+    if "SSL_CERT_FILE" not in os.environ:  # OpenSSL would use the path of the build machine
         for path in _AUTHORITIES:
             if os.path.exists(path):
                 os.environ["SSL_CERT_FILE"] = path
@@ -98,15 +104,15 @@ def run_bundled() -> int:
 
 
 def unpacked(build: Build, parents: list[str], unpack: Callable[[str], None]) -> str:
-    """Return the folder in which everything is, unpacking it where that is possible first.
+    """Return the unpacked folder. Unpack it first if no parent has it.
 
     Args:
-        build: What is to be in it.
-        parents: Where it may be, best first: the executable's folder, then ones that only this user may write to.
-        unpack: Fills a folder.
+        build: Expected content of the folder.
+        parents: Parent folders, best first: the executable's own, then folders that only this user can write to.
+        unpack: Function that fills a folder.
 
     Raises:
-        UnpackError: Nowhere.
+        UnpackError: No parent can be used.
     """
     for parent in parents:
         folder = os.path.join(parent, build.folder_name)
@@ -133,13 +139,13 @@ def unpacked(build: Build, parents: list[str], unpack: Callable[[str], None]) ->
 
 
 def put_in_place(partial: str, folder: str, build: Build) -> None:
-    """Give a whole folder its name; where another one was quicker, that one stays, unless it is damaged.
+    """Rename a complete folder to its final name. If another process was faster, keep its folder unless it is damaged.
 
     Raises:
-        OSError: The folder is not whole, or something that is not ours is in its place.
+        OSError: The folder is not complete, or the final name belongs to another user.
     """
     if measure(partial) != build.measure:
-        raise OSError(0, "what was unpacked is not whole")
+        raise OSError(0, "the unpacked folder is not complete")
     for _ in range(_ATTEMPTS):
         try:
             os.rename(partial, folder)
@@ -152,14 +158,14 @@ def put_in_place(partial: str, folder: str, build: Build) -> None:
             _remove(partial)
             return
         aside = _private_folder(folder)
-        with contextlib.suppress(OSError):  # somebody else has just done so
+        with contextlib.suppress(OSError):  # another process has just done so
             os.rename(folder, aside)
         _remove(aside)
-    raise OSError(0, "it is being replaced all the time")
+    raise OSError(0, "other processes keep replacing the folder")
 
 
 def is_own(folder: str) -> bool:
-    """Tell a folder of this user that nobody else may write to; a symbolic link is none."""
+    """Return whether a path is a folder, not a symbolic link, that only this user can write to."""
     try:
         return _belongs_here(os.lstat(folder))
     except OSError:
@@ -167,7 +173,7 @@ def is_own(folder: str) -> bool:
 
 
 def _is_taken(folder: str) -> bool:
-    """Tell whether something that is not ours is in a folder's place."""
+    """Return whether the path exists but is not a folder that only this user can write to."""
     try:
         return not _belongs_here(os.lstat(folder))
     except FileNotFoundError:
@@ -179,7 +185,7 @@ def _belongs_here(status: os.stat_result) -> bool:
 
 
 def measure(folder: str) -> tuple[int, int]:
-    """Return how many files are below a folder, and how many bytes; (0, 0) when it cannot be read."""
+    """Return the number of files below a folder and their size in bytes, or (0, 0) if it cannot be read."""
     files = size = 0
     try:
         for entry in _entries(folder):
@@ -202,31 +208,31 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _parents(executable: str) -> list[str]:
-    """Return where to unpack to: beside the executable, else in a folder of this user's in a temporary one."""
+    """Return the folders to unpack to: the executable's own, then this user's folder in each temporary folder."""
     temporary = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp"]
     own = f"keyvalue-nats-{os.geteuid()}"
     return [os.path.dirname(executable), *(os.path.join(path, own) for path in temporary if path.startswith("/"))]
 
 
 def _prepare(parent: str, *, is_first: bool) -> None:
-    """Make a folder in a temporary one; the executable's own is there. Take away what others left half done in it."""
+    """Create the parent unless it is the executable's own folder, and remove stale partial folders from it."""
     if not is_first:
         with contextlib.suppress(FileExistsError):
             os.mkdir(parent, 0o700)
         if not is_own(parent):
-            raise OSError(0, "belongs to somebody else")
+            raise OSError(0, "belongs to another user")
     import time
 
     with os.scandir(parent) as entries:
         for entry in entries:
             is_partial = entry.name.startswith(FOLDER_PREFIX) and _PARTIAL in entry.name
-            with contextlib.suppress(FileNotFoundError):  # whose it is has just put it in place
+            with contextlib.suppress(FileNotFoundError):  # its process has just renamed it
                 if is_partial and is_own(entry.path) and entry.stat().st_mtime < time.time() - _STALE_SECONDS:
                     _remove(entry.path)
 
 
 def _private_folder(folder: str) -> str:
-    """Make a folder with a name of its own, that only this user may enter."""
+    """Create a folder with a unique name that only this user can enter."""
     import tempfile
 
     return tempfile.mkdtemp(prefix=f"{os.path.basename(folder)}{_PARTIAL}", dir=os.path.dirname(folder))
@@ -261,7 +267,7 @@ def _remove(folder: str) -> None:
 
 
 class CompiledModules:
-    """Finds compiled modules below a folder, whose packages are in a zip archive and therefore do not look there."""
+    """A finder for compiled modules in a folder. Their packages are in a zip archive, which is searched for sources only."""
 
     def __init__(self, folder: str) -> None:
         self._files: dict[str, str] = {}
@@ -277,14 +283,14 @@ class CompiledModules:
 
 
 def _start_provider(executable: str, native: str) -> int:
-    sys.dont_write_bytecode = True  # the folder is measured at every start
+    sys.dont_write_bytecode = True  # new files would change the measure of the folder
     sys.path.insert(0, native)
     sys.meta_path.append(CompiledModules(native))
     sys.executable = executable
-    sys.frozen = True  # type: ignore[attr-defined]  # what others call an executable that is its own interpreter
+    sys.frozen = True  # type: ignore[attr-defined]  # the customary mark of an executable that contains its program
     from importlib import import_module
 
-    exit_code: int = import_module("provider.__main__").main()  # by name: what starts it is none of its parts
+    exit_code: int = import_module("provider.__main__").main()  # by name: the bootstrap is not part of the packages
     return exit_code
 
 

@@ -1,4 +1,4 @@
-"""Make an archive: one executable per target, their hashes, the claims that vouch for them, all of it in one file."""
+"""The build of an archive: one executable per target, their hashes, the signed claims, and the file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from contracts.archive import REVISION_MAX, ArchiveClaims, ProviderMetadata
 from contracts.nkeys import Seed
 from contracts.tokens import WASCAP_REVISION
 from provider.commands.errors import ArchiveError, BuildError
+from provider.commands.par.archive_claims import decode_claims, sign_claims
 from provider.commands.par.archive_file import hash_file, read_archive, write_archive
 from provider.commands.par.bundled import write_bundled
-from provider.commands.par.claims import decode_claims, sign_claims
 from provider.commands.par.targets import check_target, native_target
 from provider.commands.par.zipapp import bootstrap_source, header, write_zipapp
 from provider.config import Identity, load_provider_toml, packaged_provider_toml
@@ -27,15 +27,15 @@ EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made.
+    """The archive to build.
 
     Attributes:
-        path: The archive; gzipped when its name ends in `.gz`.
-        targets: One executable for each.
-        is_bundled: With a Python inside, instead of one that looks for it.
-        python: Absolute path of the interpreter on the machines that will run it; `None`: look for one.
-        revision: From 1; `None`: none, so that hosts take every archive for a new one.
-        provider_toml: A file in place of the one in the package.
+        path: Path of the archive; gzipped if it ends in `.gz`.
+        targets: Targets, with one executable each.
+        is_bundled: True for executables that contain Python, False for ones that search for it.
+        python: Absolute path of Python on the machines that run the archive; None searches for it.
+        revision: Revision, from 1; without one (None), hosts treat every archive as new.
+        provider_toml: Path of a file to use instead of the one in the package.
     """
 
     path: Path
@@ -47,10 +47,10 @@ class Plan:
 
 
 def load_identity(provider_toml: Path | None) -> Identity:
-    """Read who the archive says it is.
+    """Return the identity that goes into the claims.
 
     Raises:
-        BuildError: provider.toml is wrong; names the path in it.
+        BuildError: provider.toml is not valid; the text names the setting.
     """
     try:
         return load_provider_toml(str(provider_toml) if provider_toml else None).identity
@@ -59,10 +59,10 @@ def load_identity(provider_toml: Path | None) -> Identity:
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse what cannot be made, before keys or files are.
+    """Validate a plan before any key or file is created.
 
     Raises:
-        BuildError: Says what is wrong with it.
+        BuildError: The archive cannot be built; the text says why.
     """
     folder = plan.path.parent
     if not folder.is_dir():
@@ -74,7 +74,7 @@ def check_plan(plan: Plan) -> None:
     for target in plan.targets:
         check_target(target)
         if plan.is_bundled and target != native_target():
-            raise BuildError(f"--bundled takes this machine's Python along, so it is for {native_target()} alone")
+            raise BuildError(f"--bundled includes this machine's Python, so the target can only be {native_target()}")
     header(plan.python)
     bootstrap_source()
 
@@ -82,13 +82,13 @@ def check_plan(plan: Plan) -> None:
 def build_archive(
     plan: Plan, issuer: Seed, subject: Seed, progress: Callable[[str], None] = lambda _: None
 ) -> ArchiveClaims:
-    """Make the archive and return its claims.
+    """Build the archive and return its claims.
 
-    The executables depend on nothing but what goes into them. The time of signing is always the real one: hosts tell
-    archives without a revision apart by it.
+    Same inputs give the same executables. The time of signing is always the real time: hosts distinguish archives
+    without a revision by it.
 
     Raises:
-        BuildError: Says what is wrong, before anything is written.
+        BuildError: The archive cannot be built; the text says why. An existing archive is left unchanged.
     """
     check_plan(plan)
     identity = load_identity(plan.provider_toml)
@@ -98,7 +98,7 @@ def build_archive(
         with tempfile.TemporaryDirectory(prefix="keyvalue-nats-par-") as temporary:
             executables = {}
             for target in plan.targets:
-                progress(f"making the executable for {target}")
+                progress(f"building the executable for {target}")
                 executables[target] = Path(temporary, target)
                 _write_executable(executables[target], target, plan, text)
             claims = ArchiveClaims(
@@ -123,8 +123,8 @@ def build_archive(
     return claims
 
 
-def replaced_revision(path: Path) -> ArchiveClaims | None:
-    """Return the claims of an archive that is there already; `None` when there is none that could be read."""
+def replaced_claims(path: Path) -> ArchiveClaims | None:
+    """Return the claims of the archive that a build would replace, or None if there is no readable one."""
     try:
         return decode_claims(read_archive(path).token).claims if path.is_file() else None
     except ArchiveError:
@@ -139,8 +139,8 @@ def _write_executable(path: Path, target: str, plan: Plan, provider_toml: str) -
 
 
 def _source_date(environment: Mapping[str, str]) -> int:
-    """Return the time that files in the archive bear. Source: reproducible-builds.org, SOURCE_DATE_EPOCH."""
+    """Return the time stamp of the archive's entries. Source: reproducible-builds.org, SOURCE_DATE_EPOCH."""
     given = environment.get(EPOCH_VARIABLE, "0")
     if not given.isdecimal():
-        raise BuildError(f"{EPOCH_VARIABLE} is no number of seconds")
+        raise BuildError(f"{EPOCH_VARIABLE} is not a number of seconds")
     return int(given)

@@ -1,10 +1,10 @@
-"""An executable that brings its Python along: a shell script with a tar behind it.
+"""An executable that contains its own Python: a shell script followed by a tar.
 
-The script unpacks the tar beside itself, once, and becomes the Python in it. PyInstaller's one file was weighed and not
-taken: it unpacks at every start, and the process that the host knows is not the provider but one that waits for it, so
-that the host's SIGKILL leaves an orphan, an unpacked folder, or both. Here the process that the host starts is the
-provider, and what is unpacked stays for the next start. The price: a shell, `tar`, `dd`, `find`, `wc` and `id`, which
-every image with a shell has, and a glibc not older than that of the machine that built it.
+The script unpacks the tar beside itself, once, and replaces itself by the Python in it (`exec`). The one-file mode of
+PyInstaller does not fit: it unpacks at every start, and the process that the host knows is not the provider but its
+parent, so the host's SIGKILL leaves an orphan, an unpacked folder, or both. Here the process that the host starts is the
+provider, and the unpacked folder is kept for the next start. In return the target machine needs a shell, `tar`, `dd`,
+`find`, `wc` and `id`, which every image with a shell has, and a glibc not older than that of the build machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from provider.commands.par.zipapp import build_text, compiled_bootstrap
 
 _START = "start.pyc"
 _HEADER_BYTES = 4096
+"""Size of the script, padded, so that `dd` can skip it with one block. The script needs about 2,500 bytes."""
 
 _HEADER = """#!/bin/sh
 # keyvalue-nats, a wasmCloud capability provider, with the Python that runs it: a tar behind this script, which unpacks
@@ -81,13 +82,13 @@ exit 1
 
 
 def header(built: payload.Payload) -> bytes:
-    """Return the script, padded to the number of bytes behind which the tar begins."""
+    """Return the script, padded to the offset of the tar."""
     text = _HEADER.format(
         libraries=interpreter.LIBRARIES,
         python=interpreter.EXECUTABLE,
         start=_START,
         folder=bootstrap.FOLDER_PREFIX + built.digest[:16],
-        files=built.files + 1,  # the build's text too
+        files=built.files + 1,  # and the text of the build
         header_bytes=_HEADER_BYTES,
     )
     assert len(text) < _HEADER_BYTES
@@ -95,7 +96,7 @@ def header(built: payload.Payload) -> bytes:
 
 
 def write_bundled(path: Path, target: str, provider_toml: str) -> None:
-    """Write the executable. The target is this machine's.
+    """Write the executable, for this machine's target.
 
     Raises:
         BuildError: This Python cannot be copied.

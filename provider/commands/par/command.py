@@ -1,4 +1,4 @@
-"""`keyvalue-nats par`: make a provider archive, and look into one."""
+"""`keyvalue-nats par`: builds a provider archive. `keyvalue-nats par inspect`: shows and checks one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import getpass
 import os
 import time
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import typer
@@ -15,10 +16,10 @@ from contracts.archive import ArchiveClaims, cached_folder
 from contracts.nkeys import KeyKind, Seed
 from provider.commands.errors import MalformedArchiveError
 from provider.commands.output import stderr_console, stdout_console, write_line
+from provider.commands.par.archive_claims import decode_claims, problems
 from provider.commands.par.archive_file import read_archive
-from provider.commands.par.build import Plan, build_archive, check_plan, load_identity, replaced_revision
-from provider.commands.par.claims import decode_claims, problems
-from provider.commands.par.key_files import kept_path, keys_folder, read_or_make_seed, read_seed
+from provider.commands.par.build import Plan, build_archive, check_plan, load_identity, replaced_claims
+from provider.commands.par.key_files import key_path, keys_folder, read_or_make_seed, read_seed
 from provider.commands.par.targets import native_target
 from provider.config import Identity
 
@@ -34,6 +35,12 @@ keyvalue-nats par inspect keyvalue-nats.par.gz
 """
 
 _PROVIDER = "keyvalue-nats"
+"""The name that `wash` would derive for the provider's key."""
+
+_ISSUER_HELP = (
+    "Path of the account's seed. Default: USER_account.nk in $WASH_KEYS or ~/.wash/keys; USER is your login name."
+)
+_SUBJECT_HELP = f"Path of the provider's seed. Default: {_PROVIDER}_service.nk in the same folder."
 
 par = typer.Typer(invoke_without_command=True, subcommand_metavar="[inspect FILE]")
 
@@ -41,32 +48,36 @@ par = typer.Typer(invoke_without_command=True, subcommand_metavar="[inspect FILE
 @par.callback(epilog=EXAMPLES)
 def create(
     context: typer.Context,
-    out: Path = typer.Option(f"{_PROVIDER}.par.gz", dir_okay=False, help="The archive; gzipped if it ends in .gz."),
-    target: list[str] = typer.Option(None, help="As x86_64-linux; may be repeated. Default: this machine's."),
-    bundled: bool = typer.Option(False, "--bundled", help="Take Python along, for machines that have none."),
-    python: str | None = typer.Option(
-        None, metavar="PATH", help="Python on the machines that run it; default: look for it."
+    out: Annotated[Path, typer.Option(dir_okay=False, help="Path of the archive; gzipped if it ends in .gz.")] = Path(
+        f"{_PROVIDER}.par.gz"
     ),
-    release: bool = typer.Option(False, "--release", help="Put provider.toml's revision in. Hosts cache by it."),
-    revision: int | None = typer.Option(None, help="Put this revision in."),
-    provider_toml: Path | None = typer.Option(None, exists=True, dir_okay=False, help="In place of the package's own."),
-    issuer: Path | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="Seed of the account; default: USER_account.nk in $WASH_KEYS or ~/.wash/keys, USER being your login name.",
-    ),
-    subject: Path | None = typer.Option(
-        None, metavar="FILE", help=f"Seed of the provider; default: {_PROVIDER}_service.nk there."
-    ),
+    target: Annotated[
+        list[str] | None, typer.Option(help="Target, e.g. x86_64-linux; may be repeated. Default: this machine.")
+    ] = None,
+    bundled: Annotated[bool, typer.Option("--bundled", help="Include Python, for machines without it.")] = False,
+    python: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Path of Python on the machines that run it. Default: search for it."),
+    ] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="Use the revision of provider.toml. Hosts cache archives by revision.")
+    ] = False,
+    revision: Annotated[int | None, typer.Option(help="Use this revision.")] = None,
+    provider_toml: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Path of a provider.toml to use instead of the package's own."),
+    ] = None,
+    issuer: Annotated[Path | None, typer.Option(metavar="FILE", help=_ISSUER_HELP)] = None,
+    subject: Annotated[Path | None, typer.Option(metavar="FILE", help=_SUBJECT_HELP)] = None,
 ) -> None:
-    """Make a provider archive: signed claims, and one executable per target that hosts start as it is."""
+    """Build a provider archive: signed claims, and one executable per target that hosts start directly."""
     if context.invoked_subcommand is not None:
         return
     console = stderr_console()
     if bundled and python:
-        raise typer.BadParameter("--bundled brings its own Python", param_hint="--python")
+        raise typer.BadParameter("--bundled includes its own Python", param_hint="--python")
     if release and revision is not None:
-        raise typer.BadParameter("--release takes provider.toml's", param_hint="--revision")
+        raise typer.BadParameter("--release uses the one of provider.toml", param_hint="--revision")
     identity = load_identity(provider_toml)
     plan = Plan(
         path=out,
@@ -77,7 +88,7 @@ def create(
         provider_toml=provider_toml,
     )
     check_plan(plan)
-    replaced = replaced_revision(out)
+    replaced = replaced_claims(out)
     issuer_seed = _seed(issuer, KeyKind.ACCOUNT, console)
     subject_seed = _seed(subject, KeyKind.SERVICE, console)
     claims = build_archive(plan, issuer_seed, subject_seed, lambda text: write_line(console, text, "dim"))
@@ -87,45 +98,46 @@ def create(
 
 @par.command("inspect")
 def inspect(
-    file: Path = typer.Argument(help="The archive."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object, for machines."),
+    file: Annotated[Path, typer.Argument(help="Path of the archive.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what an archive says of itself and check it; exit code 1 if anything is wrong."""
+    """Show the claims of an archive and check them; exit code 1 if anything is wrong."""
     contents = read_archive(file)
     try:
         token = decode_claims(contents.token)
     except MalformedArchiveError as error:
         raise MalformedArchiveError(f"{file}: {error}") from None
-    found = problems(contents, token, time.time())
+    wrong = problems(contents, token, time.time())
     if json:
         answer = {
             "claims": token.claims,
             "cached_folder": cached_folder(token.claims),
-            "entries": {entry.target: {"bytes": entry.size, "sha256": entry.sha256} for entry in contents.entries},
-            "problems": found,
+            "entries": {found.target: {"bytes": found.size, "sha256": found.sha256} for found in contents.executables},
+            "problems": wrong,
         }
         typer.echo(msgspec.json.encode(answer).decode())
     else:
         console = stdout_console()
         _report(console, file, token.claims)
-        for entry in contents.entries:
-            _row(console, entry.target, f"{entry.size / 1e6:.1f} MB  {entry.sha256}")
-        for problem in found:
+        for executable in contents.executables:
+            _row(console, executable.target, f"{executable.size / 1e6:.1f} MB  {executable.sha256}")
+        for problem in wrong:
             write_line(console, f"wrong: {problem}", "red")
-        if not found:
-            write_line(console, "signature and hashes are right", "green")
-    if found:
+        if not wrong:
+            write_line(console, "signature and hashes are valid", "green")
+    if wrong:
         raise typer.Exit(1)
 
 
 def _seed(given: Path | None, kind: KeyKind, console: Console) -> Seed:
     if given is not None:
         return read_seed(given, kind)
-    path = kept_path(keys_folder(os.environ, Path.home()), kind, getpass.getuser(), _PROVIDER)
-    seed, is_made = read_or_make_seed(path, kind)
-    if is_made:
+    path = key_path(keys_folder(os.environ, Path.home()), kind, getpass.getuser(), _PROVIDER)
+    seed, is_new = read_or_make_seed(path, kind)
+    if is_new:
         write_line(
-            console, f"made a key of the {kind.name.lower()} and kept it in {path}; keep it secret, use it again"
+            console,
+            f"generated the key of the {kind.name.lower()} in {path}; keep it secret, and use it for every later archive",
         )
     return seed
 
@@ -152,20 +164,24 @@ def _row(console: Console, name: str, text: str) -> None:
 
 
 def _warn(console: Console, claims: ArchiveClaims, replaced: ArchiveClaims | None, identity: Identity) -> None:
-    """Say what hosts will make of the revision: one that they know already is never extracted again."""
+    """Explain the effect of the revision: hosts never extract a revision again that they already have."""
     revision = claims.wascap.revision
     if revision is None:
         write_line(
-            console, "no revision: hosts take every such archive for a new one. For one to keep, use --release", "dim"
+            console,
+            "no revision: hosts treat every archive without one as new. Use --release for one that they may cache",
+            "dim",
         )
         return
-    text = f"hosts that have run revision {revision} of this provider keep running what they extracted then"
+    text = (
+        f"hosts that have run revision {revision} of this provider keep using the executable that they extracted then"
+    )
     if (
         replaced is not None
         and (replaced.sub, replaced.wascap.revision) == (claims.sub, revision)
         and replaced.wascap.target_hashes != claims.wascap.target_hashes
     ):
-        text += "; the archive that was replaced had the same revision and other content: raise it"
-        write_line(console, f"warning: {text}, provider.toml has {identity.revision}", "yellow")
+        text += "; the replaced archive had the same revision and other content, so raise the revision"
+        write_line(console, f"warning: {text} (provider.toml has {identity.revision})", "yellow")
     else:
         write_line(console, text, "dim")

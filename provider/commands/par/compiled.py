@@ -1,4 +1,4 @@
-"""Compiled modules: what they need, and how small they can be. Knows shared libraries of Linux, not what is in them."""
+"""Compiled modules on Linux: the shared libraries that they need, and their debugging symbols."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def show(info, size, data):
     return 0
 ctypes.CDLL(None).dl_iterate_phdr(show, None)
 """
-"""Loads every compiled module and prints what is loaded then, under the names that were asked for: a real path would
-have the file's version in it, which nothing asks for."""
+"""Loads every compiled module, then prints the paths of all loaded libraries. The names are those that were requested: a
+resolved path would contain the file's version, and no module requests it by that name."""
 
 
 def copy_shared_libraries(folder: Path, libraries: Path) -> None:
-    """Copy the shared libraries that the files in a folder need, and no glibc has.
+    """Copy the shared libraries that compiled modules need, except those of glibc.
 
     Args:
-        folder: Where compiled modules are, at any depth.
-        libraries: Where the copies go.
+        folder: Folder with compiled modules, at any depth.
+        libraries: Folder for the copies.
 
     Raises:
         BuildError: A module cannot be loaded.
@@ -49,10 +49,10 @@ def copy_shared_libraries(folder: Path, libraries: Path) -> None:
 
 
 def strip_symbols(folder: Path) -> None:
-    """Take debugging symbols out of a folder's compiled modules, where there is a `strip`: often most of their size.
+    """Remove debugging symbols, often most of the size, from a folder's compiled modules if `strip` is installed.
 
-    On a copy, which takes the folder's place if all of it can be loaded: what has been patched after it was linked, as
-    wheels are, may not survive it.
+    `strip` may damage a library that was patched after linking, as those in wheels are. So it works on a copy, which
+    replaces the folder only if all of its modules can be loaded.
     """
     strip = shutil.which("strip")
     if strip is None:

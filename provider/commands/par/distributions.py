@@ -1,7 +1,7 @@
-"""Which distributions the provider needs, taken from the environment that runs this, in the versions that it runs.
+"""The distributions that the provider needs, collected from this environment in their installed versions.
 
-What is installed is what has been tested, and needs no network; so pure Python is copied from here. Only what has
-compiled parts for another target, or is not installed, is fetched with pip.
+The installed versions are the tested ones and need no network, so pure Python is copied. pip downloads only
+distributions with compiled modules for another target, and those that are not installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from provider.commands.par.targets import native_target, wheel_platforms
 
 PROJECT = "wasmcloud-keyvalue-nats"
 EXTRAS = frozenset({"otel"})
-"""Host mode exports traces and metrics with these."""
+"""Host mode exports traces and metrics with the distributions of this extra."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
@@ -33,11 +33,11 @@ _SKIPPED_FOLDERS = frozenset({"__pycache__", "tests", "include"})
 
 @dataclass(frozen=True)
 class Needed:
-    """What there is to put together.
+    """The dependencies of the provider.
 
     Attributes:
-        installed: Distributions other than this project's own, by normalized name.
-        missing: Requirements of the extras that are not installed, as pip reads them.
+        installed: Installed distributions without this project's own, by normalized name.
+        missing: Requirements of the extras that are not installed, in pip's form.
     """
 
     installed: dict[str, Distribution]
@@ -45,9 +45,9 @@ class Needed:
 
 
 def needed_distributions() -> Needed:
-    """Follow the requirements of this project.
+    """Return the direct and indirect requirements of this project.
 
-    A requirement that is not installed and stands under no extra of ours is one whose marker excludes it here.
+    A requirement that is neither installed nor part of an extra has a marker that excludes this machine; it is skipped.
 
     Raises:
         BuildError: This project itself is not installed.
@@ -80,32 +80,32 @@ def needed_distributions() -> Needed:
 
 
 def gather(needed: Needed, target: str, folder: Path) -> None:
-    """Put everything that is needed into a folder for `sys.path`.
+    """Copy or download all dependencies for a target into a folder for `sys.path`.
 
     Raises:
-        BuildError: Something cannot be found or fetched.
+        BuildError: A dependency cannot be found or downloaded.
     """
-    fetched = []
+    downloads = []
     for name, found in sorted(needed.installed.items()):
         if target == native_target() or _is_pure(found):
             copy_installed(found, folder)
         else:
-            fetched.append(f"{name}=={found.version}")
-    if fetched:
-        _fetch(fetched, target, folder, ["--no-deps"])
+            downloads.append(f"{name}=={found.version}")
+    if downloads:
+        _download(downloads, target, folder, ["--no-deps"])
     if needed.missing:
         pins = [f"{name}=={found.version}" for name, found in needed.installed.items()]
-        _fetch(needed.missing, target, folder, [], pins)
+        _download(needed.missing, target, folder, [], pins)
 
 
 def copy_installed(found: Distribution, folder: Path) -> None:
-    """Copy what a distribution installed, but for what nothing reads at run time.
+    """Copy the files of a distribution that are used at run time.
 
     Raises:
-        BuildError: It does not say what it installed, or that is gone.
+        BuildError: The distribution does not list its files, or a file is missing.
     """
     if not found.files:
-        raise BuildError(f"{found.metadata['Name']} does not say which files it has; install it with pip")
+        raise BuildError(f"{found.metadata['Name']} does not list its files; install it with pip")
     for file in found.files:
         if is_wanted(Path(file)):
             copy = folder / file
@@ -113,11 +113,11 @@ def copy_installed(found: Distribution, folder: Path) -> None:
             try:
                 shutil.copyfile(str(file.locate()), copy)
             except OSError as error:
-                raise BuildError(f"{found.metadata['Name']} is not whole: {error}") from None
+                raise BuildError(f"{found.metadata['Name']} is not complete: {error}") from None
 
 
 def is_wanted(path: Path) -> bool:
-    """Tell, of a path below `sys.path`, whether anything reads it at run time. Licences and metadata stay."""
+    """Return whether a file below `sys.path` is needed at run time. Licences and metadata are kept."""
     if path.is_absolute() or ".." in path.parts or not _SKIPPED_FOLDERS.isdisjoint(path.parts):
         return False
     if path.parts[0].endswith(".dist-info"):
@@ -125,7 +125,7 @@ def is_wanted(path: Path) -> bool:
     return path.suffix not in _SKIPPED_SUFFIXES and path.parts[0] != "bin"
 
 
-def _fetch(
+def _download(
     requirements: Sequence[str], target: str, folder: Path, options: Sequence[str], pins: Iterable[str] = ()
 ) -> None:
     with tempfile.TemporaryDirectory() as temporary:
@@ -141,7 +141,7 @@ def _fetch(
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_without_python_variables())
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
-            raise BuildError(f"cannot fetch {', '.join(requirements)} for {target}: {last[0]}")
+            raise BuildError(f"cannot download {', '.join(requirements)} for {target}: {last[0]}")
         for path in sorted(fetched.rglob("*")):
             relative = path.relative_to(fetched)
             if path.is_file() and is_wanted(relative) and not (folder / relative).exists():
@@ -150,18 +150,18 @@ def _fetch(
 
 
 def _pip() -> list[str]:
-    """Return the command of this environment's pip, else of any for it: environments of pipx and uv have none of their own.
+    """Return the command of this environment's pip, else of a pip on PATH: environments of pipx and uv have no pip.
 
     Raises:
-        BuildError: There is none.
+        BuildError: There is no pip.
     """
     try:
         distribution("pip")
     except PackageNotFoundError:
         found = shutil.which("pip") or shutil.which("pip3")
         if found is None:
-            hint = f"install pip, or for this machine's target '{PROJECT}[otel]'"
-            raise BuildError(f"there is no pip to fetch dependencies with: {hint}") from None
+            hint = f"install pip, or, for this machine's target, '{PROJECT}[otel]'"
+            raise BuildError(f"there is no pip to download dependencies with: {hint}") from None
         return [found, "--python", sys.executable]
     return [sys.executable, "-m", "pip"]
 

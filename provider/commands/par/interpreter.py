@@ -1,7 +1,7 @@
-"""The Python that runs this, as a folder that runs anywhere on this kind of machine.
+"""A copy of the running Python as a relocatable folder.
 
-Python finds its library relative to where it stands, so a copy needs no more than its shared libraries beside it. The
-C library and its kin are those of the machine that runs it.
+Python finds its standard library relative to its own path, so a copy only needs its shared libraries beside it. The C
+library and the libraries that belong to it are those of the target machine.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _SKIPPED_MODULES = re.compile(
 
 
 def copy_interpreter(folder: Path) -> None:
-    """Copy the interpreter and the standard library into a folder, without what a provider has no use for.
+    """Copy the interpreter and the standard library into a folder, without the parts that a provider never uses.
 
     Raises:
-        BuildError: This Python, or this system, cannot be copied.
+        BuildError: This Python cannot be copied, or this system is not Linux.
     """
     if not sys.platform.startswith("linux"):
-        raise BuildError("--bundled works on Linux alone")
+        raise BuildError("--bundled works only on Linux")
     python = Path(sys.base_prefix, EXECUTABLE).resolve()
     if not python.is_file():
-        raise BuildError(f"{python} is not there: the Python that runs this cannot be copied")
+        raise BuildError(f"{python} does not exist: the Python of this environment cannot be copied")
     (folder / EXECUTABLE).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(python, folder / EXECUTABLE)
     (folder / EXECUTABLE).chmod(0o755)

@@ -1,7 +1,7 @@
-"""The files of an archive's two keys: its issuer's (an account, `A...`) and its own (a service, `V...`).
+"""The files of an archive's two keys: the issuer's (an account, `A...`) and the provider's (a service, `V...`).
 
-They are where `wash` keeps its keys, under the names that it gives them, so that both use the same. A missing key is
-made and kept. A seed is never shown.
+Folder and file names are those of `wash`, so that both tools use the same keys. A missing key is generated and stored. A
+seed is never shown.
 
 Source: wasmCloud v0.82.0 crates/wash-cli/src/par.rs, crates/wash-lib/src/cli/mod.rs.
 """
@@ -20,7 +20,7 @@ from provider.commands.minting import make_seed
 FOLDER_VARIABLE = "WASH_KEYS"
 
 _MAX_FILE_BYTES = 1024
-"""A seed has 58 characters. The rest is room for white space, so that a wrong file is not read whole."""
+"""A seed has 58 characters; the rest allows for white space. A wrong file, however large, is not read whole."""
 
 
 def keys_folder(environment: Mapping[str, str], home: Path) -> Path:
@@ -29,17 +29,17 @@ def keys_folder(environment: Mapping[str, str], home: Path) -> Path:
     return Path(given) if given else home / ".wash" / "keys"
 
 
-def kept_path(folder: Path, kind: KeyKind, user: str, provider: str) -> Path:
+def key_path(folder: Path, kind: KeyKind, user: str, provider: str) -> Path:
     """Return the file of a key as `wash` names it: the account is the user's, the service the provider's."""
     name = user if kind is KeyKind.ACCOUNT else provider
     return folder / f"{name}_{kind.name.lower()}.nk"
 
 
 def read_seed(path: Path, kind: KeyKind) -> Seed:
-    """Read the file of a seed.
+    """Read a seed from its file.
 
     Raises:
-        KeyFileError: The file cannot be read, or does not hold a seed of this kind.
+        KeyFileError: The file cannot be read, or does not contain a seed of this kind.
     """
     try:
         with path.open("rb") as file:
@@ -47,19 +47,19 @@ def read_seed(path: Path, kind: KeyKind) -> Seed:
     except OSError as error:
         raise KeyFileError(f"the key of the {kind.name.lower()} cannot be read: {error}") from None
     except ValueError:
-        raise KeyFileError(f"{path} holds no seed of an nkey") from None
+        raise KeyFileError(f"{path} does not contain the seed of an nkey") from None
     if seed.kind is not kind:
-        raise KeyFileError(f"{path} holds a seed of kind {seed.kind.name.lower()}, not of kind {kind.name.lower()}")
+        raise KeyFileError(f"{path} contains a seed of kind {seed.kind.name.lower()}, not of kind {kind.name.lower()}")
     return seed
 
 
 def read_or_make_seed(path: Path, kind: KeyKind) -> tuple[Seed, bool]:
-    """Read the file of a seed, or make a seed and keep it there if the file is missing. The flag says it was made.
+    """Read a seed from its file; if the file does not exist, generate a seed and store it. Return also whether it is new.
 
-    Several processes may do so at the same moment: one makes the seed, all return the same.
+    Concurrent processes return the same seed: only one of them can create the file.
 
     Raises:
-        KeyFileError: The file cannot be read or written, or does not hold a seed of this kind.
+        KeyFileError: The file cannot be read or written, or does not contain a seed of this kind.
     """
     if path.exists():
         return read_seed(path, kind), False
@@ -76,5 +76,5 @@ def read_or_make_seed(path: Path, kind: KeyKind) -> tuple[Seed, bool]:
     except FileExistsError:
         return read_seed(path, kind), False
     except OSError as error:
-        raise KeyFileError(f"the key of the {kind.name.lower()} cannot be kept: {error}") from None
+        raise KeyFileError(f"the key of the {kind.name.lower()} cannot be stored: {error}") from None
     return seed, True

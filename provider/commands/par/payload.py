@@ -1,10 +1,10 @@
-"""What the executable brings with it: this project and its dependencies, compiled, in two folders.
+"""The payload of an executable: this project and its dependencies, compiled, in two folders.
 
-Modules of pure Python are imported from a zip archive as they are. Only compiled ones need be real files: those are all
-that a first start unpacks, and the fewer the sooner it answers.
+Modules of pure Python are imported directly from a zip archive. Only compiled modules must be real files; a first start
+unpacks only these, so that it answers sooner.
 
-Same inputs, same bytes: files in order, one time for all, code compiled in a process of its own with a fixed hash seed,
-under paths that do not depend on where this project is installed.
+Same inputs give the same bytes: files are sorted and have one time stamp, and code is compiled in a separate process with
+a fixed hash seed, under paths that do not depend on where this project is installed.
 """
 
 from __future__ import annotations
@@ -38,20 +38,23 @@ for folder, folders, names in os.walk(root):
             try:
                 py_compile.compile(path, path + "c", shown, True, 0, py_compile.PycInvalidationMode.UNCHECKED_HASH)
             except py_compile.PyCompileError:
-                continue  # a template, never imported
+                continue  # a template with placeholders, never imported
             os.remove(path)
 """
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time stamp of a zip archive."""
+
 _FILES_BY_PATH = frozenset({"certifi"})
-"""Packages with data that OpenSSL opens by its path."""
+"""Packages with data that OpenSSL opens by path."""
 
 _IMPORTANT = ("provider/__main__.pyc", "provider/host_mode.pyc", "provider/provider.toml", "contracts/host.pyc")
+"""Files whose absence means that the sources were not found."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """A folder, measured. `digest` depends on every name, mode and byte in it."""
+    """A finished folder and its measure. `digest` covers every name, mode and byte."""
 
     folder: Path
     digest: str
@@ -60,15 +63,15 @@ class Payload:
 
 
 def build_site(folder: Path, target: str, provider_toml: str) -> None:
-    """Fill a folder for `sys.path` with the provider, the commands and all that they need.
+    """Create a folder for `sys.path` with the provider, the commands and all dependencies.
 
     Args:
-        folder: Does not exist yet.
-        target: For which.
-        provider_toml: Text of the file that is to travel along.
+        folder: Path of the folder, which must not exist yet.
+        target: Target of the executable.
+        provider_toml: Text of the provider.toml to include.
 
     Raises:
-        BuildError: Something cannot be found, fetched or compiled.
+        BuildError: A file or a dependency cannot be found, downloaded or compiled.
     """
     folder.mkdir()
     distributions.gather(distributions.needed_distributions(), target, folder)
@@ -83,11 +86,11 @@ def build_site(folder: Path, target: str, provider_toml: str) -> None:
     compile_all(folder, "")
     for name in _IMPORTANT:
         if not (folder / name).is_file():
-            raise BuildError(f"{name} is missing: make archives from a checkout or an installed wheel")
+            raise BuildError(f"{name} is missing: build archives from a checkout or an installed wheel")
 
 
 def take_native(site: Path, native: Path) -> None:
-    """Move what has to be a file out of a finished `site`, under the same relative paths."""
+    """Move the files that cannot stay in a zip archive out of a finished `site`, with the same relative paths."""
     native.mkdir()
     for path in sorted(site.rglob("*")):
         relative = path.relative_to(site)
@@ -97,11 +100,11 @@ def take_native(site: Path, native: Path) -> None:
 
 
 def compile_all(folder: Path, prefix: str) -> None:
-    """Replace every module's source by its code, which is never checked against a source again.
+    """Replace every source by its compiled code, which Python never compares with a source again.
 
     Args:
-        folder: All below it.
-        prefix: Stands before a module's path in tracebacks.
+        folder: Folder with the sources, at any depth.
+        prefix: Text before the path of a module in tracebacks.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     subprocess.run(
@@ -124,7 +127,7 @@ def measured(folder: Path) -> Payload:
 
 
 def write_tar(payload: Payload, file: IO[bytes]) -> None:
-    """Write a payload as an uncompressed tar: the archive compresses all of it at once."""
+    """Write a payload as a tar. It is not compressed: the provider archive compresses everything together."""
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as tar:
         for path in sorted(payload.folder.rglob("*")):
             member = tarfile.TarInfo(path.relative_to(payload.folder).as_posix())
@@ -138,14 +141,14 @@ def write_tar(payload: Payload, file: IO[bytes]) -> None:
 
 
 def write_modules(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Put everything below a folder into a zip archive, under the paths that it has in there."""
+    """Add all files of a folder to a zip archive, with their relative paths."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             archive.writestr(zip_entry(path.relative_to(folder).as_posix()), path.read_bytes())
 
 
 def zip_entry(name: str) -> zipfile.ZipInfo:
-    """Describe an entry of a zip archive: stored, because the provider archive compresses all of it at once."""
+    """Return the description of an entry in a zip archive. It is stored uncompressed, like the payload."""
     info = zipfile.ZipInfo(name, _ZIP_EPOCH)
     info.external_attr = 0o644 << 16
     return info
@@ -156,7 +159,7 @@ def _mode(path: Path) -> int:
 
 
 def _copy_own_metadata(folder: Path) -> None:
-    """Keep what `--version` reads, and nothing that tells an installation in place from a wheel."""
+    """Write the metadata that `--version` reads, without anything that depends on the kind of installation."""
     own = distribution(distributions.PROJECT)
     info = folder / f"{distributions.PROJECT.replace('-', '_')}-{own.version}.dist-info"
     info.mkdir()

@@ -1,8 +1,8 @@
-"""An executable that needs a Python of this version, and nothing else, on the machine where it is started.
+"""An executable that needs only a Python of this version on the machine that starts it.
 
-A zip archive behind a first line that the system understands, as `zipapp` of the standard library makes them. shiv and
-pex unpack compiled parts to the home folder and find Python by PATH; hosts give neither. So the code that unpacks is
-`bootstrap.py`, and the header a shell script that looks for Python where systems have it.
+It is a zip archive after a header for the system, like those of the standard library's `zipapp`. shiv and pex unpack
+compiled modules to the home folder and find Python through PATH; hosts provide neither. So `bootstrap.py` does the
+unpacking, and the header is a shell script that searches for Python in its usual places.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from provider.commands.par import bootstrap, compiled, payload
 from provider.commands.par.targets import native_target
 
 _SHEBANG_MAX_BYTES = 255
+"""The rest is cut off by Linux. Source: linux/binfmts.h, BINPRM_BUF_SIZE."""
+
 _PYTHON_OPTIONS = "-IS"
-"""No variables, no user's and no machine's site-packages: everything comes from the archive. One word, as `#!` demands."""
+"""Ignore environment variables and site-packages: everything comes from the archive. One word, as `#!` requires."""
 
 _HEADER = """#!/bin/sh
 # keyvalue-nats, a wasmCloud capability provider: a zip archive that Python {version} runs. PATH may be unset.
@@ -41,13 +43,13 @@ exit 127
 
 
 def header(python: str | None) -> bytes:
-    """Return the first lines.
+    """Return the header that finds and starts Python.
 
     Args:
-        python: Absolute path of the interpreter on the machines that will run it; `None`: look for one.
+        python: Absolute path of Python on the machines that run the archive; None searches for it.
 
     Raises:
-        BuildError: The path cannot stand in a first line.
+        BuildError: The path does not fit in a `#!` line.
     """
     if python is None:
         major, minor = sys.version_info[:2]
@@ -57,7 +59,7 @@ def header(python: str | None) -> bytes:
     if not python.startswith("/") or any(char.isspace() for char in python):
         raise BuildError(f"--python {python!r} must be an absolute path without white space")
     if len(line) > _SHEBANG_MAX_BYTES:
-        raise BuildError(f"--python makes a first line of {len(line)} bytes, the maximum is {_SHEBANG_MAX_BYTES}")
+        raise BuildError(f"--python needs a first line of {len(line)} bytes, the maximum is {_SHEBANG_MAX_BYTES}")
     return line
 
 
@@ -65,10 +67,10 @@ def write_zipapp(path: Path, target: str, python: str | None, provider_toml: str
     """Write the executable.
 
     Args:
-        path: Of the executable.
-        target: For which.
-        python: As in `header`.
-        provider_toml: Text of the file that is to travel along.
+        path: Path of the executable.
+        target: Target of the executable.
+        python: Path of Python, as for `header`.
+        provider_toml: Text of the provider.toml to include.
     """
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         site, native = Path(temporary, "site"), Path(temporary, "native")
@@ -89,7 +91,12 @@ def write_zipapp(path: Path, target: str, python: str | None, provider_toml: str
 
 
 def build_text(built: payload.Payload, *, counts_itself: bool = False) -> str:
-    """Return what the bootstrap is to know of a payload; with `counts_itself`, of one that this text is put into."""
+    """Return the text that tells the bootstrap how to verify a payload.
+
+    Args:
+        built: Measured payload.
+        counts_itself: True if the text is itself a file of the payload, and so part of its measure.
+    """
     files, size = (1, bootstrap.BUILD_BYTES) if counts_itself else (0, 0)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     text = f"{built.digest} {built.files + files} {built.size + size} {version}"
@@ -97,19 +104,19 @@ def build_text(built: payload.Payload, *, counts_itself: bool = False) -> str:
 
 
 def bootstrap_source() -> Path:
-    """Return the file of `bootstrap.py`.
+    """Return the path of `bootstrap.py`.
 
     Raises:
-        BuildError: There is none where this runs from an archive.
+        BuildError: This code runs from an archive, which has no sources.
     """
     source = Path(bootstrap.__file__)
     if source.suffix != ".py":
-        raise BuildError("an archive cannot be made from within an archive: install the package")
+        raise BuildError("an archive cannot build an archive: install the package")
     return source
 
 
 def compiled_bootstrap(scratch: Path) -> bytes:
-    """Return the code of `bootstrap.py`."""
+    """Return `bootstrap.py`, compiled."""
     folder = scratch / "bootstrap"
     folder.mkdir()
     shutil.copyfile(bootstrap_source(), folder / "bootstrap.py")

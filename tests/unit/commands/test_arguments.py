@@ -31,7 +31,7 @@ def test_each_operation_is_typed_as_its_name_and_its_fields(typed: list[str], re
     assert request_from(typed[0], typed[1:]) == request_
 
 
-def test_what_goes_beyond_the_fifteen_is_typed_the_same_way() -> None:
+def test_extensions_are_typed_the_same_way() -> None:
     assert request_from("create", ["lock", "mine"], 30) == wasi.Create("lock", "mine", 30)
     assert request_from("KeyValueAtomics.CompareAndSwap", ["k", "v", "7"]) == wasi.CompareAndSwap("k", "v", 0, 7)
     assert request_from("ListKeys", ["user.", "", "10"]) == wasi.ListKeys("user.", "", 10)
@@ -42,13 +42,13 @@ def test_what_goes_beyond_the_fifteen_is_typed_the_same_way() -> None:
         request_from("SetMany", ["a=1", "b"])
 
 
-def test_an_expiry_belongs_to_what_puts_a_text() -> None:
+def test_only_operations_that_write_a_text_take_an_expiry() -> None:
     assert request_from("Set", ["k", "v"], 60) == keyvalue.Set("k", "v", 60)
     with pytest.raises(ArgumentsError, match="only CompareAndSwap, Create, Set, SetMany"):
         request_from("Get", ["k"], 60)
 
 
-def test_an_unknown_operation_is_answered_with_all_there_are() -> None:
+def test_an_unknown_operation_is_answered_with_the_list_of_operations() -> None:
     with pytest.raises(ArgumentsError, match="Contains, Create, Del, DeleteMany, Get"):
         operation_type("Put")
 
@@ -73,7 +73,7 @@ def test_every_operation_is_listed_with_its_arguments() -> None:
         (["Increment", "n", "2147483648"], "VALUE: expected a whole number <= 2147483647$"),
     ],
 )
-def test_wrong_arguments_are_answered_with_the_right_ones(typed: list[str], usage: str) -> None:
+def test_wrong_arguments_are_answered_with_the_correct_form(typed: list[str], usage: str) -> None:
     with pytest.raises(ArgumentsError, match=usage):
         request_from(typed[0], typed[1:])
 

@@ -15,7 +15,7 @@ def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_call_finds_the_lattice_that_runs() -> None:
+def test_call_finds_the_running_lattice() -> None:
     link = make_identity("default", "default")
     with connection_file.announced(link, "nats://127.0.0.1:4222"):
         found = connection_file.find()
@@ -23,13 +23,13 @@ def test_call_finds_the_lattice_that_runs() -> None:
     assert found.nats_url == "nats://127.0.0.1:4222"
 
 
-def test_only_its_user_may_read_it() -> None:
+def test_only_its_user_can_read_the_file() -> None:
     with connection_file.announced(make_identity("default", "default"), "nats://127.0.0.1:4222") as path:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_nothing_shows_the_seed() -> None:
+def test_the_seed_is_never_shown() -> None:
     link = make_identity("default", "default")
     with connection_file.announced(link, "nats://127.0.0.1:4222"):
         assert link.cluster_seed.reveal() not in repr(connection_file.find())
@@ -51,7 +51,7 @@ def test_a_file_whose_process_is_gone_is_removed(runtime_folder: Path) -> None:
         assert not path.exists()
 
 
-def test_of_several_lattices_one_is_found_by_its_name() -> None:
+def test_one_of_several_lattices_is_found_by_its_name() -> None:
     with (
         connection_file.announced(make_identity("one", "default"), "nats://127.0.0.1:1"),
         connection_file.announced(make_identity("two", "default"), "nats://127.0.0.1:2"),
@@ -71,7 +71,7 @@ def test_a_lattice_may_have_any_name_that_a_subject_may_have() -> None:
             assert connection_file.find(name).lattice == name
 
 
-def test_of_one_name_there_is_one_lattice_at_a_time(runtime_folder: Path) -> None:
+def test_a_name_belongs_to_one_lattice_at_a_time(runtime_folder: Path) -> None:
     taken = pytest.raises(LatticeTakenError, match=rf"'one' is running \(pid {os.getpid()}\).*--lattice")
     with connection_file.reserved("one"), connection_file.reserved("two"), taken, connection_file.reserved("one"):
         pass
@@ -80,7 +80,7 @@ def test_of_one_name_there_is_one_lattice_at_a_time(runtime_folder: Path) -> Non
     assert list((runtime_folder / "keyvalue-nats").iterdir()) == []
 
 
-def test_a_runtime_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_runtime_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/none")
     with pytest.raises(NoLatticeError, match="/proc/none/keyvalue-nats cannot be made: no such file"):
         connection_file.find()

@@ -22,7 +22,7 @@ NOON = datetime(2024, 1, 1, 12, 0, 0, tzinfo=UTC)
         ([], []),
     ],
 )
-def test_a_result_is_lines_that_a_script_can_read(result: Any, lines: list[str]) -> None:
+def test_a_result_is_printed_as_lines_for_scripts(result: Any, lines: list[str]) -> None:
     assert plain_result(result) == lines
     assert "\n" not in short_result(result)
 
@@ -40,7 +40,7 @@ def test_a_refused_invocation_shows_its_reason() -> None:
     assert line.plain.endswith("invocation id was used before")
 
 
-def test_what_no_terminal_should_get_is_not_printed() -> None:
+def test_control_characters_are_not_printed() -> None:
     fields = {"operation": "KeyValue.Get", "key": "a\x1b[2J\n" + "b" * 100}
     line = event_line(LogEvent("invocation_served", "debug", fields), NOON)
     assert line is not None
@@ -52,7 +52,7 @@ def test_an_event_of_no_interest_has_no_line() -> None:
     assert event_line(LogEvent("connected", "info", {}), NOON) is None
 
 
-def test_a_long_name_does_not_run_into_what_follows() -> None:
+def test_a_long_name_does_not_run_into_the_next_column() -> None:
     fields = {"operation": "KeyValueAtomics.CompareAndDelete", "key": "red", "result_bytes": 1, "microseconds": 2}
     served = event_line(LogEvent("invocation_served", "debug", fields), NOON)
     assert served is not None
@@ -63,19 +63,19 @@ def test_a_long_name_does_not_run_into_what_follows() -> None:
 
 
 @pytest.mark.parametrize(("level", "word"), [("warning", "WARN"), ("error", "ERROR")])
-def test_the_level_is_a_word_where_it_is_above_info(level: str, word: str) -> None:
+def test_a_level_above_info_is_shown_as_a_word(level: str, word: str) -> None:
     line = event_line(LogEvent("nats_disconnected", level, {}), NOON)
     assert line is not None
     assert word in line.plain.split()
 
 
-def test_a_connection_that_is_back_has_a_line_as_its_loss_has() -> None:
+def test_a_reconnection_has_a_line() -> None:
     line = event_line(LogEvent("nats_reconnected", "info", {"connection": "lattice"}), NOON)
     assert line is not None
     assert line.plain.split()[1:] == ["nats_reconnected", "connection=lattice"]
 
 
-def test_a_log_line_that_is_no_event_keeps_its_text() -> None:
+def test_a_log_line_that_is_not_an_event_keeps_its_text() -> None:
     assert parse_log_line(b"Traceback\n") == LogEvent("", "info", {"text": "Traceback"})
     parsed = parse_log_line(b'{"time":"t","level":"info","event":"ready","links":1}\n')
     assert parsed == LogEvent("ready", "info", {"time": "t", "links": 1})

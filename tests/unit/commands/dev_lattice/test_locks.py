@@ -9,7 +9,7 @@ import pytest
 from provider.commands.dev_lattice.locks import LockedError, held
 
 
-def test_a_lock_is_held_by_one_and_given_back(tmp_path: Path) -> None:
+def test_a_lock_has_one_holder_and_is_released(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     for _ in range(2):
         with held(path):

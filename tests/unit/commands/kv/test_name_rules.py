@@ -31,19 +31,19 @@ def test_keys_of_nats_kv_are_keys(key: str) -> None:
     "key",
     ["", ".", "a.", ".a", "a..b", "a b", "a*", "*", ">", "é", "k\n", RESERVED_KEY, "x" * (MAX_BUCKET_KEY_BYTES + 1)],
 )
-def test_anything_else_is_no_key(key: str) -> None:
+def test_other_texts_are_not_keys(key: str) -> None:
     with pytest.raises(InvalidNameError) as caught:
         check_key(key)
     assert (caught.value.what, caught.value.name) == ("key", key)
 
 
-def test_an_actors_key_is_told_as_it_is_stored() -> None:
+def test_the_error_for_an_actors_key_shows_its_stored_form() -> None:
     with pytest.raises(InvalidNameError, match=re.escape("is stored as user=3A1")):
         check_key("user:1")
 
 
 @given(st.text(min_size=1, max_size=20))
-def test_what_an_actor_wrote_is_a_key_here_and_shown_as_the_actor_knows_it(key: str) -> None:
+def test_the_stored_form_of_an_actors_key_is_a_key_and_is_shown_in_the_actors_form(key: str) -> None:
     stored = encode_key(key)
     assert check_key(stored) == stored
     assert (actor_key(stored) or stored) == key
@@ -57,13 +57,13 @@ def test_buckets_have_letters_digits_underscores_and_hyphens(name: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["", ">.a", "a.>b", "a.b*", "a..>", "a b.>"])
-def test_wildcards_stand_alone_and_the_long_one_last(pattern: str) -> None:
+def test_a_wildcard_is_a_whole_part_and_the_long_one_the_last(pattern: str) -> None:
     with pytest.raises(InvalidNameError):
         check_pattern(pattern)
 
 
 @given(PATTERN, KEY)
-def test_a_pattern_takes_in_what_its_regular_expression_does(pattern: str, key: str) -> None:
+def test_a_pattern_matches_the_same_keys_as_its_regular_expression(pattern: str, key: str) -> None:
     assert matches(pattern, key) == bool(re.fullmatch(_expression(pattern), key))
 
 

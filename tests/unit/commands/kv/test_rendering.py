@@ -44,7 +44,7 @@ def marker(*headers: tuple[bytes, bytes]) -> Revision:
     return decode_revision("k", 8, NOON_MS, header_block(*headers), b"")
 
 
-def test_a_text_that_somebody_else_put_is_shown_as_nats_kv_shows_it() -> None:
+def test_a_text_from_another_client_is_shown_as_in_nats_kv() -> None:
     found = decode_revision("Key1", 1, NOON_MS, b"", b"Value1")
     assert entry_lines("my-kv", found, NOON_MS, UTC) == [
         "my-kv > Key1 revision: 1 created @ 02 Jan 26 12:00 UTC",
@@ -55,7 +55,7 @@ def test_a_text_that_somebody_else_put_is_shown_as_nats_kv_shows_it() -> None:
     assert update_line("my-kv", found, NOON_MS, UTC) == "[2026-01-02 12:00:00] PUT my-kv > Key1: Value1"
 
 
-def test_what_the_provider_adds_stands_below_an_entry_and_behind_an_updates_key() -> None:
+def test_the_providers_own_data_is_below_an_entry_and_after_the_key_of_an_update() -> None:
     found = stored(Kind.SET, b'["a"]', NOON_MS + MINUTE_MS, "user=3A1")
     assert entry_lines("b", found, NOON_MS, UTC)[1] == (
         'actor\'s key: "user:1", kind: set, expires in 1m, operation id: op.1'
@@ -94,13 +94,13 @@ def test_markers_are_the_operations_of_nats_kv(headers: list[tuple[bytes, bytes]
 
 
 @pytest.mark.parametrize(("ttl", "milliseconds"), [(b"60", 60_000), (b"1m30s", 90_000), (b"never", 0), (b"x", 0)])
-def test_a_time_to_live_that_another_client_gave_is_an_expiry(ttl: bytes, milliseconds: int) -> None:
+def test_a_time_to_live_from_another_client_is_an_expiry(ttl: bytes, milliseconds: int) -> None:
     found = decode_revision("k", 1, NOON_MS, header_block((b"Nats-TTL", ttl)), b"v")
     assert found.expires_at_ms == (NOON_MS + milliseconds if milliseconds else 0)
 
 
 @given(st.binary(max_size=60))
-def test_any_value_is_shown_without_control_characters_and_is_in_json_whole(payload: bytes) -> None:
+def test_a_value_is_shown_without_control_characters_and_completely_in_json(payload: bytes) -> None:
     assert all(char.isprintable() or char in "\n\t" for char in plain_value(payload))
     assert one_line(payload).isprintable()
     assert short_value(payload).isprintable()
@@ -110,7 +110,7 @@ def test_any_value_is_shown_without_control_characters_and_is_in_json_whole(payl
     assert whole == payload
 
 
-def test_text_with_an_escape_sequence_is_not_given_to_the_terminal() -> None:
+def test_an_escape_sequence_does_not_reach_the_terminal() -> None:
     assert plain_value(b"\x1b[2J") == base64.b64encode(b"\x1b[2J").decode()
 
 
@@ -145,13 +145,13 @@ def test_a_bucket_is_shown_with_all_its_settings() -> None:
     assert status_object(BucketStatus(found, ""))["expires_by_itself"] is True
 
 
-def test_what_a_bucket_has_no_limit_of_is_unlimited_and_what_it_has_not_is_left_out() -> None:
+def test_missing_limits_are_unlimited_and_missing_features_are_left_out() -> None:
     rows = dict(status_rows(BucketStatus(info(), "")))
     assert rows["Maximum Age"] == rows["Maximum Bucket Size"] == rows["Maximum Value Size"] == "unlimited"
     assert not {"Description", "Placement Cluster", "Sealed", "Leader"} & rows.keys()
 
 
-def test_a_replicated_bucket_shows_who_leads_and_who_follows() -> None:
+def test_a_replicated_bucket_shows_its_leader_and_followers() -> None:
     replicas = [{"name": "n2", "current": True}, {"name": "n3", "offline": True, "lag": 4}]
     fields = {"config": {"name": "KV_b"}, "state": {}, "cluster": {"name": "c", "leader": "n1", "replicas": replicas}}
     rows = status_rows(BucketStatus(msgspec.convert(fields, BucketInfo), ""))
@@ -163,6 +163,6 @@ def test_a_replicated_bucket_shows_who_leads_and_who_follows() -> None:
     ]
 
 
-def test_columns_stand_below_each_other() -> None:
+def test_columns_are_aligned() -> None:
     assert bucket_row(info(), UTC)[:5] == ["b", "", "2026-01-02 03:04:05", "2.0 KiB", "2"]
     assert aligned([["a", "bb", ""], ["ccc", "d", "e"]]) == ["a    bb", "ccc  d   e"]

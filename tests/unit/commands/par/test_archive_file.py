@@ -9,16 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.commands.errors import MalformedArchiveError
-from provider.commands.par.archive_file import MAX_ENTRIES, Contents, Entry, parse_archive, read_archive, write_archive
+from provider.commands.par.archive_file import (
+    MAX_ENTRIES,
+    Contents,
+    Executable,
+    parse_archive,
+    read_archive,
+    write_archive,
+)
 from tests.unit.commands.par.files import EXECUTABLE, TARGET, tar
 
 TOKEN = "a.b.c"
 _BLOCK = 512
 GOOD = tar([("claims.jwt", TOKEN.encode()), (f"{TARGET}.bin", EXECUTABLE)])
-READ = Contents(TOKEN, (Entry(TARGET, len(EXECUTABLE), hashlib.sha256(EXECUTABLE).hexdigest().upper()),))
+READ = Contents(TOKEN, (Executable(TARGET, len(EXECUTABLE), hashlib.sha256(EXECUTABLE).hexdigest().upper()),))
 
 
-def test_what_tarfile_wrote_is_read() -> None:
+def test_a_tar_written_by_tarfile_is_read() -> None:
     assert parse_archive(io.BytesIO(GOOD)) == READ
 
 
@@ -28,7 +35,7 @@ def test_the_order_of_entries_and_their_extension_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.par", "a.par.gz"])
-def test_what_is_written_is_what_tarfile_and_the_reader_find(tmp_path: Path, name: str) -> None:
+def test_tarfile_and_the_reader_agree_on_a_written_archive(tmp_path: Path, name: str) -> None:
     executable = tmp_path / "executable"
     executable.write_bytes(EXECUTABLE)
     write_archive(tmp_path / name, TOKEN, {TARGET: executable}, 0)
@@ -40,14 +47,14 @@ def test_what_is_written_is_what_tarfile_and_the_reader_find(tmp_path: Path, nam
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_gzip_is_told_by_its_first_bytes_not_by_the_name(tmp_path: Path) -> None:
+def test_gzip_is_detected_by_its_first_bytes_not_by_the_name(tmp_path: Path) -> None:
     (tmp_path / "a.par").write_bytes(gzip.compress(GOOD))
     (tmp_path / "b.par.gz").write_bytes(GOOD)
     assert read_archive(tmp_path / "a.par") == read_archive(tmp_path / "b.par.gz") == READ
 
 
 @given(st.integers(0, len(GOOD)))
-def test_an_archive_that_was_cut_short_is_refused_or_lacks_whole_entries(size: int) -> None:
+def test_a_truncated_archive_is_refused_or_lacks_whole_entries(size: int) -> None:
     """A tar may lack its closing blocks. That an executable is missing is told by the claims."""
     try:
         read = parse_archive(io.BytesIO(GOOD[:size]))
@@ -66,7 +73,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @given(st.integers(0, 147) | st.integers(156, 1023), st.integers(1, 255))
-def test_one_wrong_byte_in_a_header_or_the_claims_never_goes_unseen(position: int, flipped: int) -> None:
+def test_one_wrong_byte_in_a_header_or_the_claims_is_always_detected(position: int, flipped: int) -> None:
     """But for the checksum itself, which may be written in several ways."""
     data = bytearray(GOOD)
     data[position] ^= flipped
@@ -78,14 +85,14 @@ def test_one_wrong_byte_in_a_header_or_the_claims_never_goes_unseen(position: in
 
 
 @pytest.mark.parametrize("size", range(0, 40, 7))
-def test_a_gzip_that_was_cut_short_is_refused(tmp_path: Path, size: int) -> None:
+def test_a_truncated_gzip_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.par.gz"
     path.write_bytes(gzip.compress(GOOD)[: 3 + size])
     with pytest.raises(MalformedArchiveError, match=r"a\.par\.gz"):
         read_archive(path)
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_archive_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MalformedArchiveError, match=r"a\.par\.gz cannot be read: no such file or directory$"):
         read_archive(tmp_path / "a.par.gz")
 
@@ -101,7 +108,7 @@ REFUSED = {
     "no claims": (tar([(f"{TARGET}.bin", EXECUTABLE)]), "no claims.jwt"),
     "two claims": (tar([("claims.jwt", b"a"), ("claims.txt", b"b")]), "two entries of claims"),
     "two of one target": (tar([(f"{TARGET}.bin", b"a"), (f"x/{TARGET}.bin", b"b")]), "two entries for"),
-    "claims that are no text": (tar([("claims.jwt", b"\xff")]), "no token"),
+    "claims that are not text": (tar([("claims.jwt", b"\xff")]), "not a token"),
     "long claims": (header_with_size("claims.jwt", 2 << 20), "the maximum is"),
     "a huge entry": (header_with_size(f"{TARGET}.bin", 8 << 30), "over the maximum"),
     "a large entry": (header_with_size(f"{TARGET}.bin", (1 << 30) + 1), "over the maximum"),
@@ -115,12 +122,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_hosts_would_choke_on_is_refused(data: bytes, reason: str) -> None:
+def test_contents_that_hosts_could_not_read_are_refused(data: bytes, reason: str) -> None:
     with pytest.raises(MalformedArchiveError, match=reason):
         parse_archive(io.BytesIO(data))
 
 
-def test_a_gzip_of_zeros_without_end_is_refused_after_a_block(tmp_path: Path) -> None:
+def test_an_endless_gzip_of_zeros_is_refused_after_a_block(tmp_path: Path) -> None:
     path = tmp_path / "bomb.par.gz"
     path.write_bytes(gzip.compress(bytes(1 << 24)))
     with pytest.raises(MalformedArchiveError, match="not a provider archive"):

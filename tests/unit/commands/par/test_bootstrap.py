@@ -24,7 +24,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_unpacked_is_found_again(tmp_path: Path) -> None:
+def test_an_unpacked_folder_is_found_again(tmp_path: Path) -> None:
     folder = unpacked(BUILD, [str(tmp_path)], fill)
     assert measure(folder) == (2, 7)
     assert is_own(folder)
@@ -41,19 +41,19 @@ def test_a_damaged_folder_is_replaced(tmp_path: Path) -> None:
     assert names(tmp_path) == [BUILD.folder_name]
 
 
-def test_nothing_that_is_half_done_is_used_or_left(tmp_path: Path) -> None:
+def test_a_partial_folder_is_neither_used_nor_left_behind(tmp_path: Path) -> None:
     def fail(folder: str) -> None:
         Path(folder, "a").write_text("1234")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UnpackError, match="No space left"):
         unpacked(BUILD, [str(tmp_path)], fail)
-    with pytest.raises(UnpackError, match="not whole"):
+    with pytest.raises(UnpackError, match="not complete"):
         unpacked(BUILD, [str(tmp_path)], lambda folder: Path(folder, "a").touch())
     assert names(tmp_path) == []
 
 
-def test_where_the_first_folder_cannot_be_written_the_next_is_taken(tmp_path: Path) -> None:
+def test_the_next_parent_is_used_if_the_first_is_not_writable(tmp_path: Path) -> None:
     absent, own = str(tmp_path / "absent"), str(tmp_path / "own")
     folder = unpacked(BUILD, [absent, own], fill)
     assert folder.startswith(own)
@@ -62,7 +62,7 @@ def test_where_the_first_folder_cannot_be_written_the_next_is_taken(tmp_path: Pa
 
 
 @pytest.mark.parametrize("planted", ["link", "writable", "file"])
-def test_what_somebody_may_have_planted_is_neither_used_nor_touched(tmp_path: Path, planted: str) -> None:
+def test_a_planted_folder_is_neither_used_nor_touched(tmp_path: Path, planted: str) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     folder = first / BUILD.folder_name
@@ -81,7 +81,7 @@ def test_what_somebody_may_have_planted_is_neither_used_nor_touched(tmp_path: Pa
     assert names(first) == [BUILD.folder_name]
 
 
-def test_a_folder_of_another_user_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = unpacked(BUILD, [str(tmp_path)], fill)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert not is_own(folder)
@@ -90,15 +90,15 @@ def test_a_folder_of_another_user_is_not_believed(tmp_path: Path, monkeypatch: p
     assert measure(folder) == (2, 7)
 
 
-def test_a_temporary_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
+def test_a_temporary_folder_writable_by_others_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)
-    with pytest.raises(UnpackError, match="belongs to somebody else"):
+    with pytest.raises(UnpackError, match="belongs to another user"):
         unpacked(BUILD, [str(tmp_path / "absent"), str(tmp_path / "shared")], fill)
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
-def test_those_who_unpack_at_the_same_moment_all_get_the_same_whole_folder(tmp_path: Path, is_damaged: bool) -> None:
+def test_concurrent_starts_all_get_the_same_complete_folder(tmp_path: Path, is_damaged: bool) -> None:
     for number in range(20):
         parent = tmp_path / str(number)
         parent.mkdir()
@@ -111,7 +111,7 @@ def test_those_who_unpack_at_the_same_moment_all_get_the_same_whole_folder(tmp_p
         assert names(parent) == [BUILD.folder_name]
 
 
-def test_what_others_left_half_done_long_ago_is_taken_away(tmp_path: Path) -> None:
+def test_old_partial_folders_are_removed(tmp_path: Path) -> None:
     old, new = (tmp_path / f"{BUILD.folder_name}.partial-{name}" for name in ("old", "new"))
     old.mkdir(mode=0o700)
     new.mkdir(mode=0o700)
@@ -120,7 +120,7 @@ def test_what_others_left_half_done_long_ago_is_taken_away(tmp_path: Path) -> No
     assert names(tmp_path) == sorted([BUILD.folder_name, new.name])
 
 
-def test_it_loads_next_to_nothing_before_the_provider() -> None:
+def test_the_bootstrap_imports_almost_nothing() -> None:
     source = Path(bootstrap.__file__).read_text(encoding="utf-8")
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))}
     assert imported == {

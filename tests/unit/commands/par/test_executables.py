@@ -12,11 +12,11 @@ from provider.commands.par.zipapp import header
 OUT = Path("a.par.gz")
 
 
-def test_a_given_python_stands_in_the_first_line_with_one_argument() -> None:
+def test_a_given_python_is_in_the_first_line_with_one_argument() -> None:
     assert header("/opt/python/bin/python3.11") == b"#!/opt/python/bin/python3.11 -IS\n"
 
 
-def test_the_first_line_has_at_most_as_many_bytes_as_the_system_reads() -> None:
+def test_the_first_line_is_limited_to_the_bytes_that_the_system_reads() -> None:
     longest = "/" + "p" * (255 - len("#!/ -IS\n"))
     assert len(header(longest)) == 255
     with pytest.raises(BuildError, match="256 bytes, the maximum is 255"):
@@ -24,12 +24,12 @@ def test_the_first_line_has_at_most_as_many_bytes_as_the_system_reads() -> None:
 
 
 @pytest.mark.parametrize("python", ["python3.11", "/opt/my python", "", "/a\n/b"])
-def test_a_python_that_no_first_line_can_name_is_refused(python: str) -> None:
+def test_a_path_that_does_not_fit_in_a_first_line_is_refused(python: str) -> None:
     with pytest.raises(BuildError, match="absolute path"):
         header(python)
 
 
-def test_without_one_a_shell_looks_for_it() -> None:
+def test_without_a_path_a_shell_script_searches_for_python() -> None:
     assert header(None).startswith(b"#!/bin/sh\n")
     assert b"{" not in header(None).replace(b"${PATH", b"")
 
@@ -45,23 +45,23 @@ def test_without_one_a_shell_looks_for_it() -> None:
         Plan(OUT, (native_target(),), python="relative"),
     ],
 )
-def test_what_cannot_be_made_is_refused_before_anything_is(plan: Plan) -> None:
+def test_a_plan_that_cannot_be_built_is_refused_at_once(plan: Plan) -> None:
     with pytest.raises(BuildError):
         check_plan(plan)
 
 
-def test_a_target_is_named_as_rust_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_has_its_name_from_rust(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     monkeypatch.setattr("sys.platform", "darwin")
     assert native_target() == "aarch64-macos"
 
 
-def test_wheels_of_older_systems_are_taken_too() -> None:
+def test_wheels_for_older_systems_are_accepted() -> None:
     platforms = wheel_platforms("aarch64-linux")
     assert {"manylinux_2_17_aarch64", "manylinux_2_28_aarch64", "manylinux2014_aarch64"} <= set(platforms)
 
 
-def test_the_requirements_of_host_mode_traces_and_commands_are_followed_those_of_tests_are_not() -> None:
+def test_requirements_include_host_mode_telemetry_and_commands_but_not_tests() -> None:
     needed = distributions.needed_distributions()
     assert {"nats-py", "pynacl", "cffi", "uvloop", "typer", "rich", "opentelemetry-sdk", "protobuf"} <= set(
         needed.installed
@@ -89,5 +89,5 @@ def test_the_requirements_of_host_mode_traces_and_commands_are_followed_those_of
         ("/etc/passwd", False),
     ],
 )
-def test_only_what_is_read_at_run_time_goes_in(path: str, answer: bool) -> None:
+def test_only_files_needed_at_run_time_are_included(path: str, answer: bool) -> None:
     assert is_wanted(Path(path)) is answer

@@ -6,13 +6,13 @@ import pytest
 
 from contracts.nkeys import KeyKind
 from provider.commands.errors import KeyFileError
-from provider.commands.par.key_files import kept_path, keys_folder, read_or_make_seed, read_seed
+from provider.commands.par.key_files import key_path, keys_folder, read_or_make_seed, read_seed
 from tests.blackbox.keys import KeyPair
 
 ACCOUNT, SERVICE = KeyKind.ACCOUNT, KeyKind.SERVICE
 
 
-def test_a_key_is_made_once_and_kept_for_its_user_alone(tmp_path: Path) -> None:
+def test_a_key_is_generated_once_and_readable_only_by_its_user(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "keys" / "me_account.nk"
     made, is_made = read_or_make_seed(path, ACCOUNT)
     again, is_made_again = read_or_make_seed(path, ACCOUNT)
@@ -23,7 +23,7 @@ def test_a_key_is_made_once_and_kept_for_its_user_alone(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["me_account.nk"]
 
 
-def test_those_who_make_a_key_at_the_same_moment_get_the_same(tmp_path: Path) -> None:
+def test_concurrent_processes_get_the_same_new_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         seeds = list(threads.map(lambda _: read_or_make_seed(tmp_path / "k.nk", SERVICE)[0], range(16)))
     assert len({seed.public_key for seed in seeds}) == 1
@@ -45,7 +45,7 @@ def test_a_file_without_the_right_seed_is_an_error_that_names_it_and_shows_nothi
     assert content == b"" or content.decode("latin-1") not in str(raised.value)
 
 
-def test_a_file_that_is_not_there_or_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_or_unwritable_key_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="No such file"):
         read_seed(tmp_path / "key.nk", SERVICE)
     (tmp_path / "file").touch()
@@ -53,9 +53,9 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_an_error(tmp_path: Pat
         read_or_make_seed(tmp_path / "file" / "key.nk", SERVICE)
 
 
-def test_keys_are_kept_where_wash_keeps_them() -> None:
+def test_keys_are_in_the_folder_of_wash() -> None:
     home = Path("/home/me")
     assert keys_folder({}, home) == keys_folder({"WASH_KEYS": ""}, home) == Path("/home/me/.wash/keys")
     assert keys_folder({"WASH_KEYS": "/keys"}, home) == Path("/keys")
-    assert kept_path(Path("/keys"), ACCOUNT, "me", "keyvalue-nats") == Path("/keys/me_account.nk")
-    assert kept_path(Path("/keys"), SERVICE, "me", "keyvalue-nats") == Path("/keys/keyvalue-nats_service.nk")
+    assert key_path(Path("/keys"), ACCOUNT, "me", "keyvalue-nats") == Path("/keys/me_account.nk")
+    assert key_path(Path("/keys"), SERVICE, "me", "keyvalue-nats") == Path("/keys/keyvalue-nats_service.nk")

@@ -1,4 +1,4 @@
-"""The signing of a provider archive's claims, and the checks of an archive against its claims. Pure: the time is an argument.
+"""The claims of a provider archive: signed, decoded, and compared with the archive. The time is an argument.
 
 Hosts only decode the claims and compare the hash of their own target. `wash`, policy servers and people check more.
 """
@@ -29,10 +29,11 @@ def sign_claims(claims: ArchiveClaims, issuer: Seed) -> str:
 
 
 def decode_claims(encoded: str) -> Token[ArchiveClaims]:
-    """Take the token of an archive apart. Nothing in it has been verified.
+    """Decode the token of an archive. Nothing in it is verified here.
 
     Raises:
-        MalformedArchiveError: Not three segments of base64url, not JSON, or a claim is missing or of the wrong type.
+        MalformedArchiveError: The token is not three segments of base64url and JSON, or a claim is missing or of the wrong
+            type.
     """
     try:
         token = decode_token(encoded, _decode_claims)
@@ -43,7 +44,7 @@ def decode_claims(encoded: str) -> Token[ArchiveClaims]:
 
 
 def problems(contents: Contents, token: Token[ArchiveClaims], now: float) -> list[str]:
-    """Return everything that is wrong with an archive, one sentence each; an empty list when it is good."""
+    """Return all problems of an archive, one sentence each. A valid archive has none."""
     return [*_token_problems(token), *_claims_problems(token.claims, now), *_hash_problems(contents, token.claims)]
 
 
@@ -62,11 +63,11 @@ def _token_problems(token: Token[ArchiveClaims]) -> Iterator[str]:
 
 
 def _key_problem(public_key: str, kind: KeyKind) -> str:
-    """Return the reason why a text is not a public key of a kind; "" when it is one."""
+    """Return the reason a text is not a public key of a kind, "" if it is one."""
     try:
         found, _ = decode_public_key(public_key)
     except ValueError:
-        return "no public key"
+        return "not a public key"
     return "" if found == kind else f"not a key of kind {kind.name.lower()}"
 
 
@@ -77,7 +78,7 @@ def _claims_problems(claims: ArchiveClaims, now: float) -> Iterator[str]:
         yield "the claims are not valid yet"
     revision = claims.wascap.revision
     if revision is not None and not 1 <= revision <= REVISION_MAX:
-        yield f"the revision is {revision}, outside of 1 to {REVISION_MAX}: hosts take the time of signing instead"
+        yield f"the revision is {revision}, outside of 1 to {REVISION_MAX}: hosts use the time of signing instead"
     for name, text in structs.asdict(claims.wascap).items():
         if text == "" and name in ("contract_id", "vendor"):
             yield f"{name} is empty"
@@ -85,9 +86,9 @@ def _claims_problems(claims: ArchiveClaims, now: float) -> Iterator[str]:
 
 def _hash_problems(contents: Contents, claims: ArchiveClaims) -> Iterator[str]:
     hashes = claims.wascap.target_hashes
-    found = {entry.target: entry.sha256 for entry in contents.entries}
+    found = {executable.target: executable.sha256 for executable in contents.executables}
     if not found:
-        yield "there is no executable in it"
+        yield "the archive contains no executable"
     for target in sorted(hashes.keys() | found.keys()):
         shown = target if _TARGET.fullmatch(target) else repr(target[:60])
         if target not in found:

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from contracts.archive import ArchiveClaims, ProviderMetadata, cached_folder, cached_name
 from contracts.nkeys import parse_seed
 from provider.commands.errors import MalformedArchiveError
-from provider.commands.par.archive_file import Contents, Entry
-from provider.commands.par.claims import decode_claims, problems, sign_claims
+from provider.commands.par.archive_claims import decode_claims, problems, sign_claims
+from provider.commands.par.archive_file import Contents, Executable
 from tests.blackbox.keys import KeyPair
 from tests.unit.commands.par.files import EXECUTABLE, NOW, TARGET, claims, token
 
 ISSUER = KeyPair.generate("A")
 SUBJECT = KeyPair.generate("V")
 HASH = hashlib.sha256(EXECUTABLE).hexdigest().upper()
-ENTRY = Entry(TARGET, len(EXECUTABLE), HASH)
+ENTRY = Executable(TARGET, len(EXECUTABLE), HASH)
 
 
-def found(encoded: str, *entries: Entry, now: float = NOW) -> str:
+def found(encoded: str, *entries: Executable, now: float = NOW) -> str:
     return "; ".join(problems(Contents(encoded, entries or (ENTRY,)), decode_claims(encoded), now))
 
 
@@ -34,11 +34,11 @@ def made(**changed: Any) -> ArchiveClaims:
     return ArchiveClaims(jti="j", iat=NOW, iss=ISSUER.public, sub=SUBJECT.public, wascap=metadata, wascap_revision=3)
 
 
-def test_a_good_archive_of_somebody_else_has_no_problems() -> None:
+def test_a_valid_archive_of_another_tool_has_no_problems() -> None:
     assert found(token(good(), ISSUER)) == ""
 
 
-def test_what_this_project_signs_is_what_others_verify() -> None:
+def test_other_tools_verify_the_claims_that_this_project_signs() -> None:
     header, body, signature = sign_claims(made(revision=7, version="1.2.3"), parse_seed(ISSUER.seed)).split(".")
     ISSUER.signing_key.verify_key.verify(f"{header}.{body}".encode(), base64.urlsafe_b64decode(signature + "=="))
     read = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -54,7 +54,7 @@ def test_what_this_project_signs_is_what_others_verify() -> None:
     )
 
 
-def test_what_this_project_signs_has_no_problems() -> None:
+def test_claims_signed_by_this_project_have_no_problems() -> None:
     assert found(sign_claims(made(), parse_seed(ISSUER.seed))) == ""
 
 
@@ -67,9 +67,9 @@ WRONG = {
     "signed by another": (token(good(), KeyPair.generate("A")), "not signed by their issuer"),
     "another algorithm": (token(good(), ISSUER, {"typ": "jwt", "alg": "none"}), "header"),
     "an issuer of another kind": (token(good(iss=SUBJECT.public), SUBJECT), "issuer is not a key of kind account"),
-    "an issuer that is none": (token(good(iss="Abc"), ISSUER), "issuer is no public key"),
+    "an issuer that is not a key": (token(good(iss="Abc"), ISSUER), "issuer is not a public key"),
     "a subject of another kind": (token(good(sub=ISSUER.public), ISSUER), "subject is not a key of kind service"),
-    "a subject that is none": (token(good(sub=""), ISSUER), "subject is no public key"),
+    "a subject that is not a key": (token(good(sub=""), ISSUER), "subject is not a public key"),
     "expired": (token(good(exp=NOW - 1), ISSUER), "expired"),
     "not valid yet": (token(good(nbf=NOW + 1), ISSUER), "not valid yet"),
     "revision 0": (token(good(wascap=good()["wascap"] | {"rev": 0}), ISSUER), "revision is 0"),
@@ -78,11 +78,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("encoded", "reason"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_with_the_claims_is_said(encoded: str, reason: str) -> None:
+def test_each_problem_of_the_claims_is_reported(encoded: str, reason: str) -> None:
     assert reason in found(encoded)
 
 
-def test_a_claim_that_was_changed_after_signing_is_seen() -> None:
+def test_a_claim_changed_after_signing_is_detected() -> None:
     header, _, signature = token(good(), ISSUER).split(".")
     body = token(good(iat=NOW + 1), ISSUER).split(".")[1]
     assert "not signed by their issuer" in found(f"{header}.{body}.{signature}")
@@ -90,8 +90,11 @@ def test_a_claim_that_was_changed_after_signing_is_seen() -> None:
 
 def test_every_target_is_compared_with_its_hash() -> None:
     encoded = token(good(), ISSUER)
-    other = Entry("aarch64-linux", 1, HASH)
-    assert found(encoded, Entry(TARGET, 1, HASH[::-1])) == f"the executable for {TARGET} is not the one that was signed"
+    other = Executable("aarch64-linux", 1, HASH)
+    assert (
+        found(encoded, Executable(TARGET, 1, HASH[::-1]))
+        == f"the executable for {TARGET} is not the one that was signed"
+    )
     assert "hold no hash of aarch64-linux" in found(encoded, ENTRY, other)
     assert f"the executable for {TARGET} is missing" in found(encoded, other)
     assert "no executable" in "; ".join(problems(Contents(encoded, ()), decode_claims(encoded), NOW))
@@ -101,7 +104,7 @@ NO_TOKENS = ["", "a.b", "a.b.c.d", "ü.b.c", "!.!.!", "e30.e30.", "bnVsbA.e30.AA
 
 
 @pytest.mark.parametrize("encoded", [*NO_TOKENS, token(good(iat="now"), ISSUER), token(good(wascap=None), ISSUER)])
-def test_what_is_no_token_is_refused(encoded: str) -> None:
+def test_a_text_that_is_not_a_token_is_refused(encoded: str) -> None:
     with pytest.raises(MalformedArchiveError, match="its claims"):
         decode_claims(encoded)
 

@@ -1,4 +1,4 @@
-"""What actors can do beyond the fifteen operations, shown and checked: a lock, a lost race, a watch that fires."""
+"""Two actors on one bucket use the extensions: a lock, a race that one of them loses, and a watch."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from provider.commands.dev_lattice.listener import listening
 from provider.commands.dev_lattice.start import DevLattice, link_definition
 from provider.commands.minting import make_public_key
 
-_PATIENCE_SECONDS = 10.0
+_LIMIT_SECONDS = 10.0
+"""A watch begins within a second. More than this means that it never will."""
 
 
-async def show_beyond(lattice: DevLattice) -> list[Outcome]:
-    """Run two actors on one bucket: the lattice's own, and one that watches."""
-    told: asyncio.Queue[HandleChange] = asyncio.Queue()
-    link = replace(lattice.identity, actor_id=make_public_key(KeyKind.MODULE))
-    definition = link_definition(link, {"BUCKET": lattice.settings.bucket, "WATCH": "orders.*"})
+async def show_two_actors(lattice: DevLattice) -> list[Outcome]:
+    """Run the lattice's own actor and a second one, which watches."""
+    changes: asyncio.Queue[HandleChange] = asyncio.Queue()
+    identity = replace(lattice.identity, actor_id=make_public_key(KeyKind.MODULE))
+    definition = link_definition(identity, {"BUCKET": lattice.settings.bucket, "WATCH": "orders.*"})
     host = lattice.hosts[0]
-    one, other = lattice.actor, Actor(lattice.connection, link)
+    one, other = lattice.actor, Actor(lattice.connection, identity)
     await host.put_link(definition)
     try:
-        async with listening(lattice.connection, link, told.put_nowait):
+        async with listening(lattice.connection, identity, changes.put_nowait):
             outcomes = [*await _lock(one, other), *await _race(one, other), await _many(one)]
-            return [*outcomes, *await _watched(one, told)]
+            return [*outcomes, *await _watch(one, changes)]
     finally:
         await host.delete_link(definition)
 
@@ -39,15 +40,15 @@ async def _lock(one: Actor, other: Actor) -> list[Outcome]:
     answers: list[SwapResponse] = await asyncio.gather(one.call(request), other.call(request))
     owner, loser = (one, other) if answers[0].success else (other, one)
     revision = max(answer.revision for answer in answers)
-    taken = Outcome("Create, by two actors", "lock mine --expires 30", _who(answers), "mine", _is_one(answers))
+    taken = Outcome("Create, by two actors", "lock mine --expires 30", _both(answers), "mine", _has_one_winner(answers))
     stolen = await loser.call(wasi.CompareAndDelete("lock", revision + 1))
-    given = await owner.call(wasi.CompareAndDelete("lock", revision))
+    released = await owner.call(wasi.CompareAndDelete("lock", revision))
     again = await loser.call(request)
     return [
         taken,
-        Outcome("CompareAndDelete", "lock, not its revision", _said(stolen), "mine", not stolen.success),
-        Outcome("CompareAndDelete", f"lock {revision}", _said(given), None, given.success),
-        Outcome("Create, by the other", "lock mine --expires 30", _said(again), "mine", again.success),
+        Outcome("CompareAndDelete", "lock, not its revision", _text(stolen), "mine", not stolen.success),
+        Outcome("CompareAndDelete", f"lock {revision}", _text(released), None, released.success),
+        Outcome("Create, by the other", "lock mine --expires 30", _text(again), "mine", again.success),
     ]
 
 
@@ -59,9 +60,9 @@ async def _race(one: Actor, other: Actor) -> list[Outcome]:
         one.call(wasi.CompareAndSwap("page", "mine", 0, entry.revision)),
         other.call(wasi.CompareAndSwap("page", "yours", 0, entry.revision)),
     )
-    stands = (await one.call(keyvalue.Get("page"))).value
+    stored = (await one.call(keyvalue.Get("page"))).value
     argument = f"page mine|yours {entry.revision}"
-    return [read, Outcome("CompareAndSwap, by two", argument, _who(answers), stands, _is_one(answers))]
+    return [read, Outcome("CompareAndSwap, by two", argument, _both(answers), stored, _has_one_winner(answers))]
 
 
 async def _many(one: Actor) -> Outcome:
@@ -72,17 +73,17 @@ async def _many(one: Actor) -> Outcome:
     return Outcome("SetMany, ListKeys", "many.0 many.1 many.2", sorted(page.keys), None, is_whole)
 
 
-async def _watched(one: Actor, told: asyncio.Queue[HandleChange]) -> list[Outcome]:
-    """Change a key until the watch has begun, then what it is told must be just that, in order."""
-    async with asyncio.timeout(_PATIENCE_SECONDS):
-        while told.empty():
+async def _watch(one: Actor, changes: asyncio.Queue[HandleChange]) -> list[Outcome]:
+    """Write to a key until the watch has begun. From then on it must deliver exactly the changes, in order."""
+    async with asyncio.timeout(_LIMIT_SECONDS):
+        while changes.empty():
             await one.call(keyvalue.Increment("orders.warm", 1))
             await asyncio.sleep(0.05)
         await one.call(keyvalue.Set("orders.1", "two apples", 0))
         await one.call(keyvalue.Set("other.1", "not watched", 0))
-        put = await _told(told)
+        put = await _next_change(changes)
         await one.call(keyvalue.Del("orders.1"))
-        deleted = await _told(told)
+        deleted = await _next_change(changes)
     return [
         Outcome(
             "HandleChange", "Set orders.1", _change(put), put.value, (put.operation, put.value) == ("put", "two apples")
@@ -91,23 +92,23 @@ async def _watched(one: Actor, told: asyncio.Queue[HandleChange]) -> list[Outcom
     ]
 
 
-async def _told(told: asyncio.Queue[HandleChange]) -> HandleChange:
+async def _next_change(changes: asyncio.Queue[HandleChange]) -> HandleChange:
     while True:
-        change = await told.get()
+        change = await changes.get()
         if change.key != "orders.warm":
             return change
 
 
-def _is_one(answers: list[SwapResponse]) -> bool:
+def _has_one_winner(answers: list[SwapResponse]) -> bool:
     return sorted(answer.success for answer in answers) == [False, True]
 
 
-def _who(answers: list[SwapResponse]) -> str:
-    return ", ".join(map(_said, answers))
+def _both(answers: list[SwapResponse]) -> str:
+    return ", ".join(map(_text, answers))
 
 
-def _said(answer: SwapResponse) -> str:
-    return "yes" if answer.success else f"no, revision {answer.revision} stands there"
+def _text(answer: SwapResponse) -> str:
+    return "yes" if answer.success else f"no, the revision is {answer.revision}"
 
 
 def _change(change: HandleChange) -> str:
