@@ -44,7 +44,7 @@ _WRONG_KIND = "but the operation is for"
 
 
 @dataclass
-class Write:
+class TextWrite:
     """When a write of a text that all write was under way, in seconds of the monotonic clock."""
 
     began: float
@@ -53,7 +53,7 @@ class Write:
 
 
 @dataclass
-class Ledger:
+class ReplicaLedger:
     """What callers were told. `lost`: whether a change whose call was not answered happened."""
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ class Ledger:
     uncertain: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     owned_texts: dict[str, str | None] = field(default_factory=dict)
     owned_members: dict[str, bool] = field(default_factory=dict)
-    writes: dict[str, list[Write]] = field(default_factory=lambda: defaultdict(list))
+    writes: dict[str, list[TextWrite]] = field(default_factory=lambda: defaultdict(list))
     added_when: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     last_clear_ended: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -112,7 +112,7 @@ class Ledger:
         assert not lost, f"{key}: {len(lost)} of {len(expected)} that nobody deleted are gone: {sorted(lost)[:5]}"
         assert not returned, f"{key}: {len(returned)} that were deleted are there: {sorted(returned)[:5]}"
 
-    def _check_last(self, key: str, writes: list[Write], found: Any) -> None:
+    def _check_last(self, key: str, writes: list[TextWrite], found: Any) -> None:
         if key in self.uncertain:
             return
         last = next((write for write in writes if write.value == found), None)
@@ -121,7 +121,7 @@ class Ledger:
         assert not later, f"{key} is {last}, but {len(later)} writes began after it, as {later[-1]}"
 
 
-class Load:
+class ReplicaLoad:
     """Callers on all replicas. An async context manager; when it has ended, no call is under way.
 
     Args:
@@ -136,9 +136,9 @@ class Load:
         actors: Sequence[Actor],
         seed: int,
         operations: Sequence[str] | None = None,
-        ledger: Ledger | None = None,
+        ledger: ReplicaLedger | None = None,
     ) -> None:
-        self.ledger = ledger or Ledger()
+        self.ledger = ledger or ReplicaLedger()
         self._is_over = asyncio.Event()
         self._callers = [
             _Caller(actor, self.ledger, (replica, number), random.Random(f"{seed}-{replica}-{number}"), operations)
@@ -177,7 +177,7 @@ class _Caller:
     def __init__(
         self,
         actor: Actor,
-        ledger: Ledger,
+        ledger: ReplicaLedger,
         place: tuple[int, int],
         source: random.Random,
         operations: Sequence[str] | None,
@@ -310,7 +310,7 @@ class _Caller:
         key, value, began = self._source.choice(TEXTS), self._new(), time.monotonic()
         if await self._try("Set", self._actor.set(key, value)) is _LOST:
             self._ledger.uncertain[key].add(value)
-        self._ledger.writes[key].append(Write(began, time.monotonic(), value))
+        self._ledger.writes[key].append(TextWrite(began, time.monotonic(), value))
 
     async def _any_kind(self) -> None:
         key, value = self._source.choice(OF_ANY_KIND), self._source.choice("abc")

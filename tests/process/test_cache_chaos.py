@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import Load
+from tests.process.replica_load import ReplicaLoad
 from tests.process.replicas import converged, heartbeats_pass
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ async def test_replicas_agree_with_every_caller_after_random_cuts_freezes_and_he
     actors = await replicas.start_all()
     source = random.Random(seed)
     over_at = asyncio.get_running_loop().time() + CHAOS_SECONDS
-    async with Load(actors, seed) as load:
+    async with ReplicaLoad(actors, seed) as load:
         while asyncio.get_running_loop().time() < over_at:
             leaf = source.choice(LEAVES)
             match source.choice(("cut", "freeze", "thaw", "mend", "mend")):

@@ -18,7 +18,7 @@ from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import Load
+from tests.process.replica_load import ReplicaLoad
 from tests.process.replicas import State, all_see, converged, heartbeats_pass, sees, state
 
 SEED = 20_240_301
@@ -155,7 +155,7 @@ async def test_damaged_messages_change_nothing_and_the_replicas_still_converge(m
     _, actors, messages, expected = await traffic_of_a_whole_life(make_replicas)
     before = [actor.host.provider.resident_bytes for actor in actors]
     lines = [actor.host.provider.stderr.count("\n") for actor in actors]
-    async with Load(actors, 10) as load:
+    async with ReplicaLoad(actors, 10) as load:
         await publish(actors[0].host.client, damaged(messages, MESSAGES))
         await load.progress("after the noise")
     load.ledger.check(await converged(actors, load.ledger.keys))
@@ -176,7 +176,7 @@ async def test_old_messages_sent_again_in_any_order_bring_nothing_back(make_repl
     await all_see(actors, gone)
     lines = [actor.host.provider.stderr.count("\n") for actor in actors]
     source = random.Random(SEED)
-    async with Load(actors, 11) as load:
+    async with ReplicaLoad(actors, 11) as load:
         for _ in range(max(3, MESSAGES // len(messages))):
             await publish(actors[source.randrange(2)].host.client, source.sample(messages, len(messages)))
         await load.progress("after the echo")
@@ -258,7 +258,7 @@ async def test_old_requests_sent_again_keep_nobody_from_joining_and_cost_no_memo
     requests = [message for message in messages if message.reply]
     assert requests
     before = here.host.provider.resident_bytes
-    async with Load([here, there], 12) as load:
+    async with ReplicaLoad([here, there], 12) as load:
         for _ in range(1_000 // len(requests)):
             await publish(here.host.client, requests)
         await load.progress("after the requests")

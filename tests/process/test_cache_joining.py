@@ -13,7 +13,7 @@ import pytest
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import Load
+from tests.process.replica_load import ReplicaLoad
 from tests.process.replicas import State, all_see, converged, heartbeats_pass, sees, state
 
 MANY = 5_000
@@ -72,10 +72,10 @@ async def test_a_joiner_delays_nobody_and_misses_nothing_that_is_written_meanwhi
     replicas = await make_replicas(3)
     first, second = await asyncio.gather(replicas.start(0), replicas.start(1))
     expected = await fill(first, 2_000)
-    async with Load([first, second], 6) as load:
+    async with ReplicaLoad([first, second], 6) as load:
         await load.progress("before")
         late = await replicas.start(2)
-        async with Load([late], 7, ledger=load.ledger) as late_load:
+        async with ReplicaLoad([late], 7, ledger=load.ledger) as late_load:
             await late_load.progress("at the joiner", 50)
         await load.progress("after the join")
     # The load increments some of the keys that were there.
@@ -151,7 +151,7 @@ async def test_a_replica_killed_under_load_and_started_again_catches_up(make_rep
     expected = await fill(third, 400)
     await all_see([first, second], expected)
     operations = ["increment", "list_add", "set_add", "owned_text", "owned_member", "read"]
-    async with Load([first, second], 8, operations) as load:
+    async with ReplicaLoad([first, second], 8, operations) as load:
         await load.progress("before the kill")
         third.host.provider.signal(signal.SIGKILL)
         await third.host.provider.exited()
@@ -299,7 +299,7 @@ async def test_a_process_that_was_frozen_catches_up_when_it_goes_on(make_replica
     replicas = await make_replicas(3)
     first, second, third = await replicas.start_all()
     operations = ["increment", "list_add", "set_add", "owned_text", "owned_member", "read"]
-    async with Load([first, second], 9, operations) as load:
+    async with ReplicaLoad([first, second], 9, operations) as load:
         await load.progress("before")
         third.host.provider.freeze()
         await load.progress("while one is frozen", 500)

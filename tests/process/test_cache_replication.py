@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import COUNTERS, Load
+from tests.process.replica_load import COUNTERS, ReplicaLoad
 from tests.process.replicas import State, all_see, converged, heartbeats_pass, sees, state
 
 Change = Callable[[Actor, str], Awaitable[object]]
@@ -32,7 +32,7 @@ async def test_after_a_heal_counters_are_exactly_the_sum_of_what_was_acknowledge
 ) -> None:
     replicas = await make_replicas(count)
     actors = await replicas.start_all()
-    async with Load(actors, 1, ["increment", "increment", "read"]) as load:
+    async with ReplicaLoad(actors, 1, ["increment", "increment", "read"]) as load:
         await load.progress("before the cut")
         replicas.lattice.cut()
         await load.progress("while cut off", 300)
@@ -323,7 +323,7 @@ async def test_a_replica_that_alone_still_has_what_others_deleted_lets_go_of_it(
 async def test_states_are_equal_within_two_heartbeats_of_a_heal(make_replicas: MakeReplicas) -> None:
     replicas = await make_replicas(3)
     actors = await replicas.start_all()
-    async with Load(actors, 2) as load:
+    async with ReplicaLoad(actors, 2) as load:
         await load.progress("before the cut")
         replicas.lattice.cut()
         await load.progress("while cut off", 600)
@@ -337,7 +337,7 @@ async def test_every_caller_is_answered_at_once_while_links_are_cut_frozen_and_h
 ) -> None:
     replicas = await make_replicas(3)
     actors = await replicas.start_all()
-    async with Load(actors, 3) as load:
+    async with ReplicaLoad(actors, 3) as load:
         await load.progress("before")
         for number in (1, 2):
             if "freeze" in way:
@@ -355,7 +355,7 @@ async def test_every_caller_is_answered_at_once_while_links_are_cut_frozen_and_h
 async def test_a_link_that_flaps_under_load_leaves_equal_states(make_replicas: MakeReplicas) -> None:
     replicas = await make_replicas(2)
     actors = await replicas.start_all()
-    async with Load(actors, 4) as load:
+    async with ReplicaLoad(actors, 4) as load:
         for _ in range(12):
             replicas.lattice.cut()
             await load.progress("while cut off", 20)
@@ -370,7 +370,7 @@ async def test_a_server_that_is_killed_and_started_again_costs_nothing_but_the_c
 ) -> None:
     replicas = await make_replicas(3)
     actors = await replicas.start_all()
-    async with Load(actors, 5) as load:
+    async with ReplicaLoad(actors, 5) as load:
         await load.progress("before the kill")
         replicas.lattice.servers[server].restart(is_killed=True)
         await load.progress("after the start")

@@ -16,7 +16,7 @@ from provider import calls
 from provider.commands.arguments import request_from
 from provider.commands.dev_lattice import actor
 from provider.commands.errors import ArgumentsError
-from provider.keyvalue.cache.operations import EVENTS
+from provider.keyvalue.cache.operations import MUTATORS
 from provider.keyvalue.conditional import CONDITIONS, Delete, Expire, Put
 from provider.keyvalue.values import CHANGES, READS, READS_OF_MANY
 
@@ -37,7 +37,7 @@ BUCKET: Tables = {
 CACHE: Tables = {
     "READS in provider/keyvalue/values.py": READS,
     "READS_OF_MANY in provider/keyvalue/values.py": READS_OF_MANY,
-    "EVENTS in provider/keyvalue/cache/operations.py": EVENTS,
+    "MUTATORS in provider/keyvalue/cache/operations.py": MUTATORS,
 }
 BACKENDS = {
     "bucket": (BUCKET, "provider/keyvalue/bucket/store.py"),

@@ -18,8 +18,8 @@ Dot = tuple[str, int]
 MAX_DRIFT_MS = 60_000
 """How far another replica's clock may be ahead of this machine's.
 
-The latest write wins, so a clock in the future wins for that long. Synchronised machines differ by less than a second; a
-minute leaves room for those that have just started.
+The latest write wins, so a clock in the future wins for that long. Synchronised machines differ by less than a second;
+a minute leaves room for those that have just started.
 """
 
 _LOGICAL_BITS = 16
@@ -60,7 +60,7 @@ class Context:
 
     Attributes:
         vector: Version vector: by replica, the counter up to which all its events have been applied.
-        cloud: Dot cloud: by replica, the counters of applied events that follow a gap. It is empty while nothing is lost.
+        cloud: Dot cloud: by replica, the counters of applied events that follow a gap; empty while nothing is lost.
     """
 
     __slots__ = ("cloud", "vector")

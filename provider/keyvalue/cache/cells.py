@@ -16,7 +16,7 @@ from provider.keyvalue.cache.causality import Dot, by_replica
 from provider.keyvalue.values import DECIMAL, Kind, Value
 
 BOOKKEEPING_BYTES = 100
-"""Size counted for an item, a tally or a key beyond its own text: about what the objects that hold it take in memory."""
+"""Size counted for an item, a tally or a key beyond its text: about what the objects that hold it take in memory."""
 
 
 def size_of(text: str) -> int:
@@ -58,7 +58,7 @@ class Tally(Struct, gc=False):
     """The increments of one replica to one counter, and the part of them that has been removed.
 
     Only its own replica adds to a tally. A removal names the sum that its author saw, so increments made concurrently
-    remain. Both parts only grow: of two versions the one with the greater count is right, in whatever order they arrive.
+    remain. Both parts only grow: of two versions the one with the greater count is right, whichever arrives first.
 
     Attributes:
         replica: Replica that increments.

@@ -1,7 +1,7 @@
-"""The messages of one replica on NATS: typed structs are sent and requested, and bytes of strangers refused.
+"""The messages of one replica on NATS: it sends and receives typed structs, and refuses the bytes of strangers.
 
-Two subjects make a cache: all replicas publish and listen on one; below the other each replica answers, under its own id,
-the requests of those that lack something.
+Two subjects make a cache. All replicas publish and listen on one. Below the other, each replica answers the requests of
+those that lack something, under its own id.
 """
 
 from __future__ import annotations
@@ -53,53 +53,33 @@ class Channel:
     Args:
         replica_id: Id of the replica.
         config: Settings of the cache.
+        on_message: Function called with the sender and the message, for each message to all replicas.
+        on_request: Function called with the sender and the request of a page; it returns the page.
 
     Attributes:
         config: Settings of the cache; may be replaced, subjects excepted.
     """
 
-    def __init__(self, replica_id: str, config: CacheConfig) -> None:
+    def __init__(
+        self,
+        replica_id: str,
+        config: CacheConfig,
+        on_message: Callable[[str, Message], None],
+        on_request: Callable[[str, TransferRequest], TransferPage],
+    ) -> None:
         self.config = config
         self._id = replica_id
+        self._on_message = on_message
+        self._on_request = on_request
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._quiet_until: dict[str, float] = {}
 
-    async def open(
-        self,
-        connection: Connection,
-        stack: AsyncExitStack,
-        on_message: Callable[[str, Message], None],
-        on_request: Callable[[str, TransferRequest], TransferPage],
-    ) -> None:
-        """Send and receive on a connection until the stack is closed.
-
-        Args:
-            connection: Connection to NATS.
-            stack: Stack that closes the channel.
-            on_message: Function called with the sender and the message, for each message to all replicas.
-            on_request: Function called with the sender and the request; it returns the page that answers it.
-        """
-
-        def receive(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-            if is_from(payload, self._id):
-                return
-            try:
-                on_message(*decode_message(payload))
-            except ForeignMessageError as error:
-                self.refuse(error)
-
-        def answer(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-            try:
-                sender, request = decode_message(payload)
-                if reply and isinstance(request, TransferRequest):
-                    self._send(encode_message(self._id, on_request(sender, request)), reply)
-            except ForeignMessageError as error:
-                self.refuse(error)
-
+    async def open(self, connection: Connection, stack: AsyncExitStack) -> None:
+        """Send and receive on a connection until the stack is closed."""
         listeners = [
-            await connection.listen(self.config.state_subject, receive),
-            await connection.listen(f"{self.config.replay_subject}.{self._id}", answer),
+            await connection.listen(self.config.state_subject, self._receive),
+            await connection.listen(f"{self.config.replay_subject}.{self._id}", self._answer),
         ]
         for listener in listeners:
             stack.push_async_callback(connection.unlisten, listener, _UNLISTEN_SECONDS)
@@ -166,15 +146,6 @@ class Channel:
             raise ForeignMessageError("not a page")
         return page
 
-    def refuse(self, error: ForeignMessageError) -> None:
-        """Log a message that cannot be used, but not each one."""
-        kind = f"version {error.version}" if error.version is not None else "foreign"
-        now = self._loop.time()
-        if self._quiet_until.get(kind, 0.0) <= now:
-            self._quiet_until[kind] = now + _QUIET_SECONDS
-            fields = {"subject": self.config.state_subject, "reason": str(error)}
-            _log.warning("cache_message_refused", extra=fields | {"version": error.version})
-
     def _send(self, data: bytes, reply_subject: bytes = b"") -> None:
         if self._connection is None:
             return
@@ -188,3 +159,30 @@ class Channel:
         except errors.MessageTooLargeError as error:
             fields = {"subject": self.config.state_subject, "bytes": error.size}
             _log.error("cache_message_too_large", extra=fields)
+
+    # --- receiving
+
+    def _receive(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+        if is_from(payload, self._id):
+            return
+        try:
+            self._on_message(*decode_message(payload))
+        except ForeignMessageError as error:
+            self.refuse(error)
+
+    def _answer(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+        try:
+            sender, request = decode_message(payload)
+            if reply and isinstance(request, TransferRequest):
+                self._send(encode_message(self._id, self._on_request(sender, request)), reply)
+        except ForeignMessageError as error:
+            self.refuse(error)
+
+    def refuse(self, error: ForeignMessageError) -> None:
+        """Log a message that cannot be used, but not each one."""
+        kind = f"version {error.version}" if error.version is not None else "foreign"
+        now = self._loop.time()
+        if self._quiet_until.get(kind, 0.0) <= now:
+            self._quiet_until[kind] = now + _QUIET_SECONDS
+            fields = {"subject": self.config.state_subject, "reason": str(error)}
+            _log.warning("cache_message_refused", extra=fields | {"version": error.version})

@@ -41,7 +41,7 @@ class Coverage:
             self._until[cell.key] = cell.until
 
     def note_removals(self, key: str, dots: Iterable[Dot], counter_removals: Iterable[CounterRemoval] = ()) -> None:
-        """Note what was removed here because of the transfer; it is removed by an own event if the transfer ends early."""
+        """Note what was removed here because of the transfer. If that ends early, an own event removes it again."""
         if dots or counter_removals:
             noted = self.removals.setdefault(key, ([], []))
             noted[0].extend(dots)

@@ -25,8 +25,8 @@ class ExpiryQueue:
         replica: Replica that holds them.
 
     Attributes:
-        grace_ms: Time that an item of another replica is kept beyond its expiry. Its own replica removes it first, by the
-            clock that counts; others only in case that replica has ended.
+        grace_ms: Time that an item of another replica is kept beyond its expiry. Its own replica removes it first, by
+            the clock that counts; the others do only in case that replica has ended.
     """
 
     def __init__(self, replica: Replica) -> None:
@@ -72,7 +72,7 @@ def remove_expired(replica: Replica, key: str, item: Item, now_ms: int) -> None:
     Args:
         replica: Replica that commits the removal, unless the item is gone already.
         key: Key of the item.
-        item: The text, or an item that stands for a tally; see `State`.
+        item: The text, or an item that stands for a tally; see `ReplicaState`.
         now_ms: Time of this machine, in milliseconds since 1970.
     """
     cell = replica.cells.get(key)

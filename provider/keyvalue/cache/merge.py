@@ -1,8 +1,8 @@
 """The merging of a transfer: cells of another replica, with its context, into the state of this one. Pure.
 
-A cell says what is there; together with its sender's context it also says what has been removed. The sender's context is
-merged only when the last page has arrived, because only then everything in it is here. Until then, and if the transfer
-ends early, a `Coverage` answers for what has arrived.
+A cell says what is there; together with its sender's context it also says what has been removed. The sender's context
+is merged only when the last page has arrived, because only then everything in it is here. Until then, and if the
+transfer ends early, a `Coverage` answers for what has arrived.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from provider.keyvalue.cache.state import removal_of
 from provider.keyvalue.cache.tombstones import note_discarded
 
 _MAX_CLOUD_DOTS = 10_000
-"""Size of the dot cloud up to which events of transfers that ended early are kept: a context must fit into a message."""
+"""Size of the dot cloud up to which events of transfers that ended early are kept: contexts must fit into messages."""
 
 _MAX_REMOVALS = 1000
 """Removals in one event, so that it fits into a message."""
@@ -100,8 +100,8 @@ class Merge:
                 replica.remove(key, cell, start)
                 self._coverage.note_removals(key, [start])
             else:
-                # Its replica has counted on since. The sender has discarded the tombstone that would tell how much of the
-                # tally was removed, so what was added since is lost: on all replicas, by an event.
+                # Its replica has counted on since. The sender has discarded the tombstone that would tell how much of
+                # the tally was removed, so what was added since is lost: on all replicas, by an event.
                 replica.pending_counter_removals.append(removal_of(tally))
 
     def _add_tallies(self, key: str, cell: Cell, states: list[TallyState]) -> None:
@@ -125,7 +125,7 @@ class Merge:
             is_full: Whether all keys were sent, so that a key that was not sent has been deleted.
         """
         replica, coverage = self._replica, self._coverage
-        # 1. The sender had discarded tombstones that this replica missed, and therefore sent all keys: remove the others.
+        # 1. The sender had discarded tombstones that this replica missed, and so sent all keys: remove the others.
         if is_full:
             for key in [key for key in replica.cells if not coverage.has_key(key)]:
                 self.add(CellState(key, {}, [], [], [], None, None))

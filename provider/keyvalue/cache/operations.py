@@ -1,4 +1,4 @@
-"""The operations of the contract that change a key, as mutators: each commits one event or none, and returns its result. Pure.
+"""The operations of the contract that change a key, as mutators: each commits an event and returns its result. Pure.
 
 Results and errors are those of `values`, where an operation computes a new value. Here it commits only what changes, so
 that it merges with what other replicas change at the same time.
@@ -10,8 +10,8 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
-from contracts import extensions as wasi
 from contracts import keyvalue as kv
+from contracts.extensions import CompareAndDelete, CompareAndSwap, Create, ListKeys, ListKeysResponse, SwapResponse
 from provider import errors
 from provider.keyvalue.cache.causality import Dot, by_replica
 from provider.keyvalue.cache.cells import BOOKKEEPING_BYTES, Cell, Item, Tally, size_of
@@ -29,12 +29,12 @@ _NO_CELL = Cell()
 _NO_REMOVALS: list[CounterRemoval] = []
 
 
-class Limits:
+class CacheLimits:
     """The limits of a cache; 0: no limit.
 
     Attributes:
         keys: Number of keys.
-        size_bytes: Size of everything; see `State.size_bytes`.
+        size_bytes: Size of everything; see `ReplicaState.size_bytes`.
         value_bytes: Size of one text, member or element.
         event_bytes: Size of a key and a value together, as they must fit into a message.
     """
@@ -55,20 +55,20 @@ class Limits:
         )
 
 
-class Change:
-    """One change of one key.
+class Mutation:
+    """One mutation of one key.
 
     Attributes:
         replica: Replica that commits it.
-        limits: Limits that it must keep.
+        limits: CacheLimits that it must keep.
         key: Key, with the prefix of the link.
         now_ms: Time of this machine, in milliseconds since 1970.
-        cell: Cell of the key before the change.
+        cell: Cell of the key before the mutation.
     """
 
     __slots__ = ("cell", "key", "limits", "now_ms", "replica")
 
-    def __init__(self, replica: Replica, limits: Limits, key: str, now_ms: int) -> None:
+    def __init__(self, replica: Replica, limits: CacheLimits, key: str, now_ms: int) -> None:
         self.replica = replica
         self.limits = limits
         self.key = key
@@ -76,7 +76,7 @@ class Change:
         self.cell = replica.cells.get(key) or _NO_CELL
 
     def read(self) -> Value | None:
-        """Return the value that an actor sees before the change."""
+        """Return the value that an actor sees before the mutation."""
         return self.cell.value(self.now_ms)
 
     def commit(
@@ -144,154 +144,154 @@ class Change:
 # --- texts
 
 
-def _set(change: Change, request: kv.Set) -> None:
-    change.check_limits(request.value, replaces=True)
-    expires_at_ms = change.now_ms + request.expires * 1000 if request.expires else 0
-    change.replace(AddText(request.value, expires_at_ms))
+def _set(mutation: Mutation, request: kv.Set) -> None:
+    mutation.check_limits(request.value, replaces=True)
+    expires_at_ms = mutation.now_ms + request.expires * 1000 if request.expires else 0
+    mutation.replace(AddText(request.value, expires_at_ms))
 
 
-def _delete(change: Change, request: kv.SingleKeyRequest) -> bool:
-    is_seen = change.read() is not None
+def _delete(mutation: Mutation, request: kv.SingleKeyRequest) -> bool:
+    is_seen = mutation.read() is not None
     # A value that has expired is not seen, but takes room until it is removed.
-    if is_seen or change.cell.is_live:
-        change.replace(None)
+    if is_seen or mutation.cell.is_live:
+        mutation.replace(None)
     return is_seen
 
 
 # --- counters
 
 
-def _increment(change: Change, request: kv.Increment) -> int:
-    value = change.read()
+def _increment(mutation: Mutation, request: kv.Increment) -> int:
+    value = mutation.read()
     total = number_of(request.key, value) + request.value
     if not kv.I32_MIN <= total <= kv.I32_MAX:
         raise errors.CounterOverflowError(request.key, total, kv.I32_MIN, kv.I32_MAX)
-    base = change.cell.text.dot if value is not None and change.cell.text is not None else None
+    base = mutation.cell.text.dot if value is not None and mutation.cell.text is not None else None
     expires_at_ms = value.expires_at_ms if value is not None else 0
-    own = _own_tally(change, base) if value is not None else None
+    own = _own_tally(mutation, base) if value is not None else None
     if own is not None:
-        change.commit(AddCount(own.start, base, own.total + request.value, expires_at_ms))
+        mutation.commit(AddCount(own.start, base, own.total + request.value, expires_at_ms))
         return total
-    change.check_limits("")
-    if value is None and change.cell.is_live:
+    mutation.check_limits("")
+    if value is None and mutation.cell.is_live:
         # A value that has expired would be counted on by the new tally, so it is removed first.
-        change.replace(None)
-    add = AddCount(change.replica.count + 1, base, request.value, expires_at_ms)
-    change.commit(add, {change.replica.id: _finished_tallies(change)})
+        mutation.replace(None)
+    add = AddCount(mutation.replica.count + 1, base, request.value, expires_at_ms)
+    mutation.commit(add, {mutation.replica.id: _finished_tallies(mutation)})
     return total
 
 
-def _own_tally(change: Change, base: Dot | None) -> Tally | None:
-    for tally in change.cell.visible_tallies(change.now_ms) if change.cell.tallies else ():
-        if tally.replica == change.replica.id and tally.base == base:
+def _own_tally(mutation: Mutation, base: Dot | None) -> Tally | None:
+    for tally in mutation.cell.visible_tallies(mutation.now_ms) if mutation.cell.tallies else ():
+        if tally.replica == mutation.replica.id and tally.base == base:
             return tally
     return None
 
 
-def _finished_tallies(change: Change) -> list[int]:
-    """Return the starts of own tallies that are wholly removed. No other replica adds to them, so they need no tombstone."""
-    tallies = change.cell.tallies.values() if change.cell.tallies else ()
-    return [tally.start for tally in tallies if tally.replica == change.replica.id and tally.is_removed]
+def _finished_tallies(mutation: Mutation) -> list[int]:
+    """Return the starts of own tallies that are wholly removed: no other replica adds to them, so none needs them."""
+    tallies = mutation.cell.tallies.values() if mutation.cell.tallies else ()
+    return [tally.start for tally in tallies if tally.replica == mutation.replica.id and tally.is_removed]
 
 
 # --- lists
 
 
-def _list_add(change: Change, request: kv.ListAdd) -> int:
-    value = change.read()
+def _list_add(mutation: Mutation, request: kv.ListAdd) -> int:
+    value = mutation.read()
     check_kind(request.key, value, Kind.LIST)
-    change.check_limits(request.value)
+    mutation.check_limits(request.value)
     if value is None:
-        change.replace(AddElement(request.value))
+        mutation.replace(AddElement(request.value))
         return 1
     length = len(value.data) + 1
-    change.commit(AddElement(request.value))
+    mutation.commit(AddElement(request.value))
     return length
 
 
-def _list_del(change: Change, request: kv.ListDel) -> bool:
-    value, elements = change.read(), change.cell.elements
+def _list_del(mutation: Mutation, request: kv.ListDel) -> bool:
+    value, elements = mutation.read(), mutation.cell.elements
     check_kind(request.key, value, Kind.LIST)
     if value is None or elements is None or request.value not in elements.texts:
         return False
     if len(elements.texts) == 1:
-        change.replace(None)
+        mutation.replace(None)
     else:
-        change.commit(None, by_replica([elements.ordered[elements.texts.index(request.value)].dot]))
+        mutation.commit(None, by_replica([elements.ordered[elements.texts.index(request.value)].dot]))
     return True
 
 
-def _list_clear(change: Change, request: kv.ListClear) -> bool:
-    check_kind(request.key, change.read(), Kind.LIST)
-    return _delete(change, request)
+def _list_clear(mutation: Mutation, request: kv.ListClear) -> bool:
+    check_kind(request.key, mutation.read(), Kind.LIST)
+    return _delete(mutation, request)
 
 
 # --- sets
 
 
-def _set_add(change: Change, request: kv.SetAdd) -> int:
-    value = change.read()
+def _set_add(mutation: Mutation, request: kv.SetAdd) -> int:
+    value = mutation.read()
     check_kind(request.key, value, Kind.SET)
     before: tuple[Item, ...] = value.data.get(request.value, ()) if value is not None else ()
     if not before:
-        change.check_limits(request.value)
+        mutation.check_limits(request.value)
     if value is None:
-        change.replace(AddMember(request.value))
+        mutation.replace(AddMember(request.value))
     else:
         # A member that is there is added again, so that it survives a deletion that another replica makes meanwhile.
-        change.commit(AddMember(request.value), by_replica(item.dot for item in before))
+        mutation.commit(AddMember(request.value), by_replica(item.dot for item in before))
     return 0 if before else 1
 
 
-def _set_del(change: Change, request: kv.SetDel) -> int:
-    value = change.read()
+def _set_del(mutation: Mutation, request: kv.SetDel) -> int:
+    value = mutation.read()
     check_kind(request.key, value, Kind.SET)
     if value is None or request.value not in value.data:
         return 0
     if len(value.data) == 1:
-        change.replace(None)
+        mutation.replace(None)
     else:
-        change.commit(None, by_replica(item.dot for item in value.data[request.value]))
+        mutation.commit(None, by_replica(item.dot for item in value.data[request.value]))
     return 1
 
 
-def _set_clear(change: Change, request: kv.SetClear) -> bool:
-    check_kind(request.key, change.read(), Kind.SET)
-    return _delete(change, request)
+def _set_clear(mutation: Mutation, request: kv.SetClear) -> bool:
+    check_kind(request.key, mutation.read(), Kind.SET)
+    return _delete(mutation, request)
 
 
 # --- conditional changes
 
 
-def _create(change: Change, request: wasi.Create) -> wasi.SwapResponse:
-    return _swap(change, request, 0)
+def _create(mutation: Mutation, request: Create) -> SwapResponse:
+    return _swap(mutation, request, 0)
 
 
-def _compare_and_swap(change: Change, request: wasi.CompareAndSwap) -> wasi.SwapResponse:
-    return _swap(change, request, request.revision)
+def _compare_and_swap(mutation: Mutation, request: CompareAndSwap) -> SwapResponse:
+    return _swap(mutation, request, request.revision)
 
 
-def _swap(change: Change, request: wasi.Create | wasi.CompareAndSwap, expected: int) -> wasi.SwapResponse:
-    revision = _revision(change)
+def _swap(mutation: Mutation, request: Create | CompareAndSwap, expected: int) -> SwapResponse:
+    revision = _revision(mutation)
     if revision != expected:
-        return wasi.SwapResponse(False, revision)
-    _set(change, kv.Set(request.key, request.value, request.expires))
-    return wasi.SwapResponse(True, change.replica.revision(change.key))
+        return SwapResponse(False, revision)
+    _set(mutation, kv.Set(request.key, request.value, request.expires))
+    return SwapResponse(True, mutation.replica.revision(mutation.key))
 
 
-def _compare_and_delete(change: Change, request: wasi.CompareAndDelete) -> wasi.SwapResponse:
-    revision = _revision(change)
+def _compare_and_delete(mutation: Mutation, request: CompareAndDelete) -> SwapResponse:
+    revision = _revision(mutation)
     if not revision or revision != request.revision:
-        return wasi.SwapResponse(False, revision)
-    change.replace(None)
-    return wasi.SwapResponse(True, 0)
+        return SwapResponse(False, revision)
+    mutation.replace(None)
+    return SwapResponse(True, 0)
 
 
-def _revision(change: Change) -> int:
-    return 0 if change.read() is None else change.replica.revision(change.key)
+def _revision(mutation: Mutation) -> int:
+    return 0 if mutation.read() is None else mutation.replica.revision(mutation.key)
 
 
-EVENTS: dict[type[kv.Request], Callable[[Change, Any], Any]] = {
+MUTATORS: dict[type[kv.Request], Callable[[Mutation, Any], Any]] = {
     kv.Set: _set,
     kv.Del: _delete,
     kv.Increment: _increment,
@@ -301,14 +301,14 @@ EVENTS: dict[type[kv.Request], Callable[[Change, Any], Any]] = {
     kv.SetAdd: _set_add,
     kv.SetClear: _set_clear,
     kv.SetDel: _set_del,
-    wasi.Create: _create,
-    wasi.CompareAndSwap: _compare_and_swap,
-    wasi.CompareAndDelete: _compare_and_delete,
+    Create: _create,
+    CompareAndSwap: _compare_and_swap,
+    CompareAndDelete: _compare_and_delete,
 }
 """Operations that change one key; see `values.CHANGES` and `conditional.CONDITIONS`."""
 
 
-def list_keys(replica: Replica, request: wasi.ListKeys, key_prefix: str, now_ms: int) -> wasi.ListKeysResponse:
+def list_keys(replica: Replica, request: ListKeys, key_prefix: str, now_ms: int) -> ListKeysResponse:
     """Return a page of an actor's keys in their order. The cursor is the last key."""
     prefix, after = key_prefix + request.prefix, key_prefix + request.cursor
     found = (
@@ -321,4 +321,4 @@ def list_keys(replica: Replica, request: wasi.ListKeys, key_prefix: str, now_ms:
     )
     keys = heapq.nsmallest(request.limit + 1, found)
     page = [key[len(key_prefix) :] for key in keys[: request.limit]]
-    return wasi.ListKeysResponse(page, page[-1] if len(keys) > request.limit else "")
+    return ListKeysResponse(page, page[-1] if len(keys) > request.limit else "")

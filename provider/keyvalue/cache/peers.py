@@ -1,8 +1,8 @@
-"""The other replicas, and the events that each of them has applied. Pure: times are arguments, in seconds of a steady clock.
+"""The other replicas, and the events that each of them has applied. Pure: times are seconds of a steady clock.
 
-A heartbeat carries the version vector of the replicas that its sender knows to be alive, and a digest of the rest of the
-context: a replica ends with its process, but its events and their counters stay. Dot clouds are part of the rest, also
-those of living replicas, as the replica may have ended without anybody knowing.
+A heartbeat carries the version vector of the replicas that its sender knows to be alive, and a digest of the rest of
+the context: a replica ends with its process, but its events and their counters stay. Dot clouds are part of the rest,
+also those of living replicas, as such a replica may have ended unnoticed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import Heartbeat
 
 _MAX_PEERS = 1000
-"""Replicas that are remembered: far more than a lattice has, so that forged heartbeats take a bounded amount of memory."""
+"""Replicas that are remembered: far more than a lattice has, and a bound on what forged heartbeats take in memory."""
 
 
 class _Peer:
@@ -34,7 +34,8 @@ class Peers:
 
     Args:
         replica_id: Id of the own replica.
-        forget_seconds: Time after which a silent replica is no longer waited for. If it comes back, it is sent all keys.
+        forget_seconds: Time after which a silent replica is not waited for any more. If it comes back, it is sent all
+            keys.
     """
 
     def __init__(self, replica_id: str, forget_seconds: float) -> None:

@@ -20,7 +20,7 @@ from provider.keyvalue.cache.messages import (
     AddText,
     Event,
 )
-from provider.keyvalue.cache.state import State
+from provider.keyvalue.cache.state import ReplicaState
 from provider.keyvalue.values import Value
 
 _KINDS = {AddText: TEXT, AddMember: MEMBER, AddElement: ELEMENT}
@@ -30,13 +30,13 @@ def _ignore(*_: object) -> None:
     pass
 
 
-class Replica(State):
+class Replica(ReplicaState):
     """A state that changes by events.
 
     Args:
         replica_id: Id that no other replica has, nor this one's process before it was restarted.
         on_event: Function called after each own event.
-        on_expiry: Function that schedules an expiry; see `State`.
+        on_expiry: Function that schedules an expiry; see `ReplicaState`.
 
     Attributes:
         unsent: Own events that have not been published yet.
@@ -88,15 +88,9 @@ class Replica(State):
         cell = self.cells.get(key)
         if cell is None:
             cell = self.new_cell(key)
+        # 3. Remove what the author had seen, and add what the author added.
         if not self._overwrite(cell, replica, count, event):
-            # 3. Remove what the author had seen, and only then add, as the author did.
-            for removal in event.counter_removals:
-                self.remove_counted(key, cell, removal, (replica, count))
-            for remover, counts in event.removes.items():
-                for removed in counts:
-                    self.remove(key, cell, (remover, removed))
-            if event.add is not None:
-                self._add(cell, replica, count, event)
+            self._remove_and_add(cell, replica, count, event)
         # 4. Note the key for those who lack this event, and whether it holds a value now.
         self.journals.note(key, replica, count)
         if self.key_tombstones or cell.text is None:
@@ -126,6 +120,16 @@ class Replica(State):
         item = Item(replica, count, event.clock, add.value, add.expires_at_ms)
         self.replace_text(event.key, cell, before, item)
         return True
+
+    def _remove_and_add(self, cell: Cell, replica: str, count: int, event: Event) -> None:
+        key = event.key
+        for removal in event.counter_removals:
+            self.remove_counted(key, cell, removal, (replica, count))
+        for author, counts in event.removes.items():
+            for removed in counts:
+                self.remove(key, cell, (author, removed))
+        if event.add is not None:
+            self._add(cell, replica, count, event)
 
     def _add(self, cell: Cell, replica: str, count: int, event: Event) -> None:
         add, key, dot = event.add, event.key, (replica, count)

@@ -61,7 +61,7 @@ class Replication:
 
     Args:
         config: Settings of the cache; `configure` replaces them.
-        on_expiry: Function that schedules an expiry; see `State`.
+        on_expiry: Function that schedules an expiry; see `ReplicaState`.
 
     Attributes:
         replica: State of the replica.
@@ -72,7 +72,7 @@ class Replication:
         self.replica = Replica(new_replica_id(), self._on_event, on_expiry)
         self.joined = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(self.replica.id, config)
+        self._channel = Channel(self.replica.id, config, self._on_message, self._on_request)
         self._peers = Peers(self.replica.id, config.forget_seconds)
         self._sender = Sender(self.replica)
         self._anti_entropy = AntiEntropy(self.replica, self._peers, self._channel, self._on_pulled, self.joined.set)
@@ -102,7 +102,7 @@ class Replication:
         """Receive the messages of the others on a connection until the stack is closed."""
         stack.callback(connection.on_reconnect(self._on_reconnect))
         stack.callback(connection.on_write(self._flush))
-        await self._channel.open(connection, stack, self._on_message, self._on_request)
+        await self._channel.open(connection, stack)
 
     async def run(self) -> None:
         """Join the others and stay in step with them until cancelled."""
@@ -239,7 +239,7 @@ class Replication:
     def _receive_heartbeat(self, sender: str, heartbeat: Heartbeat) -> None:
         replica = self.replica
         if heartbeat.vector.get(replica.id, 0) > replica.count:
-            raise ForeignMessageError(f"replica {sender} knows events of this one that never were")
+            raise ForeignMessageError(f"replica {sender} names events of this one that do not exist")
         is_new = self._peers.receive(sender, heartbeat, self._loop.time())
         if is_new and not heartbeat.is_leaving:
             fields = {"subject": self._channel.config.state_subject, "replica": sender}

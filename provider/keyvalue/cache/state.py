@@ -8,7 +8,8 @@ Deltas are lost, repeated and reordered, and transfers end early. For each of th
 - tombstones: deleted keys and removed tallies, kept until every replica knows of the removal; see `tombstones`.
 - journals: keys that each event changed, to find what another replica lacks.
 
-This module adds and removes single items and keeps the records right; `replica` applies events with it, `merge` transfers.
+This module adds and removes single items and keeps the records right. `replica` applies events with it, and `merge`
+transfers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from provider.keyvalue.cache.journal import Journals
 from provider.keyvalue.cache.messages import MEMBER, TEXT, CounterRemoval
 
 
-class State:
+class ReplicaState:
     """The cells of a replica and their records.
 
     Args:
@@ -44,7 +45,7 @@ class State:
         tally_tombstones: Removals of tallies: dot of the removal, key, start of the tally.
         discarded: By replica, the last event whose tombstones have been discarded here. A replica that has not applied
             that event must be sent all keys.
-        pending_removals: Items and tallies that this replica must remove by an event of its own; see `Replica.compensate`.
+        pending_removals: Items and tallies that this replica must remove by an own event; see `Replica.compensate`.
         pending_counter_removals: Parts of tallies that it must remove likewise.
     """
 
@@ -162,8 +163,8 @@ class State:
         # Reordered: the removal of the tally arrived first.
         if is_first and self.take_deferred(key, start):
             return
-        # `apply` puts an event into the context before it adds anything, so of a first event only the coverages can tell
-        # whether the tally has been here.
+        # `apply` puts an event into the context before it adds anything, so for a first event only the coverages can
+        # tell whether the tally has been here.
         has_been_here = self.is_covered(key, start) if is_first else self.has_seen(key, start)
         if has_been_here:
             # The tally was removed and its tombstone discarded, so how much of it was removed is not known any more.

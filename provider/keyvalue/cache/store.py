@@ -1,4 +1,4 @@
-"""A link's cache: one replica in this process. It answers from memory, whether NATS is there or not."""
+"""The cache of a link as a store. It answers from memory, whether or not there is a connection to NATS."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from contracts import extensions as wasi
 from contracts import keyvalue as kv
+from contracts.extensions import DeleteMany, GetEntry, ListKeys, SetMany
 from provider import errors
 from provider.keyvalue.batch import change_result, single_changes
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS
 from provider.keyvalue.cache.cells import Item, size_of
 from provider.keyvalue.cache.expiry import ExpiryQueue
-from provider.keyvalue.cache.operations import EVENTS, Change, Limits, list_keys
+from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation, list_keys
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.replication import Replication
 from provider.keyvalue.clock import wall_clock_ms
@@ -33,7 +33,10 @@ _log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.25
 _LAST_RETRY_SECONDS = 5.0
+"""Pauses between attempts to connect: short as most interruptions, then doubled up to one that burdens no server."""
+
 _EXPIRE_SECONDS = 0.5
+"""Time that an expired item may still take room."""
 
 
 class CacheLink:
@@ -43,7 +46,7 @@ class CacheLink:
         self.config = config
         self.shared = shared
         limits = config.cache
-        self._limits = Limits(limits.max_keys, limits.max_bytes, limits.max_value_bytes)
+        self._limits = CacheLimits(limits.max_keys, limits.max_bytes, limits.max_value_bytes)
 
     @property
     def unhealthy(self) -> str | None:
@@ -54,10 +57,11 @@ class CacheLink:
         return self.shared.notice
 
     def submit(self, request: kv.Request, call: Call) -> None:
-        """Answer from memory, at once unless the link wants the first exchange with the other replicas awaited."""
-        if self.shared.is_awaited:
-            work = complete(call, self.shared.joined(call.deadline), lambda _: self._answer(request, call))
-            self.shared.tasks.start(work, "await the other replicas")
+        """Answer from memory: at once, unless the link has calls wait until the replica has joined the others."""
+        if self.shared.is_joining:
+            joined = self.shared.wait_until_joined(call.deadline)
+            work = complete(call, joined, lambda _: self._answer(request, call))
+            self.shared.tasks.start(work, "wait until joined")
         else:
             self._answer(request, call)
 
@@ -72,12 +76,12 @@ class CacheLink:
     def _perform(self, request: kv.Request) -> Any:
         replica, prefix, now_ms = self.shared.replica, self.config.key_prefix, wall_clock_ms()
         match request:
-            case wasi.SetMany() | wasi.DeleteMany():
-                return [change_result(change, self._tried(change)) for change in single_changes(request)]
+            case SetMany() | DeleteMany():
+                return [change_result(change, self._try(change)) for change in single_changes(request)]
             case kv.KeysRequest():
                 values = [replica.read(_checked(prefix, key), now_ms) for key in request.keys]
                 return READS_OF_MANY[type(request)](request, values)
-            case wasi.ListKeys():
+            case ListKeys():
                 return list_keys(replica, request, prefix, now_ms)
         assert isinstance(request, kv.SingleKeyRequest)
         return self._perform_single(request)
@@ -88,12 +92,13 @@ class CacheLink:
         read = READS.get(type(request))
         if read is not None:
             return read(request, replica.read(key, now_ms))
-        if isinstance(request, wasi.GetEntry):
+        if isinstance(request, GetEntry):
             return entry_response(request.key, replica.read(key, now_ms), replica.revision(key), now_ms)
         self._limits.event_bytes = self.shared.event_bytes
-        return EVENTS[type(request)](Change(replica, self._limits, key, now_ms), request)
+        return MUTATORS[type(request)](Mutation(replica, self._limits, key, now_ms), request)
 
-    def _tried(self, change: kv.SingleKeyRequest) -> Any:
+    def _try(self, change: kv.SingleKeyRequest) -> Any:
+        """Return the result of one of many changes, or its error."""
         try:
             return self._perform_single(change)
         except errors.StoreError as error:
@@ -101,14 +106,18 @@ class CacheLink:
 
 
 class Cache(SharedStore):
-    """A replica and its connection.
+    """A replica with its connection, shared by the links on the same subjects.
 
     Args:
-        connections: Where its connection comes from.
-        settings: Of that connection.
-        config: Of the cache; may be replaced by `configure`.
+        connections: Pool of connections.
+        settings: Settings of the connection.
+        config: Settings of the cache; `configure` replaces them.
         tasks: Owner of the tasks of calls that wait.
-        on_idle: Called when no link and no call holds it any more.
+        on_idle: Function called when no link and no call holds the cache any more.
+
+    Attributes:
+        tasks: Owner of the tasks of calls that wait.
+        event_bytes: Greatest size of a key and a value together.
     """
 
     def __init__(
@@ -122,14 +131,13 @@ class Cache(SharedStore):
         super().__init__(on_idle)
         self.tasks = tasks
         self.event_bytes = 0
-        """How large a key and a value together may be."""
         self._connections = connections
         self._settings = settings
         self._replication = Replication(config, self._on_expiry)
         self._reason = ""
-        self._may_wait_until = asyncio.get_running_loop().time() + config.join_wait_seconds
+        self._join_deadline = asyncio.get_running_loop().time() + config.join_wait_seconds
         self._expiry_queue = ExpiryQueue(self._replication.replica)
-        self._keeper: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self.configure(config)
 
     @property
@@ -138,7 +146,7 @@ class Cache(SharedStore):
 
     @property
     def unhealthy(self) -> str | None:
-        """Why it cannot talk to the others; `None` while it can."""
+        """Reason the cache cannot reach the other replicas, or None if it can."""
         if self._replication.is_cut_off:
             return f"cache {self._config.state_subject!r}: connection to NATS lost, it serves alone"
         if self._reason:
@@ -147,41 +155,44 @@ class Cache(SharedStore):
         if ahead_ms > MAX_DRIFT_MS:
             seconds = (ahead_ms - MAX_DRIFT_MS) // 1000
             return (
-                f"cache {self._config.state_subject!r}: its clock was ahead, so that the other replicas take nothing "
-                f"from it for {seconds} s; a restart ends that, and loses what they have not taken"
+                f"cache {self._config.state_subject!r}: its clock was ahead, so the other replicas refuse its changes "
+                f"for {seconds} s; a restart ends that, but loses the changes that they have refused"
             )
         return None
 
     @property
     def notice(self) -> str | None:
-        """Whether it has still to catch up with the others."""
+        """Remark that the cache has not caught up with the other replicas yet, or None."""
         if self._replication.joined.is_set():
             return None
         return f"cache {self._config.state_subject!r}: catching up with the other replicas"
 
     @property
-    def is_awaited(self) -> bool:
-        """Whether calls wait for the first exchange."""
+    def is_joining(self) -> bool:
+        """Whether calls must wait until the replica has joined the others."""
         return self._config.join_wait_seconds > 0 and not self._replication.joined.is_set()
 
-    async def joined(self, deadline: float) -> None:
-        """Wait for the first exchange where the link wants that, up to its limit.
+    async def wait_until_joined(self, deadline: float) -> None:
+        """Wait until the replica has joined the others, or the time that the link allows for that has passed.
+
+        Args:
+            deadline: Deadline of the caller, on the event loop's clock.
 
         Raises:
             errors.LinkUnavailableError: The caller's deadline comes first.
         """
-        if not self.is_awaited:
+        if not self.is_joining:
             return
-        until = min(deadline, self._may_wait_until)
+        until = min(deadline, self._join_deadline)
         try:
             async with asyncio.timeout_at(until):
                 await self._replication.joined.wait()
         except TimeoutError:
             if until == deadline:
-                raise errors.LinkUnavailableError("its cache has still to catch up with the other replicas") from None
+                raise errors.LinkUnavailableError("its cache has not caught up with the other replicas yet") from None
 
     def configure(self, config: CacheConfig) -> None:
-        """Follow a link's settings."""
+        """Replace the settings with those of a link."""
         self._config = config
         self._replication.configure(config)
         self._expiry_queue.grace_ms = max(2000 * config.heartbeat_seconds, MAX_DRIFT_MS)
@@ -190,24 +201,25 @@ class Cache(SharedStore):
     # --- life
 
     def start(self) -> None:
-        self._keeper = asyncio.create_task(self._keep(), name=f"keep cache {self._config.state_subject}")
-        self._keeper.add_done_callback(self._on_kept)
+        """Connect and join the other replicas, in the background."""
+        self._task = asyncio.create_task(self._run(), name=f"run cache {self._config.state_subject}")
+        self._task.add_done_callback(self._on_ended)
 
-    def _on_kept(self, keeper: asyncio.Task[None]) -> None:
-        """Make a defect of the keeper visible: it ends in no other way than being cancelled."""
-        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+    async def close(self) -> None:
+        """Leave the other replicas and disconnect."""
+        await self._replication.leave()
+        if self._task is not None:
+            await cancel(self._task)
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        """Show a defect in the task, which otherwise ends only by being cancelled."""
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._reason = f"internal error ({type(error).__name__})"
             self._replication.joined.set()
             _log.error("cache_keeper_failed", extra={"subject": self._config.state_subject}, exc_info=error)
 
-    async def close(self) -> None:
-        """Leave the others and disconnect."""
-        await self._replication.leave()
-        if self._keeper is not None:
-            await cancel(self._keeper)
-
-    async def _keep(self) -> None:
-        """Connect, talk to the others, and expire what has expired; for as long as some link uses it."""
+    async def _run(self) -> None:
+        """Stay connected, stay in step with the others, and remove what has expired, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._expire())
             pause = _FIRST_RETRY_SECONDS
@@ -218,14 +230,16 @@ class Cache(SharedStore):
                         pause = _FIRST_RETRY_SECONDS
                         await self._replication.run()
                 except (errors.NatsError, TimeoutError) as error:
-                    reason = str(link_error(error, self._settings))
-                    if reason != self._reason:
-                        fields = {"subject": self._config.state_subject, "reason": reason}
-                        _log.warning("cache_cut_off", extra=fields)
-                    self._reason = reason
-                    self._replication.joined.set()  # with whom there is no talking, there is nothing to wait for
+                    self._on_cut_off(str(link_error(error, self._settings)))
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))
                 pause = min(pause * 2, _LAST_RETRY_SECONDS)
+
+    def _on_cut_off(self, reason: str) -> None:
+        if reason != self._reason:
+            _log.warning("cache_cut_off", extra={"subject": self._config.state_subject, "reason": reason})
+        self._reason = reason
+        # The other replicas cannot be reached, so calls need not wait for them.
+        self._replication.joined.set()
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         connection = await self._connections.connect(self._settings)
@@ -241,14 +255,21 @@ class Cache(SharedStore):
         self._expiry_queue.add(key, item)
 
     async def _expire(self) -> None:
-        """Remove what has expired, so that it takes no room."""
+        """Remove what has expired, in slices."""
         while True:
             has_more = self._expiry_queue.remove_due(wall_clock_ms())
             await asyncio.sleep(0 if has_more else _EXPIRE_SECONDS)
 
 
 def _checked(prefix: str, key: str) -> str:
-    """Return a key as kept, or raise `errors.StoreError` when it is none; the limit is a bucket's."""
+    """Return a key with the link's prefix.
+
+    The limit on its length is that of a bucket, so that an actor meets the same one with either backend.
+
+    Raises:
+        errors.EmptyKeyError: The key is empty.
+        errors.KeyTooLongError: The key is longer than a bucket's may be.
+    """
     if not key:
         raise errors.EmptyKeyError
     whole = prefix + key

@@ -1,9 +1,9 @@
 """The discarding of tombstones: of deleted keys, and of removed tallies. Pure.
 
-A deleted key needs a tombstone so that replicas which still have the key are told of the deletion: the journals name it
-to them, and its cell says that it is empty. A tombstone may go when its removal is causally stable, that is, when every
-replica has applied it. It may also go early, when there are too many. In both cases `State.discarded` notes up to which
-event that was. A replica that has not applied that event is sent all keys, and removes those that it is not sent.
+A deleted key needs a tombstone so that the replicas which still have the key are told of the deletion: the journals
+name the key, and its cell is sent empty. A tombstone may go when its removal is causally stable, that is, when every
+replica has applied it. It may also go early, when there are too many. In both cases `ReplicaState.discarded` notes up
+to which event. A replica that has not applied that event is sent all keys, and removes those that it is not sent.
 
 Source: Baquero, Almeida, Shoker, "Pure operation-based replicated data types" (2017), for causal stability.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 
-from provider.keyvalue.cache.state import State
+from provider.keyvalue.cache.state import ReplicaState
 
 _MIN_TOMBSTONES = 10_000
 """Tombstones that are always kept until their removal is stable; beyond that, as many as there are keys.
@@ -22,7 +22,7 @@ At about 100 bytes each they take a megabyte, and a replica that is cut off for 
 """
 
 
-def discard_tombstones(state: State, stable: Callable[[str], int], limit: int) -> int:
+def discard_tombstones(state: ReplicaState, stable: Callable[[str], int], limit: int) -> int:
     """Discard the tombstones whose removal every replica has applied, and the oldest if there are too many.
 
     Args:
@@ -37,12 +37,12 @@ def discard_tombstones(state: State, stable: Callable[[str], int], limit: int) -
     return max(discarded, _discard_tallies(state, stable, limit))
 
 
-def note_discarded(state: State, replica: str, count: int) -> None:
+def note_discarded(state: ReplicaState, replica: str, count: int) -> None:
     """Note that the tombstone of an event has been discarded, here or by a replica whose state was merged."""
     state.discarded[replica] = max(count, state.discarded.get(replica, 0))
 
 
-def _discard_keys(state: State, stable: Callable[[str], int], limit: int) -> int:
+def _discard_keys(state: ReplicaState, stable: Callable[[str], int], limit: int) -> int:
     excess = len(state.key_tombstones) - max(_MIN_TOMBSTONES, len(state.cells))
     discarded = 0
     for key in list(itertools.islice(state.key_tombstones, limit)):
@@ -58,14 +58,14 @@ def _discard_keys(state: State, stable: Callable[[str], int], limit: int) -> int
     return discarded
 
 
-def _expects_events(state: State, key: str) -> bool:
-    """Tell whether the removal of something under a key arrived before it did: the key must be kept until it arrives."""
+def _expects_events(state: ReplicaState, key: str) -> bool:
+    """Tell whether a removal under a key waits for what it removes: the key must be kept until that arrives."""
     cell = state.cells.get(key)
     starts = cell.tallies if cell is not None and cell.tallies is not None else ()
     return key in state.deferred or any(not state.context.has(*start) for start in starts)
 
 
-def _discard_key(state: State, key: str, vector: Mapping[str, int]) -> None:
+def _discard_key(state: ReplicaState, key: str, vector: Mapping[str, int]) -> None:
     for replica, count in vector.items():
         note_discarded(state, replica, count)
     state.journals.forget(key)
@@ -77,7 +77,7 @@ def _discard_key(state: State, key: str, vector: Mapping[str, int]) -> None:
     state.key_tombstones.pop(key, None)
 
 
-def _discard_tallies(state: State, stable: Callable[[str], int], limit: int) -> int:
+def _discard_tallies(state: ReplicaState, stable: Callable[[str], int], limit: int) -> int:
     """Discard the tombstones of tallies under keys that hold a value; those under deleted keys go with the key."""
     excess = len(state.tally_tombstones) - max(_MIN_TOMBSTONES, len(state.cells))
     discarded = 0

@@ -44,7 +44,7 @@ _IDLE_SECONDS = 15.0
 """A transfer that has not been continued for so long is dropped. Its receiver gives up after three seconds."""
 
 _PAUSED_SECONDS = 1.0
-"""A transfer that has not been continued for so long gives way to a new one. A receiver repeats its request after that."""
+"""A transfer that has not been continued for so long gives way to a new one. Its receiver repeats requests by then."""
 
 
 class _Transfer:
@@ -146,7 +146,7 @@ class Sender:
             _item_state(kind, item, is_known=transfer.receiver.has(item.replica, item.count))
             for kind, group in _items_by_kind(cell)
             for item in group
-            # Later items are left out: the context that was sent does not cover them, and the receiver will ask for them.
+            # Later items are left out: the context that was sent does not cover them. They will be asked for later.
             if transfer.context.has(item.replica, item.count)
         ]
         # Tallies are sent as they are now: any version of one may be merged at any time.
@@ -188,7 +188,7 @@ class Receiver:
         if not page.transfer:
             raise ForeignMessageError("the transfer has ended")
         if page.page != self._page + 1:
-            raise ForeignMessageError("not the page that was asked for")
+            raise ForeignMessageError("not the page that was requested")
         self._check(page, now_ms)
         if page.context is not None and self._merge is None:
             self._transfer, self._is_full = page.transfer, page.is_full
@@ -228,7 +228,7 @@ class Receiver:
 def missing_keys(replica: Replica, context: Context) -> tuple[list[str], bool]:
     """Return the keys that changed beyond a context, and whether all keys must be sent.
 
-    They must if the context lacks an event whose tombstone has been discarded: the deleted key is in no journal any more.
+    They must be if the context lacks an event whose tombstone has been discarded: its key is in no journal any more.
     """
     is_full = any(count > context.vector.get(author, 0) for author, count in replica.discarded.items())
     if is_full or not context.vector:

@@ -17,7 +17,7 @@ from statistics import median
 
 from contracts.keyvalue import Del, Increment, ListAdd, Request, Set, SetAdd, SetDel
 from provider.keyvalue.cache.messages import Deltas, decode_message, encode_message, new_replica_id
-from provider.keyvalue.cache.operations import EVENTS, Change, Limits
+from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation
 from provider.keyvalue.cache.replica import Replica
 from tests.bench.cache.cache_report import Merging
 from tests.bench.load_generator import write_json
@@ -61,13 +61,13 @@ def _mixed() -> Iterator[Request]:
 
 def _messages(requests: Iterator[Request]) -> list[bytes]:
     """Carry out operations at one replica, and return its messages to the others."""
-    replica, limits = Replica(new_replica_id()), Limits()
+    replica, limits = Replica(new_replica_id()), CacheLimits()
     messages: list[bytes] = []
     while len(messages) < _MESSAGES:
         while len(replica.unsent) < EVENTS_PER_MESSAGE:
             request = next(requests)
             key = getattr(request, "key", "")
-            EVENTS[type(request)](Change(replica, limits, key, _NOW_MS), request)
+            MUTATORS[type(request)](Mutation(replica, limits, key, _NOW_MS), request)
         events, replica.unsent = replica.unsent[:EVENTS_PER_MESSAGE], replica.unsent[EVENTS_PER_MESSAGE:]
         first = replica.count - len(replica.unsent) - len(events) + 1
         messages.append(encode_message(replica.id, Deltas(first, events)))

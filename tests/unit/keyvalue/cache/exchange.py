@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.cache.messages import Event, decode_message, encode_message
-from provider.keyvalue.cache.operations import EVENTS, Change, Limits
+from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.tombstones import discard_tombstones
 from provider.keyvalue.cache.transfer import Receiver, Sender
 
-NO_LIMITS = Limits()
+NO_LIMITS = CacheLimits()
 KEYS = ["a", "b"]
 TEXTS = ["x", "y", "7"]
 
@@ -39,8 +39,8 @@ def replica_of(number: int) -> Replica:
     return Replica(f"replica-{number:04}")
 
 
-def change(replica: Replica, request: kv.SingleKeyRequest, now_ms: int = 1000, limits: Limits = NO_LIMITS) -> Any:
-    return EVENTS[type(request)](Change(replica, limits, request.key, now_ms), request)
+def change(replica: Replica, request: kv.SingleKeyRequest, now_ms: int = 1000, limits: CacheLimits = NO_LIMITS) -> Any:
+    return MUTATORS[type(request)](Mutation(replica, limits, request.key, now_ms), request)
 
 
 def attempt(action: Callable[[], Any]) -> tuple[str, Any]:
@@ -70,7 +70,7 @@ def apply_all(replica: Replica, events: list[tuple[str, int, Event]]) -> None:
 
 
 def pull(asker: Replica, server: Replica, now_ms: int = 1000) -> list[int]:
-    """Transfer to one replica what it lacks of another's state, over the real messages; return the sizes of the pages."""
+    """Transfer what one replica lacks of another's state, over the real messages; return the sizes of the pages."""
     sender, receiver = Sender(server), Receiver(asker)
     sizes = []
     while not receiver.is_done:

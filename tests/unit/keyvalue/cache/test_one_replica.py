@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
 from provider import errors
-from provider.keyvalue.cache.operations import Limits
+from provider.keyvalue.cache.operations import CacheLimits
 from provider.keyvalue.values import CHANGES, READS, READS_OF_MANY, Value
 from tests.unit.keyvalue.cache.exchange import (
     KEYS,
@@ -57,7 +57,7 @@ def test_one_replica_answers_as_the_values_do(steps: list[tuple[kv.SingleKeyRequ
 
 def test_over_a_limit_a_write_is_refused_with_both_numbers_and_deletes_go_on() -> None:
     replica = replica_of(1)
-    limits = Limits(keys=2, size_bytes=1000)
+    limits = CacheLimits(keys=2, size_bytes=1000)
     change(replica, kv.Set("a", "x", 0), limits=limits)
     change(replica, kv.Increment("b", 1), limits=limits)
     with pytest.raises(errors.CacheFullError, match=r"3 keys, over MAX_KEYS: the maximum is 2"):
@@ -72,4 +72,4 @@ def test_over_a_limit_a_write_is_refused_with_both_numbers_and_deletes_go_on() -
 
 def test_a_value_that_fits_into_no_message_is_refused() -> None:
     with pytest.raises(errors.ValueTooLargeError, match="1001 bytes"):
-        change(replica_of(1), kv.Set("a", "x" * 1000, 0), limits=Limits(event_bytes=1000))
+        change(replica_of(1), kv.Set("a", "x" * 1000, 0), limits=CacheLimits(event_bytes=1000))
