@@ -239,8 +239,8 @@ _VALUES = (
         "WATCH",
         Group.WATCH,
         form.patterns,
-        "Keys whose changes the actor is called with, separated by commas. `*` stands for one part between dots, `>` at "
-        "the end for the rest. Patterns may overlap.",
+        "Keys whose changes the actor is called with, separated by commas. `*` matches one part between dots, `>` at "
+        "the end matches the rest. Patterns may overlap.",
         example="orders.*,users.>",
     ),
     LinkValue(

@@ -1,4 +1,4 @@
-"""Durations and sizes as a person types them."""
+"""Durations and sizes as a person types and reads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_duration_is_seconds_or_numbers_with_units(text: str, seconds: float) 
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "-5s", "1x", "1h 30m", "1e3", "1,5h", "\u0661s", "999y", "h1"])
-def test_anything_else_is_no_duration(text: str) -> None:
+def test_another_text_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         parse_seconds(text)
 
@@ -63,13 +63,13 @@ def test_a_size_is_bytes_or_a_number_with_a_unit_of_1024(text: str, size: int) -
 
 
 @pytest.mark.parametrize("text", ["", "K", "-2", "1X", "1KK", "1 2", "0x10"])
-def test_anything_else_is_no_size(text: str) -> None:
+def test_another_text_is_not_a_size(text: str) -> None:
     with pytest.raises(ValueError, match="expected a size"):
         parse_bytes(text)
 
 
 @given(st.integers(1, 2**50))
-def test_a_size_as_shown_is_right_to_a_twentieth(size: int) -> None:
+def test_a_size_as_shown_is_right_to_five_percent(size: int) -> None:
     assert parse_bytes(format_bytes(size)) == pytest.approx(size, rel=0.05)
 
 

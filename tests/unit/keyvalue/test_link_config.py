@@ -1,11 +1,10 @@
-"""Link values: their names, forms and precedence; what is wrong is named, its value never shown."""
+"""Link values: names, forms, and their dependence on each other. An error names a value and never shows it."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 import nkeys
@@ -14,11 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from contracts.host import HostData
-from contracts.lattice import LinkDefinition
 from contracts.secret import Secret
 from provider import errors
-from provider.config import link_config, load_config, load_provider_toml
 from provider.keyvalue.keys import encode_key
 from provider.keyvalue.link_config import LinkConfig, canonical_values, parse_link
 from provider.keyvalue.link_values import Consistency
@@ -115,7 +111,7 @@ def test_a_size_may_have_a_unit(text: str, size: int) -> None:
     assert parse({"MAX_BYTES": text}).bucket.max_bytes == size
 
 
-def test_times_and_sizes_may_be_what_the_server_can_count() -> None:
+def test_the_longest_time_and_the_largest_size_are_what_the_server_can_count() -> None:
     config = parse({"TTL": "9223372036", "MAX_BYTES": "8388607T", "MAX_VALUE_SIZE": "2047M"})
     assert config.bucket.ttl_seconds * 10**9 < 2**63
     assert config.bucket.max_bytes < 2**63
@@ -123,27 +119,27 @@ def test_times_and_sizes_may_be_what_the_server_can_count() -> None:
 
 
 @pytest.mark.parametrize("key_prefix", ["shop.", ".shop.", "a..b.", "order:1.", ""])
-def test_a_pattern_stands_for_keys_as_they_are_stored(key_prefix: str) -> None:
+def test_a_watch_pattern_matches_keys_in_their_stored_form(key_prefix: str) -> None:
     (pattern,) = parse({"WATCH": "user:1.*.a", "KEY_PREFIX": key_prefix}).watch.patterns
     assert matches(pattern, encode_key("user:1.x.a", key_prefix))
     assert not matches(pattern, encode_key("user:1.x.b", key_prefix))
 
 
 @pytest.mark.parametrize("key_prefix", ["a..", ".", "p", "="])
-def test_a_prefix_under_which_no_pattern_can_stand_is_refused(key_prefix: str) -> None:
+def test_a_watch_is_refused_with_a_prefix_that_no_pattern_can_follow(key_prefix: str) -> None:
     with pytest.raises(errors.LinkError) as error:
         parse({"WATCH": "user.*", "KEY_PREFIX": key_prefix})
     assert error.value.setting == "WATCH"
     assert "KEY_PREFIX" in error.value.reason
 
 
-def test_unknown_names_are_listed_and_empty_values_are_none() -> None:
+def test_unknown_names_are_listed_and_empty_values_count_as_not_given() -> None:
     known, unknown = canonical_values({"REPLICAS": "3", "replica": "4", "TOKEN": "", "LINK_SECRET": "hunter2"})
     assert known == {"REPLICAS": "3"}
     assert unknown == ["LINK_SECRET", "replica"]
 
 
-def test_the_harness_gives_its_values_once_more_as_json() -> None:
+def test_values_of_the_test_harness_are_read_from_its_json() -> None:
     encoded = base64.b64encode(json.dumps({"BUCKET": "from_json", "REPLICAS": 3}).encode()).decode().rstrip("=")
     known, unknown = canonical_values({"config_b64": encoded, "BUCKET": "given"})
     assert known == {"BUCKET": "given", "REPLICAS": "3"}
@@ -162,92 +158,3 @@ def test_secrets_do_not_print() -> None:
     assert SEED not in repr(connection)
     assert "jwt" not in repr(LATTICE).replace("client_jwt", "")
     assert connection.credentials_setting == "NKEY_SEED"
-
-
-# --- config_json and provider.toml
-
-
-def host_data(config: object = None) -> HostData:
-    return HostData(
-        host_id="N",
-        lattice_rpc_prefix="default",
-        link_name="default",
-        provider_key="V",
-        invocation_seed=Secret("S"),
-        cluster_issuers=["C"],
-        config_json=Secret(config if isinstance(config, str) else json.dumps(config) if config is not None else ""),
-    )
-
-
-def definition(**values: str) -> LinkDefinition:
-    return LinkDefinition(actor_id="M", provider_id="V", link_name="default", contract_id="c", values=values)
-
-
-TOML = """
-[identity]
-contract_id = "wasmcloud:keyvalue"
-vendor = "v"
-name = "n"
-version = "1.2.3"
-revision = 4
-"""
-
-
-def toml(folder: Path, more: str = "") -> str:
-    path = folder / "provider.toml"
-    path.write_text(TOML + more)
-    return str(path)
-
-
-def test_a_link_value_wins_over_config_json_over_provider_toml_over_the_default(tmp_path: Path) -> None:
-    path = toml(tmp_path, '[link]\nreplicas = 5\nstorage = "memory"\nttl = 60\n')
-    config = load_config(host_data({"provider_toml": path, "replicas": 3, "Storage": "file"}), {})
-    bucket = link_config(config, host_data(), definition(REPLICAS="1"))[0].bucket
-    assert (bucket.replicas, bucket.storage, bucket.ttl_seconds, bucket.max_bytes) == (1, "file", 60, -1)
-    assert config.identity.version == "1.2.3"
-
-
-def test_limits_come_from_config_json_too() -> None:
-    config = load_config(host_data({"max_in_flight": 8, "no_such_thing": 1}), {})
-    assert config.limits.max_in_flight == 8
-    assert config.unknown_names == ["no_such_thing"]
-
-
-def test_the_environment_names_another_provider_toml(tmp_path: Path) -> None:
-    config = load_config(host_data(), {"KEYVALUE_NATS_PROVIDER_TOML": toml(tmp_path)})
-    assert config.identity.vendor == "v"
-
-
-def test_the_packaged_provider_toml_is_good() -> None:
-    assert load_provider_toml().identity.contract_id == "wasmcloud:keyvalue"
-
-
-@pytest.mark.parametrize(
-    ("more", "named"),
-    [
-        ("[limits]\nmax_in_flihgt = 1\n", "max_in_flihgt"),
-        ("[limits]\nmax_in_flight = 0\n", "max_in_flight"),
-        ("[limits]\nmax_in_flight = true\n", "max_in_flight"),
-        ("[link]\nbuckett = 'x'\n", "link.buckett"),
-        ("[link]\nreplicas = 'many'\n", "link.replicas"),
-        ("[whatever]\n", "whatever"),
-        ("not toml", "line"),
-    ],
-)
-def test_what_is_wrong_in_provider_toml_is_named_with_the_file(tmp_path: Path, more: str, named: str) -> None:
-    path = toml(tmp_path, more)
-    with pytest.raises(errors.ConfigError, match=named) as error:
-        load_provider_toml(path)
-    assert error.value.where.startswith(path)
-
-
-@pytest.mark.parametrize("config", ["{", "[1]", '"x"', '{"max_in_flight": "many"}', '{"replay_window_seconds": -1}'])
-def test_a_config_json_that_is_wrong_is_an_error(config: str) -> None:
-    with pytest.raises(errors.ConfigError) as error:
-        load_config(host_data(config), {})
-    assert error.value.where == "config_json"
-
-
-def test_a_provider_toml_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(errors.ConfigError, match="No such file"):
-        load_provider_toml(str(tmp_path / "absent.toml"))
