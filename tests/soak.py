@@ -1,9 +1,9 @@
-"""Play fault rounds against a cluster of three servers and check what callers saw for linearizability.
+"""Play rounds of faults on a cluster of three servers, and check the calls for linearizability.
 
     python -m tests.soak [--rounds N] [--seed N] [--fault NAME ...] [--consistency LEVEL]
 
-Prints a line per round and a table. Exit code 1 when a history was not linearizable; it is saved then, and printed as far
-as it explains the violation.
+It prints a line for each round, and a table. If a history is not linearizable, the exit code is 1, the history is saved,
+and the part that explains the violation is printed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=len(FAULTS))
     parser.add_argument("--seed", type=int, default=None, help="of which faults come and how long they last")
-    parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="only this one; may be repeated")
+    parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="only this fault; may be repeated")
     parser.add_argument("--consistency", choices=["strong", "leader", "fast"], default="strong")
     options = parser.parse_args()
     seed = random.randrange(_SEEDS) if options.seed is None else options.seed
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def order_of(faults: Sequence[str], count: int) -> list[str]:
-    """Return so many faults in a random order, each as often as the others."""
+    """Return `count` faults in a random order, each as often as the others."""
     order: list[str] = []
     while len(order) < count:
         order += random.sample(faults, len(faults))
@@ -58,7 +58,7 @@ def order_of(faults: Sequence[str], count: int) -> list[str]:
 
 
 async def soak(faults: Sequence[str], consistency: str, seed: int) -> list[Round]:
-    """Play rounds on one cluster, on a new one where the last does not recover by itself."""
+    """Play rounds on a cluster, and on a new one if the last does not recover by itself."""
     waiting = list(enumerate(faults, 1))
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="soak-") as name, NatsServer(Path(name) / "lattice") as lattice:
@@ -92,7 +92,7 @@ async def soak(faults: Sequence[str], consistency: str, seed: int) -> list[Round
 
 
 def tell(number: int, one: Round, seconds: float, lagging: Sequence[str]) -> None:
-    """Print what became of a round; a replica that lags for long is the server's own trouble, and worth knowing."""
+    """Print the result of a round, and the replicas that still lag, which is a fault of the server."""
     counts = one.outcomes
     verdict = "VIOLATION" if one.violations else "UNDECIDED" if one.undecided else "TROUBLE" if one.trouble else "ok"
     print(

@@ -1,4 +1,4 @@
-"""An actor as the tests see one: the fifteen operations as calls, arguments under the names of the interface."""
+"""An actor for tests: the fifteen operations as calls, with the arguments that the interface names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Members = set[str]
 
 
 class Actor:
-    """One linked actor of a host.
+    """A linked actor of a host.
 
     Args:
-        host: Signs and sends.
-        public_key: Who the actor is.
-        bucket: Which bucket its link names, "" when it names none.
-        caller_seconds: How long it waits for an answer; `None`: as long as its host does.
+        host: Host that signs and sends the calls.
+        public_key: Public key of the actor.
+        bucket: Name of the bucket in its link, or "".
+        caller_seconds: Time for which it waits for an answer; `None`: as long as its host does.
     """
 
     def __init__(
@@ -31,21 +31,21 @@ class Actor:
         self.caller_seconds = caller_seconds
 
     async def call(self, operation: str, argument: Any) -> Any:
-        """Call an operation by its short name; a refusal is a `CallFailedError`."""
+        """Call an operation by its short name. An error is raised as a `CallFailedError`."""
         return await self.host.call(self.public_key, operation, argument, self.caller_seconds)
 
     async def error(self, operation: str, argument: Any) -> str:
-        """Call an operation that is to fail and return the error's text."""
+        """Call an operation that must fail, and return the text of the error."""
         return await self.host.error(self.public_key, operation, argument, self.caller_seconds)
 
     async def raw_error(self, operation: str, payload: bytes) -> str:
-        """Send bytes to an operation under its whole name; they are to be refused, and the error's text is returned."""
+        """Send bytes, which must be refused, to an operation by its full name, and return the text of the error."""
         response = await self.host.invoke(self.host.invocation(self.public_key, operation, payload))
-        assert response.error, f"{operation} {payload!r} was to fail, but answered {response.msg!r}"
+        assert response.error, f"{operation} {payload!r} did not fail, but answered {response.msg!r}"
         return response.error
 
-    async def look(self, key: str) -> list[str]:
-        """Return what every reading operation answers for a key, refusals included: equal as long as nothing changes."""
+    async def read_all(self, key: str) -> list[str]:
+        """Return the answers, or errors, of all reading operations for a key. They are equal as long as nothing changes."""
         found = []
         for operation, argument in (
             ("Get", key),
@@ -61,7 +61,7 @@ class Actor:
     # --- text and numbers
 
     async def get(self, key: str) -> str | None:
-        """Return the text at a key, `None` when there is none; then the answer's text must be empty."""
+        """Return the text of a key, or `None` if it is absent; the answer must then have an empty text."""
         answer = await self.call("Get", key)
         assert sorted(answer) == ["exists", "value"], answer
         assert type(answer["exists"]) is bool
@@ -116,7 +116,7 @@ class Actor:
 
 
 def fresh(name: str = "k") -> str:
-    """Make up a key that no other test has."""
+    """Return a key that no other test uses."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""One lattice for the whole tier: a nats-server, a host, a provider; tests keep apart by their keys."""
+"""One lattice for the whole tier: a nats-server, a host and a provider. Each test has keys of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeActor = Callable[..., Awaitable[Actor]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every test of the tier run on the loop on which the shared lattice lives."""
+    """Run every test of the tier on the event loop of the shared lattice."""
     for item in items:
         if "tests/conformance/" in item.path.as_posix():
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
@@ -56,7 +56,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def make_actor(host: LatticeHost) -> MakeActor:
-    """Link one more actor, by default with a bucket of its own."""
+    """Link a further actor, by default with a bucket of its own."""
 
     async def make(**values: Any) -> Actor:
         bucket = values.setdefault("BUCKET", f"own-{uuid.uuid4().hex[:12]}")
@@ -69,12 +69,12 @@ def make_actor(host: LatticeHost) -> MakeActor:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def actor(make_actor: MakeActor, backend: str) -> Actor:
-    """The actor that most tests share."""
+    """Return the actor that most tests share."""
     return await make_actor(BACKEND=backend, BUCKET=f"shared-{backend}")
 
 
 class NoBucket:
-    """Stands for the bucket of a link that has none."""
+    """A substitute for the bucket of a link that has no bucket."""
 
     async def revision(self, key: str) -> int:
         return 0
@@ -82,5 +82,5 @@ class NoBucket:
 
 @pytest.fixture
 def stored(actor: Actor, host: LatticeHost, backend: str) -> StoredBucket | NoBucket:
-    """The bucket of the shared actor, seen from outside."""
+    """Return the bucket of the shared actor, as other clients see it."""
     return StoredBucket(host.client, actor.bucket) if backend == "bucket" else NoBucket()

@@ -1,4 +1,4 @@
-"""A bucket as `nats kv` sees it: the last message of each subject, read past the provider."""
+"""A bucket as `nats kv` sees it: the last message of each subject, read without the provider."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nats.js.kv import KeyValue
 LISTING_SECONDS = 10.0
 LEADERLESS_SECONDS = 20.0
 UNAVAILABLE = 10008
-"""JetStream's code for "temporarily"."""
+"""JetStream's error code for a temporary lack of a leader."""
 
 
 class Message(NamedTuple):
-    """What the stream has under a subject."""
+    """The last message of a subject."""
 
     revision: int
     payload: bytes
@@ -26,11 +26,11 @@ class Message(NamedTuple):
 
 
 class StoredBucket:
-    """One bucket, over any connection of its account.
+    """A bucket, through any connection to its account.
 
     Args:
-        client: An open connection.
-        name: Of the bucket, without the `KV_` of its stream.
+        client: Open connection.
+        name: Name of the bucket, without the `KV_` of its stream.
     """
 
     def __init__(self, client: Client, name: str) -> None:
@@ -38,7 +38,7 @@ class StoredBucket:
         self._name = name
 
     async def message(self, bucket_key: str) -> Message | None:
-        """Return the last message under a key as stored, markers included; `None`: there is none."""
+        """Return the last message of a bucket key, which may be a marker, or `None`."""
         answer = await self._api(f"STREAM.MSG.GET.KV_{self._name}", {"last_by_subj": f"$KV.{self._name}.{bucket_key}"})
         if "error" in answer:
             assert answer["error"]["err_code"] == 10037, answer
@@ -49,12 +49,12 @@ class StoredBucket:
         return Message(int(headers["Nats-Sequence"]), message.data, headers)
 
     async def payload(self, bucket_key: str) -> bytes | None:
-        """Return what `nats kv get` would print; `None`: nothing is there, or a marker."""
+        """Return the value that `nats kv get` would print, or `None` if the key is absent or deleted."""
         message = await self.message(bucket_key)
         return None if message is None or is_marker(message) else message.payload
 
     async def revision(self, bucket_key: str) -> int:
-        """Return the revision under a key; 0: there is none."""
+        """Return the revision of a bucket key, or 0 if there is no message."""
         message = await self.message(bucket_key)
         return message.revision if message is not None else 0
 
@@ -62,7 +62,7 @@ class StoredBucket:
         return await self._api(f"STREAM.INFO.KV_{self._name}", None)
 
     async def create(self, **config: Any) -> None:
-        """Make the bucket as an operator does who knows no provider; `config` goes over the usual fields."""
+        """Create the bucket as an operator does, with `config` over the usual fields."""
         usual = {
             "name": f"KV_{self._name}",
             "subjects": [f"$KV.{self._name}.>"],
@@ -80,7 +80,7 @@ class StoredBucket:
         assert answer.get("success"), answer
 
     async def _api(self, call: str, request: dict[str, Any] | None) -> dict[str, Any]:
-        """Call JetStream, again while it is choosing who leads it."""
+        """Call JetStream, and repeat the call while it has no leader."""
         payload = b"" if request is None else json.dumps(request).encode()
         give_up = time.monotonic() + LEADERLESS_SECONDS
         while True:
@@ -92,10 +92,9 @@ class StoredBucket:
 
 
 async def listed(bucket: KeyValue) -> list[str]:
-    """Return the keys that the client's own interface lists in a bucket that has some.
+    """Return the keys that nats-py lists in a bucket that is not empty.
 
-    It sometimes takes what it has not looked at yet for nothing: when the entries arrive before it asks how many there
-    are. Then it is asked again.
+    nats-py reports an empty bucket if the entries arrive before it asks for their number. The call is then repeated.
     """
     give_up = time.monotonic() + LISTING_SECONDS
     while True:

@@ -10,7 +10,7 @@ import msgpack
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
 
-NOTHING = {"exists": False, "value": "", "kind": "", "revision": 0, "expires": 0}
+ABSENT = {"exists": False, "value": "", "kind": "", "revision": 0, "expires": 0}
 
 
 async def entry(actor: Actor, key: str) -> dict[str, Any]:
@@ -34,9 +34,9 @@ async def delete_revision(actor: Actor, key: str, revision: int) -> tuple[bool, 
     return answer["success"], answer["revision"]
 
 
-async def test_an_entry_of_every_kind_has_its_value_kind_and_revision(actor: Actor) -> None:
+async def test_an_entry_has_value_kind_and_revision(actor: Actor) -> None:
     key = fresh()
-    assert await entry(actor, key) == NOTHING
+    assert await entry(actor, key) == ABSENT
     await actor.set(key, "text")
     first = await entry(actor, key)
     assert first == {"exists": True, "value": "text", "kind": "text", "revision": first["revision"], "expires": 0}
@@ -62,13 +62,13 @@ async def test_every_change_has_a_revision_of_its_own(actor: Actor) -> None:
     assert len(seen) == 4
 
 
-async def test_an_entry_tells_the_seconds_that_are_left(actor: Actor) -> None:
+async def test_an_entry_has_the_seconds_until_it_expires(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, "v", 100)
     assert 98 <= (await entry(actor, key))["expires"] <= 100
 
 
-async def test_create_puts_a_text_once_and_tells_what_stands_there_otherwise(actor: Actor) -> None:
+async def test_create_writes_a_text_once_and_then_answers_the_existing_revision(actor: Actor) -> None:
     key = fresh()
     done, revision = await create(actor, key, "first")
     assert done
@@ -81,7 +81,7 @@ async def test_create_puts_a_text_once_and_tells_what_stands_there_otherwise(act
     assert again != revision
 
 
-async def test_of_many_who_create_one_key_at_once_one_does(actor: Actor) -> None:
+async def test_one_of_many_concurrent_creates_of_a_key_succeeds(actor: Actor) -> None:
     key = fresh()
     answers = await asyncio.gather(*(create(actor, key, str(number)) for number in range(32)))
     winners = [number for number, (done, _) in enumerate(answers) if done]
@@ -89,7 +89,7 @@ async def test_of_many_who_create_one_key_at_once_one_does(actor: Actor) -> None
     assert await actor.get(key) == str(winners[0])
 
 
-async def test_a_lock_goes_away_by_itself_and_is_given_back_only_by_its_owner(actor: Actor) -> None:
+async def test_a_lock_expires_and_is_released_only_by_its_owner(actor: Actor) -> None:
     key = fresh()
     _, first = await create(actor, key, "one", 1)
     assert not (await create(actor, key, "two", 1))[0]
@@ -105,7 +105,7 @@ async def test_a_lock_goes_away_by_itself_and_is_given_back_only_by_its_owner(ac
     assert await delete_revision(actor, key, 1) == (False, 0)
 
 
-async def test_a_swap_succeeds_on_the_revision_that_stands_there_and_on_no_other(actor: Actor) -> None:
+async def test_a_swap_succeeds_only_on_the_current_revision(actor: Actor) -> None:
     key = fresh()
     assert (await swap(actor, key, "x", 123456789)) == (False, 0)
     done, first = await swap(actor, key, "a", 0, 50)
@@ -119,7 +119,7 @@ async def test_a_swap_succeeds_on_the_revision_that_stands_there_and_on_no_other
     assert (found["value"], found["revision"], found["expires"]) == ("b", second, 0)
 
 
-async def test_no_update_is_lost_when_many_read_and_swap(actor: Actor) -> None:
+async def test_no_update_is_lost_when_many_callers_read_and_swap(actor: Actor) -> None:
     key, rounds = fresh(), 5
     await create(actor, key, "0")
 

@@ -1,4 +1,4 @@
-"""Arguments that are none: an error each, and nothing changes."""
+"""Invalid arguments: each is an error, and nothing changes."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ async def test_a_missing_or_misnamed_field_or_a_wrong_type_is_an_error_and_chang
 ) -> None:
     key = fresh()
     await fill(actor, kind, key)
-    before = await stored.revision(key), await actor.look(key)
+    before = await stored.revision(key), await actor.read_all(key)
     for operation, argument in MALFORMED:
-        said = await actor.error(operation, named(argument, key))
-        assert operation in said
-        assert "internal error" not in said, (operation, argument, said)
-        assert "outcome unknown" not in said, (operation, argument, said)
-        assert (await stored.revision(key), await actor.look(key)) == before, (operation, argument)
+        error = await actor.error(operation, named(argument, key))
+        assert operation in error
+        assert "internal error" not in error, (operation, argument, error)
+        assert "outcome unknown" not in error, (operation, argument, error)
+        assert (await stored.revision(key), await actor.read_all(key)) == before, (operation, argument)
 
 
 async def test_an_error_names_the_field_at_fault(actor: Actor) -> None:
@@ -135,10 +135,10 @@ async def test_an_error_names_the_field_at_fault(actor: Actor) -> None:
     ids=lambda text: ascii(text)[:20],
 )
 async def test_an_unknown_operation_is_an_error_that_names_it(actor: Actor, operation: str) -> None:
-    said = await actor.raw_error(operation, packed("k"))
-    assert "operation" in said
-    assert operation.strip()[:50] in said
-    assert len(said) < 1000
+    error = await actor.raw_error(operation, packed("k"))
+    assert "operation" in error
+    assert operation.strip()[:50] in error
+    assert len(error) < 1000
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ async def test_an_unknown_operation_is_an_error_that_names_it(actor: Actor, oper
     ],
     ids=lambda payload: payload[:6].hex() or "empty",
 )
-async def test_garbage_for_an_argument_is_an_error_for_every_operation(actor: Actor, payload: bytes) -> None:
+async def test_a_garbage_argument_is_an_error_for_every_operation(actor: Actor, payload: bytes) -> None:
     for operation in ("Get", "Set", "Increment", "ListAdd", "ListRange", "SetAdd", "SetUnion", "Del"):
-        said = await actor.raw_error(f"KeyValue.{operation}", payload)
-        assert "internal error" not in said
-        assert len(said) < 1000
+        error = await actor.raw_error(f"KeyValue.{operation}", payload)
+        assert "internal error" not in error
+        assert len(error) < 1000
     assert await actor.increment(fresh()) == 1

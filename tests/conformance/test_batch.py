@@ -35,16 +35,16 @@ async def test_many_texts_are_set_and_read_in_order(actor: Actor) -> None:
     assert await actor.get(keys[7]) == "v7"
 
 
-async def test_an_answer_of_many_texts_that_would_be_too_large_is_an_error_that_names_the_limit(actor: Actor) -> None:
+async def test_an_answer_that_would_be_too_large_is_an_error_with_the_limit(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, "x" * 900_000)
-    said = await actor.error("KeyValueBatch.GetMany", [key] * 19)
-    assert "16777216 bytes" in said
-    assert "fewer" in said
+    error = await actor.error("KeyValueBatch.GetMany", [key] * 19)
+    assert "16777216 bytes" in error
+    assert "fewer" in error
     assert [found["exists"] for found in await actor.call("KeyValueBatch.GetMany", [key])] == [True]
 
 
-async def test_many_are_deleted_and_each_tells_whether_it_was_there(actor: Actor) -> None:
+async def test_many_keys_are_deleted_and_each_answer_shows_whether_the_key_existed(actor: Actor) -> None:
     there, missing = fresh(), fresh()
     await actor.set_add(there, "m")
     answer = await actor.call("KeyValueBatch.DeleteMany", [there, missing, there])
@@ -52,7 +52,7 @@ async def test_many_are_deleted_and_each_tells_whether_it_was_there(actor: Actor
     assert not await actor.contains(there)
 
 
-async def test_one_key_at_fault_does_not_keep_the_others_from_being_served(actor: Actor) -> None:
+async def test_an_error_of_one_key_does_not_affect_the_others(actor: Actor) -> None:
     good, list_ = fresh(), fresh()
     await actor.list_add(list_, "a")
     items = [{"key": "", "value": "v", "expires": 0}, {"key": good, "value": "v", "expires": 0}]
@@ -71,7 +71,7 @@ async def test_the_same_key_twice_has_the_later_value(actor: Actor) -> None:
 
 
 @pytest.mark.parametrize("operation", ["SetMany", "GetMany", "DeleteMany"])
-async def test_nothing_is_done_with_nothing(actor: Actor, operation: str) -> None:
+async def test_an_empty_batch_has_an_empty_answer(actor: Actor, operation: str) -> None:
     assert await actor.call(f"KeyValueBatch.{operation}", []) == []
 
 
@@ -97,7 +97,7 @@ async def test_keys_are_listed_by_prefix_in_pages(actor: Actor) -> None:
     assert await list_keys(actor, f"{prefix}nothing") == ([], "")
 
 
-async def test_what_is_deleted_or_expired_is_not_listed(actor: Actor) -> None:
+async def test_deleted_and_expired_keys_are_not_listed(actor: Actor) -> None:
     prefix = fresh()
     for name in ("a", "b", "c"):
         await actor.set(prefix + name, "v")
@@ -107,7 +107,7 @@ async def test_what_is_deleted_or_expired_is_not_listed(actor: Actor) -> None:
     assert sorted((await list_keys(actor, prefix))[0]) == [f"{prefix}a", f"{prefix}c"]
 
 
-async def test_keys_are_those_of_the_link_without_its_prefix(make_actor: MakeActor, backend: str) -> None:
+async def test_only_keys_of_the_link_are_listed_and_without_its_prefix(make_actor: MakeActor, backend: str) -> None:
     values: dict[str, Any] = {"BACKEND": backend, "BUCKET": fresh("b").replace(".", "-")}
     if backend == "cache":
         values["STATE_REPL_SUBJECT"] = fresh("state")
@@ -121,6 +121,6 @@ async def test_keys_are_those_of_the_link_without_its_prefix(make_actor: MakeAct
 
 
 @pytest.mark.parametrize("limit", [0, 10_001, -1])
-async def test_a_page_of_no_or_too_many_keys_is_refused(actor: Actor, limit: int) -> None:
+async def test_a_page_of_zero_or_too_many_keys_is_refused(actor: Actor, limit: int) -> None:
     error = await actor.error("KeyValueStore.ListKeys", {"prefix": "", "cursor": "", "limit": limit})
     assert "limit" in error

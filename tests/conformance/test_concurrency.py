@@ -1,4 +1,4 @@
-"""Many callers, and two providers: every total exactly once, every element once, nothing lost."""
+"""Many callers, and two providers: every total exactly once, every element once, no change lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conformance.conftest import MakeActor
 CALLERS = 64
 
 
-async def test_every_total_comes_back_exactly_once(actor: Actor) -> None:
+async def test_every_total_is_answered_exactly_once(actor: Actor) -> None:
     key = fresh()
 
     async def caller() -> list[int]:
@@ -27,7 +27,7 @@ async def test_every_total_comes_back_exactly_once(actor: Actor) -> None:
     assert await actor.get(key) == str(CALLERS * 10)
 
 
-async def test_every_callers_totals_grow(actor: Actor) -> None:
+async def test_the_totals_of_every_caller_grow(actor: Actor) -> None:
     key = fresh()
 
     async def caller() -> list[int]:
@@ -37,7 +37,7 @@ async def test_every_callers_totals_grow(actor: Actor) -> None:
         assert totals == sorted(totals)
 
 
-async def test_what_was_acknowledged_is_read_by_everybody(actor: Actor) -> None:
+async def test_an_acknowledged_change_is_visible_to_every_reader(actor: Actor) -> None:
     key = fresh()
 
     async def caller() -> None:
@@ -50,7 +50,7 @@ async def test_what_was_acknowledged_is_read_by_everybody(actor: Actor) -> None:
     await asyncio.gather(*(caller() for _ in range(16)))
 
 
-async def test_concurrent_additions_to_a_list_are_all_there_once(actor: Actor) -> None:
+async def test_every_concurrent_addition_to_a_list_is_stored_once(actor: Actor) -> None:
     key = fresh()
     lengths = await asyncio.gather(*(actor.list_add(key, f"e{number}") for number in range(CALLERS * 4)))
     elements = await actor.list_range(key)
@@ -58,20 +58,20 @@ async def test_concurrent_additions_to_a_list_are_all_there_once(actor: Actor) -
     assert [elements[length - 1] for length in lengths] == [f"e{number}" for number in range(CALLERS * 4)]
 
 
-async def test_one_of_many_additions_of_one_member_is_new(actor: Actor) -> None:
+async def test_one_of_many_concurrent_additions_of_a_member_is_new(actor: Actor) -> None:
     key = fresh()
     assert Counter(await asyncio.gather(*(actor.set_add(key, "m") for _ in range(CALLERS)))) == {1: 1, 0: CALLERS - 1}
     assert Counter(await asyncio.gather(*(actor.set_del(key, "m") for _ in range(CALLERS)))) == {1: 1, 0: CALLERS - 1}
     assert await actor.contains(key) is False
 
 
-async def test_one_of_many_deletions_found_something(actor: Actor) -> None:
+async def test_one_of_many_concurrent_deletions_finds_the_key(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, "x")
     assert Counter(await asyncio.gather(*(actor.delete(key) for _ in range(CALLERS)))) == {True: 1, False: CALLERS - 1}
 
 
-async def test_a_refused_call_among_many_refuses_no_other(actor: Actor) -> None:
+async def test_a_refused_call_does_not_affect_concurrent_ones(actor: Actor) -> None:
     key = fresh()
     await actor.increment(key, 2**31 - 40)
     calls = [actor.increment(key) for _ in range(CALLERS)]

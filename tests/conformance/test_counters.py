@@ -1,4 +1,4 @@
-"""Increment: from nothing, from texts, over the ends of i32."""
+"""Increment: of absent keys, of texts, and beyond the range of i32."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_DECIMALS = [
 ]
 
 
-async def test_a_missing_counter_starts_at_nought(actor: Actor) -> None:
+async def test_a_missing_counter_starts_at_zero(actor: Actor) -> None:
     key = fresh()
     assert await actor.increment(key, 5) == 5
     assert await actor.increment(key, -7) == -2
@@ -36,7 +36,7 @@ async def test_a_missing_counter_starts_at_nought(actor: Actor) -> None:
     assert await actor.get(key) == "-2"
 
 
-async def test_adding_nought_to_nothing_makes_a_counter(actor: Actor) -> None:
+async def test_adding_zero_to_an_absent_key_creates_a_counter(actor: Actor) -> None:
     key = fresh()
     assert await actor.increment(key, 0) == 0
     assert await actor.contains(key) is True
@@ -52,13 +52,13 @@ async def test_a_decimal_text_counts(actor: Actor, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", NO_DECIMALS, ids=ascii)
-async def test_a_text_that_is_no_decimal_is_refused_and_stays(actor: Actor, text: str) -> None:
+async def test_a_text_that_is_not_a_decimal_is_refused_and_stays(actor: Actor, text: str) -> None:
     key = fresh()
     await actor.set(key, text)
-    said = await actor.error("Increment", {"key": key, "value": 1})
-    assert key in said
-    assert "text" in said
-    assert "counter" in said
+    error = await actor.error("Increment", {"key": key, "value": 1})
+    assert key in error
+    assert "text" in error
+    assert "counter" in error
     assert await actor.get(key) == text
 
 
@@ -68,11 +68,11 @@ async def test_a_total_that_does_not_fit_in_32_bits_is_refused_and_nothing_chang
 ) -> None:
     key = fresh()
     assert await actor.increment(key, total) == total
-    said = await actor.error("Increment", {"key": key, "value": step})
-    assert key in said
-    assert str(total + step) in said
-    assert str(I32_MIN) in said
-    assert str(I32_MAX) in said
+    error = await actor.error("Increment", {"key": key, "value": step})
+    assert key in error
+    assert str(total + step) in error
+    assert str(I32_MIN) in error
+    assert str(I32_MAX) in error
     assert await actor.get(key) == str(total)
     assert await actor.increment(key, -1 if step > 0 else 1) == total + (-1 if step > 0 else 1)
 
@@ -81,12 +81,12 @@ async def test_a_total_that_does_not_fit_in_32_bits_is_refused_and_nothing_chang
 async def test_a_text_beyond_32_bits_is_refused_and_stays(actor: Actor, text: str) -> None:
     key = fresh()
     await actor.set(key, text)
-    said = await actor.error("Increment", {"key": key, "value": 1})
-    assert key in said
+    error = await actor.error("Increment", {"key": key, "value": 1})
+    assert key in error
     assert await actor.get(key) == text
 
 
-async def test_both_ends_are_reached(actor: Actor) -> None:
+async def test_both_ends_of_the_range_are_reached(actor: Actor) -> None:
     key = fresh()
     assert await actor.increment(key, I32_MAX) == I32_MAX
     assert await actor.increment(key, I32_MIN) == -1
@@ -100,7 +100,7 @@ async def test_a_deleted_counter_starts_again(actor: Actor) -> None:
     assert await actor.increment(key) == 1
 
 
-async def test_a_counter_that_was_set_goes_on_from_there(actor: Actor) -> None:
+async def test_a_counter_that_was_set_continues_from_that_value(actor: Actor) -> None:
     key = fresh()
     await actor.increment(key, 9)
     await actor.set(key, "100")

@@ -1,4 +1,4 @@
-"""Expiry: values end when they should, and what keeps or clears their end. Every wait is for something to vanish."""
+"""Expiry: values expire in time, and changes keep or clear their expiry. Every wait is for a key to vanish."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def gone(actor: Actor, key: str) -> None:
     await eventually(is_absent, f"the end of {key}", 6)
 
 
-async def test_a_value_is_gone_when_its_time_is_over_and_not_before(actor: Actor) -> None:
+async def test_a_value_expires_in_time_and_not_before(actor: Actor) -> None:
     key = fresh()
     began = time.monotonic()
     await actor.set(key, "short", 1)
@@ -32,7 +32,7 @@ async def test_a_value_is_gone_when_its_time_is_over_and_not_before(actor: Actor
     assert await actor.delete(key) is False
 
 
-async def test_an_expired_number_counts_from_nought_again(actor: Actor) -> None:
+async def test_an_expired_counter_starts_at_zero_again(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, "41", 1)
     await gone(actor, key)
@@ -40,7 +40,7 @@ async def test_an_expired_number_counts_from_nought_again(actor: Actor) -> None:
     assert await actor.increment(key) == 2
 
 
-async def test_what_is_made_over_an_expired_value_does_not_expire(actor: Actor) -> None:
+async def test_a_value_written_over_an_expired_one_does_not_expire(actor: Actor) -> None:
     keys = {kind: fresh(kind) for kind in ("text", "counter", "list", "set")}
     await asyncio.gather(*(actor.set(key, "1", 1) for key in keys.values()))
     for key in keys.values():
@@ -58,7 +58,7 @@ async def test_what_is_made_over_an_expired_value_does_not_expire(actor: Actor) 
     assert await actor.set_query(keys["set"]) == {"a"}
 
 
-async def test_an_increment_keeps_the_end(actor: Actor) -> None:
+async def test_an_increment_keeps_the_expiry(actor: Actor) -> None:
     key = fresh()
     began = time.monotonic()
     await actor.set(key, "5", 2)
@@ -71,7 +71,7 @@ async def test_an_increment_keeps_the_end(actor: Actor) -> None:
     assert await actor.increment(key) == 1
 
 
-async def test_a_plain_set_clears_the_end_and_another_end_replaces_it(actor: Actor) -> None:
+async def test_a_plain_set_clears_the_expiry_and_another_expiry_replaces_it(actor: Actor) -> None:
     cleared, prolonged, shortened, witness = (fresh() for _ in range(4))
     await actor.set(cleared, "old", 1)
     await actor.set(cleared, "new")
@@ -86,7 +86,7 @@ async def test_a_plain_set_clears_the_end_and_another_end_replaces_it(actor: Act
     assert await actor.get(shortened) is None
 
 
-async def test_an_end_can_be_put_on_a_value_that_had_none(actor: Actor) -> None:
+async def test_an_expiry_can_be_added_to_a_value(actor: Actor) -> None:
     text, items = fresh(), fresh()
     await actor.set(text, "stays")
     await actor.list_add(items, "a")
@@ -96,7 +96,7 @@ async def test_an_end_can_be_put_on_a_value_that_had_none(actor: Actor) -> None:
     await gone(actor, items)
 
 
-async def test_a_value_made_after_a_deletion_has_no_old_end(actor: Actor) -> None:
+async def test_a_value_written_after_a_deletion_does_not_have_the_old_expiry(actor: Actor) -> None:
     key, witness = fresh(), fresh()
     await actor.set(key, "5", 1)
     assert await actor.delete(key) is True
@@ -106,7 +106,7 @@ async def test_a_value_made_after_a_deletion_has_no_old_end(actor: Actor) -> Non
     assert await actor.get(key) == "3"
 
 
-async def test_many_values_end_together(actor: Actor) -> None:
+async def test_many_values_expire_at_the_same_time(actor: Actor) -> None:
     keys = [fresh(str(number)) for number in range(200)]
     began = time.monotonic()
     await asyncio.gather(*(actor.set(key, "x", 1) for key in keys))
@@ -121,7 +121,7 @@ async def test_many_values_end_together(actor: Actor) -> None:
 
 
 @pytest.mark.parametrize("expires", [60, 86_400 * 365, 2**31, 2**32 - 1])
-async def test_long_times_are_taken(actor: Actor, expires: int) -> None:
+async def test_long_lifetimes_are_accepted(actor: Actor, expires: int) -> None:
     key = fresh()
     await actor.set(key, "7", expires)
     assert await actor.get(key) == "7"

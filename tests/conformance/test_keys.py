@@ -1,4 +1,4 @@
-"""Keys: any text but the empty one, none taken for another."""
+"""Keys: any text except the empty one, and different texts are different keys."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LEGAL = re.compile(r"[-/_=.a-zA-Z0-9]+")
 MAX_STORED_BYTES = 3500
 
 
-async def test_odd_keys_are_all_kept_apart(make_actor: MakeActor, backend: str) -> None:
+async def test_unusual_keys_are_distinguished(make_actor: MakeActor, backend: str) -> None:
     actor = await make_actor(BACKEND=backend)
     assert len(set(ODD_KEYS)) == len(ODD_KEYS)
     for number, key in enumerate(ODD_KEYS):
@@ -56,7 +56,7 @@ async def test_odd_keys_are_all_kept_apart(make_actor: MakeActor, backend: str) 
         assert await asyncio.gather(*map(actor.contains, later)) == [True] * len(later)
 
 
-async def test_odd_keys_hold_lists_and_sets(make_actor: MakeActor, backend: str) -> None:
+async def test_unusual_keys_hold_lists_and_sets(make_actor: MakeActor, backend: str) -> None:
     actor = await make_actor(BACKEND=backend)
     for number, key in enumerate(ODD_KEYS):
         if number % 2:
@@ -74,7 +74,7 @@ async def test_odd_keys_hold_lists_and_sets(make_actor: MakeActor, backend: str)
 
 @settings(max_examples=30, deadline=None)
 @given(keys=st.sets(st.text(min_size=1, max_size=30), min_size=2, max_size=5))
-async def test_any_keys_at_all_are_kept_apart(actor: Actor, keys: set[str]) -> None:
+async def test_any_two_keys_are_distinguished(actor: Actor, keys: set[str]) -> None:
     for number, key in enumerate(sorted(keys)):
         await actor.set(key, str(number))
     for number, key in enumerate(sorted(keys)):
@@ -107,43 +107,43 @@ async def test_the_longest_key_as_stored_works_and_a_longer_one_is_refused(actor
     assert await actor.get(longest) == "x"
     assert await actor.delete(longest) is True
     assert await actor.increment(longest, 0) == 0
-    said = await actor.error("Set", {"key": longest + "a", "value": "x", "expires": 0})
-    assert str(MAX_STORED_BYTES + 1) in said
-    assert str(MAX_STORED_BYTES) in said
-    assert "key" in said
+    error = await actor.error("Set", {"key": longest + "a", "value": "x", "expires": 0})
+    assert str(MAX_STORED_BYTES + 1) in error
+    assert str(MAX_STORED_BYTES) in error
+    assert "key" in error
     assert await actor.get(longest) == "0"
 
 
 @pytest.mark.parametrize("length", [3501, 4000, 4096, 5000, 100_000])
-async def test_a_key_that_is_too_long_is_refused_by_every_operation_and_the_link_goes_on(
+async def test_a_key_that_is_too_long_is_refused_by_every_operation_and_the_link_stays_usable(
     actor: Actor, length: int
 ) -> None:
     key = "k" * length
     for operation, argument in every_operation(key):
-        said = await actor.error(operation, argument)
-        assert str(length) in said
-        assert str(MAX_STORED_BYTES) in said
-        assert len(said) < 1000
+        error = await actor.error(operation, argument)
+        assert str(length) in error
+        assert str(MAX_STORED_BYTES) in error
+        assert len(error) < 1000
     other = fresh()
     assert await actor.increment(other) == 1
 
 
 async def test_an_empty_key_is_refused_by_every_operation(actor: Actor) -> None:
     for operation, argument in every_operation(""):
-        said = await actor.error(operation, argument)
-        assert "key" in said
-        assert "empty" in said
+        error = await actor.error(operation, argument)
+        assert "key" in error
+        assert "empty" in error
     assert "empty" in await actor.error("SetUnion", [fresh(), ""])
 
 
-async def test_a_key_that_is_no_text_is_refused(actor: Actor) -> None:
+async def test_a_key_that_is_not_a_text_is_refused(actor: Actor) -> None:
     for payload in (packed(5), packed(None), packed(b"bytes"), packed(["a"]), packed({"key": "a"}), b"\xa1\xff", b""):
         for operation in ("Get", "Del", "Contains", "ListClear", "SetClear", "SetQuery"):
             await actor.raw_error(f"KeyValue.{operation}", payload)
 
 
 @pytest.mark.parametrize("backend", ["bucket"], indirect=True)
-async def test_the_reserved_key_of_the_bucket_is_nobodys(actor: Actor, stored: StoredBucket) -> None:
+async def test_the_reserved_key_of_the_bucket_cannot_be_used(actor: Actor, stored: StoredBucket) -> None:
     for key in ("=5Flease", "_lease"):
         await actor.set(key, "mine")
     assert await stored.payload("_lease") == b"mine"

@@ -58,29 +58,29 @@ async def test_an_operation_for_another_kind_names_key_and_kinds_and_changes_not
 ) -> None:
     key = fresh()
     await fill(actor, kind, key)
-    before = await stored.revision(key), await actor.look(key)
-    said = await actor.error(operation, argument(operation, key))
-    assert key in said
-    assert kind in said.split(key)[1]
-    assert wanted in said.split(key)[1]
-    assert "outcome unknown" not in said
-    assert (await stored.revision(key), await actor.look(key)) == before
+    before = await stored.revision(key), await actor.read_all(key)
+    error = await actor.error(operation, argument(operation, key))
+    assert key in error
+    assert kind in error.split(key)[1]
+    assert wanted in error.split(key)[1]
+    assert "outcome unknown" not in error
+    assert (await stored.revision(key), await actor.read_all(key)) == before
 
 
 @pytest.mark.parametrize("operation", ["SetUnion", "SetIntersection"])
-async def test_one_key_of_another_kind_among_sets_is_an_error_that_names_it(actor: Actor, operation: str) -> None:
+async def test_a_key_of_another_kind_among_sets_is_an_error_with_its_name(actor: Actor, operation: str) -> None:
     first, second, other = fresh("set"), fresh("set"), fresh("list")
     await actor.set_add(first, "a")
     await actor.set_add(second, "a")
     await actor.list_add(other, "a")
     for keys in ([first, other], [other, first], [first, second, other]):
-        said = await actor.error(operation, keys)
-        assert other in said
-        assert first not in said
+        error = await actor.error(operation, keys)
+        assert other in error
+        assert first not in error
 
 
 @pytest.mark.parametrize("kind", ["text", "counter", "list", "set"])
-async def test_any_kind_is_contained_and_deleted(actor: Actor, kind: str) -> None:
+async def test_a_key_of_any_kind_is_contained_and_can_be_deleted(actor: Actor, kind: str) -> None:
     key = fresh()
     await fill(actor, kind, key)
     assert await actor.contains(key) is True
@@ -88,7 +88,7 @@ async def test_any_kind_is_contained_and_deleted(actor: Actor, kind: str) -> Non
     assert await actor.contains(key) is False
 
 
-async def test_a_text_that_looks_like_a_list_is_none(actor: Actor) -> None:
+async def test_a_text_that_looks_like_a_list_is_a_text(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, '["a","b"]')
     assert "text" in await actor.error("ListAdd", {"listName": key, "value": "c"})

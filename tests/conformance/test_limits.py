@@ -1,4 +1,4 @@
-"""Values over a limit: the error names the limit, the size and the maximum; what just fits works."""
+"""Values over a limit: the error names the limit, the size and the maximum. A value at the limit is stored."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ async def limited(make_actor: MakeActor, limit: str) -> tuple[Actor, int]:
     return await make_actor(MAX_VALUE_SIZE=str(OWN_MAXIMUM)), OWN_MAXIMUM
 
 
-def check(said: str, limit: str, maximum: int) -> int:
-    """Check what an error names; returns the size that it says the value would have."""
-    assert limit in said, said
-    assert str(maximum) in said, said
-    assert "outcome unknown" not in said
-    numbers = [int(number) for number in re.findall(r"\d+", said.split("would take")[1])]
-    assert len(said) < 1000
+def check(error: str, limit: str, maximum: int) -> int:
+    """Check that an error names the limit, and return the size of the value in its text."""
+    assert limit in error, error
+    assert str(maximum) in error, error
+    assert "outcome unknown" not in error
+    numbers = [int(number) for number in re.findall(r"\d+", error.split("would take")[1])]
+    assert len(error) < 1000
     return numbers[0]
 
 
 async def test_the_longest_text_works_and_one_more_byte_is_refused(make_actor: MakeActor, limit: str) -> None:
     actor, maximum = await limited(make_actor, limit)
     await actor.set("k", "before")
-    said = await actor.error("Set", {"key": "k", "value": "x" * maximum, "expires": 0})
-    overhead = check(said, limit, maximum) - maximum
+    error = await actor.error("Set", {"key": "k", "value": "x" * maximum, "expires": 0})
+    overhead = check(error, limit, maximum) - maximum
     assert 0 < overhead < 300
     assert await actor.get("k") == "before"
-    longest = "x" * (maximum - overhead - 40)  # an operation id grows by a digit now and then
+    longest = "x" * (maximum - overhead - 40)  # an operation id grows by a digit from time to time
     await actor.set("k", longest)
     assert await actor.get("k") == longest
     assert "é" * (maximum // 2) != longest
@@ -60,8 +60,8 @@ async def test_a_list_and_a_set_grow_up_to_the_limit_and_stay_usable(make_actor:
         await actor.list_add("list", element)
         await actor.set_add("set", element)
     for operation, name in (("ListAdd", "list"), ("SetAdd", "set")):
-        said = await actor.error(operation, {f"{name}Name": name, "value": "x" * piece})
-        check(said, limit, maximum)
+        error = await actor.error(operation, {f"{name}Name": name, "value": "x" * piece})
+        check(error, limit, maximum)
     assert await actor.list_add("list", "small") == 5
     assert await actor.set_add("set", "small") == 1
     assert len(await actor.list_range("list")) == 5
@@ -70,7 +70,7 @@ async def test_a_list_and_a_set_grow_up_to_the_limit_and_stay_usable(make_actor:
     assert await actor.list_add("list", "x" * piece) == 5
 
 
-async def test_a_new_key_with_a_value_over_the_limit_is_not_made(make_actor: MakeActor, limit: str) -> None:
+async def test_a_new_key_with_a_value_over_the_limit_is_not_stored(make_actor: MakeActor, limit: str) -> None:
     actor, maximum = await limited(make_actor, limit)
     key = fresh()
     check(await actor.error("Set", {"key": key, "value": "x" * (maximum + 1), "expires": 0}), limit, maximum)
@@ -80,7 +80,7 @@ async def test_a_new_key_with_a_value_over_the_limit_is_not_made(make_actor: Mak
     assert await StoredBucket(actor.host.client, actor.bucket).revision(key) == 0
 
 
-async def test_one_call_over_the_limit_does_not_fail_those_combined_with_it(make_actor: MakeActor) -> None:
+async def test_a_call_over_the_limit_does_not_affect_calls_written_together_with_it(make_actor: MakeActor) -> None:
     actor, maximum = await limited(make_actor, "MAX_VALUE_SIZE")
     calls = [actor.list_add("list", f"e{number}") for number in range(20)]
     calls.insert(10, actor.list_add("list", "x" * maximum))
@@ -92,7 +92,7 @@ async def test_one_call_over_the_limit_does_not_fail_those_combined_with_it(make
     assert sorted(await actor.list_range("list")) == sorted(f"e{number}" for number in range(20))
 
 
-async def test_a_limit_that_was_lowered_is_named_though_the_provider_does_not_know_it_yet(
+async def test_an_error_names_a_lowered_limit_that_the_provider_does_not_know_yet(
     make_actor: MakeActor,
 ) -> None:
     actor = await make_actor()
@@ -101,7 +101,7 @@ async def test_a_limit_that_was_lowered_is_named_though_the_provider_does_not_kn
     config = (await jetstream.stream_info(f"KV_{actor.bucket}")).config
     config.max_msg_size = OWN_MAXIMUM
     await jetstream.update_stream(config)
-    said = await actor.error("Set", {"key": "k", "value": "x" * OWN_MAXIMUM, "expires": 0})
-    assert check(said, "MAX_VALUE_SIZE", OWN_MAXIMUM) > OWN_MAXIMUM
+    error = await actor.error("Set", {"key": "k", "value": "x" * OWN_MAXIMUM, "expires": 0})
+    assert check(error, "MAX_VALUE_SIZE", OWN_MAXIMUM) > OWN_MAXIMUM
     assert await actor.get("k") == "before"
     await actor.set("k", "x" * (OWN_MAXIMUM - 300))

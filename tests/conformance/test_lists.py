@@ -66,7 +66,7 @@ async def test_only_the_first_match_is_deleted(actor: Actor) -> None:
     assert await actor.list_range(key) == list("ab")
 
 
-async def test_an_emptied_list_is_gone_and_its_key_takes_any_kind(actor: Actor) -> None:
+async def test_an_emptied_list_is_absent_and_its_key_may_have_any_kind(actor: Actor) -> None:
     key = await filled(actor, ["only"])
     assert await actor.list_del(key, "only") is True
     assert await actor.contains(key) is False
@@ -74,7 +74,7 @@ async def test_an_emptied_list_is_gone_and_its_key_takes_any_kind(actor: Actor) 
     assert await actor.set_add(key, "member") == 1
 
 
-async def test_a_cleared_list_is_gone_and_starts_anew(actor: Actor) -> None:
+async def test_a_cleared_list_is_absent_and_starts_again(actor: Actor) -> None:
     key = await filled(actor, ABCDE)
     assert await actor.list_clear(key) is True
     assert await actor.list_range(key) == []

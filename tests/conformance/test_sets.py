@@ -31,7 +31,7 @@ async def test_a_missing_set_is_empty(actor: Actor) -> None:
     assert await actor.contains(key) is False
 
 
-async def test_an_emptied_set_is_gone_and_its_key_takes_any_kind(actor: Actor) -> None:
+async def test_an_emptied_set_is_absent_and_its_key_may_have_any_kind(actor: Actor) -> None:
     key = await filled(actor, "a")
     assert await actor.set_del(key, "a") == 1
     assert await actor.contains(key) is False
@@ -39,7 +39,7 @@ async def test_an_emptied_set_is_gone_and_its_key_takes_any_kind(actor: Actor) -
     assert await actor.list_add(key, "element") == 1
 
 
-async def test_a_cleared_set_is_gone_and_starts_anew(actor: Actor) -> None:
+async def test_a_cleared_set_is_absent_and_starts_again(actor: Actor) -> None:
     key = await filled(actor, "abc")
     assert await actor.set_clear(key) is True
     assert await actor.set_query(key) == set()
@@ -60,7 +60,7 @@ async def test_a_union_has_the_members_of_all(actor: Actor) -> None:
     assert await actor.set_union() == set()
 
 
-async def test_an_intersection_has_the_members_common_to_all(actor: Actor) -> None:
+async def test_an_intersection_has_the_common_members(actor: Actor) -> None:
     first, second, third = await filled(actor, "abc"), await filled(actor, "bcd"), await filled(actor, "cxyz")
     missing = fresh()
     assert await actor.set_intersection(first, second) == set("bc")

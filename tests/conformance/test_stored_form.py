@@ -1,4 +1,4 @@
-"""What stands in the bucket: what `nats kv` shows, and what others put there. For the backend `bucket` alone."""
+"""The stored form: the entries that `nats kv` shows, and entries of other clients. For the backend `bucket` alone."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def backend() -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def actor(make_actor: MakeActor) -> Actor:
     actor = await make_actor(BACKEND="bucket")
-    await actor.get(fresh())  # the bucket is there once a call has been answered
+    await actor.get(fresh())  # the bucket exists once a call has been answered
     return actor
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bucket(actor: Actor) -> AsyncIterator[KeyValue]:
-    """The same bucket through the client library's own key-value interface."""
+    """Return the same bucket through nats-py's key-value interface."""
     await actor.set("warm", "x")
     yield await actor.host.client.jetstream().key_value(actor.bucket)
 
 
-async def test_every_kind_is_stored_as_a_person_expects(actor: Actor, stored: StoredBucket) -> None:
+async def test_every_kind_is_stored_in_a_readable_form(actor: Actor, stored: StoredBucket) -> None:
     text, counter, elements, members = (fresh() for _ in range(4))
     await actor.set(text, 'Ann "é"\n')
     assert await stored.payload(text) == 'Ann "é"\n'.encode()
@@ -116,7 +116,7 @@ async def test_an_emptied_collection_reads_as_deleted(actor: Actor, bucket: KeyV
         await bucket.get(key)
 
 
-async def test_a_deletion_of_nothing_stores_nothing(actor: Actor, stored: StoredBucket) -> None:
+async def test_a_deletion_of_an_absent_key_stores_nothing(actor: Actor, stored: StoredBucket) -> None:
     key = fresh()
     assert await actor.delete(key) is False
     assert await actor.list_clear(key) is False
@@ -124,7 +124,7 @@ async def test_a_deletion_of_nothing_stores_nothing(actor: Actor, stored: Stored
     assert await stored.revision(key) == 0
 
 
-async def test_a_change_that_changes_nothing_stores_nothing(actor: Actor, stored: StoredBucket) -> None:
+async def test_a_change_without_an_effect_stores_nothing(actor: Actor, stored: StoredBucket) -> None:
     key = fresh()
     await actor.set_add(key, "a")
     before = await stored.revision(key)
@@ -133,7 +133,7 @@ async def test_a_change_that_changes_nothing_stores_nothing(actor: Actor, stored
     assert await stored.revision(key) == before
 
 
-async def test_the_clients_own_interface_reads_everything(actor: Actor, bucket: KeyValue) -> None:
+async def test_nats_py_reads_every_entry(actor: Actor, bucket: KeyValue) -> None:
     text, counter, elements = (fresh() for _ in range(3))
     await actor.set(text, "[1]")
     await actor.increment(counter, 7)
@@ -144,7 +144,9 @@ async def test_the_clients_own_interface_reads_everything(actor: Actor, bucket: 
     assert {text, counter, elements} <= set(await listed(bucket))
 
 
-async def test_what_others_put_is_text_and_counts_when_it_is_a_decimal(actor: Actor, bucket: KeyValue) -> None:
+async def test_a_value_of_another_client_is_a_text_and_a_counter_if_it_is_a_decimal(
+    actor: Actor, bucket: KeyValue
+) -> None:
     text, number, array = (fresh() for _ in range(3))
     await bucket.put(text, "from outside é".encode())
     assert await actor.get(text) == "from outside é"
@@ -157,7 +159,7 @@ async def test_what_others_put_is_text_and_counts_when_it_is_a_decimal(actor: Ac
     assert "text" in await actor.error("ListAdd", {"listName": array, "value": "b"})
 
 
-async def test_what_others_change_between_two_calls_counts(actor: Actor, bucket: KeyValue) -> None:
+async def test_changes_by_other_clients_between_two_calls_are_seen(actor: Actor, bucket: KeyValue) -> None:
     key = fresh()
     assert await actor.increment(key) == 1
     await bucket.put(key, b"10")
@@ -176,7 +178,7 @@ async def test_what_others_change_between_two_calls_counts(actor: Actor, bucket:
     assert (await bucket.get(key)).value == b"back"
 
 
-async def test_others_compare_and_set_upon_what_the_provider_wrote(actor: Actor, bucket: KeyValue) -> None:
+async def test_other_clients_can_compare_and_set_entries_of_the_provider(actor: Actor, bucket: KeyValue) -> None:
     key = fresh()
     await actor.set(key, "1")
     entry = await bucket.get(key)
@@ -207,7 +209,7 @@ async def test_an_empty_value_from_outside_is_an_empty_text(actor: Actor, bucket
     ],
     ids=["expiry", "counter", "list", "sequence"],
 )
-async def test_an_entry_that_nobody_can_read_is_refused_by_name_and_can_be_overwritten(
+async def test_an_unreadable_entry_is_an_error_with_its_key_and_can_be_overwritten(
     actor: Actor, host: LatticeHost, headers: dict[str, str], payload: bytes
 ) -> None:
     key = fresh()
@@ -221,8 +223,8 @@ async def test_an_entry_that_nobody_can_read_is_refused_by_name_and_can_be_overw
     assert await actor.increment(key) == 2
 
 
-async def test_the_bucket_is_made_as_the_field_makes_one(actor: Actor, stored: StoredBucket) -> None:
-    await actor.get(fresh())  # the bucket is there once a call has been answered
+async def test_the_bucket_is_created_with_the_usual_configuration(actor: Actor, stored: StoredBucket) -> None:
+    await actor.get(fresh())  # the bucket exists once a call has been answered
     config = (await stored.info())["config"]
     assert config["subjects"] == [f"$KV.{actor.bucket}.>"]
     assert config["max_msgs_per_subject"] == 1

@@ -1,4 +1,4 @@
-"""Get, Set, Del, Contains, and which texts a value may be."""
+"""Get, Set, Del and Contains, and the texts that a value may be."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_missing_key_reads_as_absent(actor: Actor) -> None:
     assert await actor.delete(key) is False
 
 
-async def test_what_was_set_is_read_until_it_is_deleted(actor: Actor) -> None:
+async def test_a_value_is_read_until_it_is_deleted(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, "one")
     assert await actor.get(key) == "one"
@@ -74,7 +74,7 @@ async def test_an_empty_text_is_a_value(actor: Actor) -> None:
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=ascii)
-async def test_any_text_comes_back_as_it_was(actor: Actor, text: str) -> None:
+async def test_a_text_is_read_unchanged(actor: Actor, text: str) -> None:
     key = fresh()
     await actor.set(key, text)
     assert await actor.get(key) == text
@@ -82,7 +82,7 @@ async def test_any_text_comes_back_as_it_was(actor: Actor, text: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(max_size=200))
-async def test_any_text_at_all_comes_back_as_it_was(actor: Actor, text: str) -> None:
+async def test_any_text_is_read_unchanged(actor: Actor, text: str) -> None:
     await actor.set("any-text", text)
     assert await actor.get("any-text") == text
 
@@ -111,7 +111,7 @@ async def test_a_text_replaces_any_other_kind(actor: Actor) -> None:
     assert await actor.get(key) == "five"
 
 
-async def test_a_text_of_half_a_megabyte_comes_back_as_it_was(actor: Actor) -> None:
+async def test_a_text_of_half_a_megabyte_is_read_unchanged(actor: Actor) -> None:
     key, text = fresh(), "ab12 é" * 80_000
     await actor.set(key, text)
     assert await actor.get(key) == text

@@ -1,4 +1,4 @@
-"""The tier that needs Docker. Where Docker runs, it runs; where it cannot, it says what is missing, and in CI it fails."""
+"""The tier that needs Docker. Without it, or without a tool, tests skip with the reason; in CI a missing tool fails them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.blackbox.families import RUST, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats_server import NatsServer
 from tests.containers import images
-from tests.containers.cluster import Cluster
+from tests.containers.container_cluster import ContainerCluster
 from tests.containers.cutting import what_cutting_lacks
 from tests.containers.nats_node import NatsNode
 from tests.containers.networks import ContainerNetwork
@@ -32,9 +32,9 @@ _TEST_SECONDS = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every coroutine of the tier run on the loop on which clusters and hosts of a module live.
+    """Run every coroutine of the tier on the event loop of the module's clusters and hosts.
 
-    And let images take their time: they are made while the first test that needs one is set up.
+    The timeout of a test does not cover its fixtures, because the first test that needs an image builds it.
     """
     for item in items:
         if "tests/containers/" not in item.path.as_posix():
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def cannot_run(why: str) -> NoReturn:
-    """Skip what asks for it, or fail it in CI: there is a Docker, so there is a way."""
+    """Skip the test, or fail it in CI: where there is Docker, the missing part can be installed."""
     if os.environ.get("CI"):
         pytest.fail(f"the container tier must run where Docker does: {why}", pytrace=False)
     pytest.skip(why)
@@ -88,14 +88,14 @@ def project_image(docker_client: docker.DockerClient) -> str:
 
 @pytest.fixture(scope="module")
 def network(docker_client: docker.DockerClient) -> Iterator[ContainerNetwork]:
-    """One for all tests of a module: Docker has about thirty to give."""
+    """One network for all tests of a module, because Docker has addresses for about thirty."""
     with ContainerNetwork(docker_client) as network:
         yield network
 
 
 @pytest.fixture(scope="module")
 def node(network: ContainerNetwork, nats_image: str) -> NatsNode:
-    """A server with JetStream, running."""
+    """A running server with JetStream."""
     node = NatsNode(network, nats_image, "nats")
     node.start()
     return node
@@ -103,21 +103,21 @@ def node(network: ContainerNetwork, nats_image: str) -> NatsNode:
 
 @pytest.fixture(scope="session")
 def cuts() -> None:
-    """Ask for it to cut networks."""
+    """Require the tools to cut networks."""
     if lacks := what_cutting_lacks():
         cannot_run(lacks)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def cluster(network: ContainerNetwork, nats_image: str, cuts: None) -> AsyncIterator[Cluster]:
-    """Three servers, ready for streams of three replicas."""
-    async with Cluster(network, nats_image) as cluster:
+async def cluster(network: ContainerNetwork, nats_image: str, cuts: None) -> AsyncIterator[ContainerCluster]:
+    """A cluster that accepts streams with three replicas."""
+    async with ContainerCluster(network, nats_image) as cluster:
         yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def start_image(network: ContainerNetwork, project_image: str, tmp_path: Path) -> AsyncIterator[StartImage]:
-    """Make connected hosts whose providers will be containers of the image; all end with the test."""
+    """Return a function that makes a connected host whose provider is a container of the image. All end with the test."""
     async with AsyncExitStack() as stack:
 
         async def make(family: HostFamily, server_url: str, **options: Any) -> ContainedHost:
@@ -129,7 +129,7 @@ async def start_image(network: ContainerNetwork, project_image: str, tmp_path: P
 
 @pytest.fixture(scope="module")
 def lattice_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """The lattice's own, which no fault of the store touches."""
+    """The lattice's own server, which has no faults."""
     with NatsServer(tmp_path_factory.mktemp("lattice-server")) as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""Faults of a container's network, made inside it from outside: the image needs no tool for them, the host needs root."""
+"""Faults of a container's network, made from the host in its namespace: the image needs no tools, but the host needs root."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def cut(container: Container, *addresses: str, is_one_way: bool = False) -> None
     """Drop all packets between a container and some addresses.
 
     Args:
-        container: A running one; its rules end with it.
-        addresses: Who is not reached any more, and does not reach it.
-        is_one_way: Whether only what comes in is dropped.
+        container: Running container, with which the rules end.
+        addresses: Addresses of the others.
+        is_one_way: Whether only incoming packets are dropped.
     """
     for address in addresses:
         _filter(container, "-A", "INPUT", "-s", address, "-j", "DROP")
@@ -24,7 +24,7 @@ def cut(container: Container, *addresses: str, is_one_way: bool = False) -> None
 
 
 def lose(container: Container, probability: float) -> None:
-    """Drop this part of the TCP packets that come in, from anybody."""
+    """Drop a share of all incoming TCP packets."""
     chance = ("-m", "statistic", "--mode", "random", "--probability", str(probability))
     _filter(container, "-A", "INPUT", "-p", "tcp", *chance, "-j", "DROP")
 
@@ -35,7 +35,7 @@ def mend(container: Container) -> None:
 
 
 def what_cutting_lacks() -> str:
-    """Return what this machine lacks to cut networks, "" when nothing."""
+    """Return the tools that this machine lacks to cut networks, or "" if it has all."""
     if os.geteuid() != 0:
         return "only root may cut the network of a container"
     missing = {"nsenter": "util-linux", "iptables": "iptables"}

@@ -1,6 +1,6 @@
-"""The images of the tier: a nats-server on nothing, a Python base, and the project's own. None has to be pulled.
+"""The images of the tier: nats-server alone, a Python base, and the project's own. None of them must be pulled.
 
-Each is tagged by a hash of what it is made of, and made once for all runs on a machine.
+The tag of an image is a hash of its inputs, so that it is built once for all runs on a machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.blackbox.nats_server import find_binary
 
 PROJECT_FOLDER = Path(__file__).parent.parent.parent
 DEFAULT_BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
-"""Wheels are collected by the Python that runs the tests: the base has the same."""
+"""The Python that runs the tests collects the wheels, so the base needs the same version."""
 
 _LOCK = Path(tempfile.gettempdir()) / "wasmcloud-keyvalue-nats-images.lock"
 _NATS_DOCKERFILE = """\
@@ -41,7 +41,7 @@ ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheelhouse
 """
 _SUITE = "bookworm"  # whose Python is 3.11
 _PACKAGES = "python3,python3-venv,ca-certificates,netbase,tzdata,coreutils,bash,dash,base-files,base-passwd"
-_HOOKS = (  # no maintainer's script has run
+_HOOKS = (  # no maintainer script has run
     'cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"',
     'cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"',
     'ln -s python3 "$1/usr/bin/python"',
@@ -51,11 +51,11 @@ _SOURCE_FOLDERS = ("contracts", "image", "provider")
 
 
 class CannotBuildError(Exception):
-    """This machine lacks something; the text says what to install."""
+    """This machine lacks a tool. The text names the package to install."""
 
 
 def nats_image(client: docker.DockerClient) -> str:
-    """Return an image with the nats-server of the test dependencies, or the one that the environment names."""
+    """Return an image with the nats-server of the test dependencies, or with the one that the environment names."""
     binary = Path(find_binary())
     tag = f"local/nats-server:{_digest(_NATS_DOCKERFILE.encode(), binary.read_bytes())}"
     with _making(client, tag) as is_wanted:
@@ -67,10 +67,10 @@ def nats_image(client: docker.DockerClient) -> str:
 
 
 def python_base(client: docker.DockerClient) -> str:
-    """Return the image that the project's is based on: the default, pulled, or else one made here of Debian's packages.
+    """Return the base of the project's image: the default, if it can be pulled, or else one built from Debian's packages.
 
     Raises:
-        CannotBuildError: Neither can be had.
+        CannotBuildError: The default cannot be pulled, and none can be built.
     """
     if _has(client, DEFAULT_BASE):
         return DEFAULT_BASE
@@ -87,7 +87,7 @@ def python_base(client: docker.DockerClient) -> str:
 
 
 def build_image(client: docker.DockerClient) -> str:
-    """Return the base with the wheels of all dependencies in it, so that nothing is fetched in builds.
+    """Return the base with the wheels of all dependencies, so that builds need no network.
 
     Raises:
         CannotBuildError: There is no base.
@@ -112,7 +112,7 @@ def build_image(client: docker.DockerClient) -> str:
 
 
 def project_image(client: docker.DockerClient, target: str = "") -> str:
-    """Return the project's image, or that of another target, built of this checkout with its own Dockerfile.
+    """Return the project's image, or that of another target, built from this checkout.
 
     Raises:
         CannotBuildError: There is no base.
@@ -131,7 +131,7 @@ def project_image(client: docker.DockerClient, target: str = "") -> str:
 
 @contextlib.contextmanager
 def _making(client: docker.DockerClient, tag: str) -> Iterator[bool]:
-    """Hold the machine's lock, and tell whether the image is still to be made."""
+    """Hold the lock of the machine, and yield whether the image must still be built."""
     with _LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not _has(client, tag)
@@ -158,8 +158,8 @@ def _build(
     try:
         client.images.build(path=str(folder), tag=tag, target=target, buildargs=arguments, rm=True, forcerm=True)
     except BuildError as error:
-        said = "".join(line.get("stream", "") for line in error.build_log)
-        raise AssertionError(f"{tag} does not build: {error}\n{said[-2000:]}") from None
+        output = "".join(line.get("stream", "") for line in error.build_log)
+        raise AssertionError(f"{tag} does not build: {error}\n{output[-2000:]}") from None
 
 
 def _make_base(client: docker.DockerClient, tag: str, why: str) -> None:

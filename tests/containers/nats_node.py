@@ -1,4 +1,4 @@
-"""A nats-server in a container that tests kill, freeze, restart, and whose network they cut or make lossy."""
+"""A nats-server in a container that tests kill, freeze and restart, and whose network they cut or make lossy."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _START_SECONDS = 20.0
 
 
 class NatsNode:
-    """One server. Its address, its name and what it stores stay the same across restarts.
+    """A server. Its address, its name and its store survive restarts.
 
-    Its methods have the names of `NatsServer`'s, which runs one as a process. They block: a test whose callers must go on
-    meanwhile calls them in a thread.
+    It has the methods of `NatsServer`, which is a process. They block; a test with callers that must continue meanwhile
+    calls them in a thread.
 
     Args:
-        network: Where it is found by its name and its address.
-        image: With a nats-server as its entry point.
-        name: The server's and the container's.
-        config: Text added to its configuration.
-        jetstream: What its JetStream is told besides where to store; `None`: it has none.
-        files: Further files: path in the container, contents.
+        network: Network of the container.
+        image: Image with nats-server as its entry point.
+        name: Name of the server and of the container.
+        config: Text that is added to its configuration.
+        jetstream: Further JetStream settings; `None`: no JetStream.
+        files: Contents of further files by their path in the container.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class NatsNode:
         return text
 
     def add_file(self, path: str, contents: bytes) -> None:
-        """Put a file into the container before it is started."""
+        """Copy a file into the container before its start."""
         self._prepared.with_copy_into_container(contents, path)
 
     def start(self) -> None:
-        """Start it, and return once it greets whoever connects."""
+        """Start, and return once the server greets new connections."""
         if self._container is None:
             self._container = self._prepared.start().get_wrapped_container()
         else:
@@ -75,36 +75,36 @@ class NatsNode:
         eventually_blocking(lambda: greets(self.address, CLIENT_PORT), f"the server {self.name}", _START_SECONDS)
 
     def stop(self) -> None:
-        """End it as an operator does."""
+        """Stop the server as an operator does."""
         self._running.stop(timeout=10)
 
     def kill(self) -> None:
-        """End it as a power cut does."""
+        """End the server as a power cut does."""
         self._running.kill()
         self._running.wait()
 
     def freeze(self) -> None:
-        """Stop its clock: connections stay open and nothing answers."""
+        """Stop the process. Its connections stay open, but it does not answer."""
         self._running.pause()
 
     def thaw(self) -> None:
         self._running.unpause()
 
     def cut_from(self, *others: NatsNode, is_one_way: bool = False) -> None:
-        """Drop all packets between it and others, until `mend`.
+        """Drop all packets between this node and others, until `mend`. Clients still reach it.
 
         Args:
-            others: Not clients: they go on reaching it.
-            is_one_way: Whether only what comes in is dropped.
+            *others: Other nodes.
+            is_one_way: Whether only incoming packets are dropped.
         """
         cutting.cut(self._running, *(other.address for other in others), is_one_way=is_one_way)
 
     def lose(self, probability: float) -> None:
-        """Drop this part of the TCP packets that come in, from anybody, until `mend`."""
+        """Drop a share of all incoming TCP packets, until `mend`."""
         cutting.lose(self._running, probability)
 
     def mend(self) -> None:
-        """Undo cuts and losses; a restart does that too."""
+        """Undo cuts and losses. A restart does the same."""
         self._running.reload()
         if self._running.status == "running":
             cutting.mend(self._running)

@@ -1,4 +1,4 @@
-"""A network of containers in which each keeps its address as long as it is not removed, killed and restarted or not."""
+"""A network of containers in which each container keeps its address until it is removed, across restarts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from testcontainers.core.network import Network
 
 from tests.containers.ownership import labels
 
-_FIRST_ADDRESS = 10  # the first ones are the gateway's and Docker's own
+_FIRST_ADDRESS = 10  # the first addresses belong to the gateway and to Docker
 
 
 class ContainerNetwork:
-    """One network; a context manager. What is still in it when it ends is removed with it."""
+    """A network, as a context manager that removes it with all of its containers."""
 
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
@@ -31,7 +31,7 @@ class ContainerNetwork:
         return self._network.name
 
     def __enter__(self) -> Self:
-        # Docker keeps an address for a container only in a subnet that it was told: one that it has just chosen itself.
+        # Docker accepts a fixed address only in a subnet that was given. So a first network finds a free subnet.
         with Network(docker_network_kw={"labels": labels()}) as chosen:
             subnet = self._client.networks.get(chosen.name).attrs["IPAM"]["Config"][0]["Subnet"]
         ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
@@ -48,11 +48,11 @@ class ContainerNetwork:
         self._network.remove()
 
     def free_address(self) -> str:
-        """Return an address that no container of the network has had."""
+        """Return an address that no container of the network has used."""
         return str(next(self._addresses))
 
     def container(self, image: str, name: str, address: str, **options: Any) -> DockerContainer:
-        """Prepare a container that has an address, and a name that the others of the network find it by."""
+        """Prepare a container with a fixed address, and a name by which others in the network find it."""
         endpoint = self._client.api.create_endpoint_config(aliases=[name], ipv4_address=address)
         return DockerContainer(image).with_kwargs(
             labels=labels(), network=self.name, networking_config={self.name: endpoint}, **options

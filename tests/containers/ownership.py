@@ -1,6 +1,6 @@
-"""Who made which container, network and image: a run that died leaves nothing that the next one does not find and remove.
+"""Labels of containers and networks that name the run which made them, so that the next run removes those of a dead one.
 
-Imported before testcontainers, whose own reaper is an image that would have to be pulled.
+This module is imported before testcontainers, whose own reaper is an image that would have to be pulled.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ OWNER_LABEL = "wasmcloud-keyvalue-nats.tests.owner"
 
 
 def owner() -> str:
-    """Return what names this process and no other one, before or after it: boot, process id, start of the process."""
+    """Return a unique name of this process: boot id, process id and start time."""
     return f"{_boot()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def is_alive(name: str) -> bool:
-    """Tell whether the process that an owner label names still runs."""
+    """Return whether the process that an owner label names still runs."""
     boot, _, rest = name.partition("/")
     pid, _, started = rest.partition("/")
     return boot == _boot() and pid.isdigit() and started == _started(int(pid)) != ""
 
 
 def labels() -> dict[str, str]:
-    """Return what everything that a test makes is marked with."""
+    """Return the labels of all containers and networks of this run."""
     return {OWNER_LABEL: owner()}
 
 
 def remove_abandoned(client: docker.DockerClient) -> list[str]:
-    """Remove the containers and networks of runs that are over; returns their names."""
+    """Remove the containers and networks of runs that are over, and return their names."""
     return _remove(client, lambda name: not is_alive(name))
 
 
 def remove_own(client: docker.DockerClient) -> list[str]:
-    """Remove what this run has made and not removed; returns the names."""
+    """Remove the remaining containers and networks of this run, and return their names."""
     own = owner()
     return _remove(client, lambda name: name == own)
 
@@ -53,7 +53,7 @@ def _remove(client: docker.DockerClient, is_due: Callable[[str], bool]) -> list[
     with_label = {"label": OWNER_LABEL}
     for container in client.containers.list(all=True, filters=with_label, ignore_removed=True):
         if is_due(container.labels[OWNER_LABEL]):
-            with contextlib.suppress(NotFound, APIError):  # somebody else removes it as well
+            with contextlib.suppress(NotFound, APIError):  # another run removes it as well
                 container.remove(force=True, v=True)
                 removed.append(container.name)
     for network in client.networks.list(filters=with_label):
@@ -69,7 +69,7 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in ticks since the boot; "" when there is none."""
+    """Return the start time of a process in ticks since the boot, or "" if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,12 +1,12 @@
-"""Times that the tier's tests hold the provider and its servers to, with slack for two cores that others use as well."""
+"""Time limits of the tier's tests, with slack for two cores that are shared with others."""
 
 from __future__ import annotations
 
 ANSWER_SECONDS = 2.5
-"""No call may take longer, whatever happens, while the provider lives; callers of all hosts wait two."""
+"""Longest time of a call while the provider lives, whatever happens. Callers wait two seconds, on all hosts."""
 
 SERVED_AGAIN_SECONDS = 20.0
-"""From a fault to answers of whoever is left: an election takes at least four seconds, and may have to be repeated."""
+"""Time from a fault until the remaining servers answer. An election takes at least four seconds, and may be repeated."""
 
 TOGETHER_AGAIN_SECONDS = 30.0
-"""From the mending of a network until what was held back on it has arrived: TCP waits longer after every attempt."""
+"""Time from the repair of a network until delayed data has arrived. TCP waits longer after each attempt."""

@@ -1,4 +1,4 @@
-"""The project's image as a lattice host runs it: `docker run` is the command, and gets the host data."""
+"""The project's image as a lattice host runs it: the command is `docker run`, and it gets the host data."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.containers.networks import ContainerNetwork
 from tests.containers.ownership import labels
 
 CONFINED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-"""As little as a container can be given: the provider writes no file and asks for no right."""
+"""The strictest confinement: the provider writes no file and needs no capability."""
 
 
 class ContainedHost(LatticeHost):
     """A lattice host whose provider is a container of the image.
 
     Args:
-        family: Which host of the field this is.
-        server_url: The lattice's NATS, as host and container reach it.
-        folder: Where what the provider prints is kept.
-        image: The project's.
-        network: Which the container is in; it is removed with it, should it still be there.
-        mounted: A folder that the container finds at the same path, to read.
-        lattice: See `LatticeHost`; also `cluster`.
-        cluster: Who signs.
+        family: Kind of host.
+        server_url: URL of the lattice's nats-server, for the host and the container.
+        folder: Folder for the output of the provider.
+        image: Image of the project.
+        network: Network of the container, which is removed with it.
+        mounted: Folder that is mounted read-only at the same path in the container.
+        lattice: See `LatticeHost`.
+        cluster: See `LatticeHost`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ def docker_command() -> str:
     """Return the path of the Docker command.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such command.
     """
     found = shutil.which("docker")
     if found is None:

@@ -1,4 +1,4 @@
-"""The image on a server as operators run it: accounts by JWT, credentials in a file, TLS with client certificates, limits."""
+"""The image on a server in operator mode: accounts, credentials in a file, TLS with client certificates, limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def make_actor(
     project_image: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[MakeActor]:
-    """Link actors to a server that asks for a certificate and for the credentials of one of its accounts."""
+    """Return a function that links an actor to a server which requires a certificate and credentials of an account."""
     folder = tmp_path_factory.mktemp("credentials")
     folder.chmod(0o755)
     operator, stranger, ours = Operator(), Operator(), Authority(folder, "ours")
@@ -83,28 +83,28 @@ async def test_credentials_and_certificate_from_mounted_files_open_a_link(make_a
     await exercise(actor)
 
 
-async def test_without_a_client_certificate_the_setting_is_named(make_actor: MakeActor) -> None:
-    said = await reason(await make_actor("good", TLS_CERT_FILE=None, TLS_KEY_FILE=None))
-    assert "TLS_CERT_FILE" in said
+async def test_a_missing_client_certificate_is_an_error_of_its_setting(make_actor: MakeActor) -> None:
+    error = await reason(await make_actor("good", TLS_CERT_FILE=None, TLS_KEY_FILE=None))
+    assert "TLS_CERT_FILE" in error
 
 
-async def test_a_user_of_another_operator_is_refused_and_the_setting_named(make_actor: MakeActor) -> None:
+async def test_a_user_of_another_operator_is_an_error_of_its_setting(make_actor: MakeActor) -> None:
     assert "CREDS_FILE" in await reason(await make_actor("stranger"))
 
 
-async def test_an_account_without_jetstream_is_named_as_that(make_actor: MakeActor) -> None:
+async def test_an_account_without_jetstream_is_named(make_actor: MakeActor) -> None:
     assert "JetStream" in await reason(await make_actor("without-jetstream"))
 
 
-async def test_an_account_at_its_storage_limit_refuses_honestly_and_takes_again_what_deleting_made_room_for(
+async def test_an_account_at_its_storage_limit_refuses_writes_until_deletions_make_room(
     make_actor: MakeActor,
 ) -> None:
     actor = await make_actor("small")
     await served(actor)
     keys: list[str] = []
-    said = await filled(actor, "x" * 16_000, keys)
-    assert "outcome unknown" not in said
-    assert "storage" in said or "full" in said or "limit" in said, said
+    error = await filled(actor, "x" * 16_000, keys)
+    assert "outcome unknown" not in error
+    assert "storage" in error or "full" in error or "limit" in error, error
     assert len(keys) >= 8
     assert await actor.get(keys[0]) == "x" * 16_000
     assert await actor.error("SetAdd", {"setName": "new", "value": "z" * 16_000})
@@ -114,15 +114,15 @@ async def test_an_account_at_its_storage_limit_refuses_honestly_and_takes_again_
     await actor.set("after", "x" * 16_000)
 
 
-async def test_a_bucket_at_its_greatest_size_says_so_and_takes_again_what_deleting_made_room_for(
+async def test_a_full_bucket_refuses_writes_until_deletions_make_room(
     make_actor: MakeActor,
 ) -> None:
     actor = await make_actor("good", BUCKET="small", MAX_BYTES="64K")
     keys: list[str] = []
     await served(actor)
-    said = await filled(actor, "x" * 4000, keys)
-    assert "full" in said
-    assert "outcome unknown" not in said
+    error = await filled(actor, "x" * 4000, keys)
+    assert "full" in error
+    assert "outcome unknown" not in error
     assert await actor.delete(keys[0]) is True
     assert await actor.delete(keys[1]) is True
     await actor.set("after", "x" * 4000)

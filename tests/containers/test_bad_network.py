@@ -1,4 +1,4 @@
-"""A network that loses packets and one that is slow, between provider and store: deadlines hold, and nothing is wrong."""
+"""A lossy and a slow network between provider and store: deadlines are kept, and answers are correct."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def linked(host: LatticeHost, url: str) -> Actor:
     return Actor(host, public_key, bucket, ANSWER_SECONDS)
 
 
-async def test_a_fifth_of_all_packets_is_lost_and_every_call_is_answered_in_time_and_truly(
+async def test_every_call_is_answered_in_time_and_correctly_while_a_fifth_of_all_packets_is_lost(
     host: LatticeHost, node: NatsNode, cuts: None
 ) -> None:
     actor = await linked(host, node.url)
@@ -31,14 +31,14 @@ async def test_a_fifth_of_all_packets_is_lost_and_every_call_is_answered_in_time
     async with Load(actor) as load:
         await asyncio.to_thread(node.lose, LOST_PART)
         try:
-            await asyncio.sleep(FAULT_SECONDS)  # the fault itself has this length
+            await asyncio.sleep(FAULT_SECONDS)  # the length of the fault
         finally:
             await asyncio.to_thread(node.mend)
         await load.progress("answers of a network that was mended")
     assert load.slowest_seconds <= ANSWER_SECONDS
 
 
-async def test_a_store_that_is_far_away_serves_and_one_that_is_too_far_gives_errors_in_time(
+async def test_a_slow_store_serves_and_one_that_is_too_slow_gives_errors_in_time(
     host: LatticeHost, node: NatsNode
 ) -> None:
     async with Proxy(CLIENT_PORT, node.address, delay_seconds=0.1) as far:

@@ -1,8 +1,8 @@
-"""A bucket with three replicas on three servers: killed, frozen, cut off, restarted one by one, while callers never stop.
+"""A bucket with three replicas on three servers that are killed, frozen, cut off and restarted while callers call.
 
-The promise is the same in each: an acknowledged change happened exactly once, an error that does not say "outcome
-unknown" means that nothing happened, no read goes back, every call is answered in time, and calls are served again
-within `SERVED_AGAIN_SECONDS`.
+The promises are the same in all tests. An acknowledged change happened exactly once. An error without "outcome unknown"
+means that nothing happened. Reads never go back. Every call is answered in time, and calls are served again within
+`SERVED_AGAIN_SECONDS`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.blackbox.load import Load
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket
-from tests.containers.cluster import Cluster
+from tests.containers.container_cluster import ContainerCluster
 from tests.containers.promises import ANSWER_SECONDS, SERVED_AGAIN_SECONDS, TOGETHER_AGAIN_SECONDS
 
 
 async def linked(host: LatticeHost, urls: str, bucket: str) -> Actor:
-    """Link an actor to a bucket with three replicas, and return it once it is served."""
+    """Link an actor to a bucket with three replicas, and wait until it is served."""
     public_key = host.actor()
     await host.put_link(host.link(public_key, {"URL": urls, "REPLICAS": "3", "BUCKET": bucket}))
     actor = Actor(host, public_key, bucket, ANSWER_SECONDS)
@@ -44,15 +44,15 @@ async def linked(host: LatticeHost, urls: str, bucket: str) -> Actor:
 
 @asynccontextmanager
 async def under_load(
-    host: LatticeHost, cluster: Cluster, bucket: str, *, around: str | None = None
+    host: LatticeHost, cluster: ContainerCluster, bucket: str, *, around: str | None = None
 ) -> AsyncIterator[Load]:
-    """Call without end, and check the ledgers afterwards.
+    """Call all the time for the length of a block, and check the ledgers afterwards.
 
     Args:
-        host: Whose actors call.
-        cluster: Which has the bucket.
-        bucket: Its name.
-        around: A node that changes do not go through, and all reads do; `None`: both go through any.
+        host: Host of the actors.
+        cluster: Cluster that has the bucket.
+        bucket: Name of the bucket.
+        around: Node that all reads and no changes go through; `None`: both go through any node.
     """
     writer = await linked(host, cluster.urls(*[around] if around else []), bucket)
     reader = await linked(host, cluster.url(around) if around else cluster.urls(), bucket)
@@ -61,16 +61,16 @@ async def under_load(
     assert load.slowest_seconds <= ANSWER_SECONDS
 
 
-async def made_bucket(host: LatticeHost, cluster: Cluster) -> tuple[str, str]:
-    """Make a bucket that all nodes have; returns its name and its leader's."""
+async def made_bucket(host: LatticeHost, cluster: ContainerCluster) -> tuple[str, str]:
+    """Create a bucket with a replica at every node, and return its name and its leader."""
     bucket = f"b-{uuid.uuid4().hex[:12]}"
     await linked(host, cluster.urls(), bucket)
     await cluster.all_current(bucket)
     return bucket, await cluster.leader(bucket)
 
 
-async def led_no_more(cluster: Cluster, bucket: str, name: str) -> None:
-    """Wait until a node that was cut off has noticed, and leads no more."""
+async def led_no_more(cluster: ContainerCluster, bucket: str, name: str) -> None:
+    """Wait until a node that was cut off has noticed it and does not lead any more."""
     client = await nats.connect(cluster.url(name))
 
     async def has_stepped_down() -> bool:
@@ -88,7 +88,7 @@ async def led_no_more(cluster: Cluster, bucket: str, name: str) -> None:
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("fault", ["killed", "frozen", "cut off"])
-async def test_the_leader_is_lost_and_comes_back(host: LatticeHost, cluster: Cluster, fault: str) -> None:
+async def test_the_leader_fails_and_returns(host: LatticeHost, cluster: ContainerCluster, fault: str) -> None:
     begin, end = {
         "killed": (cluster.kill, cluster.start),
         "frozen": (cluster.freeze, cluster.thaw),
@@ -109,10 +109,10 @@ async def test_the_leader_is_lost_and_comes_back(host: LatticeHost, cluster: Clu
         await all_served(load)
 
 
-async def test_the_leader_comes_back_before_it_has_noticed_that_it_was_cut_off(
-    host: LatticeHost, cluster: Cluster
+async def test_the_leader_returns_before_it_has_noticed_that_it_was_cut_off(
+    host: LatticeHost, cluster: ContainerCluster
 ) -> None:
-    """It still takes itself for the leader, and is connected to clients again before it hears of the next one."""
+    """The old leader still believes that it leads, and serves clients again before it hears of the new one."""
     bucket, leader = await made_bucket(host, cluster)
     async with under_load(host, cluster, bucket, around=leader) as load:
         await asyncio.to_thread(cluster.cut_off, leader)
@@ -124,15 +124,15 @@ async def test_the_leader_comes_back_before_it_has_noticed_that_it_was_cut_off(
 
 
 async def all_served(load: Load) -> None:
-    """Wait for reads and changes to be served with all nodes there."""
+    """Wait until reads and changes are served with all nodes."""
     reads = len(load.reads.served)
     await eventually(lambda: len(load.reads.served) > reads + 100, "reads with all nodes", TOGETHER_AGAIN_SECONDS)
     await load.progress("answers with all nodes", TOGETHER_AGAIN_SECONDS)
 
 
 @pytest.mark.timeout(90)
-async def test_without_a_majority_nothing_is_acknowledged_and_with_it_all_goes_on(
-    host: LatticeHost, cluster: Cluster
+async def test_nothing_is_acknowledged_without_a_majority_and_calls_are_served_again_with_it(
+    host: LatticeHost, cluster: ContainerCluster
 ) -> None:
     bucket, leader = await made_bucket(host, cluster)
     async with under_load(host, cluster, bucket) as load:
@@ -141,7 +141,7 @@ async def test_without_a_majority_nothing_is_acknowledged_and_with_it_all_goes_o
             await asyncio.to_thread(cluster.kill, name)
         try:
             await load.trouble("errors of a minority")
-            # What was on its way is over after a call's time; from then on nothing may be served.
+            # Calls under way have ended after the time limit of a call. From then on, no call may be served.
             await asyncio.sleep(ANSWER_SECONDS)
             served = len(load.increments.served)
             await load.trouble("errors of a minority, for longer than any deadline", 60, deadline_seconds=10)
@@ -155,7 +155,9 @@ async def test_without_a_majority_nothing_is_acknowledged_and_with_it_all_goes_o
 
 
 @pytest.mark.timeout(90)
-async def test_the_nodes_are_restarted_one_by_one_as_for_an_upgrade(host: LatticeHost, cluster: Cluster) -> None:
+async def test_the_nodes_are_restarted_one_by_one_as_in_an_upgrade(
+    host: LatticeHost, cluster: ContainerCluster
+) -> None:
     bucket, _ = await made_bucket(host, cluster)
     async with under_load(host, cluster, bucket) as load:
         for name in cluster.names:

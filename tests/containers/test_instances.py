@@ -1,4 +1,4 @@
-"""Instances of the image, each at its own node of a cluster: one node is cut off from the others, and its instance with it."""
+"""Instances of the image, one at each node of a cluster, while a node and its instance are cut off from the others."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tests.blackbox.lattice_host import CallFailedError
 from tests.blackbox.links import served
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
-from tests.containers.cluster import Cluster
 from tests.containers.conftest import StartImage
+from tests.containers.container_cluster import ContainerCluster
 from tests.containers.promises import ANSWER_SECONDS, SERVED_AGAIN_SECONDS, TOGETHER_AGAIN_SECONDS
 
 MakeInstances = Callable[..., Awaitable[dict[str, Actor]]]
 
 
 @pytest.fixture
-def make_instances(cluster: Cluster, start_image: StartImage) -> MakeInstances:
-    """Start an instance at every node, with a provider key of its own, so that a call is served where it is made."""
+def make_instances(cluster: ContainerCluster, start_image: StartImage) -> MakeInstances:
+    """Start an instance at every node, with a provider key of its own, so that a call is served at the node of its caller."""
 
     async def start(name: str, lattice: str, issuer: KeyPair, values: dict[str, str]) -> Actor:
         host = await start_image(RUST, cluster.url(name), lattice=lattice, cluster=issuer)
@@ -42,7 +42,7 @@ def make_instances(cluster: Cluster, start_image: StartImage) -> MakeInstances:
 
 
 async def all_see(actors: dict[str, Actor], key: str, expected: str) -> None:
-    """Wait until every instance reads this text, and see what they read otherwise."""
+    """Wait until every instance reads a text. The error has the texts that they read."""
 
     async def do_see() -> bool:
         try:
@@ -54,14 +54,14 @@ async def all_see(actors: dict[str, Actor], key: str, expected: str) -> None:
 
 
 class Counted:
-    """Increments of one counter by any instance: the totals that were acknowledged, and how many are of unknown outcome."""
+    """Increments of a counter at any instance: the acknowledged totals, and the number of unknown outcomes."""
 
     def __init__(self) -> None:
         self.totals: list[int] = []
         self.unknown = 0
 
     async def increment(self, actor: Actor) -> bool:
-        """Try once, and tell whether it was acknowledged."""
+        """Increment once, and return whether the increment was acknowledged."""
         try:
             self.totals.append(await actor.increment("n"))
         except CallFailedError as error:
@@ -74,8 +74,8 @@ class Counted:
 
 
 @pytest.mark.timeout(120)
-async def test_an_instance_with_a_bucket_that_is_cut_off_acknowledges_nothing_and_the_others_go_on(
-    cluster: Cluster, make_instances: MakeInstances
+async def test_an_instance_with_a_bucket_acknowledges_nothing_while_it_is_cut_off_and_the_others_continue(
+    cluster: ContainerCluster, make_instances: MakeInstances
 ) -> None:
     actors = await make_instances(BUCKET=f"b-{uuid.uuid4().hex[:12]}", REPLICAS="3")
     alone, *others = [actors[name] for name in reversed(cluster.names)]
@@ -104,8 +104,8 @@ async def test_an_instance_with_a_bucket_that_is_cut_off_acknowledges_nothing_an
 
 
 @pytest.mark.timeout(120)
-async def test_an_instance_with_a_cache_that_is_cut_off_goes_on_and_all_is_merged_afterwards(
-    cluster: Cluster, make_instances: MakeInstances
+async def test_an_instance_with_a_cache_continues_while_it_is_cut_off_and_all_changes_are_merged_afterwards(
+    cluster: ContainerCluster, make_instances: MakeInstances
 ) -> None:
     actors = await make_instances(BACKEND="cache", REPLAY_HEARTBEAT_SECS="1")
     await asyncio.gather(*(actor.increment("n") for actor in actors.values()))

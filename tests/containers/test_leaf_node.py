@@ -1,4 +1,4 @@
-"""A hub with JetStream and a leaf node with a JetStream of its own, in domains: the image runs at the leaf."""
+"""A hub and a leaf node, each with a JetStream domain of its own. The image runs at the leaf."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def leaf(hub: NatsNode, network: ContainerNetwork, nats_image: str) -> NatsNode:
 
 
 @pytest.mark.timeout(90)
-async def test_a_bucket_of_the_hub_is_served_at_the_leaf_and_again_when_the_hub_is_back(
+async def test_a_bucket_of_the_hub_is_served_at_the_leaf_and_again_after_the_hub_has_returned(
     hub: NatsNode, leaf: NatsNode, start_image: StartImage
 ) -> None:
     host = await start_image(RUST, leaf.url)

@@ -1,4 +1,4 @@
-"""A run that was killed leaves nothing behind: the next one removes it, and nothing that is another's."""
+"""The next run removes the containers and networks of a killed run, and no others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ with ContainerNetwork(docker.from_env()) as network:
 """
 
 
-def test_an_owner_is_alive_as_long_as_its_process_and_a_process_id_alone_is_nobody() -> None:
+def test_an_owner_is_alive_while_its_process_runs_and_a_process_id_alone_is_not_an_owner() -> None:
     boot, pid, started = owner().split("/")
     assert is_alive(owner())
     assert not is_alive(f"{boot}/{pid}/{int(started) + 1}")
@@ -31,7 +31,7 @@ def test_an_owner_is_alive_as_long_as_its_process_and_a_process_id_alone_is_nobo
     assert not is_alive("")
 
 
-def test_what_a_killed_run_left_behind_is_removed_at_the_start_of_the_next(
+def test_containers_of_a_killed_run_are_removed_at_the_start_of_the_next(
     docker_client: docker.DockerClient, nats_image: str
 ) -> None:
     killed = subprocess.run(

@@ -96,8 +96,8 @@ def test_a_start_compiles_nothing(connector_image: str) -> None:
         "-c",
         script,
     ]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    loaded = [line for line in said.splitlines() if line.startswith("# code object from ")]
+    stderr = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    loaded = [line for line in stderr.splitlines() if line.startswith("# code object from ")]
     assert len(loaded) > 100
     assert [line for line in loaded if line.endswith(".py")] == []
 
@@ -120,11 +120,11 @@ def test_the_connector_serves_the_shared_folder_within_its_memory_and_ends_in_or
 
 def test_the_connector_exits_with_an_error_without_its_bucket(connector_image: str, node: NatsNode) -> None:
     variables = ["--env", "CONNECTOR_SOCKET=/tmp/s", "--env", f"NATS_URL={node.url}", "--env", "NATS_KV_BUCKET=absent"]
-    said = subprocess.run(
+    done = subprocess.run(
         [docker_command(), "run", "--rm", "--network", "host", *CONFINED, *variables, connector_image],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert said.returncode == 1
-    assert said.stderr == "keyvalue-nats state-proxy: NATS_KV_BUCKET: bucket 'absent' does not exist\n"
+    assert done.returncode == 1
+    assert done.stderr == "keyvalue-nats state-proxy: NATS_KV_BUCKET: bucket 'absent' does not exist\n"

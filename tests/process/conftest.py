@@ -1,4 +1,4 @@
-"""Lattice hosts of each family, on one nats-server for the whole run; every host makes up a lattice of its own."""
+"""Lattice hosts of each family, on one nats-server for the whole run. Every host has a lattice of its own."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MakeReplicas = Callable[..., Awaitable[Replicas]]
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """The server that tests share: none may stop, freeze or fill it."""
+    """The server that tests share. They must not stop, freeze or fill it."""
     with NatsServer(tmp_path_factory.mktemp("nats-server")) as server:
         yield server
 
 
 @pytest.fixture
 def own_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A second server, running, for the test to do with as it likes."""
+    """A second, running server, which the test may stop, freeze and fill."""
     with NatsServer(tmp_path / "own-nats-server") as server:
         yield server
 
@@ -41,7 +41,7 @@ def family(request: pytest.FixtureRequest) -> HostFamily:
 
 @pytest.fixture
 async def hosts(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Hosts]:
-    """Make connected hosts that have started no provider yet; ended with the test, and their providers with them."""
+    """Return a function that makes a connected host without a provider. Hosts and their providers end with the test."""
     async with AsyncExitStack() as stack:
 
         async def make(family: HostFamily, **options: Any) -> LatticeHost:
@@ -57,7 +57,7 @@ async def host(hosts: Hosts, family: HostFamily) -> LatticeHost:
 
 @pytest.fixture
 async def make_replicas(tmp_path: Path) -> AsyncIterator[MakeReplicas]:
-    """Make servers joined by leaf links for the replicas of one cache; all end with the test."""
+    """Return a function that makes servers, joined by leaf links, for the replicas of a cache. They end with the test."""
     async with AsyncExitStack() as stack:
 
         async def make(server_count: int, **values: Any) -> Replicas:

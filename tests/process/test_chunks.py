@@ -1,4 +1,4 @@
-"""Payloads that fit in no message travel through the lattice's object store, both ways, under each host family."""
+"""Payloads that are too large for a message go through the lattice's object store, in both directions, for each host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.blackbox.waiting import eventually
 RESPONSE_THRESHOLD_BYTES = 900 * 1024
 
 LONG = 15_000
-"""Bytes of one list element: 60 of them pass 900 KiB together, none is near a server's max_payload."""
+"""Bytes of a list element. 60 elements exceed 900 KiB together, but each is far below a server's max_payload."""
 
 
 async def linked(host: LatticeHost) -> str:
@@ -22,7 +22,7 @@ async def linked(host: LatticeHost) -> str:
 
 
 def list_response(size: int) -> list[str]:
-    """Return texts whose array takes exactly so many bytes in MessagePack."""
+    """Return texts whose array has exactly this size in MessagePack."""
     count = 64
     header, per_text = 3, 3
     total = size - header - count * per_text
@@ -53,7 +53,7 @@ async def test_a_response_over_exactly_900_kib_is_chunked_and_readable_by_the_ho
     assert response.content_length == size
     assert msgpack.unpackb(response.msg) == texts
     if is_chunked:
-        assert await host.objects.chunk_count() == 0, "the host has deleted what it read"
+        assert await host.objects.chunk_count() == 0, "the host has deleted the object"
 
 
 @pytest.mark.parametrize("over_bytes", [0, 1])
@@ -116,7 +116,7 @@ async def test_a_payload_that_is_not_in_the_object_store_is_an_error(host: Latti
     assert await host.get(actor, "big") is None
 
 
-async def test_a_payload_over_the_limit_is_refused_by_name_before_it_is_fetched(host: LatticeHost) -> None:
+async def test_a_payload_over_the_limit_is_refused_with_its_name_before_it_is_fetched(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)], {"max_invocation_bytes": 1_000_000})
     argument = msgpack.packb({"key": "big", "value": "a" * 1_000_001, "expires": 0})
@@ -131,7 +131,7 @@ async def test_a_payload_over_the_limit_is_refused_by_name_before_it_is_fetched(
 
 
 @pytest.mark.parametrize("family", [RUST, HARNESS], ids=["rust", "harness"], indirect=True)
-async def test_a_value_over_the_server_s_limit_is_an_error_that_names_it(host: LatticeHost) -> None:
+async def test_a_value_over_the_server_s_limit_is_an_error_with_the_limit(host: LatticeHost) -> None:
     actor = await linked(host)
     error = await host.error(actor, "Set", {"key": "big", "value": "a" * 1_100_000, "expires": 0})
     assert "max_payload" in error

@@ -1,4 +1,4 @@
-"""Every reason to refuse an invocation: an answer that names it, and nothing changed. One provider per host family."""
+"""Every reason to refuse an invocation: the answer names it, and nothing changes. One provider per host family."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Linked = tuple[LatticeHost, str]
 async def serving(
     nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, Linked]]:
-    """Start one provider per family, each with one linked actor."""
+    """Start a provider for each family, each with a linked actor."""
     async with AsyncExitStack() as stack:
         started = {}
         for family in FAMILIES:
@@ -51,7 +51,7 @@ def linked(serving: dict[str, Linked], family: HostFamily) -> Linked:
 
 @dataclass(frozen=True)
 class Forgery:
-    """An invocation that must not be served. `reason` stands in the answer, in lower case."""
+    """An invocation that must not be served. The answer has the `reason`, in lower case."""
 
     name: str
     reason: str
@@ -71,7 +71,7 @@ def lately(seconds: int, name: str) -> Callable[[LatticeHost, str], dict[str, An
 
 
 def wascap(**changed: str) -> Callable[[LatticeHost, str], dict[str, Any]]:
-    """Sign other metadata than what is sent."""
+    """Sign metadata that differs from the message."""
 
     def make(host: LatticeHost, actor: str) -> dict[str, Any]:
         invocation = host.invocation(actor, OPERATION, ARGUMENT)
@@ -90,7 +90,7 @@ def wascap(**changed: str) -> Callable[[LatticeHost, str], dict[str, Any]]:
 
 
 def signed_for(target: dict[str, str] | None = None, origin: dict[str, str] | None = None) -> Any:
-    """Sign an invocation that is consistent in itself, but from or to somebody else."""
+    """Sign an invocation that is consistent, but has another origin or target."""
 
     def make(host: LatticeHost, actor: str) -> dict[str, Any]:
         invocation = host.invocation(actor, OPERATION, ARGUMENT)
@@ -136,7 +136,7 @@ OTHER_ARGUMENT = msgpack.packb({"key": KEY, "value": "altered", "expires": 0})
 
 FORGERIES = [
     Forgery(
-        "signed by somebody else",
+        "signed with another key",
         "signature",
         lambda host, actor: host.invocation(actor, OPERATION, ARGUMENT, key=KeyPair.generate("C")),
     ),
@@ -187,7 +187,7 @@ async def test_a_forgery_is_refused_with_its_reason_and_changes_nothing(linked: 
     assert await host.get(actor, KEY) == "genuine"
 
 
-async def test_an_invocation_is_served_once_however_often_it_is_sent(linked: Linked) -> None:
+async def test_an_invocation_that_is_sent_many_times_is_served_once(linked: Linked) -> None:
     host, actor = linked
     key = f"replayed-{uuid.uuid4()}"
     invocation = host.invocation(actor, "KeyValue.Increment", msgpack.packb({"key": key, "value": 1}))
@@ -199,7 +199,7 @@ async def test_an_invocation_is_served_once_however_often_it_is_sent(linked: Lin
     assert await host.get(actor, key) == "1"
 
 
-async def test_an_id_that_was_refused_can_still_be_used_by_its_owner(linked: Linked) -> None:
+async def test_the_id_of_a_refused_invocation_can_still_be_used_by_its_owner(linked: Linked) -> None:
     host, actor = linked
     genuine = host.invocation(actor, OPERATION, msgpack.packb({"key": KEY, "value": "mine", "expires": 0}))
     forged = host.invocation(actor, OPERATION, ARGUMENT, key=KeyPair.generate("C"), claims={"sub": genuine["id"]})
@@ -222,7 +222,7 @@ async def test_times_within_the_tolerance_are_accepted(linked: Linked) -> None:
 
 
 @pytest.mark.parametrize("field", ["origin", "target", "operation", "msg", "id", "encoded_claims", "host_id"])
-async def test_a_missing_field_is_an_error_that_names_it(linked: Linked, field: str) -> None:
+async def test_a_missing_field_is_an_error_with_its_name(linked: Linked, field: str) -> None:
     host, actor = linked
     await host.set(actor, KEY, "genuine")
     invocation = host.invocation(actor, OPERATION, ARGUMENT)
@@ -266,7 +266,7 @@ WRONG_ARGUMENTS = [
     WRONG_ARGUMENTS,
     ids=[f"{operation} {argument!s:.30}" for operation, argument, _ in WRONG_ARGUMENTS],
 )
-async def test_a_wrong_argument_is_an_error_that_says_so_and_changes_nothing(
+async def test_an_invalid_argument_is_an_error_and_changes_nothing(
     linked: Linked, operation: str, argument: Any, reason: str
 ) -> None:
     host, actor = linked

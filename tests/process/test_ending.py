@@ -1,4 +1,4 @@
-"""How a provider ends: by its host's request, by a signal, with its host. No call is left without an answer."""
+"""The end of a provider: on its host's request, on a signal, with its host. Every call is answered before."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.process.conftest import Hosts
 
 
 def is_answer(outcome: Any) -> bool:
-    """Tell an answer, success or error, from a time-out. No responders: a host tells the actor at once."""
+    """Return whether a call was answered, with success or an error. Without responders, a host tells the actor at once."""
     return not isinstance(outcome, BaseException) or isinstance(
         outcome, CallFailedError | nats.errors.NoRespondersError
     )
 
 
-async def test_the_host_s_shutdown_is_acknowledged_within_its_patience(host: LatticeHost) -> None:
+async def test_the_host_s_shutdown_is_acknowledged_in_time(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "k", "v")
@@ -41,7 +41,7 @@ async def test_the_host_s_shutdown_is_acknowledged_within_its_patience(host: Lat
     assert "Traceback" not in host.provider.stderr
 
 
-async def test_a_shutdown_for_another_host_is_neither_followed_nor_acknowledged(host: LatticeHost) -> None:
+async def test_a_shutdown_of_another_host_is_ignored(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     inbox = host.client.new_inbox()
@@ -103,7 +103,7 @@ async def test_calls_that_wait_for_a_frozen_store_do_not_delay_the_acknowledgeme
 
 
 @pytest.mark.parametrize("way", ["shutdown", "SIGTERM"])
-async def test_calls_on_their_way_when_it_is_to_stop_are_answered(host: LatticeHost, way: str) -> None:
+async def test_calls_that_arrive_during_the_shutdown_are_answered(host: LatticeHost, way: str) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "k", "v")
@@ -113,7 +113,7 @@ async def test_calls_on_their_way_when_it_is_to_stop_are_answered(host: LatticeH
     else:
         host.provider.signal(signal.SIGTERM)
         stopping = asyncio.ensure_future(asyncio.sleep(0, 0.0))
-    # More than one read from the socket brings in; each is answered with an error, the key being too long.
+    # More than one read from the socket returns. The key is too long, so each call is answered with an error.
     calls: list[asyncio.Future[Any]] = []
     for _ in range(20):
         calls.extend(asyncio.ensure_future(host.call(actor, "Get", "k" * 5_000, 15)) for _ in range(10))
@@ -127,7 +127,7 @@ async def test_calls_on_their_way_when_it_is_to_stop_are_answered(host: LatticeH
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_cleanly(host: LatticeHost, number: signal.Signals) -> None:
+async def test_a_signal_ends_the_provider_cleanly(host: LatticeHost, number: signal.Signals) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "k", "v")
@@ -137,11 +137,13 @@ async def test_a_signal_ends_it_cleanly(host: LatticeHost, number: signal.Signal
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_cleanly_while_it_waits_for_host_data(hosts: Hosts, number: signal.Signals) -> None:
+async def test_a_signal_ends_the_provider_cleanly_while_it_waits_for_host_data(
+    hosts: Hosts, number: signal.Signals
+) -> None:
     host = await hosts(OTP)
     host.launch(b"")
 
-    # The last of its handlers: for SIGINT, Python has one of its own before.
+    # The last of its handlers. For SIGINT, Python has a handler of its own before.
     await eventually(lambda: catches(host.provider.pid, signal.SIGTERM), "its handlers")
     host.provider.signal(number)
     assert await host.provider.exited() == 0
@@ -157,7 +159,7 @@ async def test_a_signal_lets_the_calls_in_flight_finish(host: LatticeHost, own_n
     await host.client.flush()
 
     async def are_in_flight() -> bool:
-        """A health request behind them on the same connection is answered: they have been taken on."""
+        """Wait for the answer to a health request that follows them on the same connection: they have been received."""
         await host.health()
         return True
 
@@ -170,7 +172,7 @@ async def test_a_signal_lets_the_calls_in_flight_finish(host: LatticeHost, own_n
     assert await host.provider.exited() == 0
 
 
-async def test_the_end_of_standard_input_ends_it_under_otp(hosts: Hosts) -> None:
+async def test_the_end_of_standard_input_ends_the_provider_under_otp(hosts: Hosts) -> None:
     host = await hosts(OTP)
     actor = host.actor()
     await host.start_provider([host.link(actor)])
@@ -180,7 +182,7 @@ async def test_the_end_of_standard_input_ends_it_under_otp(hosts: Hosts) -> None
 
 
 @pytest.mark.parametrize("family", [RUST, HARNESS], ids=["rust", "harness"], indirect=True)
-async def test_the_end_of_standard_input_means_nothing_elsewhere(host: LatticeHost) -> None:
+async def test_other_hosts_may_close_standard_input(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     for number in range(20):
@@ -189,7 +191,7 @@ async def test_the_end_of_standard_input_means_nothing_elsewhere(host: LatticeHo
     assert await host.get(actor, "k") == "19"
 
 
-async def test_standard_output_stays_open_and_empty_while_it_runs(host: LatticeHost) -> None:
+async def test_standard_output_stays_open_and_empty_while_the_provider_runs(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "k", "v")
@@ -216,7 +218,7 @@ child.wait()
 
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Parents that tests start; killed at the end."""
+    """Start parent processes, which are killed at the end of the test."""
     started: list[subprocess.Popen[bytes]] = []
     yield started
     for process in started:
@@ -228,7 +230,7 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.stdout.close()
 
 
-async def test_the_death_of_the_host_s_process_ends_it(
+async def test_the_death_of_the_host_s_process_ends_the_provider(
     host: LatticeHost, family: HostFamily, processes: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     actor = host.actor()
@@ -265,7 +267,9 @@ async def test_the_death_of_the_host_s_process_ends_it(
         os.close(child)
 
 
-async def test_a_provider_that_is_killed_leaves_nothing_that_hinders_the_next(host: LatticeHost, hosts: Hosts) -> None:
+async def test_a_killed_provider_leaves_nothing_that_prevents_the_next_from_starting(
+    host: LatticeHost, hosts: Hosts
+) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "k", "v")

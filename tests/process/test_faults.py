@@ -1,13 +1,10 @@
-"""Servers and providers killed, frozen and started again under load: what was acknowledged happened exactly once."""
+"""Servers and providers are killed, frozen and restarted under load. Every acknowledged change happens exactly once."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import nats.errors
@@ -15,9 +12,11 @@ import pytest
 
 from tests.blackbox.families import OTP, RUST
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.load import Load
 from tests.blackbox.nats_server import NatsServer
 from tests.blackbox.records import LatticeData
 from tests.blackbox.waiting import eventually
+from tests.conformance.actor import Actor
 from tests.process.conftest import Hosts
 
 CALLERS = 24
@@ -25,133 +24,54 @@ PHASE_CALLS = 150
 PATIENCE_SECONDS = 2.0
 
 
-@dataclass
-class Ledger:
-    """What callers were told about each member that they added to a list."""
-
-    served: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    unanswered: list[str] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def answered(self) -> int:
-        return len(self.served) + len(self.refused) + len(self.unknown)
-
-
-async def add(host: LatticeHost, actor: str, ledger: Ledger, member: str) -> None:
-    name = f"list{hash(member) % 3}"
-    try:
-        await host.call(actor, "ListAdd", {"listName": name, "value": member}, PATIENCE_SECONDS)
-    except CallFailedError as failed:
-        (ledger.unknown if "outcome unknown" in str(failed) else ledger.refused).append(member)
-        ledger.reasons[str(failed)[:100]] += 1
-    except nats.errors.NoRespondersError:
-        ledger.refused.append(member)
-        await asyncio.sleep(0.01)
-    except nats.errors.TimeoutError:
-        ledger.unanswered.append(member)
-    else:
-        ledger.served.append(member)
-
-
-class Load:
-    """Callers that keep adding members, each of them once, until they are told to stop."""
-
-    def __init__(self, host: LatticeHost, actor: str, prefix: str = "") -> None:
-        self.ledger = Ledger()
-        self._host = host
-        self._actor = actor
-        self._is_over = False
-        self._members = (f"{prefix}{number}" for number in itertools.count())
-        self._callers = [asyncio.ensure_future(self._call()) for _ in range(CALLERS)]
-
-    async def progress(self, what: str) -> None:
-        """Wait until so many more have been served."""
-        enough = len(self.ledger.served) + PHASE_CALLS
-        await eventually(lambda: len(self.ledger.served) >= enough, what, 15)
-
-    async def over(self) -> None:
-        self._is_over = True
-        await asyncio.gather(*self._callers)
-
-    async def _call(self) -> None:
-        while not self._is_over:
-            await add(self._host, self._actor, self.ledger, next(self._members))
-
-
-async def check(host: LatticeHost, actor: str, ledger: Ledger) -> None:
-    """Compare the lists with what callers were told."""
-    found: Counter[str] = Counter()
-    for number in range(3):
-        found.update(await host.call(actor, "ListRange", {"listName": f"list{number}", "start": 0, "stop": -1}))
-    assert {member: found[member] for member in ledger.served if found[member] != 1} == {}
-    assert [member for member in ledger.refused if found[member]] == []
-    assert [member for member, count in found.items() if count > 1] == []
-    known = {*ledger.served, *ledger.unknown, *ledger.unanswered}
-    assert set(found) <= known
-
-
 @pytest.fixture
 async def host(hosts: Hosts) -> LatticeHost:
     return await hosts(RUST)
 
 
+def caller(host: LatticeHost, actor: str) -> Actor:
+    return Actor(host, actor, caller_seconds=PATIENCE_SECONDS)
+
+
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "stopped"])
-async def test_a_store_server_that_is_restarted_loses_and_repeats_nothing(
+async def test_no_change_is_lost_or_repeated_when_the_store_s_server_restarts(
     host: LatticeHost, own_nats_server: NatsServer, is_killed: bool
 ) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor, {"URL": own_nats_server.url})])
-    load = Load(host, actor)
-    await load.progress("calls before")
-    for _ in range(3):
-        await asyncio.to_thread(own_nats_server.restart, is_killed=is_killed)
-        await load.progress("calls after the restart")
-    await load.over()
-    assert load.ledger.unanswered == []
-    await check(host, actor, load.ledger)
+    async with Load(caller(host, actor)) as load:
+        for _ in range(3):
+            await asyncio.to_thread(own_nats_server.restart, is_killed=is_killed)
+            await load.progress("calls after the restart")
 
 
-async def test_a_store_server_that_is_frozen_for_longer_than_callers_wait_loses_and_repeats_nothing(
+async def test_no_change_is_lost_or_repeated_when_the_store_s_server_is_frozen_for_longer_than_callers_wait(
     host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor, {"URL": own_nats_server.url})], default_rpc_timeout_ms=1000)
-    load = Load(host, actor)
-    await load.progress("calls before")
-    for _ in range(2):
-        own_nats_server.freeze()
-        failed = len(load.ledger.refused) + len(load.ledger.unknown)
-
-        def have_failed(before: int = failed) -> bool:
-            return len(load.ledger.refused) + len(load.ledger.unknown) >= before + CALLERS
-
-        await eventually(have_failed, "errors of the frozen server")
-        own_nats_server.thaw()
-        await load.progress("calls after the thaw")
-    await load.over()
-    assert load.ledger.unanswered == []
-    await check(host, actor, load.ledger)
+    async with Load(caller(host, actor)) as load:
+        for _ in range(2):
+            own_nats_server.freeze()
+            await load.trouble("errors of the frozen server", deadline_seconds=10)
+            own_nats_server.thaw()
+            await load.progress("calls after the thaw")
 
 
-async def test_a_provider_that_is_killed_loses_nothing_that_it_acknowledged(hosts: Hosts) -> None:
+async def test_no_acknowledged_change_is_lost_when_the_provider_is_killed(hosts: Hosts) -> None:
     first = await hosts(RUST)
     actor = first.actor()
     await first.start_provider([first.link(actor)])
-    load = Load(first, actor)
-    await load.progress("calls before")
-    first.provider.signal(signal.SIGKILL)
-    await first.provider.exited()
-    second = await hosts(RUST, lattice=first.who.lattice, provider_key=first.who.provider, cluster=first.who.cluster)
-    await second.start_provider([second.link(actor)])
-    await load.progress("calls after")
-    await load.over()
-    await check(second, actor, load.ledger)
+    async with Load(caller(first, actor), may_be_unanswered=True) as load:
+        first.provider.signal(signal.SIGKILL)
+        await first.provider.exited()
+        who = first.who
+        second = await hosts(RUST, lattice=who.lattice, provider_key=who.provider, cluster=who.cluster)
+        await second.start_provider([second.link(actor)])
+        await load.progress("calls after the start of the second provider")
 
 
-async def test_increments_across_restarts_answer_every_total_once(
+async def test_every_total_of_increments_across_restarts_is_answered_once(
     host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
     actor = host.actor()
@@ -186,10 +106,10 @@ async def test_increments_across_restarts_answer_every_total_once(
 
 
 @pytest.fixture(params=[OTP, RUST], ids=["otp", "rust"])
-async def elsewhere(
+async def exposed_host(
     request: pytest.FixtureRequest, own_nats_server: NatsServer, tmp_path: Path
 ) -> AsyncIterator[LatticeHost]:
-    """A host whose lattice is on the server that the test may stop."""
+    """A host in a lattice on the server that the test may stop."""
     async with LatticeHost(request.param, own_nats_server.url, tmp_path) as host:
         yield host
 
@@ -202,10 +122,10 @@ async def is_served(host: LatticeHost, actor: str) -> bool:
     return True
 
 
-async def test_a_provider_outlives_restarts_of_the_lattice_s_server(
-    elsewhere: LatticeHost, own_nats_server: NatsServer
+async def test_a_provider_survives_restarts_of_the_lattice_s_server(
+    exposed_host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
-    host = elsewhere
+    host = exposed_host
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "before", "v")
@@ -217,10 +137,10 @@ async def test_a_provider_outlives_restarts_of_the_lattice_s_server(
     assert await host.provider.exited() == 0
 
 
-async def test_a_record_written_while_the_provider_was_cut_off_is_taken_up_after_it(
-    elsewhere: LatticeHost, own_nats_server: NatsServer
+async def test_a_link_record_written_while_the_provider_is_cut_off_is_read_afterwards(
+    exposed_host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
-    host = elsewhere
+    host = exposed_host
     actor = host.actor()
     data = LatticeData(host.client, host.who.lattice)
     await data.create()
@@ -240,10 +160,10 @@ async def test_a_record_written_while_the_provider_was_cut_off_is_taken_up_after
     await eventually(lambda: is_served(host, actor), "the link of the record", 15)
 
 
-async def test_a_lattice_that_comes_up_a_little_late_is_waited_for(
-    elsewhere: LatticeHost, own_nats_server: NatsServer
+async def test_a_provider_waits_for_a_lattice_that_starts_a_little_late(
+    exposed_host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
-    host = elsewhere
+    host = exposed_host
     actor = host.actor()
     await asyncio.to_thread(own_nats_server.stop)
     host.launch(host.family.encode_line(host.host_data([host.link(actor)])))
@@ -251,10 +171,10 @@ async def test_a_lattice_that_comes_up_a_little_late_is_waited_for(
     await eventually(lambda: is_served(host, actor), "calls", 15)
 
 
-async def test_a_signal_ends_a_provider_whose_lattice_is_gone(
-    elsewhere: LatticeHost, own_nats_server: NatsServer
+async def test_a_signal_ends_a_provider_without_its_lattice(
+    exposed_host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
-    host = elsewhere
+    host = exposed_host
     await host.start_provider([host.link(host.actor())])
     await asyncio.to_thread(own_nats_server.kill)
     host.provider.signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Garbage on every subject: an answer wherever somebody waits for one, no crash, no growth."""
+"""Garbage on every subject: requests are answered, the provider does not crash, and its memory does not grow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HUGE = [
 
 
 def garbage(host: LatticeHost, actor: str, count: int) -> list[bytes]:
-    """Return payloads no two of which are wrong in the same way, the same ones for the same seed."""
+    """Return payloads that are all invalid in different ways, and are the same for the same seed."""
     source = random.Random(SEED)
     invocation = host.invocation(actor, "KeyValue.Set", msgpack.packb({"key": "g", "value": "v", "expires": 0}))
     whole: bytes = msgpack.packb(invocation)
@@ -93,7 +93,7 @@ async def test_garbage_on_the_subject_of_invocations_is_always_answered(host: La
     assert "internal" not in host.provider.stderr
 
 
-async def test_what_is_no_invocation_at_all_is_answered_with_an_error(host: LatticeHost) -> None:
+async def test_a_message_that_is_not_an_invocation_is_answered_with_an_error(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     for payload in (b"", b"\xc0", b"\x80", b"\x91" * 100_000, b"{}", *HUGE):
@@ -101,7 +101,7 @@ async def test_what_is_no_invocation_at_all_is_answered_with_an_error(host: Latt
         assert "malformed" in msgpack.unpackb(reply.data)["error"]
 
 
-async def test_a_malformed_invocation_with_a_readable_id_is_answered_under_that_id(host: LatticeHost) -> None:
+async def test_a_malformed_invocation_with_a_readable_id_is_answered_with_that_id(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     invocation = host.invocation(actor, "KeyValue.Get", msgpack.packb("k")) | {"operation": 7}

@@ -1,4 +1,4 @@
-"""Health tells the host which link does not work and why, and heals by itself."""
+"""The health answer names a link that does not work and the reason, and becomes healthy again by itself."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_link_to_a_dead_port_is_named_and_heals_when_a_server_appears(
     assert "hidden" not in host.provider.stderr
 
 
-async def test_a_server_that_goes_away_is_noticed_and_its_return_too(
+async def test_health_follows_the_end_and_the_return_of_a_server(
     host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
     actor = host.actor()

@@ -1,4 +1,4 @@
-"""What a neighbour who may publish to the provider, and an actor with odd arguments, cannot do to the others."""
+"""Hostile neighbours that may publish to the provider, and actors with unusual arguments, cannot harm others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CALLS = 40
 
 
 @only_rust
-async def test_what_is_refused_is_not_kept(host: LatticeHost) -> None:
+async def test_refused_messages_are_not_kept_in_memory(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     unsigned = host.invocation(actor, "KeyValue.Get", b"x" * LONG, encoded_claims="a.b.c")
@@ -55,7 +55,7 @@ async def test_an_answer_never_ends_the_connection(host: LatticeHost) -> None:
 
 
 @only_rust
-async def test_nothing_is_asked_of_the_server_in_a_stranger_s_name(host: LatticeHost) -> None:
+async def test_the_provider_sends_no_request_on_behalf_of_a_stranger(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "k", "v")
@@ -70,7 +70,7 @@ async def test_nothing_is_asked_of_the_server_in_a_stranger_s_name(host: Lattice
 
 @only_rust
 @pytest.mark.parametrize("issued_at", [10**400, -(10**400), 2**63])
-async def test_a_token_from_no_time_takes_nobody_with_it(host: LatticeHost, issued_at: int) -> None:
+async def test_a_token_with_an_impossible_time_affects_no_other_call(host: LatticeHost, issued_at: int) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     odd = host.invocation(actor, "KeyValue.Get", msgpack.packb("k"), claims={"iat": issued_at})
@@ -82,14 +82,14 @@ async def test_a_token_from_no_time_takes_nobody_with_it(host: LatticeHost, issu
 
 @pytest_asyncio.fixture
 async def narrow(tmp_path: Path) -> AsyncIterator[LatticeHost]:
-    """A host on a server that takes short messages only."""
+    """A host on a server with a small max_payload."""
     with NatsServer(tmp_path / "server", "max_payload: 65536") as server:
         async with LatticeHost(RUST, server.url, tmp_path / "provider") as host:
             yield host
 
 
 @pytest.mark.parametrize("backend", ["bucket", "cache"])
-async def test_an_answer_over_a_small_max_payload_is_an_error_that_names_it(narrow: LatticeHost, backend: str) -> None:
+async def test_an_answer_over_a_small_max_payload_is_an_error_with_the_limit(narrow: LatticeHost, backend: str) -> None:
     host = narrow
     actor = host.actor()
     await host.start_provider([host.link(actor, {"BACKEND": backend})])

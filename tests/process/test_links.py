@@ -1,4 +1,4 @@
-"""Links put, put again, changed, deleted, under each host family; none of it loses a call."""
+"""Links are put, repeated, changed and deleted by each host family, without losing a call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER_CONTRACT = "wasmcloud:example"
 
 
 async def bucket_text(host: LatticeHost, bucket: str, key: str) -> str | None:
-    """Read a bucket as any other NATS client does, past the provider."""
+    """Read a bucket as any other NATS client does, without the provider."""
     subject = f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
     message = await host.client.request(subject, b"", timeout=5)
     return None if (message.headers or {}).get("Status") == "404" else message.data.decode()
@@ -34,7 +34,7 @@ async def test_links_given_at_start_are_served(host: LatticeHost) -> None:
         assert await bucket_text(host, f"start_{actor[:20]}", "mine") == str(number)
 
 
-async def test_a_link_put_later_is_served_at_once_and_others_go_on(host: LatticeHost) -> None:
+async def test_a_link_put_later_is_served_at_once_and_others_are_not_affected(host: LatticeHost) -> None:
     first, second = host.actor(), host.actor()
     await host.start_provider([host.link(first)])
     assert "unlinked actor" in await host.error(second, "Get", "k")
@@ -54,7 +54,7 @@ async def test_the_same_put_again_changes_nothing(host: LatticeHost) -> None:
     assert host.provider.stderr.count("link_opened") == 1, host.provider.stderr
 
 
-async def test_changed_values_are_in_force_for_the_next_call(host: LatticeHost) -> None:
+async def test_changed_values_apply_to_the_next_call(host: LatticeHost) -> None:
     actor = host.actor()
     old, new = f"old_{host.who.lattice}", f"new_{host.who.lattice}"
     await host.start_provider([host.link(actor, {"BUCKET": old})])
@@ -106,7 +106,7 @@ async def test_a_deleted_link_is_unlinked_and_can_be_put_again(host: LatticeHost
     assert await host.get(actor, "k") == "v"
 
 
-async def test_deleting_a_link_that_never_was_changes_nothing(host: LatticeHost) -> None:
+async def test_deleting_an_unknown_link_changes_nothing(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.delete_link(host.link(host.actor()))
@@ -116,7 +116,7 @@ async def test_deleting_a_link_that_never_was_changes_nothing(host: LatticeHost)
 
 
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["moved", "deleted"])
-async def test_calls_in_flight_when_a_link_leaves_its_server_finish_there(
+async def test_calls_in_flight_finish_at_the_old_server_when_a_link_moves_to_another(
     host: LatticeHost, own_nats_server: NatsServer, is_deleted: bool
 ) -> None:
     actor = host.actor()
@@ -138,7 +138,7 @@ async def test_calls_in_flight_when_a_link_leaves_its_server_finish_there(
     assert await host.get(actor, "k0") == "1"
 
 
-async def test_calls_that_arrive_with_the_deletion_of_their_link_are_no_internal_error(host: LatticeHost) -> None:
+async def test_calls_that_arrive_with_the_deletion_of_their_link_cause_no_internal_error(host: LatticeHost) -> None:
     actor = host.actor()
     link = host.link(actor)
     await host.start_provider([link, host.link(host.actor())])
@@ -178,7 +178,7 @@ async def test_a_link_for_another_provider_or_link_name_is_ignored(host: Lattice
 
 
 @pytest.mark.parametrize("family", [OTP, RUST], ids=["otp", "rust"], indirect=True)
-async def test_odd_link_definitions_do_no_harm(host: LatticeHost) -> None:
+async def test_unusual_link_definitions_do_no_harm(host: LatticeHost) -> None:
     actor, odd = host.actor(), host.actor()
     await host.start_provider([host.link(actor)])
     good = host.link(odd)
@@ -208,7 +208,7 @@ async def test_odd_link_definitions_do_no_harm(host: LatticeHost) -> None:
     assert await host.get(odd, "k") == "v"
 
 
-async def test_odd_links_in_host_data_are_named_or_served_and_keep_no_other_from_being_served(
+async def test_unusual_links_in_host_data_are_named_or_served_and_affect_no_other(
     host: LatticeHost,
 ) -> None:
     actor = host.actor()

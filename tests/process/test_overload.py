@@ -1,4 +1,4 @@
-"""More calls than a provider takes on: answered at once, by the name of the limit; the others before their deadline."""
+"""More calls than a provider accepts: it refuses the excess at once, with the limit, and answers the others in time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.blackbox.waiting import eventually
 
 CALLER_SECONDS = 2.0
 SHORT_MS = 1500
-"""A caller's patience in host data, where the test has to wait for its end."""
+"""Time limit of calls in host data, short where the test waits for its end."""
 AT_ONCE_SECONDS = 0.3
 
 
@@ -24,7 +24,7 @@ async def timed_error(host: LatticeHost, actor: str, operation: str, argument: A
 
 
 async def recovers(host: LatticeHost, actor: str, server: NatsServer) -> None:
-    """Let the store's server go on, and wait until the link works again."""
+    """Continue the store's server, and wait until the link works again."""
     server.thaw()
 
     async def is_served() -> bool:
@@ -38,7 +38,7 @@ async def recovers(host: LatticeHost, actor: str, server: NatsServer) -> None:
     assert await host.get(actor, "after") == "v"
 
 
-async def test_one_call_too_many_is_answered_at_once_with_the_name_of_the_limit(
+async def test_a_call_over_the_limit_is_refused_at_once_with_the_name_of_the_limit(
     host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
     actor = host.actor()
@@ -69,7 +69,7 @@ async def test_one_call_too_many_is_answered_at_once_with_the_name_of_the_limit(
     await recovers(host, actor, own_nats_server)
 
 
-async def test_payloads_too_many_together_are_refused_by_the_name_of_the_limit(
+async def test_payloads_over_the_total_limit_are_refused_with_the_name_of_the_limit(
     host: LatticeHost, own_nats_server: NatsServer
 ) -> None:
     actor = host.actor()
@@ -111,7 +111,7 @@ async def test_a_frozen_store_does_not_delay_links_to_another(host: LatticeHost,
         assert seconds < SHORT_MS / 1000, error
 
 
-async def test_a_burst_of_3000_calls_is_answered_whole(host: LatticeHost) -> None:
+async def test_every_call_of_a_burst_of_3000_is_answered(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)], {"max_in_flight": 1000})
     await host.increment(actor, "hits")

@@ -1,4 +1,4 @@
-"""The lattice's own records heal a link definition that was never delivered."""
+"""The lattice's own records make up for a link definition that was not delivered."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ async def test_a_record_present_before_the_start_links_its_actor(host: LatticeHo
     await eventually(lambda: is_linked(host, actor), "the link of the record")
 
 
-async def test_a_record_written_live_links_and_its_deletion_unlinks(host: LatticeHost, records: Records) -> None:
+async def test_a_record_written_later_links_its_actor_and_its_deletion_unlinks_it(
+    host: LatticeHost, records: Records
+) -> None:
     actor = host.actor()
     await records.create()
     await host.start_provider()
@@ -55,7 +57,7 @@ async def test_a_record_written_live_links_and_its_deletion_unlinks(host: Lattic
     await eventually(lambda: is_unlinked(host, actor), "the end of the link")
 
 
-async def test_a_deletion_present_before_the_start_unlinks_what_host_data_links(
+async def test_a_deletion_present_before_the_start_removes_a_link_of_the_host_data(
     host: LatticeHost, records: Records
 ) -> None:
     actor, other = host.actor(), host.actor()
@@ -68,7 +70,7 @@ async def test_a_deletion_present_before_the_start_unlinks_what_host_data_links(
     await eventually(lambda: is_unlinked(host, actor), "the end of the link")
 
 
-async def test_a_record_that_points_the_link_to_another_provider_drops_it(host: LatticeHost, records: Records) -> None:
+async def test_a_record_that_moves_the_link_to_another_provider_removes_it(host: LatticeHost, records: Records) -> None:
     actor, other = host.actor(), host.actor()
     await records.create()
     await host.start_provider([host.link(actor), host.link(other)])
@@ -80,7 +82,7 @@ async def test_a_record_that_points_the_link_to_another_provider_drops_it(host: 
     await eventually(lambda: is_linked(host, actor), "the link of the record")
 
 
-async def test_a_record_with_changed_values_opens_the_other_bucket(host: LatticeHost, records: Records) -> None:
+async def test_a_record_with_changed_values_opens_another_bucket(host: LatticeHost, records: Records) -> None:
     actor = host.actor()
     await records.create()
     await host.start_provider([host.link(actor)])
@@ -93,7 +95,7 @@ async def test_a_record_with_changed_values_opens_the_other_bucket(host: Lattice
     await eventually(is_empty, "the other bucket")
 
 
-async def test_more_records_than_one_answer_holds_are_all_read(host: LatticeHost, records: Records) -> None:
+async def test_records_that_need_more_than_one_answer_are_all_read(host: LatticeHost, records: Records) -> None:
     actors = [host.actor() for _ in range(120)]
     await records.create()
     await asyncio.gather(*(records.put(host.link(actor)) for actor in actors))
@@ -103,7 +105,7 @@ async def test_more_records_than_one_answer_holds_are_all_read(host: LatticeHost
 
 
 @pytest.mark.parametrize("operation", ["DEL", "PURGE"])
-async def test_both_kinds_of_marker_unlink(host: LatticeHost, family: HostFamily, operation: str) -> None:
+async def test_both_kinds_of_marker_remove_the_link(host: LatticeHost, family: HostFamily, operation: str) -> None:
     actor = host.actor()
     data = LatticeData(host.client, host.who.lattice)
     await data.create()
@@ -113,7 +115,7 @@ async def test_both_kinds_of_marker_unlink(host: LatticeHost, family: HostFamily
     await eventually(lambda: is_unlinked(host, actor), "the end of the link")
 
 
-async def test_a_bucket_made_after_the_start_is_followed(host: LatticeHost, records: Records) -> None:
+async def test_a_bucket_created_after_the_start_is_followed(host: LatticeHost, records: Records) -> None:
     actor = host.actor()
     await host.start_provider()
     await records.create()
@@ -121,7 +123,7 @@ async def test_a_bucket_made_after_the_start_is_followed(host: LatticeHost, reco
     await eventually(lambda: is_linked(host, actor), "the link of the record")
 
 
-async def test_other_records_and_garbage_are_passed_over(host: LatticeHost) -> None:
+async def test_other_records_and_garbage_are_ignored(host: LatticeHost) -> None:
     actor = host.actor()
     data = LatticeData(host.client, host.who.lattice)
     await data.create()

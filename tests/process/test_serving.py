@@ -1,4 +1,4 @@
-"""The provider as each host family starts it serves the whole interface."""
+"""The whole interface, served by providers that each host family has started."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ STEPS = [
 ]
 
 
-async def test_all_fifteen_operations_answer_what_the_interface_says(host: LatticeHost) -> None:
+async def test_all_fifteen_operations_answer_as_the_interface_defines(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     assert len({operation for operation, _, _ in STEPS}) == 15
@@ -73,7 +73,7 @@ async def test_operations_without_a_result_answer_with_empty_bytes(host: Lattice
     assert response.msg == b""
 
 
-async def test_a_payload_with_the_mark_of_protocol_2_is_understood(host: LatticeHost) -> None:
+async def test_a_payload_with_the_prefix_of_protocol_2_is_accepted(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     await host.set(actor, "k", "v")
@@ -81,14 +81,14 @@ async def test_a_payload_with_the_mark_of_protocol_2_is_understood(host: Lattice
     assert msgpack.unpackb(response.msg) == {"value": "v", "exists": True}
 
 
-async def test_increments_of_one_key_from_many_callers_answer_every_total_once(host: LatticeHost) -> None:
+async def test_concurrent_increments_of_a_key_answer_every_total_once(host: LatticeHost) -> None:
     actor = host.actor()
     await host.start_provider([host.link(actor)])
     totals = await asyncio.gather(*(host.increment(actor, "hits") for _ in range(200)))
     assert sorted(totals) == list(range(1, 201))
 
 
-async def test_two_providers_of_one_key_share_the_calls_and_a_host_stops_only_its_own(hosts: Hosts) -> None:
+async def test_two_providers_with_one_key_share_the_calls_and_a_host_stops_only_its_own(hosts: Hosts) -> None:
     key, cluster = KeyPair.generate("V"), KeyPair.generate("C")
     first = await hosts(OTP, provider_key=key, cluster=cluster)
     second = await hosts(OTP, provider_key=key, cluster=cluster, lattice=first.who.lattice)
@@ -151,7 +151,7 @@ async def test_the_service_statistics_count_calls_and_errors_of_each_operation(h
 
 
 @pytest.mark.parametrize("family", [OTP], ids=["otp"], indirect=True)
-async def test_every_provider_answers_the_service_ping_of_all(host: LatticeHost, family: HostFamily) -> None:
+async def test_every_provider_answers_a_service_ping_to_all(host: LatticeHost, family: HostFamily) -> None:
     await host.start_provider()
     await host.statistics()
     inbox = host.client.new_inbox()

@@ -1,4 +1,4 @@
-"""What standard input may hold, and what a provider does with what it may not: one line, exit code 1, no secret."""
+"""The start from standard input. Invalid host data ends the provider with exit code 1 and one line without secrets."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CONFIG_SECRET = "hidden-in-config"
 
 
 async def refusal(host: LatticeHost, line: bytes, **variables: str) -> str:
-    """Start a provider that is to refuse, and return the one line it says."""
+    """Start a provider that must not come up, and return the one line it prints."""
     host.launch(line, variables=variables)
     assert await host.provider.exited(EXIT_SECONDS) == 1
-    said = host.provider.stderr
-    assert said.count("\n") == 1, said
-    assert said.endswith("\n"), said
-    assert "Traceback" not in said
+    printed = host.provider.stderr
+    assert printed.count("\n") == 1, printed
+    assert printed.endswith("\n"), printed
+    assert "Traceback" not in printed
     for secret in (host.who.cluster.seed, host.who.host.seed, CONFIG_SECRET):
-        assert secret not in said
-    return said
+        assert secret not in printed
+    return printed
 
 
 def encoded(value: Any) -> bytes:
@@ -57,11 +57,11 @@ NOT_HOST_DATA = {
 
 
 @pytest.mark.parametrize("line", NOT_HOST_DATA.values(), ids=NOT_HOST_DATA.keys())
-async def test_a_line_that_is_no_host_data_is_refused(hosts: Hosts, line: bytes) -> None:
+async def test_a_line_that_is_not_host_data_is_refused(hosts: Hosts, line: bytes) -> None:
     host = await hosts(OTP)
-    host.family = RUST  # closes standard input, so that a provider that reads on sees its end
-    said = await refusal(host, line)
-    assert "host data" in said
+    host.family = RUST  # closes standard input, so that a provider that continues to read sees its end
+    printed = await refusal(host, line)
+    assert "host data" in printed
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ WRONG: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), WRONG, ids=str)
 async def test_a_field_of_the_wrong_kind_is_named(hosts: Hosts, name: str, value: Any) -> None:
     host = await hosts(RUST)
-    said = await refusal(host, host.family.encode_line(host.host_data([], **{name: value})))
-    assert name in said
+    printed = await refusal(host, host.family.encode_line(host.host_data([], **{name: value})))
+    assert name in printed
 
 
-async def test_a_lattice_that_cannot_be_reached_is_an_error_after_the_patience_is_over(hosts: Hosts) -> None:
+async def test_an_unreachable_lattice_is_an_error_after_the_time_limit(hosts: Hosts) -> None:
     host = await hosts(RUST)
     data = host.host_data(
         [], {"connect_timeout_seconds": 1}, lattice_rpc_url=f"nats://someone:{CONFIG_SECRET}@127.0.0.1:{free_port()}"
@@ -120,35 +120,31 @@ async def test_a_lattice_that_cannot_be_reached_is_an_error_after_the_patience_i
 
 
 @pytest.mark.parametrize("way", ["config_json", "environment"])
-async def test_an_unknown_setting_in_a_provider_toml_of_one_s_own_is_named(
-    hosts: Hosts, tmp_path: Path, way: str
-) -> None:
+async def test_an_unknown_setting_in_a_custom_provider_toml_is_named(hosts: Hosts, tmp_path: Path, way: str) -> None:
     path = tmp_path / "provider.toml"
     path.write_text(PROVIDER_TOML.replace("[limits]", "[limits]\nmax_flight = 7"), encoding="utf-8")
     host = await hosts(RUST)
     config = {"provider_toml": str(path)} if way == "config_json" else None
     variables = {} if config else {"KEYVALUE_NATS_PROVIDER_TOML": str(path)}
-    said = await refusal(host, host.family.encode_line(host.host_data([], config)), **variables)
-    assert "max_flight" in said
-    assert str(path) in said
+    printed = await refusal(host, host.family.encode_line(host.host_data([], config)), **variables)
+    assert "max_flight" in printed
+    assert str(path) in printed
 
 
 @pytest.mark.parametrize(
     ("broken", "named"),
     [("[link]\nbuckett = 'x'", "buckett"), ("[link]\nreplicas = 'x'", "replicas"), ("[limits", "provider.toml")],
 )
-async def test_a_provider_toml_that_is_wrong_elsewhere_is_named(
-    hosts: Hosts, tmp_path: Path, broken: str, named: str
-) -> None:
+async def test_an_invalid_provider_toml_is_named(hosts: Hosts, tmp_path: Path, broken: str, named: str) -> None:
     path = tmp_path / "provider.toml"
     identity = PROVIDER_TOML.partition("[limits]")[0]
     path.write_text(f"{identity}\n{broken}\n", encoding="utf-8")
     host = await hosts(RUST)
-    said = await refusal(host, host.family.encode_line(host.host_data([], {"provider_toml": str(path)})))
-    assert named in said
+    printed = await refusal(host, host.family.encode_line(host.host_data([], {"provider_toml": str(path)})))
+    assert named in printed
 
 
-async def test_a_provider_toml_of_one_s_own_is_in_force(hosts: Hosts, tmp_path: Path) -> None:
+async def test_a_custom_provider_toml_applies(hosts: Hosts, tmp_path: Path) -> None:
     path = tmp_path / "provider.toml"
     path.write_text(PROVIDER_TOML + '\nbucket = "from_the_file"\n', encoding="utf-8")
     host = await hosts(RUST)
@@ -170,7 +166,7 @@ async def test_host_data_of_2000_links_starts_and_serves_the_first_and_the_last(
 
 
 @pytest.mark.parametrize("family", [OTP, HARNESS], ids=["otp", "harness"], indirect=True)
-async def test_the_line_may_have_unknown_keys_and_odd_spellings(host: LatticeHost, family: HostFamily) -> None:
+async def test_the_line_may_have_unknown_keys_and_unusual_encodings(host: LatticeHost, family: HostFamily) -> None:
     actor = host.actor()
     data = host.host_data([host.link(actor)], unheard_of={"a": [1]}, structured_logging=True)
     data["clusterIssuers"] = data.pop("cluster_issuers")
@@ -181,7 +177,7 @@ async def test_the_line_may_have_unknown_keys_and_odd_spellings(host: LatticeHos
     assert await host.get(actor, "k") == "v"
 
 
-async def test_the_issuers_may_be_keys_of_any_kind_and_unusable_ones_are_passed_over(hosts: Hosts) -> None:
+async def test_issuers_may_be_keys_of_any_kind_and_unusable_ones_are_ignored(hosts: Hosts) -> None:
     host = await hosts(RUST)
     actor = host.actor()
     account = KeyPair.generate("A")

@@ -88,13 +88,13 @@ def wait_answering(client: UnixConnection) -> None:
 
 @pytest.mark.parametrize("name", ["CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET"])
 def test_the_connector_does_not_start_without_a_required_variable(tmp_path: Path, name: str) -> None:
-    said = refusal(tmp_path, variables("nats://127.0.0.1:1") | {name: None})
-    assert said == f"keyvalue-nats state-proxy: {name}: not set\n"
+    printed = refusal(tmp_path, variables("nats://127.0.0.1:1") | {name: None})
+    assert printed == f"keyvalue-nats state-proxy: {name}: not set\n"
 
 
 def test_the_connector_does_not_start_without_its_bucket(nats_server: NatsServer, tmp_path: Path) -> None:
-    said = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="absent"))
-    assert said == "keyvalue-nats state-proxy: NATS_KV_BUCKET: bucket 'absent' does not exist\n"
+    printed = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="absent"))
+    assert printed == "keyvalue-nats state-proxy: NATS_KV_BUCKET: bucket 'absent' does not exist\n"
 
 
 def test_a_stream_that_is_not_a_bucket_is_refused(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -102,35 +102,35 @@ def test_a_stream_that_is_not_a_bucket_is_refused(nats_server: NatsServer, tmp_p
         await jetstream.add_stream(name="KV_other", subjects=["other.>"])
 
     with_jetstream(nats_server.url, add)
-    said = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="other"))
-    assert said.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
-    assert "not a key-value bucket" in said
+    printed = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="other"))
+    assert printed.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
+    assert "not a key-value bucket" in printed
 
 
 def test_the_connector_does_not_start_without_a_server(tmp_path: Path) -> None:
-    said = refusal(tmp_path, variables(f"nats://127.0.0.1:{free_port()}"))
-    assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
+    printed = refusal(tmp_path, variables(f"nats://127.0.0.1:{free_port()}"))
+    assert printed.startswith("keyvalue-nats state-proxy: NATS_URL: ")
 
 
 def test_the_connector_does_not_start_without_jetstream(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server", has_jetstream=False) as server:
-        said = refusal(tmp_path / "connector", variables(server.url))
-    assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
+        printed = refusal(tmp_path / "connector", variables(server.url))
+    assert printed.startswith("keyvalue-nats state-proxy: NATS_URL: ")
 
 
 @pytest.mark.parametrize("token", ["", "hidden-wrong@"], ids=["no token", "another token"])
 def test_the_error_for_wrong_credentials_does_not_show_them(tmp_path: Path, token: str) -> None:
     with NatsServer(tmp_path / "server", "authorization { token: hidden-right }") as server:
         url = server.url.replace("nats://", f"nats://{token}")
-        said = refusal(tmp_path / "connector", variables(url))
-    assert said.startswith("keyvalue-nats state-proxy: NATS_URL: ")
-    assert "hidden" not in said
-    assert "authorization" in said.lower()
+        printed = refusal(tmp_path / "connector", variables(url))
+    assert printed.startswith("keyvalue-nats state-proxy: NATS_URL: ")
+    assert "hidden" not in printed
+    assert "authorization" in printed.lower()
 
 
 def test_a_credentials_file_that_cannot_be_read_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
-    said = refusal(tmp_path, variables(nats_server.url, NATS_CREDS_FILE=str(tmp_path / "absent.creds")))
-    assert said == "keyvalue-nats state-proxy: NATS_CREDS_FILE: file cannot be read: no such file or directory\n"
+    printed = refusal(tmp_path, variables(nats_server.url, NATS_CREDS_FILE=str(tmp_path / "absent.creds")))
+    assert printed == "keyvalue-nats state-proxy: NATS_CREDS_FILE: file cannot be read: no such file or directory\n"
 
 
 def test_credentials_are_used_and_those_of_another_operator_are_refused(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_credentials_are_used_and_those_of_another_operator_are_refused(tmp_path
         given = variables(server.url, NATS_CREDS_FILE=str(ours))
         with ConnectorProcess(tmp_path / "connector", given) as connector, connector.connection() as client:
             assert client.ask("PUT", "/keys/a", b"1").status == 204
-        said = refusal(tmp_path / "refused", variables(server.url, NATS_CREDS_FILE=str(theirs)))
-    assert said.startswith("keyvalue-nats state-proxy: NATS_CREDS_FILE: ")
+        printed = refusal(tmp_path / "refused", variables(server.url, NATS_CREDS_FILE=str(theirs)))
+    assert printed.startswith("keyvalue-nats state-proxy: NATS_CREDS_FILE: ")
 
 
 def test_a_token_in_the_url_is_enough(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_one_reachable_server_of_several_is_enough(server: NatsServer, tmp_path:
 
 
 def test_a_missing_folder_of_the_socket_is_an_error_of_its_variable(server: NatsServer, tmp_path: Path) -> None:
-    said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(tmp_path / "absent" / "s")))
-    assert said.startswith("keyvalue-nats state-proxy: CONNECTOR_SOCKET: ")
+    printed = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(tmp_path / "absent" / "s")))
+    assert printed.startswith("keyvalue-nats state-proxy: CONNECTOR_SOCKET: ")
 
 
 def test_other_users_may_connect(connector: ConnectorProcess) -> None:
@@ -235,15 +235,15 @@ def test_the_longest_possible_path_is_served_and_a_longer_one_refused(
         given = variables(server.url, CONNECTOR_SOCKET=str(longest))
         with ConnectorProcess(tmp_path, given, is_ready=False), UnixConnection(longest) as client:
             wait_answering(client)
-        said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=f"{longest}s"))
-    assert said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: path is over 107 bytes long\n"
+        printed = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=f"{longest}s"))
+    assert printed == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: path is over 107 bytes long\n"
 
 
 def test_a_file_with_content_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("content", encoding="utf-8")
-    said = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)))
-    assert said == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: the path exists and is not a socket\n"
+    printed = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)))
+    assert printed == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: the path exists and is not a socket\n"
     assert path.read_text(encoding="utf-8") == "content"
 
 

@@ -1,4 +1,4 @@
-"""Traces and metrics go to the collector that the host names, below the caller's span."""
+"""Traces and metrics go to the collector that the host names. Spans are children of the caller's span."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Collector(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

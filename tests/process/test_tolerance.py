@@ -1,4 +1,4 @@
-"""What other senders of the field do differently is understood; what a lattice may lack is done without."""
+"""Tolerance: messages of other senders that differ, and lattices without optional parts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def answer(host: LatticeHost, invocation: dict[str, Any], packed: bytes, h
     return msgpack.unpackb(response.msg)
 
 
-async def test_a_payload_may_be_packed_as_text_or_as_an_array(host: LatticeHost) -> None:
+async def test_a_payload_may_be_encoded_as_a_text_or_as_an_array(host: LatticeHost) -> None:
     actor = await linked(host)
     invocation = host.invocation(actor, "KeyValue.Get", GET)
     as_text = msgpack.packb(
@@ -82,7 +82,7 @@ async def test_messages_may_carry_headers(host: LatticeHost) -> None:
     assert await host.provider.exited() == 0
 
 
-async def test_an_invocation_that_nobody_waits_for_does_no_harm(host: LatticeHost) -> None:
+async def test_an_invocation_without_a_reply_subject_does_no_harm(host: LatticeHost) -> None:
     actor = await linked(host)
     for argument in (msgpack.packb({"key": "k2", "value": 1}), b"", b"\xc1"):
         invocation = host.invocation(actor, "KeyValue.Increment", argument)
@@ -91,7 +91,7 @@ async def test_an_invocation_that_nobody_waits_for_does_no_harm(host: LatticeHos
     assert "Traceback" not in host.provider.stderr
 
 
-async def test_one_actor_may_be_linked_under_two_contracts_with_a_bucket_each(hosts: Hosts) -> None:
+async def test_an_actor_may_be_linked_under_two_contracts_with_a_bucket_each(hosts: Hosts) -> None:
     host = await hosts(RUST)
     actor = host.actor()
     links = [
@@ -106,7 +106,7 @@ async def test_one_actor_may_be_linked_under_two_contracts_with_a_bucket_each(ho
     assert await host.get(actor, "k") == "in the first"
 
 
-async def test_two_link_names_of_one_provider_are_two_processes_that_share_nothing_but_the_key(hosts: Hosts) -> None:
+async def test_two_link_names_of_a_provider_are_two_processes_that_share_only_the_key(hosts: Hosts) -> None:
     key, cluster = KeyPair.generate("V"), KeyPair.generate("C")
     first = await hosts(OTP, provider_key=key, cluster=cluster)
     second = await hosts(OTP, provider_key=key, cluster=cluster, lattice=first.who.lattice, link_name="second")
@@ -174,7 +174,7 @@ async def test_links_stay_when_the_lattice_s_bucket_of_records_is_deleted(host: 
     assert await host.get(actor, "k") == "v"
 
 
-async def test_a_bucket_deleted_under_the_provider_is_made_anew(hosts: Hosts) -> None:
+async def test_a_bucket_that_is_deleted_while_in_use_is_created_again(hosts: Hosts) -> None:
     host = await hosts(RUST)
     actor = host.actor()
     await host.start_provider([host.link(actor)], default_rpc_timeout_ms=600)
@@ -190,7 +190,7 @@ async def test_a_bucket_deleted_under_the_provider_is_made_anew(hosts: Hosts) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-async def test_a_provider_that_still_looks_for_its_lattice_ends_by_a_signal(
+async def test_a_signal_ends_a_provider_that_still_looks_for_its_lattice(
     hosts: Hosts, family: HostFamily, tmp_path: Path
 ) -> None:
     with NatsServer(tmp_path / "deaf", has_jetstream=False) as deaf:
@@ -210,7 +210,7 @@ async def test_a_provider_that_still_looks_for_its_lattice_ends_by_a_signal(
         assert "Traceback" not in provider.stderr
 
 
-async def test_nobody_serves_when_the_provider_has_ended(host: LatticeHost) -> None:
+async def test_there_is_no_responder_after_the_provider_has_ended(host: LatticeHost) -> None:
     actor = await linked(host)
     await host.shutdown()
     await host.provider.exited()

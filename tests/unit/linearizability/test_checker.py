@@ -1,4 +1,4 @@
-"""The checker accepts what could have happened one by one and refuses all else, however it is mixed."""
+"""The checker accepts linearizable histories and refuses all others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEMBERS = ("a", "b", "c")
 
 
 class Script:
-    """A history written by hand, in whole seconds."""
+    """A history written by hand, with times in whole seconds."""
 
     def __init__(self, key: str = "k") -> None:
         self.operations: list[Operation] = []
@@ -50,7 +50,7 @@ class Script:
 # --- by hand
 
 
-def test_nothing_at_all_is_accepted() -> None:
+def test_an_empty_history_is_accepted() -> None:
     assert check([]) == []
 
 
@@ -64,7 +64,7 @@ def test_a_read_after_an_acknowledged_write_must_see_it() -> None:
     assert not script.answered(4, 5, "Get", None, "x").is_accepted
 
 
-def test_a_write_of_what_is_there_may_be_due_behind_another() -> None:
+def test_a_write_of_the_current_value_may_take_effect_after_another_write() -> None:
     script = Script().answered(0, 1, "Set", "x", None).answered(2, 2, "Set", "y", None)
     assert script.answered(2, 3, "Set", "x", None).answered(4, 4, "Get", None, "x").is_accepted
 
@@ -96,12 +96,12 @@ def test_a_torn_set_is_refused() -> None:
     assert not script.answered(4, 5, "SetQuery", None, frozenset("b")).is_accepted
 
 
-def test_a_write_that_was_refused_and_is_seen_all_the_same_is_a_ghost() -> None:
+def test_a_refused_write_that_is_seen_is_a_violation() -> None:
     script = Script().refused(0, 1, "Set", "x")
     assert not script.answered(2, 3, "Get", None, "x").is_accepted
 
 
-def test_a_write_of_unknown_outcome_may_happen_late_or_never_but_once() -> None:
+def test_a_write_of_unknown_outcome_may_happen_late_or_never_but_not_twice() -> None:
     def script() -> Script:
         return Script().unknown(0, 1, "Set", "x").answered(2, 3, "Get", None, None)
 
@@ -133,14 +133,14 @@ def test_many_writes_of_unknown_outcome_are_decided() -> None:
     assert script.is_accepted
 
 
-def test_keys_are_checked_each_by_itself() -> None:
+def test_each_key_is_checked_by_itself() -> None:
     good = Script("good").answered(0, 1, "Set", "x", None)
     bad = Script("bad").answered(2, 3, "Get", None, "x")
     violations = check([*good.operations, *bad.operations])
     assert [violation.operation.key for violation in violations] == ["bad"]
 
 
-def test_what_cannot_be_decided_is_not_called_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undecided_history_is_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checker, "MAX_CONFIGURATIONS", 100)
     script = Script()
     for number in range(12):
@@ -149,7 +149,7 @@ def test_what_cannot_be_decided_is_not_called_good(monkeypatch: pytest.MonkeyPat
         check(script.operations)
 
 
-def test_a_violation_can_be_read() -> None:
+def test_a_violation_is_readable() -> None:
     script = Script().answered(0, 1, "Set", "old", None).answered(2, 3, "Set", "new", None)
     script.answered(4, 5, "Contains", None, True).answered(4.5, 6, "Get", None, "old")
     (violation,) = check(script.operations)
@@ -168,7 +168,7 @@ def test_a_history_is_saved_line_by_line(tmp_path: Path) -> None:
     assert lines[1]["result"] == ["a", "b"]
 
 
-# --- made up: one after the other, then mixed
+# --- generated: sequential calls, then overlapping
 
 CALLS = {
     "text": st.sampled_from([("Get", None), ("Set", "x"), ("Set", "y"), ("Del", None), ("Contains", None)]),
@@ -182,7 +182,7 @@ CALLS = {
 
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 25) -> list[Operation]:
-    """Make a history by carrying calls out one after the other, each somewhere between its ends."""
+    """Generate a history: carry calls out one after the other, each at a moment of its duration."""
     calls = draw(st.lists(CALLS[draw(st.sampled_from(sorted(CALLS)))], max_size=max_size))
     state: State = None
     operations = []
@@ -200,7 +200,7 @@ def histories(draw: st.DrawFn, max_size: int = 25) -> list[Operation]:
 
 
 @given(histories())
-def test_what_happened_one_by_one_is_accepted_however_it_overlaps(history: list[Operation]) -> None:
+def test_a_history_with_a_sequential_order_is_accepted_however_its_calls_overlap(history: list[Operation]) -> None:
     assert check_key(history) is None
 
 
@@ -242,7 +242,7 @@ def ended_before(one: Operation, other: Operation) -> bool:
 
 
 def one_by_one(*calls: Call) -> list[Operation]:
-    """Carry calls out with time between them, so that only one order is possible."""
+    """Carry calls out with pauses between them, so that only one order is possible."""
     state: State = None
     operations = []
     for number, (name, argument) in enumerate(calls):
@@ -267,7 +267,7 @@ def index_of_a_write(history: list[Operation], data: st.DataObject) -> int:
 
 @given(st.one_of(totals, member_sets), st.data())
 def test_dropping_any_update_is_noticed(history: list[Operation], data: st.DataObject) -> None:
-    """What was acknowledged, and is in later answers, was refused or never asked for: a ghost."""
+    """An acknowledged update that later answers contain is made refused, or removed from the history."""
     at = index_of_a_write(history, data)
     assert check_key(history[:at] + history[at + 1 :]) is not None
     ghost = replace(history[at], outcome=Outcome.REFUSED, result="store unreachable")
@@ -277,7 +277,7 @@ def test_dropping_any_update_is_noticed(history: list[Operation], data: st.DataO
 
 
 @given(totals, st.data())
-def test_an_increment_more_than_was_made_is_noticed(history: list[Operation], data: st.DataObject) -> None:
+def test_an_extra_increment_is_noticed(history: list[Operation], data: st.DataObject) -> None:
     at = index_of_a_write(history, data)
     extra = replace(history[at], number=len(history))
     assert check_key([*history, extra]) is not None
@@ -299,7 +299,7 @@ def test_any_torn_set_is_noticed(history: list[Operation], data: st.DataObject) 
 
 
 @given(histories(), st.data())
-def test_an_answer_that_nobody_gives_is_noticed(history: list[Operation], data: st.DataObject) -> None:
+def test_an_impossible_answer_is_noticed(history: list[Operation], data: st.DataObject) -> None:
     answered = [at for at, operation in enumerate(history) if operation.outcome is Outcome.ANSWERED]
     assume(answered)
     at = data.draw(st.sampled_from(answered))

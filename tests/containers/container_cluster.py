@@ -1,4 +1,4 @@
-"""Three nats-servers in containers that are one cluster."""
+"""A cluster of three nats-servers in containers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.containers.networks import ContainerNetwork
 _ROUTE_PORT = 6222
 
 
-class Cluster(Members[NatsNode]):
-    """A cluster to which faults can be done, as `tests.blackbox.cluster.Nodes` has them. An async context manager.
+class ContainerCluster(Members[NatsNode]):
+    """A cluster of `tests.blackbox.cluster.Nodes` in containers. An async context manager.
 
-    What it does to nodes blocks for as long as Docker takes, some tenths of a second: a test whose callers must go on
-    meanwhile calls it in a thread.
+    Methods that change nodes block for some tenths of a second, the time that Docker takes. A test with callers that must
+    continue meanwhile calls them in a thread.
 
     Args:
-        network: Which the nodes are in; they are removed with it.
-        image: Of nats-server.
-        config: Text added to the configuration of each.
+        network: Network of the nodes, which are removed with it.
+        image: Image of nats-server.
+        config: Text that is added to the configuration of each server.
     """
 
     def __init__(self, network: ContainerNetwork, image: str, config: str = "") -> None:
@@ -41,18 +41,18 @@ class Cluster(Members[NatsNode]):
         return self
 
     def stop(self, name: str) -> None:
-        """End a node as an operator does."""
+        """Stop a node as an operator does."""
         self.members[name].stop()
 
     def cut(self, sender: str, receiver: str, *, is_one_way: bool = False) -> None:
         self.members[receiver].cut_from(self.members[sender], is_one_way=is_one_way)
 
     def cut_off(self, name: str) -> None:
-        """Cut one node off from all others; clients go on reaching it."""
+        """Cut a node off from all others. Clients still reach it."""
         self.members[name].cut_from(*(node for node in self.members.values() if node.name != name))
 
     def rejoin(self, name: str) -> None:
-        """Undo the cuts of one node."""
+        """Undo the cuts of a node."""
         self.members[name].mend()
 
     def heal(self) -> None:
