@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from contracts import extensions as wasi
+from contracts import extensions
 from contracts.extensions import HandleChange
 from contracts.keyvalue import GetResponse
 from provider.commands.dev_lattice.provider_process import LogEvent
@@ -63,7 +63,7 @@ def plain_result(result: Any) -> list[str]:
             return ["true" if result else "false"]
         case list():
             return [item if isinstance(item, str) else _fields(item) for item in result]
-        case wasi.ListKeysResponse():
+        case extensions.ListKeysResponse():
             return result.keys
         case Struct():
             return [_fields(result)]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts import extensions as wasi
+from contracts import extensions
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
@@ -256,7 +256,7 @@ def test_a_lock_that_another_provider_has_taken_stays_untouched() -> None:
             return await super().write(write, deadline)
 
     store = TakenMeanwhile([])
-    assert run(lambda: outcomes(store, [wasi.Create(KEY, "mine", 0)])) == [wasi.SwapResponse(False, 5)]
+    assert run(lambda: outcomes(store, [extensions.Create(KEY, "mine", 0)])) == [extensions.SwapResponse(False, 5)]
     assert store.entry is lock
 
 

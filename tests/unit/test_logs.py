@@ -46,7 +46,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
     monkeypatch.setattr("time.time_ns", lambda: seconds * 1_000_000_000)
 
 
-def test_a_spate_of_one_event_is_cut_and_counted(
+def test_too_many_lines_of_one_event_are_cut_and_counted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs.configure("debug", is_json=True)
@@ -66,6 +66,6 @@ def test_a_spate_of_one_event_is_cut_and_counted(
 
 
 @pytest.mark.parametrize("level", ["", "nonsense", "INFO", "info,async_nats=debug"])
-def test_a_level_that_is_not_known_means_info(level: str) -> None:
+def test_an_unknown_level_means_info(level: str) -> None:
     logs.configure(level, is_json=False)
     assert logging.getLogger("provider").level == logging.INFO

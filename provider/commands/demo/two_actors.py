@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from contracts import extensions as wasi
-from contracts import keyvalue
+from contracts import extensions, keyvalue
 from contracts.extensions import HandleChange, SwapResponse
 from contracts.nkeys import KeyKind
 from provider.commands.demo.walkthrough import Outcome
@@ -36,13 +35,13 @@ async def show_two_actors(lattice: DevLattice) -> list[Outcome]:
 
 
 async def _lock(one: Actor, other: Actor) -> list[Outcome]:
-    request = wasi.Create("lock", "mine", 30)
+    request = extensions.Create("lock", "mine", 30)
     answers: list[SwapResponse] = await asyncio.gather(one.call(request), other.call(request))
     owner, loser = (one, other) if answers[0].success else (other, one)
     revision = max(answer.revision for answer in answers)
     taken = Outcome("Create, by two actors", "lock mine --expires 30", _both(answers), "mine", _has_one_winner(answers))
-    stolen = await loser.call(wasi.CompareAndDelete("lock", revision + 1))
-    released = await owner.call(wasi.CompareAndDelete("lock", revision))
+    stolen = await loser.call(extensions.CompareAndDelete("lock", revision + 1))
+    released = await owner.call(extensions.CompareAndDelete("lock", revision))
     again = await loser.call(request)
     return [
         taken,
@@ -54,11 +53,11 @@ async def _lock(one: Actor, other: Actor) -> list[Outcome]:
 
 async def _race(one: Actor, other: Actor) -> list[Outcome]:
     await one.call(keyvalue.Set("page", "draft", 0))
-    entry = await one.call(wasi.GetEntry("page"))
+    entry = await one.call(extensions.GetEntry("page"))
     read = Outcome("GetEntry", "page", f"{entry.kind} {entry.value!r} {entry.revision}", "draft", entry.exists)
     answers: list[SwapResponse] = await asyncio.gather(
-        one.call(wasi.CompareAndSwap("page", "mine", 0, entry.revision)),
-        other.call(wasi.CompareAndSwap("page", "yours", 0, entry.revision)),
+        one.call(extensions.CompareAndSwap("page", "mine", 0, entry.revision)),
+        other.call(extensions.CompareAndSwap("page", "yours", 0, entry.revision)),
     )
     stored = (await one.call(keyvalue.Get("page"))).value
     argument = f"page mine|yours {entry.revision}"
@@ -66,9 +65,9 @@ async def _race(one: Actor, other: Actor) -> list[Outcome]:
 
 
 async def _many(one: Actor) -> Outcome:
-    items = [wasi.SetManyItem(f"many.{number}", str(number), 0) for number in range(3)]
-    await one.call(wasi.SetMany(items))
-    page = await one.call(wasi.ListKeys("many.", "", 10))
+    items = [extensions.SetManyItem(f"many.{number}", str(number), 0) for number in range(3)]
+    await one.call(extensions.SetMany(items))
+    page = await one.call(extensions.ListKeys("many.", "", 10))
     is_whole = sorted(page.keys) == [item.key for item in items] and not page.cursor
     return Outcome("SetMany, ListKeys", "many.0 many.1 many.2", sorted(page.keys), None, is_whole)
 

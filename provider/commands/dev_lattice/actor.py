@@ -11,8 +11,7 @@ import nats.errors
 from msgspec import structs
 from nats.aio.client import Client
 
-from contracts import extensions as wasi
-from contracts import keyvalue, lattice, operations
+from contracts import extensions, keyvalue, lattice, operations
 from contracts.lattice import Invocation, Subjects, WasmCloudEntity
 from contracts.nkeys import parse_seed
 from contracts.secret import Secret
@@ -29,9 +28,9 @@ _READS = frozenset(
         keyvalue.SetQuery,
         keyvalue.SetUnion,
         keyvalue.SetIntersection,
-        wasi.GetEntry,
-        wasi.GetMany,
-        wasi.ListKeys,
+        extensions.GetEntry,
+        extensions.GetMany,
+        extensions.ListKeys,
     )
 )
 """Operations that change nothing. After a time-out their outcome does not matter."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from contracts import extensions as wasi
+from contracts import extensions
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.batch import change_many
@@ -97,21 +97,21 @@ class BucketLink:
         bucket, engine = self.shared.opened or await self.shared.wait_open(deadline)
         prefix = self.config.key_prefix
         match request:
-            case wasi.SetMany() | wasi.DeleteMany():
+            case extensions.SetMany() | extensions.DeleteMany():
                 return await change_many(request, lambda change: self._perform(change, deadline))
             case kv.KeysRequest():
                 keys = [encode_key(key, prefix) for key in request.keys]
                 return READS_OF_MANY[type(request)](
                     request, await bucket.read_many(keys, self.config.consistency, deadline)
                 )
-            case wasi.ListKeys():
+            case extensions.ListKeys():
                 return await list_keys(self.shared.jetstream, bucket, request, prefix, deadline)
         assert isinstance(request, kv.SingleKeyRequest)
         bucket_key = encode_key(request.key, prefix)
         read = READS.get(type(request))
         if read is not None:
             return read(request, await bucket.read(bucket_key, self.config.consistency, deadline))
-        if isinstance(request, wasi.GetEntry):
+        if isinstance(request, extensions.GetEntry):
             entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
             return entry_response(request.key, entry.value, entry.revision, bucket.now_ms())
         return await engine.change(request, bucket_key, deadline)

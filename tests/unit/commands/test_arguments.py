@@ -1,7 +1,6 @@
 import pytest
 
-from contracts import extensions as wasi
-from contracts import keyvalue
+from contracts import extensions, keyvalue
 from contracts.operations import REQUESTS
 from provider.commands.arguments import OPERATIONS, operation_type, request_from
 from provider.commands.errors import ArgumentsError
@@ -32,11 +31,11 @@ def test_each_operation_is_typed_as_its_name_and_its_fields(typed: list[str], re
 
 
 def test_extensions_are_typed_the_same_way() -> None:
-    assert request_from("create", ["lock", "mine"], 30) == wasi.Create("lock", "mine", 30)
-    assert request_from("KeyValueAtomics.CompareAndSwap", ["k", "v", "7"]) == wasi.CompareAndSwap("k", "v", 0, 7)
-    assert request_from("ListKeys", ["user.", "", "10"]) == wasi.ListKeys("user.", "", 10)
-    assert request_from("SetMany", ["a=1", "b=x=y"], 5) == wasi.SetMany(
-        [wasi.SetManyItem("a", "1", 5), wasi.SetManyItem("b", "x=y", 5)]
+    assert request_from("create", ["lock", "mine"], 30) == extensions.Create("lock", "mine", 30)
+    assert request_from("KeyValueAtomics.CompareAndSwap", ["k", "v", "7"]) == extensions.CompareAndSwap("k", "v", 0, 7)
+    assert request_from("ListKeys", ["user.", "", "10"]) == extensions.ListKeys("user.", "", 10)
+    assert request_from("SetMany", ["a=1", "b=x=y"], 5) == extensions.SetMany(
+        [extensions.SetManyItem("a", "1", 5), extensions.SetManyItem("b", "x=y", 5)]
     )
     with pytest.raises(ArgumentsError, match=r"KEY=VALUE.*'b' has no ="):
         request_from("SetMany", ["a=1", "b"])

@@ -47,7 +47,7 @@ def test_the_content_length_is_that_of_the_payload_also_after_it_was_altered() -
     assert structs.replace(altered, msg=b"", content_length=0) == structs.replace(invocation, msg=b"", content_length=0)
 
 
-def test_every_invocation_has_an_id_of_its_own() -> None:
+def test_every_invocation_has_a_new_id() -> None:
     link = make_identity("default", "default")
     signer = Signer(link)
     assert len({signer.sign(keyvalue.Get("k")).id for _ in range(100)}) == 100

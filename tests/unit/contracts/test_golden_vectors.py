@@ -45,7 +45,7 @@ def test_health_encodes_to_the_byte() -> None:
     assert lattice.encode_health(lattice.HealthCheckResponse(True)).hex() == VECTORS["health_response_healthy"]
 
 
-def test_the_hash_and_the_urls_are_the_references() -> None:
+def test_the_hash_and_the_urls_equal_those_of_the_reference() -> None:
     msg = bytes.fromhex(VECTORS["msg"])
     invocation = lattice.decode_invocation(bytes.fromhex(VECTORS["invocation_rust_host"]))
     assert lattice.entity_url(invocation.origin) == VECTORS["origin_url"]
@@ -61,7 +61,7 @@ def test_an_entity_has_the_url_of_the_reference(case: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("name", "family"), [("stdin_rust_host", HostFamily.RUST), ("stdin_otp_host", HostFamily.OTP)])
-def test_host_data_decodes_and_tells_its_family(name: str, family: HostFamily) -> None:
+def test_the_family_of_the_host_follows_from_its_line(name: str, family: HostFamily) -> None:
     host_data = host.decode_host_data(VECTORS[name].encode())
     assert host_data.family is family
     assert host_data.host_id == VECTORS["keys"]["host_public"]

@@ -104,7 +104,7 @@ def test_a_public_key_is_not_a_seed_and_a_seed_not_a_public_key() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "SC", "nonsense", encode_seed(KeyKind.MODULE, RAW).text.reveal(), "\ud800"])
-def test_nobody_signs_for_what_is_not_a_seed_of_nats(text: str) -> None:
+def test_there_is_no_key_pair_of_a_text_that_is_not_a_seed_of_nats(text: str) -> None:
     with pytest.raises(ValueError, match=r"^expected the seed of an nkey$"):
         key_pair(text)
 
@@ -115,6 +115,6 @@ def test_a_point_of_small_order_is_not_a_usable_key() -> None:
     assert is_usable(encode_seed(KeyKind.CLUSTER, RAW).public_key)
 
 
-def test_nothing_shows_a_seed() -> None:
+def test_a_seed_does_not_appear_in_its_repr() -> None:
     seed = encode_seed(KeyKind.SERVICE, RAW)
     assert seed.text.reveal() not in f"{seed!r} {seed}"

@@ -1,4 +1,4 @@
-"""What differs between hosts is understood; what is wrong is an error that shows nothing."""
+"""Differences between hosts are understood. Malformed data is an error that does not show the data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import codec, host, keyvalue, lattice, operations
-from contracts import extensions as wasi
+from contracts import codec, extensions, host, keyvalue, lattice, operations
 from contracts.codec import MalformedError
 from contracts.secret import Secret
 
@@ -71,7 +70,7 @@ def test_tls_is_a_number_or_a_boolean(tls: object) -> None:
     assert host.decode_host_data(line(REQUIRED | {"lattice_rpc_tls": tls})).lattice_rpc_tls is (tls in (1, True))
 
 
-def test_the_test_harness_is_told_by_its_host_id() -> None:
+def test_the_test_harness_is_recognized_by_its_host_id() -> None:
     nulls = {"default_rpc_timeout_ms": None, "log_level": None, "otel_config": None}
     host_data = host.decode_host_data(line(REQUIRED | nulls | {"host_id": "_TEST_"}))
     assert host_data.family is host.HostFamily.TEST_HARNESS
@@ -93,7 +92,7 @@ def test_host_data_that_cannot_work_is_refused(change: dict[str, Any]) -> None:
 
 
 @given(st.binary(max_size=200) | plain.map(lambda value: line({"x": repr(value)})))
-def test_garbage_on_standard_input_is_an_error_that_shows_nothing(data: bytes) -> None:
+def test_garbage_on_standard_input_is_an_error_that_does_not_show_it(data: bytes) -> None:
     with pytest.raises(MalformedError):
         host.decode_host_data(data)
 
@@ -175,7 +174,7 @@ def test_a_field_of_the_wrong_type_is_an_error(change: dict[str, Any]) -> None:
         lattice.decode_invocation(msgpack.packb(INVOCATION | change))
 
 
-def test_text_that_is_not_utf8_is_an_error_but_in_msg() -> None:
+def test_text_that_is_not_utf8_is_an_error_except_in_msg() -> None:
     with pytest.raises(MalformedError):
         lattice.decode_invocation(msgpack.packb(INVOCATION | {"operation": "xx"}).replace(b"\xa2xx", b"\xa2\xff\xfe"))
 
@@ -234,19 +233,22 @@ requests = st.one_of(
     st.builds(keyvalue.SetDel, keys, st.text()),
     st.builds(keyvalue.SetUnion, st.lists(keys)),
     st.builds(keyvalue.SetIntersection, st.lists(keys)),
-    st.builds(wasi.GetEntry, keys),
-    st.builds(wasi.Create, keys, st.text(), st.integers(0, keyvalue.U32_MAX)),
-    st.builds(wasi.CompareAndSwap, keys, st.text(), st.integers(0, keyvalue.U32_MAX), st.integers(0, 2**63 - 1)),
-    st.builds(wasi.CompareAndDelete, keys, st.integers(0, 2**63 - 1)),
-    st.builds(wasi.GetMany, st.lists(keys)),
-    st.builds(wasi.DeleteMany, st.lists(keys)),
-    st.builds(wasi.SetMany, st.lists(st.builds(wasi.SetManyItem, keys, st.text(), st.integers(0, keyvalue.U32_MAX)))),
-    st.builds(wasi.ListKeys, st.text(), st.text(), st.integers(1, wasi.MAX_PAGE_KEYS)),
+    st.builds(extensions.GetEntry, keys),
+    st.builds(extensions.Create, keys, st.text(), st.integers(0, keyvalue.U32_MAX)),
+    st.builds(extensions.CompareAndSwap, keys, st.text(), st.integers(0, keyvalue.U32_MAX), st.integers(0, 2**63 - 1)),
+    st.builds(extensions.CompareAndDelete, keys, st.integers(0, 2**63 - 1)),
+    st.builds(extensions.GetMany, st.lists(keys)),
+    st.builds(extensions.DeleteMany, st.lists(keys)),
+    st.builds(
+        extensions.SetMany,
+        st.lists(st.builds(extensions.SetManyItem, keys, st.text(), st.integers(0, keyvalue.U32_MAX))),
+    ),
+    st.builds(extensions.ListKeys, st.text(), st.text(), st.integers(1, extensions.MAX_PAGE_KEYS)),
 )
 
 
 @given(requests)
-def test_every_request_comes_back_as_it_went(request: keyvalue.Request) -> None:
+def test_every_request_survives_encoding(request: keyvalue.Request) -> None:
     name, payload = operations.operation_name(request), operations.encode_request(request)
     assert operations.decode_request(name, payload) == request
     assert operations.decode_request(name, b"\xc1" + payload) == request
@@ -277,11 +279,11 @@ def test_a_u32_is_a_u32(expires: object) -> None:
 
 
 @given(st.builds(keyvalue.GetResponse, st.text(), st.booleans()))
-def test_an_answer_comes_back_as_it_went(answer: keyvalue.GetResponse) -> None:
+def test_an_answer_survives_encoding(answer: keyvalue.GetResponse) -> None:
     assert operations.decode_response(keyvalue.Get, operations.encode_response(answer)) == answer
 
 
-def test_nothing_is_empty_bytes() -> None:
+def test_no_answer_is_encoded_as_empty_bytes() -> None:
     assert operations.encode_response(None) == b""
     assert operations.decode_response(keyvalue.Set, b"") is None
 
@@ -318,7 +320,7 @@ def test_a_response_of_an_otp_actor_is_understood() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_base64_comes_back_with_and_without_padding(data: bytes) -> None:
+def test_base64_decodes_with_and_without_padding(data: bytes) -> None:
     text = codec.encode_base64(data)
     assert codec.decode_base64(text, "x") == codec.decode_base64(text.rstrip("="), "x") == data
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import extensions as wasi
+from contracts import extensions
 from provider import errors
 from provider.keyvalue import conditional as atomics
 from provider.keyvalue.conditional import CONDITIONS, Delete, Put, entry_response
@@ -28,7 +28,9 @@ def test_a_swap_happens_on_the_revision_that_stands_there_alone(
     value: Value | None, standing: int, wanted: int, text: str, expires: int
 ) -> None:
     revision = standing if value is not None else 0
-    change = CONDITIONS[wasi.CompareAndSwap](wasi.CompareAndSwap("k", text, expires, wanted), value, revision, NOW)
+    change = CONDITIONS[extensions.CompareAndSwap](
+        extensions.CompareAndSwap("k", text, expires, wanted), value, revision, NOW
+    )
     assert change.is_change == change.result.success == (wanted == revision)
     if change.is_change:
         assert change.value == Value(Kind.TEXT, text, NOW + expires * 1000 if expires else 0)
@@ -40,14 +42,16 @@ def test_a_swap_happens_on_the_revision_that_stands_there_alone(
 @given(values, st.integers(1, 3), st.text())
 def test_creating_is_swapping_nothing(value: Value | None, standing: int, text: str) -> None:
     revision = standing if value is not None else 0
-    created = CONDITIONS[wasi.Create](wasi.Create("k", text, 7), value, revision, NOW)
-    assert created == CONDITIONS[wasi.CompareAndSwap](wasi.CompareAndSwap("k", text, 7, 0), value, revision, NOW)
+    created = CONDITIONS[extensions.Create](extensions.Create("k", text, 7), value, revision, NOW)
+    assert created == CONDITIONS[extensions.CompareAndSwap](
+        extensions.CompareAndSwap("k", text, 7, 0), value, revision, NOW
+    )
 
 
 @given(values, st.integers(1, 3), revisions)
 def test_a_deletion_needs_something_of_its_revision(value: Value | None, standing: int, wanted: int) -> None:
     revision = standing if value is not None else 0
-    change = CONDITIONS[wasi.CompareAndDelete](wasi.CompareAndDelete("k", wanted), value, revision, NOW)
+    change = CONDITIONS[extensions.CompareAndDelete](extensions.CompareAndDelete("k", wanted), value, revision, NOW)
     assert change.is_change == change.result.success == (value is not None and wanted == revision)
     assert change.value is (None if change.is_change else value)
 
@@ -67,8 +71,8 @@ def test_those_who_are_no_actors_put_bytes_and_delete_whatever_it_is_or_what_the
 
 
 def test_an_entry_is_shown_with_the_seconds_that_are_left() -> None:
-    assert entry_response("k", None, 0, NOW) == wasi.EntryResponse(False, "", "", 0, 0)
+    assert entry_response("k", None, 0, NOW) == extensions.EntryResponse(False, "", "", 0, 0)
     found = entry_response("k", Value(Kind.LIST, ["a"], NOW + 1_001), 7, NOW)
-    assert found == wasi.EntryResponse(True, '["a"]', "list", 7, 2)
+    assert found == extensions.EntryResponse(True, '["a"]', "list", 7, 2)
     with pytest.raises(errors.WrongKindError, match="'k'"):
         entry_response("k", Value(Kind.BINARY, b"\xff"), 7, NOW)

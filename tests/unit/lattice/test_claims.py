@@ -1,4 +1,4 @@
-"""What is believed of an invocation, and why not. Keys and signatures are real."""
+"""The reasons for which an invocation is denied. Keys and signatures are real."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def sign(claims: dict[str, Any], key: SigningKey = CLUSTER, header: dict[str, An
 
 @dataclass(frozen=True)
 class Case:
-    """An invocation that is good but for what a test changes."""
+    """An invocation that is valid except for the changes of a test."""
 
     claims: dict[str, Any] = field(default_factory=dict)
     wascap: dict[str, Any] | None = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Case:
 VERIFIER = ClaimsVerifier([ISSUER])
 
 
-def test_a_good_invocation_is_believed() -> None:
+def test_a_valid_invocation_is_accepted() -> None:
     assert VERIFIER.verify(Case().build(), NOW).sub == "id"
     assert VERIFIER.verify(Case(claims={"exp": NOW, "nbf": NOW}).build(), NOW).exp == NOW
     assert VERIFIER.verify(Case(host_id=ISSUER).build(), NOW).iss == ISSUER
@@ -126,7 +126,7 @@ def test_each_reason_has_its_error(reason: type[errors.InvocationDeniedError], s
 
 
 @pytest.mark.parametrize("first", range(len(REASONS)))
-def test_of_several_reasons_the_references_first_is_given(first: int) -> None:
+def test_of_several_reasons_the_first_of_the_reference_is_given(first: int) -> None:
     for reason, spoil in REASONS[first + 1 :]:
         if reason is errors.HashMismatchError and REASONS[first][0] is errors.WascapMissingError:
             continue
@@ -134,7 +134,7 @@ def test_of_several_reasons_the_references_first_is_given(first: int) -> None:
             VERIFIER.verify(REASONS[first][1](spoil(Case())).build(), NOW)
 
 
-def test_the_hash_of_a_chunked_invocation_is_checked_once_its_payload_is_there() -> None:
+def test_the_hash_of_a_chunked_invocation_is_checked_when_its_payload_is_there() -> None:
     invocation = Case().build()
     chunked = Case(msg=b"").build()
     chunked.content_length = 4
@@ -163,7 +163,7 @@ def test_the_hash_of_a_chunked_invocation_is_checked_once_its_payload_is_there()
         "A" * 100_000,
     ],
 )
-def test_a_token_that_is_none_is_malformed(token: str) -> None:
+def test_a_text_that_is_not_a_token_is_malformed(token: str) -> None:
     with pytest.raises(errors.ClaimsMalformedError):
         VERIFIER.verify(Case(token=token or ".").build(), NOW)
 
@@ -180,7 +180,7 @@ ORDER_FOUR, ORDER_EIGHT = bytes(32), bytes.fromhex("26e8958fc2b227b045c3f489f2ef
 
 
 @pytest.mark.parametrize("point", [NEUTRAL, ORDER_TWO, ORDER_FOUR, ORDER_EIGHT], ids=bytes.hex)
-def test_a_point_for_which_anybody_can_sign_is_no_issuer(point: bytes) -> None:
+def test_a_point_of_small_order_is_not_a_valid_issuer(point: bytes) -> None:
     issuer = nkey(2 << 3, point)
     assert not is_usable(issuer)
     forged = Case(claims={"iss": issuer}).build()

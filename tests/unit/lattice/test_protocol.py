@@ -1,4 +1,4 @@
-"""The table of links and who is let in."""
+"""The table of links, and the invocations that it admits."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ NOW = 1000.0
 TARGET = WasmCloudEntity("VPROVIDER", "default", "wasmcloud:keyvalue")
 
 
-class Believer(ClaimsVerifier):
-    """Finds every signature good and every claim true."""
+class TrustingVerifier(ClaimsVerifier):
+    """A verifier that accepts every signature and every claim."""
 
     def __init__(self) -> None:
         super().__init__([])
@@ -66,7 +66,7 @@ def definition(**change: object) -> LinkDefinition:
 
 @pytest.fixture
 def protocol() -> LatticeProtocol:
-    return LatticeProtocol(host_data(), Believer(), SeenIds(120, 1000))
+    return LatticeProtocol(host_data(), TrustingVerifier(), SeenIds(120, 1000))
 
 
 def token(sub: str) -> str:
@@ -129,7 +129,7 @@ def test_deleting_one_link_of_an_actor_leaves_the_other(protocol: LatticeProtoco
 
 
 @pytest.mark.parametrize("change", [{"provider_id": "VOTHER"}, {"link_name": "other"}])
-def test_a_link_of_somebody_else_is_ignored_with_a_reason(protocol: LatticeProtocol, change: dict[str, str]) -> None:
+def test_a_link_of_another_provider_is_ignored_with_a_reason(protocol: LatticeProtocol, change: dict[str, str]) -> None:
     event = protocol.receive_put_link(encode_link_definition(definition(**change)))
     assert isinstance(event, LinkIgnored)
     assert event.reason
@@ -159,7 +159,7 @@ def test_a_record_puts_and_its_deletion_deletes(protocol: LatticeProtocol) -> No
     assert isinstance(protocol.receive_metadata([1], is_deleted=False), LinkIgnored)
 
 
-def test_an_actor_is_let_in_by_its_link(protocol: LatticeProtocol) -> None:
+def test_an_actor_is_accepted_by_its_link(protocol: LatticeProtocol) -> None:
     assert denial(call(protocol)) is errors.UnlinkedActorError
     protocol.put_definition(definition())
     assert isinstance(call(protocol), InvocationAccepted)
@@ -188,7 +188,7 @@ def test_a_target_may_leave_contract_and_link_name_out(protocol: LatticeProtocol
     assert isinstance(call(protocol, target=WasmCloudEntity("VPROVIDER")), InvocationAccepted)
 
 
-def test_a_refused_call_does_not_use_its_id_up(protocol: LatticeProtocol) -> None:
+def test_a_refused_call_does_not_use_up_its_id(protocol: LatticeProtocol) -> None:
     call(protocol)
     protocol.put_definition(definition())
     assert isinstance(call(protocol), InvocationAccepted)
@@ -202,14 +202,14 @@ def test_garbage_is_refused_with_the_id_when_there_is_one(protocol: LatticeProto
     assert event.invocation_id == ("7" if b"7" in payload else "")
 
 
-def test_shutdown_is_for_its_own_host_alone(protocol: LatticeProtocol) -> None:
+def test_only_its_own_host_may_shut_a_provider_down(protocol: LatticeProtocol) -> None:
     assert isinstance(protocol.receive_shutdown(b'{"host_id": "NHOST"}'), ShutdownRequested)
     for payload in (b'{"host_id": "NOTHER"}', b'{"host_id": ""}', b"", b"[]", b"\xff", b'{"host_id": 1}'):
         assert isinstance(protocol.receive_shutdown(payload), ShutdownIgnored)
 
 
 def test_the_test_harness_speaks_json() -> None:
-    protocol = LatticeProtocol(host_data(HostFamily.TEST_HARNESS, TEST_HOST_ID), Believer(), None)
+    protocol = LatticeProtocol(host_data(HostFamily.TEST_HARNESS, TEST_HOST_ID), TrustingVerifier(), None)
     assert json.loads(protocol.health("down", None)) == {"healthy": False, "message": "down"}
     assert isinstance(protocol.receive_put_link(encode_link_definition(definition(), is_json=True)), LinkPut)
     assert isinstance(protocol.receive_shutdown(b'{"host_id": "_TEST_"}'), ShutdownRequested)

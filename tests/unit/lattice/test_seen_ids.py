@@ -23,7 +23,7 @@ def offer(memory: SeenIds, invocation_id: str, issued_at: int, now: float) -> bo
 
 
 @given(steps, st.integers(3, 100))
-def test_an_id_is_accepted_once_for_ever(moves: list[tuple[int, int, float]], maximum: int) -> None:
+def test_an_id_is_never_accepted_twice(moves: list[tuple[int, int, float]], maximum: int) -> None:
     memory = SeenIds(10, maximum)
     now, accepted = 1000.0, set[tuple[int, int]]()
     for identity, age, pause in moves:
@@ -70,7 +70,7 @@ def test_when_ids_are_forgotten_early_the_accepted_age_shrinks_with_them() -> No
     memory.admit("x", 1001, 1050.0)
 
 
-def test_what_is_older_than_the_window_takes_no_room() -> None:
+def test_ids_older_than_the_window_take_no_room() -> None:
     memory = SeenIds(10, 1_000_000)
     for second in range(100):
         for number in range(50):
@@ -78,7 +78,7 @@ def test_what_is_older_than_the_window_takes_no_room() -> None:
     assert len(memory) <= 50 * 12
 
 
-def test_many_ids_of_one_second_are_told_apart() -> None:
+def test_many_ids_of_one_second_are_distinguished() -> None:
     memory = SeenIds(120, 1_000_000)
     assert all(offer(memory, f"id {number}", 1000, 1000.0) for number in range(3000))
     assert not any(offer(memory, f"id {number}", 1000, 1000.0) for number in range(3000))

@@ -1,4 +1,4 @@
-"""What this provider signs is what it would accept itself, and what the golden rules say."""
+"""Invocations that this provider signs are accepted by its own verifier."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def test_a_signed_invocation_is_verified_against_the_cluster(msg: bytes, now: in
     assert (sent.host_id, sent.content_length) == (HOST.public, len(msg))
 
 
-def test_another_cluster_does_not_believe_it() -> None:
+def test_another_cluster_does_not_accept_it() -> None:
     signed = SIGNER.sign("id-1", ORIGIN, ACTOR.public, "KeyValueWatch.HandleChange", b"", 1)
     with pytest.raises(errors.IssuerUnknownError):
         ClaimsVerifier([KeyPair.generate("C").public]).verify(signed, 1)
 
 
 @pytest.mark.parametrize("seed", ["", "SC", "not a seed", CLUSTER.public], ids=["none", "short", "text", "public key"])
-def test_what_is_no_seed_is_refused_without_being_shown(seed: str) -> None:
+def test_a_text_that_is_not_a_seed_is_refused_without_being_shown(seed: str) -> None:
     with pytest.raises(ValueError, match=r"^expected the seed of an nkey$"):
         InvocationSigner(HOST.public, Secret(seed))
 
 
-def test_the_issuer_is_the_seeds_own_public_key() -> None:
+def test_the_issuer_is_the_public_key_of_the_seed() -> None:
     assert nkeys.from_seed(bytearray(CLUSTER.seed.encode())).public_key.decode() == CLUSTER.public
