@@ -51,7 +51,7 @@ class ProviderProcess(ChildProcess):
 
     @property
     def is_stdout_open(self) -> bool:
-        """Whether the provider keeps its standard output open. An OTP host treats its closing as the provider's end."""
+        """True while the provider keeps its standard output open. An OTP host treats its closing as the provider's end."""
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], 0)
         return not readable or bool(os.read(self._process.stdout.fileno(), 65536))

@@ -1,4 +1,4 @@
-"""One lattice for the tier, and servers of every kind for links of their own. Links and servers end with their test."""
+"""One lattice for the tier, and further servers for the stores of links. Links and servers end with their test."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.blackbox.nats_server import NatsServer
 from tests.conformance.actor import Actor
 
 ANSWER_SECONDS = 2.2
-"""No call may take longer, whatever happens, while the provider lives."""
+"""Longest time of a call while the provider lives, whatever happens."""
 
 MakeActor = Callable[..., Awaitable[Actor]]
 MakeServer = Callable[..., NatsServer]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every test of the tier run on the loop on which the shared lattice lives."""
+    """Run every test of the tier on the event loop of the shared lattice."""
     for item in items:
         if "tests/integration/" in item.path.as_posix():
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lattice_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """The lattice's own server: no test may stop, freeze or fill it."""
+    """The lattice's own server. Tests must not stop, freeze or fill it."""
     with NatsServer(tmp_path_factory.mktemp("lattice-server")) as server:
         yield server
 
@@ -53,7 +53,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def make_actor(host: LatticeHost) -> AsyncIterator[MakeActor]:
-    """Link actors, by default each with a bucket of its own; their links are deleted with the test."""
+    """Return a function that links an actor, by default with a bucket of its own. The links are deleted with the test."""
     links: list[dict[str, Any]] = []
 
     async def make(**values: Any) -> Actor:
@@ -73,7 +73,7 @@ async def make_actor(host: LatticeHost) -> AsyncIterator[MakeActor]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def witness(make_actor: MakeActor) -> Actor:
-    """An actor with a healthy link of the same process."""
+    """An actor with a healthy link to the same provider process."""
     actor = await make_actor()
     await actor.set("witness", "here")
     return actor
@@ -81,7 +81,7 @@ async def witness(make_actor: MakeActor) -> Actor:
 
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[MakeServer]:
-    """Make servers with configuration of their own, started by the test."""
+    """Return a function that makes a server with its own configuration. The test starts it."""
     with ExitStack() as stack:
 
         def make(config: str = "", **options: Any) -> NatsServer:

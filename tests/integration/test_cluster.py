@@ -1,4 +1,4 @@
-"""Three servers, three replicas: every consistency level serves, and leaders die, freeze and step down under load."""
+"""Three servers and three replicas: all consistency levels work, and leaders die, freeze and step down under load."""
 
 from __future__ import annotations
 
@@ -17,6 +17,40 @@ from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import ANSWER_SECONDS, MakeActor
 
 
+async def replicated(cluster: Cluster, make_actor: MakeActor) -> Actor:
+    """Link an actor to a new bucket with three replicas, and wait until it is served and all replicas have caught up."""
+    actor = await make_actor(URL=cluster.urls(), REPLICAS="3")
+    await served(actor)
+    await cluster.all_current(actor.bucket)
+    return actor
+
+
+async def around_the_leader(cluster: Cluster, make_actor: MakeActor) -> tuple[str, Actor, Actor]:
+    """Make a bucket. Return its leader, an actor that is connected to the other servers, and one connected to the leader."""
+    bucket = (await replicated(cluster, make_actor)).bucket
+    leader = await cluster.leader(bucket)
+    writer = await make_actor(URL=cluster.urls(leader), BUCKET=bucket)
+    reader = await make_actor(URL=cluster.url(leader), BUCKET=bucket)
+    await served(writer)
+    await served(reader)
+    return leader, writer, reader
+
+
+async def one_at_each_server(cluster: Cluster, make_actor: MakeActor) -> list[Actor]:
+    """Link an actor at each server to a new bucket with three replicas."""
+    bucket = fresh("b")
+    actors = [await make_actor(URL=cluster.url(name), REPLICAS="3", BUCKET=bucket) for name in cluster.names]
+    for actor in actors:
+        await served(actor)
+    return actors
+
+
+async def reads_again(load: Load, description: str) -> None:
+    """Wait for further reads."""
+    reads = len(load.reads.served)
+    await eventually(lambda: len(load.reads.served) > reads + 100, description, 20)
+
+
 async def test_every_consistency_level_serves(cluster: Cluster, make_actor: MakeActor) -> None:
     levels = (None, "strong", "leader", "fast")
     actors = [await make_actor(URL=cluster.urls(), REPLICAS="3", CONSISTENCY=level) for level in levels]
@@ -26,11 +60,10 @@ async def test_every_consistency_level_serves(cluster: Cluster, make_actor: Make
     await asyncio.gather(*(exercise(actor) for actor in actors))
 
 
-async def test_strong_reads_see_what_another_connection_was_just_told(cluster: Cluster, make_actor: MakeActor) -> None:
-    bucket = fresh("b")
-    actors = [await make_actor(URL=cluster.url(name), REPLICAS="3", BUCKET=bucket) for name in cluster.names]
-    for actor in actors:
-        await served(actor)
+async def test_strong_reads_see_changes_just_acknowledged_over_another_connection(
+    cluster: Cluster, make_actor: MakeActor
+) -> None:
+    actors = await one_at_each_server(cluster, make_actor)
     for number in range(60):
         writer, *readers = actors[number % SIZE :] + actors[: number % SIZE]
         total = await writer.increment("k")
@@ -39,14 +72,11 @@ async def test_strong_reads_see_what_another_connection_was_just_told(cluster: C
     assert await actors[0].get("many") == "150"
 
 
-async def test_a_lock_that_goes_away_is_taken_by_one_of_those_who_wait_and_stays(
+async def test_an_expired_lock_is_taken_by_one_of_the_waiting_actors_and_stays(
     cluster: Cluster, make_actor: MakeActor
 ) -> None:
-    """Also where the replicas do not remove what has expired in the same moment."""
-    bucket = fresh("b")
-    actors = [await make_actor(URL=cluster.url(name), REPLICAS="3", BUCKET=bucket) for name in cluster.names]
-    for actor in actors:
-        await served(actor)
+    """The replicas need not remove an expired key at the same moment."""
+    actors = await one_at_each_server(cluster, make_actor)
 
     async def take(actor: Actor, lock: str, owner: int, seconds: int) -> bool:
         argument = {"key": lock, "value": str(owner), "expires": seconds}
@@ -71,9 +101,7 @@ async def test_a_lock_that_goes_away_is_taken_by_one_of_those_who_wait_and_stays
     await asyncio.gather(*(pass_on(f"lock{number}") for number in range(20)))
 
 
-async def test_what_was_acknowledged_is_in_a_listing_from_whichever_replica(
-    cluster: Cluster, make_actor: MakeActor
-) -> None:
+async def test_an_acknowledged_key_is_in_a_listing_from_any_replica(cluster: Cluster, make_actor: MakeActor) -> None:
     actor = await make_actor(URL=cluster.urls(), REPLICAS="3")
     await served(actor)
     for number in range(100):
@@ -82,9 +110,7 @@ async def test_what_was_acknowledged_is_in_a_listing_from_whichever_replica(
         assert len(page["keys"]) == number + 1
 
 
-async def test_a_strong_read_of_an_idle_bucket_writes_only_what_no_listing_shows(
-    cluster: Cluster, make_actor: MakeActor
-) -> None:
+async def test_the_lease_that_strong_reads_renew_is_not_listed(cluster: Cluster, make_actor: MakeActor) -> None:
     actor = await make_actor(URL=cluster.urls(), REPLICAS="3")
     await served(actor)
     await actor.set("k", "v")
@@ -94,12 +120,12 @@ async def test_a_strong_read_of_an_idle_bucket_writes_only_what_no_listing_shows
         try:
             return sorted(await bucket.keys())
         except NoKeysError:
-            return []  # the replica that lists them is a little behind, or the client has looked too early
+            return []  # the replica that lists them is a little behind, or nats-py has asked too early
 
     async def has_both() -> bool:
         return len(await keys()) == 2
 
-    await eventually(has_both, "the two keys that were made")
+    await eventually(has_both, "the two keys that were written")
 
     async def has_renewed() -> bool:
         assert await actor.get("k") == "v"
@@ -114,7 +140,7 @@ async def test_a_strong_read_of_an_idle_bucket_writes_only_what_no_listing_shows
     await eventually(has_k, "the actor's key among them")
 
 
-async def test_strong_reads_and_deletions_go_on_in_a_full_bucket(cluster: Cluster, make_actor: MakeActor) -> None:
+async def test_strong_reads_and_deletions_still_work_in_a_full_bucket(cluster: Cluster, make_actor: MakeActor) -> None:
     actor = await make_actor(URL=cluster.urls(), REPLICAS="3", MAX_BYTES="16K")
     await served(actor)
     await actor.set("text", "x")
@@ -140,9 +166,7 @@ async def test_strong_reads_and_deletions_go_on_in_a_full_bucket(cluster: Cluste
     await actor.set("new", "x")
 
 
-async def test_a_bucket_that_others_have_filled_to_the_brim_can_be_emptied(
-    cluster: Cluster, make_actor: MakeActor
-) -> None:
+async def test_a_bucket_that_another_client_has_filled_can_be_emptied(cluster: Cluster, make_actor: MakeActor) -> None:
     name = fresh("b")
     stored, jetstream = StoredBucket(cluster.client, name), cluster.client.jetstream()
     await stored.create(num_replicas=SIZE, max_bytes=16_384)
@@ -163,9 +187,7 @@ async def test_a_bucket_that_others_have_filled_to_the_brim_can_be_emptied(
 
 
 async def test_the_leader_is_killed_under_load(cluster: Cluster, make_actor: MakeActor, witness: Actor) -> None:
-    actor = await make_actor(URL=cluster.urls(), REPLICAS="3")
-    await served(actor)
-    await cluster.all_current(actor.bucket)
+    actor = await replicated(cluster, make_actor)
     reader = await make_actor(URL=cluster.urls("node0"), BUCKET=actor.bucket)
     await served(reader)
     async with Load(actor, reader) as load:
@@ -183,15 +205,8 @@ async def test_the_leader_is_killed_under_load(cluster: Cluster, make_actor: Mak
 async def test_the_leader_is_frozen_for_longer_than_an_election_and_thawed(
     cluster: Cluster, make_actor: MakeActor
 ) -> None:
-    """What a thawed leader answers before it learns of the next one is old."""
-    maker = await make_actor(URL=cluster.urls(), REPLICAS="3")
-    await served(maker)
-    await cluster.all_current(maker.bucket)
-    name = await cluster.leader(maker.bucket)
-    writer = await make_actor(URL=cluster.urls(name), BUCKET=maker.bucket)
-    reader = await make_actor(URL=cluster.url(name), BUCKET=maker.bucket)
-    await served(writer)
-    await served(reader)
+    """A thawed leader would answer with old values until it learns of the new leader."""
+    name, writer, reader = await around_the_leader(cluster, make_actor)
     async with Load(writer, reader) as load:
         cluster.freeze(name)
         try:
@@ -199,8 +214,7 @@ async def test_the_leader_is_frozen_for_longer_than_an_election_and_thawed(
             await load.progress("answers of the next leader", 20)
         finally:
             cluster.thaw(name)
-        reads = len(load.reads.served)
-        await eventually(lambda: len(load.reads.served) > reads + 100, "reads through the thawed server", 20)
+        await reads_again(load, "reads through the thawed server")
         await load.progress("answers with all servers", 20)
     assert load.slowest_seconds <= ANSWER_SECONDS
 
@@ -208,15 +222,8 @@ async def test_the_leader_is_frozen_for_longer_than_an_election_and_thawed(
 async def test_the_leader_is_cut_off_from_the_others_and_strong_reads_do_not_go_back(
     cluster: Cluster, make_actor: MakeActor
 ) -> None:
-    """A leader that is cut off goes on answering reads for seconds; none of its old answers may come through."""
-    maker = await make_actor(URL=cluster.urls(), REPLICAS="3")
-    await served(maker)
-    await cluster.all_current(maker.bucket)
-    name = await cluster.leader(maker.bucket)
-    writer = await make_actor(URL=cluster.urls(name), BUCKET=maker.bucket)
-    reader = await make_actor(URL=cluster.url(name), BUCKET=maker.bucket)
-    await served(writer)
-    await served(reader)
+    """A leader that is cut off still answers reads for seconds. None of its old answers may reach a caller."""
+    name, writer, reader = await around_the_leader(cluster, make_actor)
     async with Load(writer, reader) as load:
         cluster.cut_off(name)
         try:
@@ -226,8 +233,7 @@ async def test_the_leader_is_cut_off_from_the_others_and_strong_reads_do_not_go_
             await eventually(lambda: len(load.reads.refused) >= refused + 4, "reads refused on the wrong side", 10)
         finally:
             cluster.heal()
-        reads = len(load.reads.served)
-        await eventually(lambda: len(load.reads.served) > reads + 100, "reads through the server that came back", 20)
+        await reads_again(load, "reads through the server that came back")
     assert load.slowest_seconds <= ANSWER_SECONDS
 
 
