@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from msgspec import Struct
 
 from contracts import codec
 from contracts.secret import Secret
@@ -20,8 +22,7 @@ from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, Consisten
 from provider.nats.settings import ConnectionSettings
 
 
-@dataclass(frozen=True, slots=True)
-class BucketConfig:
+class BucketConfig(Struct, frozen=True):
     """The bucket of a link, and the settings that it is created with. -1, or 0 of a duration: no limit.
 
     Attributes:
@@ -41,8 +42,7 @@ class BucketConfig:
     marks_expired: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CacheConfig:
+class CacheConfig(Struct, frozen=True):
     """The cache of a link. Replicas with equal subjects are one cache. 0: no limit.
 
     Attributes:
@@ -66,8 +66,7 @@ class CacheConfig:
     forget_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class WatchConfig:
+class WatchConfig(Struct, frozen=True):
     """The changes that the actor is told of.
 
     Attributes:
@@ -79,8 +78,7 @@ class WatchConfig:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
-class LinkConfig:
+class LinkConfig(Struct, frozen=True):
     """Everything that a link's values decide. Only the one of `bucket` and `cache` that `backend` names is used."""
 
     backend: Backend
