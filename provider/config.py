@@ -20,11 +20,18 @@ from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue.link_config import LinkConfig, canonical_values, parse_link
 from provider.keyvalue.link_forms import server_url
+from provider.keyvalue.link_trust import LinkPolicy, join_values
 from provider.nats.settings import ConnectionSettings
 
 PATH_VARIABLE = "KEYVALUE_NATS_PROVIDER_TOML"
 PATH_KEY = "provider_toml"
 """The key of config_json that names another provider.toml. The variable does the same where hosts pass it on."""
+
+FOLDERS_KEY = "link_files"
+"""The key of config_json that lists the folders which files of links must be in."""
+
+URLS_KEY = "link_urls"
+"""The key of config_json that forbids `URL` in links."""
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +70,7 @@ class ProviderConfig(Struct, frozen=True):
     Attributes:
         link_defaults: Defaults of link values, by canonical name.
         unknown_names: Names in config_json that are not settings.
+        link_policy: Restrictions on what links may name.
     """
 
     identity: Identity
@@ -70,6 +78,7 @@ class ProviderConfig(Struct, frozen=True):
     link_defaults: dict[str, str]
     lattice_connection: ConnectionSettings
     unknown_names: list[str]
+    link_policy: LinkPolicy = LinkPolicy()
 
 
 def load_config(host_data: HostData, environment: Mapping[str, str]) -> ProviderConfig:
@@ -80,12 +89,13 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
     """
     given = _config_json(host_data.config_json)
     path = given.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
+    policy = _link_policy(given.pop(FOLDERS_KEY, None), given.pop(URLS_KEY, None))
     toml = load_provider_toml(str(path) if path else None)
     limit_names = set(ProcessLimits.__struct_fields__)
     limits = _limits(toml.limits, {name: value for name, value in given.items() if name in limit_names})
     known, unknown = canonical_values({name: value for name, value in given.items() if name not in limit_names})
     defaults, _ = canonical_values(toml.link)
-    return ProviderConfig(toml.identity, limits, defaults | known, lattice_connection(host_data), unknown)
+    return ProviderConfig(toml.identity, limits, defaults | known, lattice_connection(host_data), unknown, policy)
 
 
 def load_provider_toml(path: str | None = None) -> ProviderToml:
@@ -120,8 +130,9 @@ def link_config(
         errors.LinkError: A value is wrong. The error names the setting.
     """
     known, unknown = canonical_values(definition.values)
+    config.link_policy.check(known)
     parsed = parse_link(
-        config.link_defaults | known,
+        join_values(config.link_defaults, known, config.lattice_connection),
         lattice=host_data.lattice_rpc_prefix,
         link_name=definition.link_name,
         lattice_connection=config.lattice_connection,
@@ -166,6 +177,18 @@ def _config_json(text: Secret) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise errors.ConfigError("expected a JSON object", "config_json")
     return value
+
+
+def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
+    """Return the restrictions that config_json gives; `None`: not given."""
+    if folders is not None and not (
+        isinstance(folders, list)
+        and all(isinstance(folder, str) and folder.startswith("/") and ".." not in folder for folder in folders)
+    ):
+        raise errors.ConfigError(f"{FOLDERS_KEY}: expected a list of absolute paths of folders", "config_json")
+    if urls not in (None, "allow", "deny"):
+        raise errors.ConfigError(f"{URLS_KEY}: expected allow or deny", "config_json")
+    return LinkPolicy(None if folders is None else tuple(folders), urls != "deny")
 
 
 def _limits(limits: ProcessLimits, given: Mapping[str, Any]) -> ProcessLimits:

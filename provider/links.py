@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contracts.host import HostData
 from provider import errors
 from provider.config import ProviderConfig, link_config
+from provider.keyvalue.link_config import canonical_values
+from provider.keyvalue.link_trust import files_named
 from provider.keyvalue.pool import StorePool
 from provider.keyvalue.store import Store
 from provider.lattice.protocol import LinkDeleted, LinkEvent, LinkIgnored, LinkKey, LinkPut
@@ -89,9 +91,16 @@ class Links:
             self._watches.put(event.key, wanted)
             fields = {"backend": wanted.backend.value, "store": wanted.store_name, "is_change": event.is_change}
             _log.info("link_opened", extra=_named(event.key) | fields)
+            self._note_files(event)
             if unknown:
                 _log.warning("link_values_unknown", extra=_named(event.key) | {"names": ", ".join(unknown)})
         self._release(before)
+
+    def _note_files(self, event: LinkPut) -> None:
+        """Log a link that makes the provider read files, if the operator has not said in which folders they may be."""
+        files = files_named(canonical_values(event.definition.values)[0])
+        if files and self._config.link_policy.folders is None:
+            _log.info("link_names_files", extra=_named(event.key) | {"names": ", ".join(files)})
 
     def _release(self, before: Store | errors.LinkError | None) -> None:
         if before is not None and not isinstance(before, errors.LinkError):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from provider.config import PATH_KEY, PATH_VARIABLE, ProcessLimits
+from provider.config import FOLDERS_KEY, PATH_KEY, PATH_VARIABLE, URLS_KEY, ProcessLimits
 from provider.keyvalue.link_values import LINK_VALUES, Group, LinkValue
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -181,8 +181,22 @@ The host passes `config_json` to the provider at start: one JSON object. All key
                 _code(PATH_KEY),
                 f"Path of a `provider.toml` on the host's machine. Without it, `{PATH_VARIABLE}` counts.",
             ],
+            [
+                _code(FOLDERS_KEY),
+                "Folders, as a list of absolute paths, that the files named by links must be in. Without it, any file.",
+            ],
+            [
+                _code(URLS_KEY),
+                "`deny`: no link may have a `URL`. Without it, or with `allow`, links may name servers.",
+            ],
         ],
     )
+
+    yield """Credentials and client certificates of `config_json` and `provider.toml` are sent only to the servers of their `URL`,
+or without one to those of the lattice. A link that names other servers brings its own credentials, and so does a link
+with a `TLS_CA` or `TLS_CA_FILE` of its own. Link definitions are not signed: where others may publish them, restrict what
+they may name. The log event `link_names_files` tells which links name files.
+"""
 
 
 def _variables() -> Iterator[str]:

@@ -1,0 +1,38 @@
+"""A link definition is not signed. A server or a file of its choice learns nothing and stops no other link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.blackbox.families import RUST
+from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.operator_mode import Operator, creds_file
+from tests.blackbox.raw_server import RawServer
+from tests.blackbox.waiting import eventually
+
+only_rust = pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
+
+
+@only_rust
+@pytest.mark.parametrize("kind", ["TOKEN", "USER", "NKEY_SEED", "CREDS_FILE"])
+async def test_the_credentials_of_the_provider_reach_no_server_of_a_link(
+    host: LatticeHost, tmp_path: Path, kind: str
+) -> None:
+    user_token, seed = Operator().user()
+    path = tmp_path / "operator.creds"
+    path.write_text(creds_file(user_token, seed))
+    config = {
+        "TOKEN": {"TOKEN": "hidden"},
+        "USER": {"USER": "hidden", "PASSWORD": "hidden"},
+        "NKEY_SEED": {"NKEY_SEED": seed},
+        "CREDS_FILE": {"CREDS_FILE": str(path)},
+    }[kind]
+    server = RawServer(lambda reader, writer: server.welcome(reader, writer, auth_required=True, nonce="relayed"))
+    async with server:
+        await host.start_provider(config=config)
+        await host.put_link(host.link(host.actor(), {"URL": server.url}))
+        await eventually(lambda: server.connects, "a connection")
+    credentials = {"user", "pass", "auth_token", "jwt", "nkey", "sig"}
+    assert [connect.keys() & credentials for connect in server.connects] == [set()] * len(server.connects)
