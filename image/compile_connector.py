@@ -1,4 +1,4 @@
-"""Run while the connector's image is built, with -OO: compile what its start runs, without docstrings."""
+"""A step of the build of the connector's image, run with -OO: compile the modules of its start, without docstrings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Run while the image is built: take out what nobody runs, and compile what a start runs.
+"""A step of the build of the image: remove files that are never used, and compile the modules of a start.
 
-Wheels bring sources of their extensions, tests and debugging information: a third of their size. And the base image has
-no compiled standard library, which a user who may write nowhere would compile again at every start.
+Sources of extensions, tests and debugging information are a third of the size of the wheels. The base image has no
+compiled standard library, and the image's user may not write files. So every start would compile it again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STARTED = (
     "opentelemetry.sdk.trace.export",
     "opentelemetry.trace.propagation.tracecontext",
 )
-"""What a lattice host's start loads, telemetry included."""
+"""The modules that a start by a lattice host loads, with telemetry."""
 
 _ELF_64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -37,7 +37,7 @@ _SEGMENT = struct.Struct("<IIQQQQQQ")
 
 
 def main() -> None:
-    """Trim the environment whose interpreter runs this."""
+    """Trim the virtual environment of this interpreter."""
     packages = Path(sysconfig.get_path("platlib"))
     for name in INSTALLERS:
         for path in [*packages.glob(f"{name}*"), *Path(sysconfig.get_path("scripts")).glob(f"{name}*")]:
@@ -59,14 +59,14 @@ def compile_what_loads(names: Sequence[str]) -> None:
     for module in list(sys.modules.values()):
         source, compiled = getattr(module, "__file__", None), getattr(module, "__cached__", None)
         if source and compiled and source.endswith(".py") and Path(source).exists():
-            # Not by the source's time: copying a layer may round it to another second.
+            # Not checked by the source's time, because copying a layer may round it to another second.
             py_compile.compile(source, compiled, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 
 def drop_symbols(path: Path) -> None:
-    """Cut off what stands behind the last loaded segment of a shared object: section table, symbols, debugging information.
+    """Cut off everything after the last loaded segment of a shared object: section table, symbols, debugging information.
 
-    That is what `strip` does; no slim image has it. The loader reads segments only.
+    `strip` does the same, but slim images do not have it. The loader reads only segments.
 
     Source: ELF-64 object file format, version 1.5.
     """
@@ -79,7 +79,7 @@ def drop_symbols(path: Path) -> None:
     for number in range(segments):
         _, _, offset, _, _, size, _, _ = _SEGMENT.unpack_from(data, segments_at + number * segment_size)
         end = max(end, offset + size)
-    fields[6], fields[12], fields[13] = 0, 0, 0  # the section table: where, how many, which has the names
+    fields[6], fields[12], fields[13] = 0, 0, 0  # section table: offset, count, index of the names
     _HEADER.pack_into(data, 0, *fields)
     path.write_bytes(data[:end])
 

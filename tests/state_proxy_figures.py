@@ -1,7 +1,7 @@
-"""Measure the state-proxy connector: `python tests/state_proxy_figures.py [REQUESTS]`. Asserts nothing about time.
+"""Figures of the state-proxy connector: `python tests/state_proxy_figures.py [REQUESTS]`. It asserts nothing about time.
 
-A read of 100 bytes through the connector, by Python's own HTTP client on a kept connection, beside a get of the same key
-over nats-py, in turns; then what memory it takes, idle and after many requests, and a listing of many keys.
+It compares a read of 100 bytes through the connector, by Python's own HTTP client on an open connection, with a get of the
+same key by nats-py, in turns. Then it measures the memory, idle and after many requests, and the listing of many keys.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _read(client: UnixConnection) -> bytes:
 
 
 def _milliseconds(act: Callable[[], object], count: int) -> float:
-    """Return the median time that an act takes."""
+    """Return the median time of a function."""
     took = []
     for _ in range(count):
         began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Servers and providers killed, frozen and cut off under load.
+"""Servers and providers are killed, frozen and cut off under load.
 
-An acknowledged change happened exactly once, an error that does not say "outcome unknown" means that it did not happen,
-no read goes back, and every call is answered in time while the provider and its lattice live.
+An acknowledged change happened exactly once. An error without "outcome unknown" means that it did not happen. Reads never
+go back. Every call is answered in time while the provider and its lattice live.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import ANSWER_SECONDS, MakeActor, MakeServer
 
 
-class Heartbeat:
-    """Calls on a healthy link of the same process, all of which must be served while others have trouble."""
+class HealthyCalls:
+    """Calls on a healthy link of the same process. All of them must be served while other links have faults."""
 
     def __init__(self, actor: Actor) -> None:
         self.calls = 0
@@ -55,7 +55,7 @@ class Heartbeat:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def own_host(make_server: MakeServer, tmp_path: Path) -> AsyncIterator[tuple[LatticeHost, NatsServer]]:
-    """A host on a server that the test may kill, its own provider not yet started."""
+    """A host on a server that the test may kill. Its provider is not started yet."""
     server = make_server()
     server.start()
     async with LatticeHost(RUST, server.url, tmp_path / "host") as host:
@@ -77,13 +77,13 @@ async def own_actor(host: LatticeHost) -> Actor:
     return Actor(host, public_key, "own", ANSWER_SECONDS)
 
 
-async def test_the_store_dies_and_comes_back_while_the_lattice_lives(
+async def test_the_store_dies_and_returns_while_the_lattice_lives(
     make_actor: MakeActor, make_server: MakeServer, witness: Actor
 ) -> None:
     server = make_server()
     server.start()
     actor = await make_actor(URL=server.url)
-    async with Heartbeat(witness), Load(actor) as load:
+    async with HealthyCalls(witness), Load(actor) as load:
         server.restart(is_killed=True)
         await load.progress("answers after a quick restart")
         server.kill()
@@ -105,16 +105,16 @@ async def test_the_store_freezes_while_the_lattice_lives(
     server = make_server()
     server.start()
     actor = await make_actor(URL=server.url)
-    async with Heartbeat(witness), Load(actor) as load:
+    async with HealthyCalls(witness), Load(actor) as load:
         server.freeze()
         try:
-            await asyncio.sleep(seconds)  # the fault itself has this length
+            await asyncio.sleep(seconds)  # the length of the fault
         finally:
             server.thaw()
         await load.progress("answers after the thaw")
     assert load.slowest_seconds <= ANSWER_SECONDS
     if seconds > ANSWER_SECONDS:
-        assert load.increments.unknown, "what was sent to a frozen server is of unknown outcome"
+        assert load.increments.unknown, "writes to a frozen server have an unknown outcome"
 
 
 @pytest.mark.parametrize("seconds", [1, 3])
@@ -124,14 +124,14 @@ async def test_the_lattices_own_server_freezes(own_host: tuple[LatticeHost, Nats
     async with Load(actor, may_be_unanswered=True) as load:
         server.freeze()
         try:
-            await asyncio.sleep(seconds)  # the fault itself has this length
+            await asyncio.sleep(seconds)  # the length of the fault
         finally:
             server.thaw()
         await load.progress("answers after the thaw")
     assert host.provider.exit_code is None
 
 
-async def test_the_lattices_own_server_is_killed_and_started_again(own_host: tuple[LatticeHost, NatsServer]) -> None:
+async def test_the_lattices_own_server_is_killed_and_restarted(own_host: tuple[LatticeHost, NatsServer]) -> None:
     host, server = own_host
     actor = await own_actor(host)
     async with Load(actor, may_be_unanswered=True) as load:
@@ -141,7 +141,7 @@ async def test_the_lattices_own_server_is_killed_and_started_again(own_host: tup
     assert host.provider.exit_code is None
 
 
-async def test_the_provider_is_killed_and_started_again(
+async def test_the_provider_is_killed_and_restarted(
     own_host: tuple[LatticeHost, NatsServer], tmp_path: Path
 ) -> None:
     host, server = own_host
@@ -166,10 +166,10 @@ async def test_the_provider_is_killed_and_started_again(
             await load.progress("answers of the next provider")
 
 
-async def test_connections_to_the_store_that_carry_nothing_any_more(
+async def test_half_open_connections_to_the_store_are_replaced(
     make_actor: MakeActor, make_server: MakeServer, witness: Actor
 ) -> None:
-    """One carries nothing in either direction, another one no answers; both at once, for the test's time."""
+    """One connection loses both directions, another one the answers. Both are tested at once to save time."""
 
     async def half_open(*, requests: bool) -> None:
         server = make_server()
@@ -185,14 +185,14 @@ async def test_connections_to_the_store_that_carry_nothing_any_more(
             assert load.slowest_seconds <= ANSWER_SECONDS
             assert load.increments.unknown
 
-    async with Heartbeat(witness):
+    async with HealthyCalls(witness):
         await asyncio.gather(half_open(requests=True), half_open(requests=False))
 
 
 async def test_writes_whose_acknowledgement_was_lost_are_found_again(
     make_actor: MakeActor, make_server: MakeServer
 ) -> None:
-    """The server does what it is asked, its answers are lost, then the connection: no caller needs to hear of it."""
+    """The server writes, but its answers and then the connection are lost. No caller gets an error."""
     server = make_server()
     server.start()
     async with Proxy(server.port) as proxy, connected(server.url) as client:
@@ -210,4 +210,4 @@ async def test_writes_whose_acknowledgement_was_lost_are_found_again(
                 proxy.cut()
                 await load.progress("answers over the new connection")
         assert load.slowest_seconds <= ANSWER_SECONDS
-        assert load.increments.unknown == [], "what happened could be looked up"
+        assert load.increments.unknown == [], "the outcome could be looked up"
