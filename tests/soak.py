@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.blackbox.cluster import Cluster
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.cluster import Cluster
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.linearizability.faults import FAULTS
 from tests.linearizability.history import Outcome, save
 from tests.linearizability.providers import Providers

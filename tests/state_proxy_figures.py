@@ -20,8 +20,8 @@ PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT_FOLDER))
 
 from tests.blackbox.connector_process import ConnectorProcess, UnixConnection  # noqa: E402
-from tests.blackbox.nats_buckets import make_bucket  # noqa: E402
-from tests.blackbox.nats_server import NatsServer  # noqa: E402  (found by the line above)
+from tests.blackbox.nats.nats_buckets import make_bucket  # noqa: E402
+from tests.blackbox.nats.nats_server import NatsServer  # noqa: E402  (found by the line above)
 
 BUCKET = "figures"
 KEY = "user_1.json"

@@ -15,10 +15,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from tests.blackbox.families import Identity
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import Identity
+from tests.blackbox.invocation_claims import entity_url
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.object_store import ObjectStore
-from tests.blackbox.tokens import entity_url
 from tests.blackbox.waiting import eventually
 
 

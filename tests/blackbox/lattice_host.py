@@ -1,6 +1,6 @@
 """A lattice host: starts a provider, links actors, sends their signed invocations, checks health, shuts down.
 
-It shares no code with the provider. This is the behaviour that all hosts share; `families.py` has their differences.
+It shares no code with the provider. This is the behaviour that all hosts share; `host_families.py` has their differences.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import msgpack
 import nats.errors
 from nats.aio.client import Client
 
-from tests.blackbox import tokens
-from tests.blackbox.client import patient_client
-from tests.blackbox.families import CONTRACT_ID, Health, HostFamily, Identity, Response
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import CONTRACT_ID, Health, HostFamily, Identity, Response
+from tests.blackbox.invocation_claims import invocation_claims, sign
+from tests.blackbox.key_pairs import KeyPair
+from tests.blackbox.nats.patient_client import patient_client
 from tests.blackbox.object_store import ObjectStore
 from tests.blackbox.provider_process import ProviderProcess
 from tests.blackbox.waiting import eventually
@@ -205,7 +205,7 @@ class LatticeHost:
         target = family.target(who)
         invocation_id = family.invocation_id()
         issuer = family.issuer(who)
-        signed = tokens.invocation_claims(issuer.public, invocation_id, origin, target, operation, payload)
+        signed = invocation_claims(issuer.public, invocation_id, origin, target, operation, payload)
         signed = {name: value for name, value in (signed | (claims or {})).items() if value is not None}
         fields = {
             "origin": origin,
@@ -213,7 +213,7 @@ class LatticeHost:
             "operation": operation,
             "msg": payload,
             "id": invocation_id,
-            "encoded_claims": tokens.sign(signed, key or issuer),
+            "encoded_claims": sign(signed, key or issuer),
             "content_length": len(payload),
             **family.invocation_fields(who),
         }

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.blackbox.families import RUST
+from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket
 

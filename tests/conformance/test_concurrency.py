@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.blackbox.families import RUST
+from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.conformance.actor import Actor, fresh
 from tests.conformance.conftest import MakeActor

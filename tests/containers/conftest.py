@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from docker.errors import DockerException
 
-from tests.blackbox.families import RUST, HostFamily
+from tests.blackbox.host_families import RUST, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.containers import images
 from tests.containers.container_cluster import ContainerCluster
 from tests.containers.cutting import what_cutting_lacks

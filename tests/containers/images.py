@@ -20,7 +20,7 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
-from tests.blackbox.nats_server import find_binary
+from tests.blackbox.nats.nats_server import find_binary
 
 PROJECT_FOLDER = Path(__file__).parent.parent.parent
 DEFAULT_BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"

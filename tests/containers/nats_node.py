@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from docker.models.containers import Container
 from testcontainers.core.container import DockerContainer
 
-from tests.blackbox.nats_server import greets
+from tests.blackbox.nats.nats_server import greets
 from tests.blackbox.waiting import eventually_blocking
 from tests.containers import cutting
 from tests.containers.networks import ContainerNetwork

@@ -9,8 +9,8 @@ from pathlib import Path
 import docker
 from docker.models.containers import Container
 
-from tests.blackbox.families import HostFamily
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import HostFamily
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import LatticeHost
 from tests.containers.networks import ContainerNetwork
 from tests.containers.ownership import labels

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
-from tests.blackbox.certificates import Authority
-from tests.blackbox.families import RUST
-from tests.blackbox.links import exercise, filled, reason, served
-from tests.blackbox.operator_mode import Operator, creds_file
+from tests.blackbox.host_families import RUST
+from tests.blackbox.link_checks import exercise, filled, reason, served
+from tests.blackbox.nats.certificates import Authority
+from tests.blackbox.nats.operator_mode import Operator, creds_file
 from tests.conformance.actor import Actor
 from tests.containers.nats_node import NatsNode
 from tests.containers.networks import ContainerNetwork

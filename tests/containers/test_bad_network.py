@@ -6,9 +6,9 @@ import asyncio
 import time
 
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.links import served
+from tests.blackbox.link_checks import served
 from tests.blackbox.load import Load
-from tests.blackbox.proxy import Proxy
+from tests.blackbox.nats.tcp_proxy import Proxy
 from tests.conformance.actor import Actor, fresh
 from tests.containers.nats_node import CLIENT_PORT, NatsNode
 from tests.containers.promises import ANSWER_SECONDS

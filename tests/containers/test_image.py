@@ -13,7 +13,7 @@ import docker
 import nats.errors
 import pytest
 
-from tests.blackbox.families import FAMILIES, OTP, RUST, HostFamily
+from tests.blackbox.host_families import FAMILIES, OTP, RUST, HostFamily
 from tests.blackbox.lattice_host import PROJECT_FOLDER, CallFailedError
 from tests.blackbox.proc import catches
 from tests.blackbox.waiting import eventually

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.blackbox.families import RUST
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import RUST
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import CallFailedError
-from tests.blackbox.links import served
+from tests.blackbox.link_checks import served
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.containers.conftest import StartImage

@@ -9,9 +9,9 @@ import uuid
 import nats
 import pytest
 
-from tests.blackbox.families import RUST
-from tests.blackbox.keys import KeyPair
-from tests.blackbox.links import exercise, served
+from tests.blackbox.host_families import RUST
+from tests.blackbox.key_pairs import KeyPair
+from tests.blackbox.link_checks import exercise, served
 from tests.blackbox.load import Load
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor

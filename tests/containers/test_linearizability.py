@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.containers.container_cluster import ContainerCluster
 from tests.linearizability.providers import Providers
 from tests.linearizability.rounds import play

@@ -13,7 +13,7 @@ import pytest
 from docker.models.containers import Container
 
 from tests.blackbox.connector_process import UnixConnection
-from tests.blackbox.nats_buckets import make_bucket
+from tests.blackbox.nats.nats_buckets import make_bucket
 from tests.blackbox.waiting import eventually_blocking
 from tests.containers import images
 from tests.containers.conftest import cannot_run

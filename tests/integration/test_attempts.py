@@ -20,7 +20,7 @@ from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
-from tests.blackbox.cluster import Cluster
+from tests.blackbox.nats.cluster import Cluster
 from tests.conformance.actor import fresh
 
 SECONDS = 10.0

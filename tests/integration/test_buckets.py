@@ -14,8 +14,8 @@ from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
-from tests.blackbox.links import exercise, filled, reason, served
-from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.link_checks import exercise, filled, reason, served
+from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
 from tests.conformance.stored import StoredBucket

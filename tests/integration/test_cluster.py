@@ -8,9 +8,9 @@ import time
 
 from nats.js.errors import APIError, NoKeysError
 
-from tests.blackbox.cluster import SIZE, Cluster
-from tests.blackbox.links import exercise, filled, reason, served
+from tests.blackbox.link_checks import exercise, filled, reason, served
 from tests.blackbox.load import Load
+from tests.blackbox.nats.cluster import SIZE, Cluster
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
 from tests.conformance.stored import StoredBucket

@@ -13,7 +13,7 @@ from contracts.secret import Secret
 from provider import errors
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 
 DEADLINE_SECONDS = 10.0

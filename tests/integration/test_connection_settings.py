@@ -13,11 +13,11 @@ from pathlib import Path
 import nkeys
 import pytest
 
-from tests.blackbox.certificates import Authority
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.links import reason, served
-from tests.blackbox.nats_server import free_port
-from tests.blackbox.operator_mode import Operator, SigningKey, creds_file
+from tests.blackbox.link_checks import reason, served
+from tests.blackbox.nats.certificates import Authority
+from tests.blackbox.nats.nats_server import free_port
+from tests.blackbox.nats.operator_mode import Operator, SigningKey, creds_file
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
 from tests.integration.conftest import MakeActor, MakeServer

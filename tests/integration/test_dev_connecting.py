@@ -9,7 +9,7 @@ import pytest
 
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.errors import UnreachableError
-from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 
 

@@ -18,11 +18,11 @@ import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 
-from tests.blackbox.families import RUST
+from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.load import Load
-from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.proxy import Proxy
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.nats.tcp_proxy import Proxy
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket
@@ -141,9 +141,7 @@ async def test_the_lattices_own_server_is_killed_and_restarted(own_host: tuple[L
     assert host.provider.exit_code is None
 
 
-async def test_the_provider_is_killed_and_restarted(
-    own_host: tuple[LatticeHost, NatsServer], tmp_path: Path
-) -> None:
+async def test_the_provider_is_killed_and_restarted(own_host: tuple[LatticeHost, NatsServer], tmp_path: Path) -> None:
     host, server = own_host
     actor = await own_actor(host)
     link = host.link(actor.public_key, {"BUCKET": "own"})

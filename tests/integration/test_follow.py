@@ -20,8 +20,8 @@ from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
-from tests.blackbox.client import patient_client
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.nats.patient_client import patient_client
 from tests.blackbox.waiting import eventually
 from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import MakeServer

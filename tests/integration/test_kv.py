@@ -28,9 +28,9 @@ from provider.keyvalue.bucket.follow import Selection, Start
 from provider.keyvalue.link_values import Consistency
 from provider.nats.consumer import PullConsumer
 from provider.nats.jetstream import TTL_LEVEL, JetStream
-from tests.blackbox.cluster import Cluster
-from tests.blackbox.nats_server import NatsServer, free_port
-from tests.blackbox.operator_mode import Operator, creds_file
+from tests.blackbox.nats.cluster import Cluster
+from tests.blackbox.nats.nats_server import NatsServer, free_port
+from tests.blackbox.nats.operator_mode import Operator, creds_file
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.integration.conftest import MakeActor, MakeServer

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.blackbox.cluster import Cluster
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.cluster import Cluster
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import MakeActor

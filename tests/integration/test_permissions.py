@@ -23,12 +23,12 @@ from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
 from tests.blackbox.called_actor import CalledActor
-from tests.blackbox.families import RUST
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import RUST
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import PROJECT_FOLDER, LatticeHost
-from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.operator_mode import SigningKey
-from tests.blackbox.records import LatticeCache, LatticeData
+from tests.blackbox.link_records import LatticeCache, LatticeData
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.nats.operator_mode import SigningKey
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket

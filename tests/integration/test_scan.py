@@ -23,9 +23,9 @@ from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
-from tests.blackbox.client import patient_client
-from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.raw_client import publish_raw
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.nats.patient_client import patient_client
+from tests.blackbox.nats.raw_client import publish_raw
 from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import MakeActor
 

@@ -21,7 +21,7 @@ from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 
 HOUR_MS = 3_600_000
 

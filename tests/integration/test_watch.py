@@ -25,9 +25,9 @@ from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
 from tests.blackbox.called_actor import Called, CalledActor
-from tests.blackbox.families import OTP, RUST
+from tests.blackbox.host_families import OTP, RUST
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.integration.conftest import MakeServer

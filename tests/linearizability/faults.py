@@ -12,7 +12,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from tests.blackbox.cluster import Nodes
+from tests.blackbox.nats.cluster import Nodes
 
 Fault = Callable[[Nodes, str], Awaitable[None]]
 """Called with the cluster and the name of the bucket whose stream is hit."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from tests.blackbox.cluster import Nodes
-from tests.blackbox.families import RUST
+from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.nats.cluster import Nodes
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.blackbox.families import FAMILIES, HostFamily
+from tests.blackbox.host_families import FAMILIES, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats_server import NatsServer
-from tests.process.replicas import Replicas
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.process.cache.replicas import Replicas
 
 Hosts = Callable[..., Awaitable[LatticeHost]]
 MakeReplicas = Callable[..., Awaitable[Replicas]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from tests.blackbox.families import HARNESS, OTP, RUST, HostFamily
+from tests.blackbox.host_families import HARNESS, OTP, RUST, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.waiting import eventually
 

@@ -13,11 +13,11 @@ import msgpack
 import pytest
 import pytest_asyncio
 
-from tests.blackbox import tokens
-from tests.blackbox.families import FAMILIES, OTP, RUST, HostFamily
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import FAMILIES, OTP, RUST, HostFamily
+from tests.blackbox.invocation_claims import HEADER, invocation_claims, sign
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -75,7 +75,7 @@ def wascap(**changed: str) -> Callable[[LatticeHost, str], dict[str, Any]]:
 
     def make(host: LatticeHost, actor: str) -> dict[str, Any]:
         invocation = host.invocation(actor, OPERATION, ARGUMENT)
-        signed = tokens.invocation_claims(
+        signed = invocation_claims(
             host.family.issuer(host.who).public,
             invocation["id"],
             invocation["origin"],
@@ -84,7 +84,7 @@ def wascap(**changed: str) -> Callable[[LatticeHost, str], dict[str, Any]]:
             ARGUMENT,
         )
         signed["wascap"] |= changed
-        return invocation | {"encoded_claims": tokens.sign(signed, host.family.issuer(host.who))}
+        return invocation | {"encoded_claims": sign(signed, host.family.issuer(host.who))}
 
     return make
 
@@ -97,10 +97,10 @@ def signed_for(target: dict[str, str] | None = None, origin: dict[str, str] | No
         invocation["target"] = invocation["target"] | (target or {})
         invocation["origin"] = invocation["origin"] | (origin or {})
         issuer = host.family.issuer(host.who)
-        signed = tokens.invocation_claims(
+        signed = invocation_claims(
             issuer.public, invocation["id"], invocation["origin"], invocation["target"], OPERATION, ARGUMENT
         )
-        return invocation | {"encoded_claims": tokens.sign(signed, issuer)}
+        return invocation | {"encoded_claims": sign(signed, issuer)}
 
     return make
 
@@ -120,10 +120,10 @@ def with_header(**header: str) -> Callable[[LatticeHost, str], dict[str, Any]]:
     def make(host: LatticeHost, actor: str) -> dict[str, Any]:
         invocation = host.invocation(actor, OPERATION, ARGUMENT)
         issuer = host.family.issuer(host.who)
-        signed = tokens.invocation_claims(
+        signed = invocation_claims(
             issuer.public, invocation["id"], invocation["origin"], invocation["target"], OPERATION, ARGUMENT
         )
-        return invocation | {"encoded_claims": tokens.sign(signed, issuer, tokens.HEADER | header)}
+        return invocation | {"encoded_claims": sign(signed, issuer, HEADER | header)}
 
     return make
 

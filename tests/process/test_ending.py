@@ -16,10 +16,10 @@ from typing import Any
 import nats.errors
 import pytest
 
-from tests.blackbox.families import HARNESS, OTP, RUST, HostFamily
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import HARNESS, OTP, RUST, HostFamily
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import PROJECT_FOLDER, PROVIDER_COMMAND, CallFailedError, LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.proc import catches
 from tests.blackbox.waiting import eventually
 from tests.process.conftest import Hosts

@@ -10,11 +10,11 @@ from pathlib import Path
 import nats.errors
 import pytest
 
-from tests.blackbox.families import OTP, RUST
+from tests.blackbox.host_families import OTP, RUST
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
+from tests.blackbox.link_records import LatticeData
 from tests.blackbox.load import Load
-from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.records import LatticeData
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.process.conftest import Hosts

@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tests.blackbox.families import HARNESS, HostFamily
+from tests.blackbox.host_families import HARNESS, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
 
 SEED = 20_240_229

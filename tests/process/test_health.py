@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.blackbox.families import Health
+from tests.blackbox.host_families import Health
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
-from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.blackbox.families import RUST
+from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.operator_mode import Operator, creds_file
+from tests.blackbox.nats.operator_mode import Operator, creds_file
 from tests.blackbox.raw_server import RawServer
 from tests.blackbox.waiting import eventually
 

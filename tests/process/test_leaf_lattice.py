@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.blackbox.leaf_lattice import LeafLattice
+from tests.blackbox.nats.leaf_lattice import LeafLattice
 
 
 async def test_a_cut_leaf_receives_nothing_and_the_others_reach_each_other(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import msgpack
 import pytest
 
-from tests.blackbox.families import HARNESS, OTP, RUST
+from tests.blackbox.host_families import HARNESS, OTP, RUST
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.process.conftest import Hosts
 
 OTHER_CONTRACT = "wasmcloud:example"

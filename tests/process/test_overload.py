@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import Any
 
-from tests.blackbox.families import OTP
+from tests.blackbox.host_families import OTP
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 
 CALLER_SECONDS = 2.0

@@ -7,10 +7,10 @@ import functools
 
 import pytest
 
-from tests.blackbox.families import OTP, RUST, HostFamily
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import OTP, RUST, HostFamily
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
-from tests.blackbox.records import LatticeCache, LatticeData
+from tests.blackbox.link_records import LatticeCache, LatticeData
 from tests.blackbox.waiting import eventually
 
 Records = LatticeData | LatticeCache

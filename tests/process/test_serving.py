@@ -9,8 +9,8 @@ from collections import Counter
 import msgpack
 import pytest
 
-from tests.blackbox.families import OTP, HostFamily
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import OTP, HostFamily
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.waiting import eventually
 from tests.process.conftest import Hosts

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.blackbox.families import HARNESS, OTP, RUST, HostFamily
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import HARNESS, OTP, RUST, HostFamily
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import PROJECT_FOLDER, LatticeHost
-from tests.blackbox.nats_server import free_port
+from tests.blackbox.nats.nats_server import free_port
 from tests.process.conftest import Hosts
 
 PROVIDER_TOML = (PROJECT_FOLDER / "provider.toml").read_text(encoding="utf-8")

@@ -11,11 +11,11 @@ import msgpack
 import nats.errors
 import pytest
 
-from tests.blackbox.families import FAMILIES, HARNESS, OTP, RUST, HostFamily
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import FAMILIES, HARNESS, OTP, RUST, HostFamily
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.records import LatticeData
+from tests.blackbox.link_records import LatticeData
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 from tests.process.conftest import Hosts
 

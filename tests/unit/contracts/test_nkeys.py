@@ -19,7 +19,7 @@ from contracts.nkeys import (
     key_pair,
     parse_seed,
 )
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.key_pairs import KeyPair
 
 RAW = bytes(range(32))
 LETTERS = {

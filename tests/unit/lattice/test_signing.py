@@ -13,7 +13,7 @@ from contracts.secret import Secret
 from provider import errors
 from provider.lattice.claims import ClaimsVerifier
 from provider.lattice.signing import InvocationSigner
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.key_pairs import KeyPair
 
 CLUSTER, HOST, PROVIDER, ACTOR = (KeyPair.generate(kind) for kind in "CNVM")
 SIGNER = InvocationSigner(HOST.public, Secret(CLUSTER.seed))

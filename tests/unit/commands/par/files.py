@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterable
 from typing import Any
 
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.key_pairs import KeyPair
 
 NOW = 1_700_000_000
 EXECUTABLE = b"#!/bin/sh\nexit 0\n"

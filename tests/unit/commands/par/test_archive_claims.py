@@ -12,7 +12,7 @@ from contracts.nkeys import parse_seed
 from provider.commands.errors import MalformedArchiveError
 from provider.commands.par.archive_claims import decode_claims, problems, sign_claims
 from provider.commands.par.archive_file import Contents, Executable
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.key_pairs import KeyPair
 from tests.unit.commands.par.files import EXECUTABLE, NOW, TARGET, claims, token
 
 ISSUER = KeyPair.generate("A")

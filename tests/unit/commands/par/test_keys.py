@@ -7,7 +7,7 @@ import pytest
 from contracts.nkeys import KeyKind
 from provider.commands.errors import KeyFileError
 from provider.commands.par.key_files import key_path, keys_folder, read_or_make_seed, read_seed
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.key_pairs import KeyPair
 
 ACCOUNT, SERVICE = KeyKind.ACCOUNT, KeyKind.SERVICE
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import nats.errors
 import pytest
 
-from tests.blackbox.families import OTP, RUST, HostFamily
+from tests.blackbox.host_families import OTP, RUST, HostFamily
 from tests.blackbox.lattice_host import PROJECT_FOLDER, LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
+from tests.process.commands.executables import COMMAND, FOLDERS, KINDS, Archive, confined, make_archive, read_archive
 from tests.process.conftest import Hosts
-from tests.process.executables import COMMAND, FOLDERS, KINDS, Archive, confined, make_archive, read_archive
 
 BUILD_SECONDS = 180
 CONFORMANCE_SECONDS = 400

@@ -13,9 +13,9 @@ from nats.aio.msg import Msg
 
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
+from tests.process.cache.replica_load import COUNTERS, ReplicaLoad
+from tests.process.cache.replicas import State, all_see, converged, heartbeats_pass, sees, state
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import COUNTERS, ReplicaLoad
-from tests.process.replicas import State, all_see, converged, heartbeats_pass, sees, state
 
 Change = Callable[[Actor, str], Awaitable[object]]
 

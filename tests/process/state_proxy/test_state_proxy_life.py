@@ -20,9 +20,9 @@ from nats.js.client import JetStreamContext
 
 from tests.blackbox.connector_process import COMMAND, ConnectorProcess, UnixConnection
 from tests.blackbox.lattice_host import PROJECT_FOLDER
-from tests.blackbox.nats_buckets import make_bucket, with_bucket, with_jetstream
-from tests.blackbox.nats_server import NatsServer, free_port
-from tests.blackbox.operator_mode import Operator, creds_file
+from tests.blackbox.nats.nats_buckets import make_bucket, with_bucket, with_jetstream
+from tests.blackbox.nats.nats_server import NatsServer, free_port
+from tests.blackbox.nats.operator_mode import Operator, creds_file
 from tests.blackbox.waiting import eventually_blocking
 
 BUCKET = "state"
@@ -104,7 +104,7 @@ def test_a_stream_that_is_not_a_bucket_is_refused(nats_server: NatsServer, tmp_p
     with_jetstream(nats_server.url, add)
     printed = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="other"))
     assert printed.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
-    assert "not a key-value bucket" in printed
+    assert "does not have the subjects of a key-value bucket" in printed
 
 
 def test_the_connector_does_not_start_without_a_server(tmp_path: Path) -> None:

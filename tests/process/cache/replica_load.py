@@ -26,7 +26,7 @@ import nats.errors
 from tests.blackbox.lattice_host import CallFailedError
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
-from tests.process.replicas import State
+from tests.process.cache.replicas import State
 
 COUNTERS = [f"n:{number}" for number in range(4)]
 LISTS = [f"l:{number}" for number in range(4)]

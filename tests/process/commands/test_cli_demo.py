@@ -14,7 +14,7 @@ from contracts.keyvalue import REQUESTS
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.dev_lattice.nats_server import NatsServer
 
-PROJECT_FOLDER = Path(__file__).parent.parent.parent
+PROJECT_FOLDER = Path(__file__).parents[3]
 COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")
 
 

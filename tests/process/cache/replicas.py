@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.blackbox.families import RUST
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.host_families import RUST
+from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
-from tests.blackbox.leaf_lattice import LeafLattice
+from tests.blackbox.nats.leaf_lattice import LeafLattice
 from tests.conformance.actor import Actor
 
 HEARTBEAT_SECONDS = 1

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from tests.blackbox.families import RUST
+from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
+from tests.process.cache.replicas import converged, sees, state
 from tests.process.conftest import MakeReplicas
-from tests.process.replicas import converged, sees, state
 
 MAX_KEYS = 10
 MAX_BYTES = 50_000

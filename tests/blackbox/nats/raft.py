@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import nats.errors
 from nats.aio.client import Client
 
-from tests.blackbox.client import patient_client
+from tests.blackbox.nats.patient_client import patient_client
 from tests.blackbox.waiting import eventually
 from tests.conformance.stored import StoredBucket
 

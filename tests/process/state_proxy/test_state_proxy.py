@@ -19,9 +19,9 @@ from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 
 from tests.blackbox.connector_process import ConnectorProcess, UnixConnection
-from tests.blackbox.nats_buckets import make_bucket, with_bucket, with_jetstream
-from tests.blackbox.nats_server import NatsServer
-from tests.blackbox.raw_client import publish_raw
+from tests.blackbox.nats.nats_buckets import make_bucket, with_bucket, with_jetstream
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.nats.raw_client import publish_raw
 from tests.blackbox.waiting import eventually_blocking
 
 BUCKET = "state"

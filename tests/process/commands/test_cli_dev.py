@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.blackbox.nats_server import NatsServer, free_port
+from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.proc import freeze
 from tests.blackbox.waiting import eventually_blocking
 

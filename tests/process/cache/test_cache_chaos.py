@@ -7,9 +7,9 @@ import random
 
 import pytest
 
+from tests.process.cache.replica_load import ReplicaLoad
+from tests.process.cache.replicas import converged, heartbeats_pass
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import ReplicaLoad
-from tests.process.replicas import converged, heartbeats_pass
 
 pytestmark = pytest.mark.slow
 

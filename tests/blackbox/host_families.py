@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import msgpack
 
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.key_pairs import KeyPair
 
 CONTRACT_ID = "wasmcloud:keyvalue"
 _OTEL_VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT")

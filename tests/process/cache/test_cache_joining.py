@@ -12,9 +12,9 @@ import pytest
 
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
+from tests.process.cache.replica_load import ReplicaLoad
+from tests.process.cache.replicas import State, all_see, converged, heartbeats_pass, sees, state
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import ReplicaLoad
-from tests.process.replicas import State, all_see, converged, heartbeats_pass, sees, state
 
 MANY = 5_000
 MANY_SECONDS = 5.0

@@ -17,9 +17,9 @@ from nats.aio.msg import Msg
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
+from tests.process.cache.replica_load import ReplicaLoad
+from tests.process.cache.replicas import State, all_see, converged, heartbeats_pass, sees, state
 from tests.process.conftest import MakeReplicas
-from tests.process.replica_load import ReplicaLoad
-from tests.process.replicas import State, all_see, converged, heartbeats_pass, sees, state
 
 SEED = 20_240_301
 MESSAGES = 4_000

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.blackbox.families import FAMILIES, HostFamily
+from tests.blackbox.host_families import FAMILIES, HostFamily
 from tests.blackbox.lattice_host import PROJECT_FOLDER, LatticeHost
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import NatsServer
 
 
 @pytest.fixture(scope="module")

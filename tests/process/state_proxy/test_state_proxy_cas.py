@@ -11,8 +11,8 @@ from nats.js.kv import KeyValue
 
 from tests.blackbox.actor_files import ActorFiles, FileConflictError
 from tests.blackbox.connector_process import ConnectorProcess
-from tests.blackbox.nats_buckets import make_bucket, with_bucket
-from tests.blackbox.nats_server import NatsServer
+from tests.blackbox.nats.nats_buckets import make_bucket, with_bucket
+from tests.blackbox.nats.nats_server import NatsServer
 
 BUCKET = "shared"
 CYCLES = 60

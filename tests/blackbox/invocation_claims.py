@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import Any
 
-from tests.blackbox.keys import KeyPair
+from tests.blackbox.key_pairs import KeyPair
 
 HEADER = {"typ": "jwt", "alg": "Ed25519"}
 

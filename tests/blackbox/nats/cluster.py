@@ -13,9 +13,9 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from nats.aio.client import Client
 
-from tests.blackbox.nats_server import NatsServer, free_port
-from tests.blackbox.proxy import Proxy
-from tests.blackbox.raft import all_current, cluster_client, lagging, leader_of
+from tests.blackbox.nats.nats_server import NatsServer, free_port
+from tests.blackbox.nats.raft import all_current, cluster_client, lagging, leader_of
+from tests.blackbox.nats.tcp_proxy import Proxy
 
 SIZE = 3
 

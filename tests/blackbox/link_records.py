@@ -8,7 +8,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from tests.blackbox.families import link_hash
+from tests.blackbox.host_families import link_hash
 
 _REQUEST_SECONDS = 5.0
 

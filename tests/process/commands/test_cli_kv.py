@@ -24,9 +24,9 @@ import pytest
 
 from provider.commands import connection_file
 from provider.commands.dev_lattice.start import make_identity
-from tests.blackbox.certificates import Authority
-from tests.blackbox.nats_server import NatsServer, free_port
-from tests.blackbox.operator_mode import SigningKey
+from tests.blackbox.nats.certificates import Authority
+from tests.blackbox.nats.nats_server import NatsServer, free_port
+from tests.blackbox.nats.operator_mode import SigningKey
 from tests.blackbox.waiting import eventually_blocking
 
 COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")

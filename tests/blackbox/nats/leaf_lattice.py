@@ -12,9 +12,9 @@ from typing import Self
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tests.blackbox.client import patient_client
-from tests.blackbox.nats_server import NatsServer, free_port
-from tests.blackbox.proxy import Proxy
+from tests.blackbox.nats.nats_server import NatsServer, free_port
+from tests.blackbox.nats.patient_client import patient_client
+from tests.blackbox.nats.tcp_proxy import Proxy
 from tests.blackbox.waiting import eventually
 
 _PROBE_SUBJECT = "leaf-lattice.probe"
