@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import stat
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from contracts.nkeys import key_pair
 from contracts.secret import Secret
 from provider import errors
 from provider.commands.errors import (
@@ -25,7 +24,9 @@ from provider.commands.errors import (
 from provider.keyvalue.link_forms import server_url
 from provider.nats import buckets
 from provider.nats import jetstream as js
+from provider.nats.connect_options import parse_creds, parse_seed_file
 from provider.nats.connection import Connection
+from provider.nats.files import FileError, read_file
 from provider.nats.settings import ConnectionSettings
 
 _NO_JETSTREAM = frozenset({buckets.NOT_ENABLED_FOR_ACCOUNT, buckets.NOT_ENABLED})
@@ -75,8 +76,7 @@ def settings_of(options: ConnectionOptions) -> ConnectionSettings:
         raise OptionError("--tlscert", "needs --tlskey, and the other way round")
     return ConnectionSettings(
         servers=servers,
-        creds_file=_file("--creds", options.creds),
-        client_seed=_read_seed(_file("--nkey", options.nkey)) if options.nkey else Secret(""),
+        **_credentials(options),
         token=Secret(options.user) if not options.password else Secret(""),
         user=options.user if options.password else "",
         password=options.password,
@@ -149,27 +149,40 @@ def deadline_in(seconds: float) -> float:
 
 
 def _file(option: str, path: str) -> str:
-    """Validate the path of a readable file, "" for none. The file is not opened: a pipe can be read only once."""
+    """Return the path of a regular file that can be read, "" for none. It is read again at every attempt to connect.
+
+    The text of an error has no path, in place of which a seed may be given.
+    """
     if not path:
         return ""
     try:
-        expanded = Path(path).expanduser()
-        is_folder = stat.S_ISDIR(expanded.stat().st_mode)
-    except (OSError, RuntimeError) as error:  # RuntimeError: an unknown user in ~user
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise OptionError(option, f"{path} cannot be read: {reason}") from None
-    if is_folder or not os.access(expanded, os.R_OK):
-        raise OptionError(option, f"{path} cannot be read: {'is a directory' if is_folder else 'permission denied'}")
-    return str(expanded)
+        read_file(path)
+    except FileError as error:
+        raise OptionError(option, f"file cannot be read: {error}") from None
+    return str(Path(path).expanduser())
 
 
-def _read_seed(path: str) -> Secret:
+def _pipe(path: str) -> bytes | None:
+    """Return the content of a pipe, as `<(command)` of a shell makes one, which can be read only once; `None` if no pipe."""
     try:
-        text = Path(path).read_text(encoding="ascii")
-        seed = next(line.strip() for line in text.splitlines() if line.strip().startswith("S"))
-        key_pair(seed).wipe()
-    except OSError as error:
-        raise OptionError("--nkey", f"{path} cannot be read: {(error.strerror or 'error').lower()}") from None
-    except (StopIteration, ValueError, RuntimeError):
-        raise OptionError("--nkey", f"{path} does not contain the seed of an nkey") from None
-    return Secret(seed)
+        return Path(path).read_bytes() if path and stat.S_ISFIFO(Path(path).stat().st_mode) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _credentials(options: ConnectionOptions) -> dict[str, Any]:
+    """Return the settings for `--creds` and `--nkey`."""
+    option = "--creds"
+    try:
+        piped = _pipe(options.creds)
+        client_jwt, client_seed = (Secret(""), Secret("")) if piped is None else parse_creds(piped)
+        creds_file = _file(option, options.creds) if piped is None else ""
+        option = "--nkey"
+        piped = _pipe(options.nkey)
+        seed_file = _file(option, options.nkey) if piped is None else ""
+        if options.nkey:
+            seed = parse_seed_file(read_file(seed_file) if piped is None else piped)
+            client_seed = client_seed if piped is None else seed
+    except errors.ConnectError as error:
+        raise OptionError(option, error.reason) from None
+    return {"creds_file": creds_file, "client_jwt": client_jwt, "client_seed": client_seed, "seed_file": seed_file}

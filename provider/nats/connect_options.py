@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-import pathlib
+import re
 import ssl
 import sys
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nats import errors as nats_errors
 from nats.aio.client import RawCredentials
 
+from contracts.secret import Secret
 from provider import errors
+from provider.nats.files import FileError, in_thread, read_file
 from provider.nats.settings import ConnectionSettings
 
 CONNECT_FAILURES: tuple[type[Exception], ...] = (nats_errors.Error, OSError, ValueError, AssertionError)
 """The errors that nats-py raises for a connection that fails, besides `seed_errors`."""
+
+_CREDS_BLOCKS = ("NATS USER JWT", "USER NKEY SEED")
+"""The two parts of a credentials file. Source: nats-io/jwt v2, creds_utils.go."""
 
 _DROPPED = ("broken pipe", "connection reset", "unexpected eof", "empty response")
 """Words of the errors of a connection that the server has closed without a reason."""
@@ -25,27 +33,119 @@ _CREDENTIALS_REFUSED = ("authorization violation", "authentication", "user or pa
 """Words of the errors by which a server refuses credentials."""
 
 
-def connect_options(settings: ConnectionSettings) -> dict[str, Any]:
-    """Convert settings to nats-py's options.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The part of nats-py's options that comes from files.
 
-    Raises:
-        errors.ConnectError: A file cannot be read, or a certificate cannot be loaded.
+    Attributes:
+        contents: The content of each file, to tell whether one has changed.
+        credentials: Content of a credentials file; `None` without one.
+        seed: Seed of a user that the server knows by its nkey; "" without one.
+        tls: Context for TLS; `None` without TLS.
     """
+
+    contents: tuple[bytes, ...]
+    credentials: RawCredentials | None = None
+    seed: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = None
+
+
+def fixed_options(settings: ConnectionSettings) -> dict[str, Any]:
+    """Return nats-py's options that need no file."""
     options: dict[str, Any] = {"servers": list(settings.servers)}
-    if settings.creds_file:
-        options["user_credentials"] = RawCredentials(_read_creds(settings.creds_file))
-    elif settings.client_jwt:
-        options["user_credentials"] = RawCredentials(_creds(settings))
-    elif settings.client_seed:
-        options["nkeys_seed_str"] = settings.client_seed.reveal()
     if settings.token:
         options["token"] = settings.token.reveal()
     if settings.user:
         options["user"], options["password"] = settings.user, settings.password.reveal()
-    context = _tls_context(settings)
-    if context is not None:
-        options["tls"] = context
     return options
+
+
+async def load(settings: ConnectionSettings, before: Loaded | None) -> Loaded:
+    """Read the files that settings name, anew at each call, so that renewed ones are found.
+
+    Args:
+        settings: Settings of the connection.
+        before: Result of the previous call, returned again if no file has changed.
+
+    Raises:
+        errors.ConnectError: A file cannot be read, or its content is of no use.
+    """
+    paths = settings.files
+    if before is not None and not paths:
+        return before
+    try:
+        return await in_thread(paths, functools.partial(_load, settings, before))
+    except FileError as error:
+        raise errors.ConnectError(f"file cannot be read: {error}", not settings.uses_tls, settings.uses_tls) from None
+
+
+def _load(settings: ConnectionSettings, before: Loaded | None) -> Loaded:
+    contents = tuple(_read(settings, path) for path in settings.files)
+    if before is not None and contents == before.contents:
+        return before
+    text = dict(zip(settings.files, contents, strict=True))
+    credentials, seed = None, ""
+    if settings.creds_file:
+        user_jwt, user_seed = parse_creds(text[settings.creds_file])
+        credentials = _credentials(user_jwt, user_seed)
+    elif settings.client_jwt:
+        credentials = _credentials(settings.client_jwt, settings.client_seed)
+    elif settings.seed_file:
+        seed = parse_seed_file(text[settings.seed_file]).reveal()
+    elif settings.client_seed:
+        seed = settings.client_seed.reveal()
+    return Loaded(contents, credentials, seed, _tls_context(settings))
+
+
+def _read(settings: ConnectionSettings, path: str) -> bytes:
+    try:
+        return read_file(path)
+    except FileError as error:
+        match path:
+            case settings.creds_file | settings.seed_file:
+                raise errors.ConnectError(f"file cannot be read: {error}", True, False) from None
+            case settings.tls_ca_file:
+                kind = "certificate authority"
+            case _:
+                kind = "client certificate"
+        raise errors.ConnectError(f"TLS {kind} cannot be loaded: {error}", False, True) from None
+
+
+def parse_creds(content: bytes) -> tuple[Secret, Secret]:
+    """Return the user JWT and the seed of a credentials file.
+
+    Raises:
+        errors.ConnectError: The file is not one.
+    """
+    text = content.decode(errors="replace")
+    found = [re.search(rf"-BEGIN {name}-+\s+(\S+)\s+-+END {name}-", text) for name in _CREDS_BLOCKS]
+    if None in found:
+        raise errors.ConnectError("file is not a NATS credentials file", True, False)
+    user_jwt, seed = (match[1] for match in found if match is not None)
+    _check_seed(seed)
+    return Secret(user_jwt), Secret(seed)
+
+
+def parse_seed_file(content: bytes) -> Secret:
+    """Return the seed in a file, whose other lines are comments.
+
+    Raises:
+        errors.ConnectError: The file has no seed.
+    """
+    lines = (line.strip() for line in content.decode(errors="replace").splitlines())
+    seed = next((line for line in lines if line.startswith("S")), "")
+    _check_seed(seed)
+    return Secret(seed)
+
+
+def _check_seed(seed: str) -> None:
+    """Check a seed with the library that will use it: nats-py would raise in the middle of an attempt to connect."""
+    import nkeys  # noqa: PLC0415  (1.3 MiB with libsodium, only for those who use it)
+
+    try:
+        nkeys.from_seed(bytearray(seed.encode())).wipe()
+    except (nkeys.NkeysError, ValueError):
+        raise errors.ConnectError("file does not contain the seed of an nkey", True, False) from None
 
 
 def seed_errors() -> tuple[type[Exception], ...]:
@@ -81,22 +181,13 @@ def is_refusal(reason: str) -> bool:
     return any(words in reason.lower() for words in _CREDENTIALS_REFUSED)
 
 
-def _creds(settings: ConnectionSettings) -> str:
-    return (
-        f"-----BEGIN NATS USER JWT-----\n{settings.client_jwt.reveal()}\n------END NATS USER JWT------\n"
-        f"-----BEGIN USER NKEY SEED-----\n{settings.client_seed.reveal()}\n------END USER NKEY SEED------\n"
+def _credentials(user_jwt: Secret, seed: Secret) -> RawCredentials:
+    """Return the content of a credentials file in the one form that nats-py's reader takes."""
+    user_block, seed_block = _CREDS_BLOCKS
+    return RawCredentials(
+        f"-----BEGIN {user_block}-----\n{user_jwt.reveal()}\n------END {user_block}------\n"
+        f"-----BEGIN {seed_block}-----\n{seed.reveal()}\n------END {seed_block}------\n"
     )
-
-
-def _read_creds(path: str) -> str:
-    """Read a credentials file. Without its two blocks, nats-py's reader would loop for ever."""
-    try:
-        text = pathlib.Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, RuntimeError) as error:
-        raise errors.ConnectError(f"file cannot be read: {describe(error)}", True, False) from None
-    if "-BEGIN NATS USER JWT-" not in text or "-BEGIN USER NKEY SEED-" not in text:
-        raise errors.ConnectError("file is not a NATS credentials file", True, False)
-    return text
 
 
 def _tls_context(settings: ConnectionSettings) -> ssl.SSLContext | None:
@@ -105,7 +196,7 @@ def _tls_context(settings: ConnectionSettings) -> ssl.SSLContext | None:
     context = ssl.create_default_context()
     try:
         if settings.tls_ca_file:
-            context.load_verify_locations(cafile=settings.tls_ca_file)
+            context.load_verify_locations(cafile=Path(settings.tls_ca_file).expanduser())
         if settings.tls_ca:
             # A link value is often written on one line, with its line ends as `\n`.
             context.load_verify_locations(cadata=settings.tls_ca.replace("\\n", "\n"))
@@ -114,8 +205,14 @@ def _tls_context(settings: ConnectionSettings) -> ssl.SSLContext | None:
         raise errors.ConnectError(reason, False, True) from None
     try:
         if settings.tls_cert_file:
-            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None)
+            certificate, key = Path(settings.tls_cert_file).expanduser(), settings.tls_key_file
+            context.load_cert_chain(certificate, Path(key).expanduser() if key else None, _no_password)
     except (OSError, ssl.SSLError, ValueError) as error:
         reason = f"TLS client certificate cannot be loaded: {describe(error)}"
         raise errors.ConnectError(reason, False, True) from None
     return context
+
+
+def _no_password() -> str:
+    """Refuse to decrypt a key: OpenSSL would ask for the password on the terminal, and wait."""
+    raise ValueError("the key is encrypted with a password")

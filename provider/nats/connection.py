@@ -18,10 +18,12 @@ from nats import errors as nats_errors
 from provider import errors
 from provider.nats.connect_options import (
     CONNECT_FAILURES,
-    connect_options,
+    Loaded,
     describe,
+    fixed_options,
     is_dropped,
     is_refusal,
+    load,
     seed_errors,
 )
 from provider.nats.frames import publish_frame
@@ -81,6 +83,8 @@ class Connection:
         self._last_error = ""
         self._given_up = asyncio.Event()
         self._is_refused = False
+        self._loaded: Loaded | None = None
+        self._file_error: errors.ConnectError | None = None
         self._is_closing = False
         self._supervisor: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
@@ -246,10 +250,16 @@ class Connection:
     # --- life
 
     def _new_client(self) -> WireClient:
-        return WireClient(self._on_lost, self._on_refused, self._on_single, self._on_write)
+        return WireClient(self._renew, self._on_lost, self._on_refused, self._on_single, self._on_write)
+
+    async def _renew(self) -> Loaded:
+        """Read the files of credentials and certificates again; see `WireClient`."""
+        self._loaded = await load(self.settings, self._loaded)
+        return self._loaded
 
     async def _connect(self) -> None:
         self._given_up.clear()
+        self._file_error = None
         self._is_refused, self._failures, self._drops = False, 0, 0
         connecting = asyncio.ensure_future(
             self._client.connect(
@@ -264,7 +274,7 @@ class Connection:
                 pending_size=-1,
                 dont_randomize=True,
                 no_echo=True,
-                **connect_options(self.settings),
+                **fixed_options(self.settings),
             )
         )
         given_up = asyncio.ensure_future(self._given_up.wait())
@@ -292,6 +302,8 @@ class Connection:
         await self.flush(self._timeout_seconds)
 
     def _connect_error(self) -> errors.ConnectError:
+        if self._file_error is not None:
+            return self._file_error
         reason = self._last_error or "no server answers"
         lowered = reason.lower()
         is_tls = "tls" in lowered or "ssl" in lowered or "certificate" in lowered
@@ -341,6 +353,11 @@ class Connection:
             callback()
 
     async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, errors.ConnectError):
+            self._last_error, self._file_error = error.reason, error
+            self._given_up.set()  # no other server helps
+            return
+        self._file_error = None
         reason = describe(error)
         if is_dropped(reason):
             # A server that refuses a connection sends the reason and closes. Whether the reason is read before the end

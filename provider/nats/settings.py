@@ -13,6 +13,7 @@ class ConnectionSettings:
 
     Attributes:
         servers: URLs, tried in this order, at first and after a loss.
+        seed_file: Path of a file with the seed of a user that the server knows by its nkey.
         js_domain: JetStream domain that requests go to, across leaf nodes.
     """
 
@@ -20,6 +21,7 @@ class ConnectionSettings:
     creds_file: str = ""
     client_jwt: Secret = Secret("")
     client_seed: Secret = Secret("")
+    seed_file: str = ""
     token: Secret = Secret("")
     user: str = ""
     password: Secret = Secret("")
@@ -29,6 +31,12 @@ class ConnectionSettings:
     tls_cert_file: str = ""
     tls_key_file: str = ""
     js_domain: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of all files."""
+        every = (self.creds_file, self.seed_file, self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
+        return tuple(path for path in every if path)
 
     @property
     def uses_tls(self) -> bool:
@@ -41,7 +49,7 @@ class ConnectionSettings:
         given = {
             "CREDS_FILE": bool(self.creds_file),
             "CLIENT_JWT": bool(self.client_jwt),
-            "NKEY_SEED": bool(self.client_seed),
+            "NKEY_SEED": bool(self.client_seed or self.seed_file),
             "TOKEN": bool(self.token),
             "USER": bool(self.user),
         }

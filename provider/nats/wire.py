@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats import errors as nats_errors
@@ -22,6 +22,7 @@ from nats.protocol.parser import Parser
 
 from provider import errors
 from provider.nats.closable_client import ClosableClient
+from provider.nats.connect_options import Loaded
 from provider.nats.frames import FrameError, FrameParser, Message, payload_size
 from provider.nats.transport import DirectTransport
 
@@ -43,6 +44,7 @@ class WireClient(ClosableClient):
 
     def __init__(
         self,
+        renew: Callable[[], Awaitable[Loaded]],
         on_lost: Callable[[], None],
         on_refused: Callable[[str], None],
         on_single: Callable[[], None],
@@ -51,6 +53,7 @@ class WireClient(ClosableClient):
         """Create an unconnected client.
 
         Args:
+            renew: Function that reads the files of credentials and certificates, called before each attempt to connect.
             on_lost: Function called when the connection is found to be down, before any attempt to reconnect.
             on_refused: Function called with the server's text when it refuses a subscription or publication.
             on_single: Function called after the handler of a message that arrived alone. Work that is otherwise
@@ -64,6 +67,8 @@ class WireClient(ClosableClient):
         self._unwritten: list[bytes] = []
         self.writes = 0
         """Number of writes so far. Frames added while it does not change go out together."""
+        self._renew = renew
+        self._loaded: Loaded | None = None
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._on_single = on_single
@@ -142,9 +147,22 @@ class WireClient(ClosableClient):
     async def _connect_to_server(self, s: Srv) -> None:
         self._check_not_ended()
         s.last_attempt = time.monotonic()
+        self._use(await self._renew())
         if not self._transport:
             self._transport = DirectTransport(self._receive)
         await self._transport.connect(s.uri, _BUFFER_BYTES, self.options["connect_timeout"])
+
+    def _use(self, loaded: Loaded) -> None:
+        """Set the options that come from files, as nats-py's `connect` does once."""
+        if loaded is self._loaded:
+            return
+        self._loaded = loaded
+        if loaded.tls is not None:
+            self.options["tls"] = loaded.tls
+        self._user_credentials, self._nkeys_seed_str = loaded.credentials, loaded.seed or None
+        if loaded.credentials is not None or loaded.seed:
+            self._auth_configured = True
+            self._setup_nkeys_connect()
 
     def _receive(self, data: bytes) -> bool:
         """Parse bytes as they arrive, and drop those of a connection that was given up."""

@@ -11,6 +11,7 @@ import pytest
 import uvloop
 from nats.aio.client import Client
 
+from provider.nats.connect_options import Loaded
 from provider.nats.transport import DirectTransport
 from provider.nats.wire import WireClient
 from tests.blackbox.waiting import eventually
@@ -50,7 +51,10 @@ async def connected_client() -> AsyncIterator[WireClient]:
                 writer.write(b"PONG\r\n")
         writer.close()
 
-    client = WireClient(lambda: None, lambda reason: None, lambda: None, lambda: None)
+    async def renew() -> Loaded:
+        return Loaded(())
+
+    client = WireClient(renew, lambda: None, lambda reason: None, lambda: None, lambda: None)
     server = await asyncio.start_server(welcome, "127.0.0.1", 0)
     async with server:
         host, port = server.sockets[0].getsockname()

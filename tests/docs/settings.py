@@ -22,7 +22,10 @@ _GROUPS = {
         "Connection",
         """For a bucket and for a cache. A link that gives none of these values uses the connection of the lattice. The
 lattice's credentials are sent to no other server. A link with credentials but no `URL` uses the servers and the JetStream
-domain of the lattice. Links with equal connection values share a connection.""",
+domain of the lattice. Links with equal connection values share a connection.
+
+Files are regular files of at most 1 MiB. They are read again at every attempt to connect, so renewed credentials and
+certificates are found. A file whose content is replaced under the same name needs no change of the link.""",
     ),
     Group.STORE: (
         "Bucket and cache",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats.operator_mode import Operator, creds_file
-from tests.blackbox.raw_server import RawServer
+from tests.blackbox.nats.raw_server import RawServer
 from tests.blackbox.waiting import eventually
 
 only_rust = pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
@@ -36,3 +37,26 @@ async def test_the_credentials_of_the_provider_reach_no_server_of_a_link(
         await eventually(lambda: server.connects, "a connection")
     credentials = {"user", "pass", "auth_token", "jwt", "nkey", "sig"}
     assert [connect.keys() & credentials for connect in server.connects] == [set()] * len(server.connects)
+
+
+@only_rust
+async def test_an_odd_file_that_a_link_names_stops_no_other_link(host: LatticeHost, tmp_path: Path) -> None:
+    pipe, actor = tmp_path / "pipe", host.actor()
+    os.mkfifo(pipe)
+    await host.start_provider([host.link(actor)])
+    await host.set(actor, "k", "v")
+    before = host.provider.resident_bytes
+    for odd in (str(pipe), "/dev/zero", "/dev/stdin", "/proc/kmsg", str(tmp_path), "a\0b"):
+        for name in ("CREDS_FILE", "TLS_CA_FILE", "TLS_CERT_FILE"):
+            values = {name: odd} | ({"TLS_KEY_FILE": odd} if name == "TLS_CERT_FILE" else {})
+            other = host.actor()
+            await host.put_link(host.link(other, values | {"TOKEN": "t"}))
+            assert await host.get(actor, "k") == "v"
+
+            async def is_named(other: str = other, kind: str = name.partition("_")[0]) -> bool:
+                return kind in (await host.error(other, "Get", "k"))
+
+            await eventually(is_named, f"a reason for {name}={odd!r}")
+            await host.delete_link(host.link(other, values))
+    assert host.provider.resident_bytes - before < 20 * 1024 * 1024
+    assert "Traceback" not in host.provider.stderr
