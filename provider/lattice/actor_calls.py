@@ -33,6 +33,9 @@ _CHUNKED_SECONDS = 13.0
 _DISCARD_SECONDS = 5.0
 """No caller waits for this, so a slow server gets time enough."""
 
+_SHOWN_CHARACTERS = 1000
+"""An actor's error goes to the log and into a dead letter, whatever its length."""
+
 
 class ActorCall:
     """One call of an actor: one invocation, which may be sent again until an actor receives it.
@@ -90,7 +93,7 @@ class ActorCall:
         except (errors.NatsError, MalformedError) as error:
             raise errors.ActorFailedError(str(error)) from None
         if isinstance(response.error, str):
-            raise errors.ActorFailedError(response.error[:1000])
+            raise errors.ActorFailedError(response.error[:_SHOWN_CHARACTERS])
         self._stored = None
 
     async def discard(self) -> None:

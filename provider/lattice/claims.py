@@ -29,7 +29,7 @@ from contracts.tokens import decode_token as take_apart
 from provider import errors
 
 _URL_CACHE_ENTRIES = 1024
-"""One entry per actor and operation. Each takes about 1 KiB; beyond this number the cache starts over."""
+"""One entry per actor and operation. Each takes less than 1 KiB. Beyond this number the cache starts over."""
 
 
 class _Header(Struct, frozen=True):
