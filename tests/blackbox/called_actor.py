@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from tests.blackbox.host_families import Identity
+from tests.blackbox.host_families import HostIdentity
 from tests.blackbox.invocation_claims import entity_url
 from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.object_store import ObjectStore
@@ -34,7 +34,7 @@ class CalledActor:
 
     Args:
         client: Connection of the host that runs the actor.
-        who: Identity of that host.
+        who: HostIdentity of that host.
         public_key: Public key of the actor.
         answer: Function of a call that returns, directly or as an awaitable, the error to answer with; `None`: success. If
             it raises `TimeoutError`, there is no answer.
@@ -44,7 +44,7 @@ class CalledActor:
     def __init__(
         self,
         client: Client,
-        who: Identity,
+        who: HostIdentity,
         public_key: str,
         answer: Callable[[Called], str | None | Awaitable[str | None]] = lambda _: None,
         *,

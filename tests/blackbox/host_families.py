@@ -32,7 +32,7 @@ class HostCannotReadError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Identity:
+class HostIdentity:
     """The names and keys of a host and its provider in one lattice."""
 
     lattice: str
@@ -78,7 +78,7 @@ class HostFamily:
     """Number of times that one `linkdefs.put` arrives."""
     health_payload: ClassVar[bytes]
 
-    def host_data(self, who: Identity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
+    def host_data(self, who: HostIdentity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
         raise NotImplementedError
 
     def encode_line(self, host_data: dict[str, Any]) -> bytes:
@@ -87,7 +87,7 @@ class HostFamily:
     def environment(self) -> dict[str, str]:
         raise NotImplementedError
 
-    def link(self, who: Identity, actor: str, values: dict[str, Any], contract_id: str) -> dict[str, Any]:
+    def link(self, who: HostIdentity, actor: str, values: dict[str, Any], contract_id: str) -> dict[str, Any]:
         return {
             "actor_id": actor,
             "provider_id": who.provider.public,
@@ -99,19 +99,19 @@ class HostFamily:
     def encode_link(self, link: dict[str, Any]) -> bytes:
         return _pack(link)
 
-    def shutdown_host_id(self, who: Identity) -> str:
+    def shutdown_host_id(self, who: HostIdentity) -> str:
         return who.host.public
 
-    def issuer(self, who: Identity) -> KeyPair:
+    def issuer(self, who: HostIdentity) -> KeyPair:
         return who.cluster
 
     def invocation_id(self) -> str:
         return str(uuid.uuid4())
 
-    def target(self, who: Identity) -> dict[str, str]:
+    def target(self, who: HostIdentity) -> dict[str, str]:
         return {"public_key": who.provider.public, "contract_id": CONTRACT_ID, "link_name": who.link_name}
 
-    def invocation_fields(self, who: Identity) -> dict[str, Any]:
+    def invocation_fields(self, who: HostIdentity) -> dict[str, Any]:
         """Return the fields of an invocation that only this family has, or has in its own way."""
         raise NotImplementedError
 
@@ -135,7 +135,7 @@ class OtpHost(HostFamily):
     put_deliveries = 2
     health_payload = b"\x81\xabplaceholder\xc3"
 
-    def host_data(self, who: Identity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
+    def host_data(self, who: HostIdentity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
         return {
             "cluster_issuers": [who.cluster.public],
             "config_json": config_json or "",
@@ -161,10 +161,10 @@ class OtpHost(HostFamily):
         """Return the host's own environment, without empty OTEL variables."""
         return {name: value for name, value in os.environ.items() if name not in _OTEL_VARIABLES or value}
 
-    def link(self, who: Identity, actor: str, values: dict[str, Any], contract_id: str) -> dict[str, Any]:
+    def link(self, who: HostIdentity, actor: str, values: dict[str, Any], contract_id: str) -> dict[str, Any]:
         return {"id": link_hash(actor, contract_id, who.link_name), **super().link(who, actor, values, contract_id)}
 
-    def invocation_fields(self, who: Identity) -> dict[str, Any]:
+    def invocation_fields(self, who: HostIdentity) -> dict[str, Any]:
         return {"host_id": who.cluster.public}
 
     def read_response(self, data: bytes, invocation_id: str) -> Response:
@@ -199,7 +199,7 @@ class RustHost(HostFamily):
     put_deliveries = 1
     health_payload = b""
 
-    def host_data(self, who: Identity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
+    def host_data(self, who: HostIdentity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
         data = {
             "host_id": who.host.public,
             "lattice_rpc_prefix": who.lattice,
@@ -224,7 +224,7 @@ class RustHost(HostFamily):
         kept = {name: os.environ[name] for name in _INTERPRETER_VARIABLES if name in os.environ}
         return kept | dict.fromkeys(_OTEL_VARIABLES, "")
 
-    def invocation_fields(self, who: Identity) -> dict[str, Any]:
+    def invocation_fields(self, who: HostIdentity) -> dict[str, Any]:
         return {"host_id": who.host.public, "traceContext": {}}
 
     def read_response(self, data: bytes, invocation_id: str) -> Response:
@@ -266,7 +266,7 @@ class TestHarness(HostFamily):
     put_deliveries = 1
     health_payload = b"{}"
 
-    def host_data(self, who: Identity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
+    def host_data(self, who: HostIdentity, links: list[dict[str, Any]], config_json: str | None) -> dict[str, Any]:
         return {
             "host_id": "_TEST_",
             "lattice_rpc_prefix": who.lattice,
@@ -293,26 +293,26 @@ class TestHarness(HostFamily):
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
 
-    def link(self, who: Identity, actor: str, values: dict[str, Any], contract_id: str) -> dict[str, Any]:
+    def link(self, who: HostIdentity, actor: str, values: dict[str, Any], contract_id: str) -> dict[str, Any]:
         encoded = base64.b64encode(json.dumps(values).encode()).decode().rstrip("=")
         return super().link(who, actor, {**values, "config_b64": encoded}, contract_id)
 
     def encode_link(self, link: dict[str, Any]) -> bytes:
         return json.dumps(link).encode()
 
-    def shutdown_host_id(self, who: Identity) -> str:
+    def shutdown_host_id(self, who: HostIdentity) -> str:
         return "_TEST_"
 
-    def issuer(self, who: Identity) -> KeyPair:
+    def issuer(self, who: HostIdentity) -> KeyPair:
         return who.host
 
     def invocation_id(self) -> str:
         return uuid.uuid4().hex
 
-    def target(self, who: Identity) -> dict[str, str]:
+    def target(self, who: HostIdentity) -> dict[str, str]:
         return {"public_key": who.provider.public, "contract_id": "", "link_name": who.link_name}
 
-    def invocation_fields(self, who: Identity) -> dict[str, Any]:
+    def invocation_fields(self, who: HostIdentity) -> dict[str, Any]:
         return {"host_id": who.host.public, "traceContext": None}
 
     def read_health(self, data: bytes) -> Health:

@@ -19,7 +19,7 @@ import msgpack
 import nats.errors
 from nats.aio.client import Client
 
-from tests.blackbox.host_families import CONTRACT_ID, Health, HostFamily, Identity, Response
+from tests.blackbox.host_families import CONTRACT_ID, Health, HostFamily, HostIdentity, Response
 from tests.blackbox.invocation_claims import invocation_claims, sign
 from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.nats.patient_client import patient_client
@@ -65,7 +65,7 @@ class LatticeHost:
         command: Sequence[str] | None = None,
     ) -> None:
         self.family = family
-        self.who = Identity(
+        self.who = HostIdentity(
             lattice=lattice or f"lattice-{uuid.uuid4().hex[:12]}",
             link_name=link_name,
             server=server_url.removeprefix("nats://"),

@@ -34,7 +34,7 @@ LIMITS = ClientLimits(
 )
 
 
-class Store:
+class GatedStore:
     """A dictionary that answers while its gate is open."""
 
     def __init__(self) -> None:
@@ -61,8 +61,8 @@ class Store:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> GatedStore:
+    return GatedStore()
 
 
 Open = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -70,7 +70,7 @@ Serve = Callable[[ClientLimits], AbstractAsyncContextManager[tuple[UnixServer, O
 
 
 @pytest.fixture
-def serve(store: Store, tmp_path: Path) -> Serve:
+def serve(store: GatedStore, tmp_path: Path) -> Serve:
     @contextlib.asynccontextmanager
     async def run(limits: ClientLimits) -> AsyncIterator[tuple[UnixServer, Open]]:
         path = str(tmp_path / "s")
@@ -146,7 +146,9 @@ UNFINISHED = [
 
 
 @pytest.mark.parametrize("sent", UNFINISHED)
-async def test_an_unfinished_request_times_out_and_nothing_is_stored(connect: Open, store: Store, sent: bytes) -> None:
+async def test_an_unfinished_request_times_out_and_nothing_is_stored(
+    connect: Open, store: GatedStore, sent: bytes
+) -> None:
     reader, writer = await connect()
     writer.write(sent)
     assert (await read_all(reader)).startswith(b"HTTP/1.1 408 ")
@@ -155,7 +157,7 @@ async def test_an_unfinished_request_times_out_and_nothing_is_stored(connect: Op
 
 @pytest.mark.parametrize("sent", UNFINISHED)
 async def test_a_request_that_ends_too_early_is_refused_and_nothing_is_stored(
-    connect: Open, store: Store, sent: bytes
+    connect: Open, store: GatedStore, sent: bytes
 ) -> None:
     reader, writer = await connect()
     writer.write(sent)
@@ -182,7 +184,7 @@ async def test_a_request_that_begins_behind_another_has_the_same_time_limit(serv
     ids=["by length", "in chunks"],
 )
 async def test_a_dripping_body_has_a_time_limit_as_a_whole(
-    connect: Open, store: Store, head: bytes, piece: bytes
+    connect: Open, store: GatedStore, head: bytes, piece: bytes
 ) -> None:
     reader, writer = await connect()
     writer.write(head)
@@ -201,7 +203,7 @@ async def test_a_client_that_has_closed_its_sending_side_is_answered(connect: Op
     assert (await read_all(reader)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_client_that_does_not_read_its_answer_is_disconnected(connect: Open, store: Store) -> None:
+async def test_a_client_that_does_not_read_its_answer_is_disconnected(connect: Open, store: GatedStore) -> None:
     store.values["a"] = b"x" * 10_000_000
     reader, writer = await connect()
     writer.write(b"GET /keys/a HTTP/1.1\r\n\r\n")
@@ -222,14 +224,14 @@ async def _gone(connect: Open) -> None:
             return
 
 
-async def test_a_body_over_the_limit_is_refused_before_it_is_sent(connect: Open, store: Store) -> None:
+async def test_a_body_over_the_limit_is_refused_before_it_is_sent(connect: Open, store: GatedStore) -> None:
     reader, writer = await connect()
     writer.write(put("a", MAX_BODY_BYTES + 1))
     assert (await read_all(reader)).startswith(b"HTTP/1.1 413 ")
     assert store.values == {}
 
 
-async def test_a_chunked_body_is_refused_as_soon_as_it_exceeds_the_limit(connect: Open, store: Store) -> None:
+async def test_a_chunked_body_is_refused_as_soon_as_it_exceeds_the_limit(connect: Open, store: GatedStore) -> None:
     reader, writer = await connect()
     writer.write(b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
@@ -247,7 +249,7 @@ async def test_the_rest_of_a_refused_request_is_read_so_that_its_client_can_read
     assert (await read_all(reader)).startswith(b"HTTP/1.1 413 ")
 
 
-async def test_a_client_that_expects_a_100_continue_gets_it(connect: Open, store: Store) -> None:
+async def test_a_client_that_expects_a_100_continue_gets_it(connect: Open, store: GatedStore) -> None:
     reader, writer = await connect()
     writer.write(put("a", 3, "Expect: 100-continue\r\n"))
     assert await read_head(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -282,7 +284,7 @@ async def test_the_number_of_connections_is_limited(connect: Open) -> None:
     assert (await read_all(reader)).startswith(b"HTTP/1.1 503 ")
 
 
-async def test_the_number_of_large_bodies_in_memory_is_limited(connect: Open, store: Store) -> None:
+async def test_the_number_of_large_bodies_in_memory_is_limited(connect: Open, store: GatedStore) -> None:
     store.gate.clear()
     first, first_writer = await connect()
     first_writer.write(put("a", 100_000) + b"a" * 100_000)
@@ -299,7 +301,7 @@ async def test_the_number_of_large_bodies_in_memory_is_limited(connect: Open, st
 
 
 async def test_the_number_of_large_answers_in_memory_is_limited_and_no_client_keeps_a_turn_for_ever(
-    connect: Open, store: Store
+    connect: Open, store: GatedStore
 ) -> None:
     store.values |= {"large": b"x" * 10_000_000, "small": b"s"}
     first, writer = await connect()
@@ -323,7 +325,7 @@ async def test_the_number_of_large_answers_in_memory_is_limited_and_no_client_ke
     assert len(await read_all(first)) < 10_000_000
 
 
-async def test_a_large_answer_that_has_to_wait_is_dropped_and_read_again(serve: Serve, store: Store) -> None:
+async def test_a_large_answer_that_has_to_wait_is_dropped_and_read_again(serve: Serve, store: GatedStore) -> None:
     store.values["a"] = b"old" * 30_000
     async with serve(ClientLimits(large_bodies=1, tick_seconds=0.01)) as (server, connect):
         await server.large_bodies.acquire()
@@ -337,7 +339,7 @@ async def test_a_large_answer_that_has_to_wait_is_dropped_and_read_again(serve: 
     assert store.operations == [ops.ReadFile("a")] * 2
 
 
-async def test_a_client_that_vanishes_does_not_affect_others(connect: Open, store: Store) -> None:
+async def test_a_client_that_vanishes_does_not_affect_others(connect: Open, store: GatedStore) -> None:
     store.gate.clear()
     _, gone = await connect()
     gone.write(put("a", 3) + b"abc")
@@ -359,7 +361,7 @@ async def test_an_unexpected_exception_fails_only_its_request(connect: Open, cap
     assert "request_failed" in caplog.text
 
 
-async def test_closing_finishes_requests_under_way_and_closes_idle_connections(serve: Serve, store: Store) -> None:
+async def test_closing_finishes_requests_under_way_and_closes_idle_connections(serve: Serve, store: GatedStore) -> None:
     async with serve(ClientLimits(idle_seconds=60, tick_seconds=0.01)) as (server, connect):
         idle, _ = await connect()
         busy, writer = await connect()
@@ -377,7 +379,7 @@ async def test_closing_finishes_requests_under_way_and_closes_idle_connections(s
     assert store.values == {"a": b"abc"}
 
 
-async def test_closing_does_not_wait_for_ever(serve: Serve, store: Store) -> None:
+async def test_closing_does_not_wait_for_ever(serve: Serve, store: GatedStore) -> None:
     store.gate.clear()
     async with asyncio.timeout(5), serve(LIMITS) as (_, connect):
         reader, writer = await connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from tests.blackbox.nats.cluster import SIZE, Members
+from tests.blackbox.nats.cluster import SIZE, ClusterMembers
 from tests.blackbox.nats.raft import cluster_client
 from tests.containers.nats_node import NatsNode
 from tests.containers.networks import ContainerNetwork
@@ -13,7 +13,7 @@ from tests.containers.networks import ContainerNetwork
 _ROUTE_PORT = 6222
 
 
-class ContainerCluster(Members[NatsNode]):
+class ContainerCluster(ClusterMembers[NatsNode]):
     """A cluster of `tests.blackbox.nats.cluster.Nodes` in containers. An async context manager.
 
     Methods that change nodes block for some tenths of a second, the time that Docker takes. A test with callers that must

@@ -85,7 +85,7 @@ class Member(Protocol):
 AnyMember = TypeVar("AnyMember", bound=Member)
 
 
-class Members(Generic[AnyMember]):
+class ClusterMembers(Generic[AnyMember]):
     """The common part of all clusters; see `Nodes`.
 
     Attributes:
@@ -141,7 +141,7 @@ class Members(Generic[AnyMember]):
         self.members[name].thaw()
 
 
-class Cluster(Members[NatsServer]):
+class Cluster(ClusterMembers[NatsServer]):
     """A cluster of server processes that accepts streams with three replicas; see `Nodes`. An async context manager.
 
     Args:
