@@ -18,8 +18,7 @@ from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.bucket.scan import scan
 from provider.keyvalue.bucket.store import BucketStore
 from provider.keyvalue.bucket.ttl import server_end_ms
-from provider.keyvalue.conditional import Delete as DeleteRequest
-from provider.keyvalue.conditional import Expire, Put, seconds_left
+from provider.keyvalue.conditional import Delete, Expire, Put, seconds_left
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
 from provider.nats.connection import Connection
@@ -156,51 +155,51 @@ class Connector:
             raise _not_found(key)
         return entry
 
-    async def _read(self, asked: ops.ReadFile, body: bytes, deadline: float) -> Answer:
-        bucket_key = self._keyspace.bucket_key(asked.key)
+    async def _read(self, operation: ops.ReadFile, body: bytes, deadline: float) -> Answer:
+        bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         self._seen.read(bucket_key, entry.revision)
         if entry.value is None:
-            raise _not_found(asked.key)
+            raise _not_found(operation.key)
         return Answer(200, encode_payload(entry.value), _OCTETS)
 
-    async def _write(self, asked: ops.WriteFile, body: bytes, deadline: float) -> Answer:
-        bucket_key = self._keyspace.bucket_key(asked.key)
+    async def _write(self, operation: ops.WriteFile, body: bytes, deadline: float) -> Answer:
+        bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key)
-        put = Put(asked.key, body, revision=0 if asked.is_exclusive else seen)
+        put = Put(operation.key, body, revision=0 if operation.is_exclusive else seen)
         swap: SwapResponse = await engine.change(put, bucket_key, deadline)
         if swap.success:
             self._seen.written(bucket_key, seen, swap.revision)
             return _DONE
         self._seen.forget(bucket_key)
-        if asked.is_exclusive:
-            raise RequestRefusedError(CONFLICT, f"key {errors.shown(asked.key)} exists")
-        raise RequestRefusedError(CONFLICT, f"key {errors.shown(asked.key)} has changed since it was read")
+        if operation.is_exclusive:
+            raise RequestRefusedError(CONFLICT, f"key {errors.shown(operation.key)} exists")
+        raise RequestRefusedError(CONFLICT, f"key {errors.shown(operation.key)} has changed since it was read")
 
-    async def _delete(self, asked: ops.DeleteFile, body: bytes, deadline: float) -> Answer:
-        bucket_key = self._keyspace.bucket_key(asked.key)
+    async def _delete(self, operation: ops.DeleteFile, body: bytes, deadline: float) -> Answer:
+        bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key)
-        swap: SwapResponse = await engine.change(DeleteRequest(asked.key), bucket_key, deadline)
+        swap: SwapResponse = await engine.change(Delete(operation.key), bucket_key, deadline)
         if not swap.success:
-            raise _not_found(asked.key)
+            raise _not_found(operation.key)
         self._seen.written(bucket_key, seen, 0)
         return _DONE
 
     # --- folders
 
-    async def _stat(self, asked: ops.StatFile, body: bytes, deadline: float) -> Answer:
-        if not asked.key:
+    async def _stat(self, operation: ops.StatFile, body: bytes, deadline: float) -> Answer:
+        if not operation.key:
             return _IS_FOLDER
-        bucket_key = self._keyspace.bucket_key(asked.key)
+        bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         if entry.value is not None:
             return Answer(204, headers=_IS_FILE % len(encode_payload(entry.value)))
         self._seen.found_absent(bucket_key)
-        if await self._is_folder(asked.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS):
+        if await self._is_folder(operation.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS):
             return _IS_FOLDER
-        raise _not_found(asked.key)
+        raise _not_found(operation.key)
 
     async def _is_folder(self, folder: str, deadline: float) -> bool:
         """Return whether a key lies in a folder.
@@ -215,8 +214,8 @@ class Connector:
                 await self._scan(folders.add, deadline, folders)
         return folders.may_have(folder) and await self._scan(lambda key: key.startswith(folder), deadline)
 
-    async def _list_files(self, asked: ops.ListFiles, body: bytes, deadline: float) -> Answer:
-        listing = Listing(asked.prefix, asked.delimiter)
+    async def _list_files(self, operation: ops.ListFiles, body: bytes, deadline: float) -> Answer:
+        listing = Listing(operation.prefix, operation.delimiter)
         await self._scan(listing.add, deadline)
         found = {"keys": sorted(listing.keys), "prefixes": sorted(listing.prefixes)}
         return Answer(200, msgspec.json.encode(found))
@@ -249,14 +248,14 @@ class Connector:
 
     # --- attributes
 
-    async def _list_attributes(self, asked: ops.ListAttributes, body: bytes, deadline: float) -> Answer:
-        await self._live_entry(asked.key, deadline)
+    async def _list_attributes(self, operation: ops.ListAttributes, body: bytes, deadline: float) -> Answer:
+        await self._live_entry(operation.key, deadline)
         return _ATTRIBUTES
 
-    async def _read_attribute(self, asked: ops.ReadAttribute, body: bytes, deadline: float) -> Answer:
-        entry = await self._live_entry(asked.key, deadline)
-        number = await self._ttl(asked.key, entry, deadline) if asked.name == ops.TTL else entry.revision
-        return Answer(200, msgspec.json.encode({"attr": asked.name, "value": str(number)}))
+    async def _read_attribute(self, operation: ops.ReadAttribute, body: bytes, deadline: float) -> Answer:
+        entry = await self._live_entry(operation.key, deadline)
+        number = await self._ttl(operation.key, entry, deadline) if operation.name == ops.TTL else entry.revision
+        return Answer(200, msgspec.json.encode({"attr": operation.name, "value": str(number)}))
 
     async def _ttl(self, key: str, entry: Entry, deadline: float) -> int:
         """Return the seconds until a value expires, or `NEVER`.
@@ -271,32 +270,32 @@ class Connector:
         value.expires_at_ms = min(filter(None, (value.expires_at_ms, by_server_ms)), default=0)
         return seconds_left(value, bucket.now_ms()) or ops.NEVER
 
-    async def _write_ttl(self, asked: ops.WriteTtl, body: bytes, deadline: float) -> Answer:
+    async def _write_ttl(self, operation: ops.WriteTtl, body: bytes, deadline: float) -> Answer:
         """Set the lifetime of a value, which writes a new revision of it.
 
         If the client has read the current revision, the new one counts as read. Else its next write would conflict with
         its own change of the lifetime.
         """
         expires = ops.expires_of(body)
-        bucket_key = self._keyspace.bucket_key(asked.key)
+        bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key)
         if seen:
-            swap: SwapResponse = await engine.change(Expire(asked.key, expires, seen), bucket_key, deadline)
+            swap: SwapResponse = await engine.change(Expire(operation.key, expires, seen), bucket_key, deadline)
             if swap.success:
                 self._seen.written(bucket_key, seen, swap.revision)
                 return _DONE
-        swap = await engine.change(Expire(asked.key, expires), bucket_key, deadline)
+        swap = await engine.change(Expire(operation.key, expires), bucket_key, deadline)
         if not swap.success:
-            raise _not_found(asked.key)
+            raise _not_found(operation.key)
         return _DONE
 
     # --- the rest
 
-    async def _query(self, asked: ops.QueryFiles, body: bytes, deadline: float) -> Answer:
+    async def _query(self, operation: ops.QueryFiles, body: bytes, deadline: float) -> Answer:
         raise RequestRefusedError(NOT_IMPLEMENTED, "queries are not supported")
 
-    async def _health(self, asked: ops.CheckHealth, body: bytes, deadline: float) -> Answer:
+    async def _health(self, operation: ops.CheckHealth, body: bytes, deadline: float) -> Answer:
         bucket, _ = await self._opened(deadline)
         with self._store_errors():
             await self._store.jetstream.stream_info(bucket.stream, deadline)
