@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 
+import pytest
 from nats.js.errors import APIError, NoKeysError
 
 from tests.blackbox.link_checks import exercise, filled, reason, served
@@ -15,6 +16,8 @@ from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
 from tests.conformance.stored import StoredBucket
 from tests.integration.conftest import ANSWER_SECONDS, MakeActor
+
+pytestmark = pytest.mark.slow
 
 
 async def replicated(cluster: Cluster, make_actor: MakeActor) -> Actor:

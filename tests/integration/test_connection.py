@@ -102,6 +102,7 @@ async def test_requests_fail_at_once_when_the_server_goes_and_nothing_is_sent_la
             assert received == [b"real"]
 
 
+@pytest.mark.slow
 async def test_a_silent_server_holds_one_connection_however_often_it_is_tried(tmp_path: Path) -> None:
     attempts, still_open = 0, 0
 
@@ -171,6 +172,7 @@ async def test_nothing_is_sent_to_a_server_without_tls_if_the_settings_require_i
     assert set(sent) == {b""}
 
 
+@pytest.mark.slow
 async def test_a_connection_cancelled_while_it_connects_makes_no_further_attempt(tmp_path: Path) -> None:
     attempts = 0
 

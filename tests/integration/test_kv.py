@@ -421,6 +421,7 @@ async def test_missing_permissions_are_reported(make_server: MakeServer) -> None
             await bucket.history("k")
 
 
+@pytest.mark.slow
 async def test_a_frozen_server_is_an_error_in_time_and_the_outcome_of_a_write_is_unknown(
     make_server: MakeServer,
 ) -> None:
@@ -440,6 +441,7 @@ async def test_a_frozen_server_is_an_error_in_time_and_the_outcome_of_a_write_is
         server.thaw()
 
 
+@pytest.mark.slow
 async def test_a_server_that_freezes_before_it_sends_a_history_is_an_error_in_time(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,8 +100,14 @@ async def test_an_actor_may_be_linked_under_two_contracts_with_a_bucket_each(hos
     ]
     await host.start_provider(links)
     await host.set(actor, "k", "in the first")
-    stored = await host.client.request(f"$JS.API.STREAM.INFO.KV_second_{host.who.lattice}", b"", timeout=5)
-    assert json.loads(stored.data)["state"]["messages"] == 0
+
+    async def state() -> dict[str, Any] | None:
+        """Return the state of the second bucket, which may be created later than the first."""
+        info = await host.client.request(f"$JS.API.STREAM.INFO.KV_second_{host.who.lattice}", b"", timeout=5)
+        found: dict[str, Any] | None = json.loads(info.data).get("state")
+        return found
+
+    assert (await eventually(state, "the second bucket"))["messages"] == 0
     await host.delete_link(links[1])
     assert await host.get(actor, "k") == "in the first"
 

@@ -328,6 +328,7 @@ async def test_what_a_forgotten_replica_wrote_stays_and_counts_once(make_replica
     await all_see([first, second, third], expected | {"n:shared": "1111"})
 
 
+@pytest.mark.slow
 async def test_what_was_deleted_while_a_replica_was_away_too_long_does_not_come_back_with_it(
     make_replicas: MakeReplicas,
 ) -> None:

@@ -115,6 +115,7 @@ async def test_increments_after_a_delete_start_from_nothing_on_the_side_that_del
     await all_see([here, there], {"n:again": "3"})
 
 
+@pytest.mark.slow
 async def test_a_counter_is_the_same_everywhere_though_a_new_replica_never_heard_the_one_that_counts_on(
     make_replicas: MakeReplicas,
 ) -> None:
@@ -459,6 +460,7 @@ async def test_a_change_is_seen_by_the_others_long_before_a_heartbeat(make_repli
         assert time.monotonic() - began < FAST_SECONDS
 
 
+@pytest.mark.slow
 async def test_idle_replicas_say_one_small_message_per_heartbeat_whatever_they_hold(
     make_replicas: MakeReplicas,
 ) -> None:

@@ -315,6 +315,7 @@ def test_the_password_in_an_address_is_never_shown(tmp_path: Path) -> None:
         assert said == f"error: cannot connect to NATS at {nobody.replace('ann:s3cret@', '')}: connection refused"
 
 
+@pytest.mark.slow
 def test_it_continues_when_its_server_is_back_and_stops_in_order_while_it_is_away(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server") as server:
         with dev(tmp_path, "--nats", server.url, "--link-value", "WATCH=orders.*") as started:

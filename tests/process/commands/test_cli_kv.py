@@ -364,6 +364,7 @@ def test_a_dead_and_a_frozen_server_are_one_line_in_time(tmp_path: Path) -> None
         server.thaw()
 
 
+@pytest.mark.slow
 def test_wrong_options_are_usage_errors(terminal: Terminal, tmp_path: Path) -> None:
     for arguments, option in (
         (("add", "b", "--ttl", "soon"), "--ttl"),

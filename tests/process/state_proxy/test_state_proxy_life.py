@@ -250,6 +250,7 @@ def test_a_file_with_content_is_left_alone(server: NatsServer, tmp_path: Path) -
 # --- while NATS is away
 
 
+@pytest.mark.slow
 def test_requests_fail_in_time_while_the_server_is_stopped_and_succeed_afterwards(
     server: NatsServer, client: UnixConnection
 ) -> None:
@@ -274,6 +275,7 @@ def test_requests_fail_in_time_while_the_server_is_stopped_and_succeed_afterward
     assert client.ask("PUT", "/keys/a", b"2").status == 204
 
 
+@pytest.mark.slow
 def test_requests_fail_in_time_while_the_server_is_frozen_and_succeed_afterwards(
     server: NatsServer, client: UnixConnection
 ) -> None:
