@@ -99,16 +99,14 @@ class BatchWriter:
         entry, is_fresh = self._cache.take(batch.bucket_key), False
         conflicts = 0
         while batch.drop_answered():
-            deadline = batch.deadline
             # 2. Without one, read the entry. Only a batch that begins with an overwrite is written blind, without a read;
             #    and not after a rejected attempt, which may have been stored.
             is_blind = entry is None and not batch.is_doubtful and is_overwrite(batch.changes[0].request)
             if entry is None and not is_blind:
-                entry, is_fresh = await self._store.read_latest(batch.bucket_key, deadline), True
+                entry, is_fresh = await self._store.read_latest(batch.bucket_key, batch.deadline), True
                 # 3. An earlier attempt may have been stored although it was rejected: its operation id tells.
-                if batch.answer_if_stored(entry):
+                if batch.answer_if_stored(entry) or not batch.drop_answered():
                     return
-                batch.drop_answered()
             # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
             base = entry if entry is not None else NO_ENTRY
             plan = plan_batch(batch.changes, base, self._store.now_ms())
@@ -120,11 +118,11 @@ class BatchWriter:
                     await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
             # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a fresh read proves it.
             elif is_fresh:
-                await self._answer_unchanged(batch, plan, base, deadline)
+                await self._answer_unchanged(batch, plan, base)
                 return
             entry = None
 
-    async def _answer_unchanged(self, batch: Batch, plan: BatchPlan, entry: Entry, deadline: float) -> None:
+    async def _answer_unchanged(self, batch: Batch, plan: BatchPlan, entry: Entry) -> None:
         """Answer a batch whose plan changes nothing.
 
         Raises:
@@ -136,7 +134,7 @@ class BatchWriter:
                 "the change has no effect, but there is no room for the write that would prove it"
             )
         # The change may be made already, by an attempt that was rejected and then overwritten by another writer.
-        revision = await self._store.fence(batch.message_id, deadline) if batch.is_doubtful else None
+        revision = await self._store.fence(batch.message_id, batch.deadline) if batch.is_doubtful else None
         if revision is not None:
             batch.answer_stored_at(revision)
         else:
