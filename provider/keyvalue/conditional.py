@@ -123,7 +123,7 @@ def entry_response(key: str, value: Value | None, revision: int, now_ms: int) ->
 
     Args:
         key: The actor's key, for the error.
-        value: The value; `None` if there is none.
+        value: The value; `None` for a key without one.
         revision: The value's revision.
         now_ms: The time by the store's clock.
 

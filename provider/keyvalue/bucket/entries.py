@@ -96,7 +96,7 @@ def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
 
     Args:
         revision: The message's sequence; 0 if it is in the header block, as in the reply to a direct get.
-        header: The header block; b"" if there is none.
+        header: The header block; b"" for a message without headers.
         payload: The body.
     """
     found = _read_headers(header)

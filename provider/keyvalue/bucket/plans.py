@@ -102,7 +102,7 @@ class Batch:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether an attempt that was rejected may have been stored."""
+        """True if an attempt that was rejected may have been stored."""
         return bool(self._attempts)
 
     @property
