@@ -102,15 +102,17 @@ def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
     found = _read_headers(header)
     revision = revision or int(found.pop(SEQUENCE, 0))
     operation_id = found.pop(OPERATION_ID, b"")
+    # A marker: of a deletion, or of the server for an expired value.
     if found and (found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found):
         return Entry(revision, None, operation_id)
+    # A kind of a later version, or a payload that is not of its kind, was written by another program.
     kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
     data = decode_payload(kind, payload)
     if data is None:
         kind, data = Kind.BINARY, payload
     expires_at = found.get(EXPIRES_AT) if found else None
     expires_at_ms = _time_ms(expires_at) if expires_at is not None else 0
-    if expires_at_ms is None:
+    if expires_at_ms is None:  # so was an end in another form
         kind, data, expires_at_ms = Kind.BINARY, payload, 0
     return Entry(revision, Value(kind, data, expires_at_ms), operation_id, len(payload))
 
@@ -144,11 +146,12 @@ def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool, sends_message_
         pairs.append((EXPECTED_REVISION, b"%d" % write.expected_revision))
     value = write.value
     if value is None:
+        # A purge removes the earlier revisions with the marker that it writes; a plain deletion leaves them.
         pairs += [(KV_OPERATION, b"DEL")] if write.keeps_history else [(KV_OPERATION, b"PURGE"), (ROLLUP, b"sub")]
         if sends_ttl:
             pairs.append((TTL, b"%ds" % MARKER_TTL_SECONDS))
         return header_block(*pairs)
-    if value.kind is not Kind.TEXT:
+    if value.kind is not Kind.TEXT:  # a text has no header, like a value of another client
         pairs.append((KIND, value.kind.value.encode()))
     if value.expires_at_ms:
         remaining_seconds = max(1, math.ceil((value.expires_at_ms - now_ms) / 1000))
