@@ -110,7 +110,7 @@ class ServerRefusedError(CommandError):
 
 
 class BucketNotFoundError(CommandError):
-    """`reason` adds detail; "" means that there is none."""
+    """`reason` adds detail; "" means no detail."""
 
     bucket: str
     reason: str = ""

@@ -1,4 +1,4 @@
-"""How the commands for development reach a server."""
+"""The connection of the development lattice to its server."""
 
 from __future__ import annotations
 

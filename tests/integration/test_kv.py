@@ -1,4 +1,4 @@
-"""Buckets at the keyboard, without the keyboard: what is written there others read right, and the other way round."""
+"""The functions behind `keyvalue-nats kv`, together with other clients of the same buckets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LEADER = Consistency.LEADER
 
 
 class Both:
-    """A bucket here, and as nats-py's key-value client has it."""
+    """One bucket through this program and through nats-py's key-value client."""
 
     def __init__(self, jetstream: JetStream, bucket: OpenBucket, client: Client, theirs: KeyValue) -> None:
         self.jetstream = jetstream
@@ -197,7 +197,7 @@ async def test_both_watch_each_other(lattice_server: NatsServer) -> None:
 
 async def test_a_key_written_during_a_listing_is_listed_once(lattice_server: NatsServer) -> None:
     async with both(lattice_server) as it:
-        keys = [f"k{number}" for number in range(300)]  # more than come at once
+        keys = [f"k{number}" for number in range(300)]  # more than one batch
         for key in keys:
             await it.theirs.put(key, b"1")
         found: list[str] = []

@@ -28,8 +28,8 @@ _POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class State:
-    """The answers of one replica."""
+class ReplicaAnswers:
+    """The answers of one replica to the same three reads."""
 
     greeting: str | None
     visits: str | None
@@ -61,11 +61,11 @@ class DemoReplica:
     actor: Actor
     relay: Relay
 
-    async def state(self) -> State:
+    async def state(self) -> ReplicaAnswers:
         greeting = await self.actor.call(keyvalue.Get("greeting"))
         visits = await self.actor.call(keyvalue.Get("visits"))
         colours = await self.actor.call(keyvalue.SetQuery("colours"))
-        return State(
+        return ReplicaAnswers(
             greeting.value if greeting.exists else None, visits.value if visits.exists else None, tuple(sorted(colours))
         )
 
@@ -98,16 +98,20 @@ async def show_partition(replicas: list[DemoReplica]) -> list[ReplicaOutcome]:
     try:
         await _call(first, keyvalue.Set("greeting", "hello", 0), keyvalue.SetAdd("colours", "red"))
         await _call(first, keyvalue.Increment("visits", 10))
-        outcomes = [await _all_are(replicas, "replica 1 writes", State("hello", "10", ("red",)))]
+        outcomes = [await _all_are(replicas, "replica 1 writes", ReplicaAnswers("hello", "10", ("red",)))]
         third.relay.cut()
         outcomes.append(await _until(replicas, "replica 3 loses NATS", lambda: _is_cut_off(third)))
         await _call(first, keyvalue.Increment("visits", 1), keyvalue.SetDel("colours", "red"), keyvalue.Del("greeting"))
         await _call(second, keyvalue.Increment("visits", 2), keyvalue.SetAdd("colours", "green"))
         await _call(third, keyvalue.Increment("visits", 4), keyvalue.SetAdd("colours", "red"))
-        apart = [State(None, "13", ("green",)), State(None, "13", ("green",)), State("hello", "14", ("red",))]
+        apart = [
+            ReplicaAnswers(None, "13", ("green",)),
+            ReplicaAnswers(None, "13", ("green",)),
+            ReplicaAnswers("hello", "14", ("red",)),
+        ]
         outcomes.append(await _until(replicas, "all write meanwhile", lambda: _are(replicas, apart)))
         third.relay.heal()
-        outcomes.append(await _all_are(replicas, "replica 3 is back", State(None, "17", ("green", "red"))))
+        outcomes.append(await _all_are(replicas, "replica 3 is back", ReplicaAnswers(None, "17", ("green", "red"))))
     except CommandError as error:
         return [ReplicaOutcome(f"stopped: {error}", ("",) * REPLICAS, False)]
     return outcomes
@@ -123,11 +127,11 @@ async def _is_cut_off(replica: DemoReplica) -> bool:
     return not health.healthy and "it serves alone" in (health.message or "")
 
 
-async def _are(replicas: list[DemoReplica], expected: list[State]) -> bool:
+async def _are(replicas: list[DemoReplica], expected: list[ReplicaAnswers]) -> bool:
     return [await replica.state() for replica in replicas] == expected
 
 
-async def _all_are(replicas: list[DemoReplica], step: str, expected: State) -> ReplicaOutcome:
+async def _all_are(replicas: list[DemoReplica], step: str, expected: ReplicaAnswers) -> ReplicaOutcome:
     return await _until(replicas, step, lambda: _are(replicas, [expected] * len(replicas)))
 
 

@@ -177,7 +177,7 @@ class NatsServer:
             self._ready.set_exception(NatsServerError(f"nats-server ended with code {process.returncode}: {reason}"))
 
     def _fatal(self) -> str:
-        """Return the last error in the server's log, "" if there is none."""
+        """Return the last error in the server's log, or "" if the log has no error."""
         return next((found[1] for line in reversed(self._last_lines) if (found := _FATAL.search(line))), "")
 
 

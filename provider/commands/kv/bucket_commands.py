@@ -45,6 +45,16 @@ class Storage(enum.StrEnum):
     MEMORY = "memory"
 
 
+MarkerTtlOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DURATION",
+        help="Time to mark an expired key, so that watchers see its end. "
+        "A value written at the moment of expiry may be lost.",
+    ),
+]
+
+
 def add(
     target: Target,
     bucket: Annotated[str, typer.Argument(help="Name of the new bucket.")],
@@ -67,14 +77,7 @@ def add(
         typer.Option(metavar="TAG", help="Store the bucket on servers with this tag; may be repeated."),
     ] = None,
     cluster: Annotated[str, typer.Option(help="Store the bucket on servers of this cluster.")] = "",
-    marker_ttl: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION",
-            help="Time to mark an expired key, so that watchers see its end. "
-            "A value written at the moment of expiry may be lost.",
-        ),
-    ] = "0",
+    marker_ttl: MarkerTtlOption = "0",
     republish_source: Annotated[
         str, typer.Option(metavar="SUBJECT", help="Subjects to republish. Default: all of the bucket.")
     ] = "",

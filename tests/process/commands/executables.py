@@ -1,4 +1,4 @@
-"""Archives made by the command, and executables taken out of them as hosts do."""
+"""Archives built by the command, and executables extracted from them as by a host."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any
 COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")
 KINDS = ("zipapp", "bundled")
 FOLDERS = ".keyvalue-nats-*"
-"""What an executable unpacks into, beside itself."""
+"""Pattern of the folders that an executable unpacks beside itself."""
 
 _USUAL_PLACES = ("/usr/bin", "/usr/local/bin")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive in its file, and the executable in it."""
+    """The file of an archive, its claims and its executable."""
 
     path: Path
     claims: dict[str, Any]
@@ -32,7 +32,7 @@ class Archive:
     executable: bytes
 
     def extract(self, temporary_folder: Path, link_name: str = "default") -> Path:
-        """Do what a host does before it starts a provider; returns the executable."""
+        """Extract the executable to the path that a host uses; return the path."""
         metadata = self.claims["wascap"]
         revision = metadata.get("rev", 0)
         folder = f"{self.claims['sub']}/{revision if revision > 0 else self.claims['iat']}"
@@ -45,7 +45,7 @@ class Archive:
 
 
 def make_archive(folder: Path, kind: str, *options: str, command: tuple[str, ...] = (COMMAND,)) -> Archive:
-    """Run `keyvalue-nats par` and read what it made."""
+    """Run `keyvalue-nats par` and read the archive."""
     path = folder / f"{kind}.par.gz"
     given = ["--bundled"] if kind == "bundled" else _python()
     subprocess.run(
@@ -60,7 +60,7 @@ def make_archive(folder: Path, kind: str, *options: str, command: tuple[str, ...
 
 
 def read_archive(path: Path) -> Archive:
-    """Read an archive as a host does: no signature is checked, the hash of the one target is."""
+    """Read an archive as a host does: check the hash of its one target, but no signature."""
     with tarfile.open(path) as tar:
         contents = {Path(member.name).stem: _content(tar, member) for member in tar}
     body = contents.pop("claims").split(b".")[1]
@@ -77,7 +77,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _python() -> list[str]:
-    """Name the interpreter where it stands at none of the places at which an executable looks without PATH."""
+    """Return the option that names this Python, if it is in none of the folders that an executable searches."""
     name = f"python3.{sys.version_info.minor}"
     if shutil.which(name, path=":".join(_USUAL_PLACES)):
         return []
@@ -117,10 +117,10 @@ exec chroot "$root" "/host/$(basename "$executable")"
 
 
 def confined(executable: Path, root: Path, *, writable: str = "", hides_python: bool = False) -> list[str]:
-    """Return a command that starts an executable on a system of its own, in the same process.
+    """Return a command that starts an executable in a root file system of its own, in the same process.
 
-    Read-only but for the executable's folder, or but for `/tmp` if that is `writable`; without any Python if it is
-    hidden. Where nobody may make such a system, the executable itself.
+    The file system is read-only except the executable's folder, or except `/tmp` if that is `writable`. It has no
+    Python if `hides_python`. Without the permission to create one, return the plain executable.
     """
     root.mkdir()
     unshare = shutil.which("unshare") or "unshare"

@@ -1,4 +1,4 @@
-"""The executables of provider archives, extracted and started as hosts do: one line on standard input, no arguments, an
+"""The executables of provider archives, extracted and started as by a host: one line on standard input, no arguments, an
 empty environment."""
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def archive(archives: dict[str, Archive], kind: str) -> Archive:
 
 @pytest.fixture
 def executable(archive: Archive, tmp_path: Path) -> Path:
-    """An executable that has never been started."""
+    """A freshly extracted executable."""
     return archive.extract(tmp_path)
 
 
@@ -78,7 +78,7 @@ async def test_a_host_starts_it_and_stops_it(hosts: Hosts, executable: Path, fam
     await host.set(actor, "k", "v")
     assert await host.get(actor, "k") == "v"
     assert (await host.health()).is_healthy
-    assert children(provider.pid) == "", "the process that the host knows is to be the provider"
+    assert children(provider.pid) == "", "the process that the host knows must be the provider"
     await host.shutdown()
     assert await provider.exited() == 0
     assert provider.stderr.count("Traceback") == 0
@@ -244,14 +244,14 @@ async def test_it_answers_within_twice_the_time_of_the_installed_command(
 
 
 def run_from(folder: Path) -> tuple[str, ...]:
-    """Return the command of the packages in a folder, with this environment's dependencies."""
+    """Return the command that runs the packages of a folder, with the dependencies of this environment."""
     script = f"import sys; sys.path.insert(0, {str(folder)!r}); import provider.__main__ as p; "
     script += f"assert p.__file__.startswith({str(folder)!r}); sys.argv[0] = 'keyvalue-nats'; sys.exit(p.main())"
     return (sys.executable, "-c", script)
 
 
 def test_the_archive_of_an_installed_wheel_equals_that_of_its_source_to_the_byte(tmp_path: Path) -> None:
-    """Also: the same inputs give the same bytes, at another place, in another process, at another time."""
+    """The same inputs give the same bytes, in another folder, another process, at another time."""
     source, installed = tmp_path / "source", tmp_path / "installed"
     shutil.copytree(PROJECT_FOLDER, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]

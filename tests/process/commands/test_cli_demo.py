@@ -1,4 +1,4 @@
-"""`keyvalue-nats demo` and the benchmark as a person runs them."""
+"""`keyvalue-nats demo` and the benchmark, run as child processes."""
 
 from __future__ import annotations
 

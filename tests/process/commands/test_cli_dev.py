@@ -1,4 +1,4 @@
-"""`keyvalue-nats dev` and `keyvalue-nats call` as two terminals see them."""
+"""`keyvalue-nats dev` and `keyvalue-nats call`, run as in two terminals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLINE_SECONDS = 20.0
 
 
 class Dev:
-    """The command in the foreground of another terminal."""
+    """`keyvalue-nats dev` in another terminal."""
 
     def __init__(self, process: subprocess.Popen[str], runtime_folder: Path) -> None:
         self.process = process
@@ -66,13 +66,13 @@ class Dev:
         ]
 
     def child(self, name: str) -> int:
-        """Return the child whose command has this in it."""
+        """Return the process id of the child with this text in its command line."""
         return next(pid for pid in self.children() if name in Path(f"/proc/{pid}/cmdline").read_text())
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run(self.runtime_folder, "call", *arguments)
 
-    def said(self, *arguments: str) -> str:
+    def output(self, *arguments: str) -> str:
         done = self.call(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -119,16 +119,16 @@ def lattice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 
 def test_a_value_set_from_another_terminal_is_read_back(lattice: Dev) -> None:
-    assert lattice.said("Set", "user:1", "Ann", "--expires", "60") == "ok\n"
-    assert lattice.said("get", "user:1") == "Ann\n"
-    assert lattice.said("KeyValue.Contains", "user:1") == "true\n"
+    assert lattice.output("Set", "user:1", "Ann", "--expires", "60") == "ok\n"
+    assert lattice.output("get", "user:1") == "Ann\n"
+    assert lattice.output("KeyValue.Contains", "user:1") == "true\n"
 
 
 def test_negative_numbers_are_arguments(lattice: Dev) -> None:
-    assert lattice.said("Increment", "negative", "-5") == "-5\n"
-    assert lattice.said("ListAdd", "ends", "a") == "1\n"
-    assert lattice.said("ListAdd", "ends", "b") == "2\n"
-    assert lattice.said("ListRange", "ends", "-2", "-1") == "a\nb\n"
+    assert lattice.output("Increment", "negative", "-5") == "-5\n"
+    assert lattice.output("ListAdd", "ends", "a") == "1\n"
+    assert lattice.output("ListAdd", "ends", "b") == "2\n"
+    assert lattice.output("ListRange", "ends", "-2", "-1") == "a\nb\n"
 
 
 def test_a_missing_value_is_nothing_on_standard_output(lattice: Dev) -> None:
@@ -137,8 +137,8 @@ def test_a_missing_value_is_nothing_on_standard_output(lattice: Dev) -> None:
 
 
 def test_json_is_one_object_for_results_and_for_errors(lattice: Dev) -> None:
-    assert json.loads(lattice.said("Set", "for-json", "x", "--json")) == {"operation": "KeyValue.Set", "result": None}
-    got = json.loads(lattice.said("Get", "for-json", "--json"))
+    assert json.loads(lattice.output("Set", "for-json", "x", "--json")) == {"operation": "KeyValue.Set", "result": None}
+    got = json.loads(lattice.output("Get", "for-json", "--json"))
     assert got == {"operation": "KeyValue.Get", "result": {"value": "x", "exists": True}}
     failed = lattice.call("SetAdd", "for-json", "m", "--json")
     assert failed.returncode == 1
@@ -146,7 +146,7 @@ def test_json_is_one_object_for_results_and_for_errors(lattice: Dev) -> None:
 
 
 def test_the_providers_error_goes_to_standard_error_with_exit_code_1(lattice: Dev) -> None:
-    lattice.said("Set", "a-text", "x")
+    lattice.output("Set", "a-text", "x")
     done = lattice.call("ListAdd", "a-text", "y")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -160,7 +160,7 @@ def test_wrong_arguments_are_a_usage_error_that_shows_the_correct_form(lattice: 
 
 
 def test_every_invocation_is_a_line_that_shows_operation_key_size_and_time(lattice: Dev) -> None:
-    lattice.said("Set", "shown", "secret-text")
+    lattice.output("Set", "shown", "secret-text")
     words = lattice.wait_for(" shown ").split()
     assert words[1:5] == ["Set", "shown", "0", "B"]
     assert words[6] == "µs"
@@ -187,15 +187,15 @@ def test_a_signal_stops_everything_that_was_started(tmp_path: Path, number: int)
 def test_a_data_folder_keeps_the_data_between_runs(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     with dev(tmp_path, "--data-dir", folder) as first:
-        first.said("Set", "kept", "still here")
+        first.output("Set", "kept", "still here")
     with dev(tmp_path, "--data-dir", folder) as second:
-        assert second.said("Get", "kept") == "still here\n"
+        assert second.output("Get", "kept") == "still here\n"
 
 
 def test_several_instances_share_the_invocations_of_one_link(tmp_path: Path) -> None:
     with dev(tmp_path, "--instances", "3", "--quiet") as started:
         assert len(started.children()) == 4
-        totals = [int(started.said("Increment", "shared", "1")) for _ in range(4)]
+        totals = [int(started.output("Increment", "shared", "1")) for _ in range(4)]
         assert started.stop() == 0
     assert totals == [1, 2, 3, 4]
     assert not any("Increment" in line for line in started.lines)
@@ -203,15 +203,15 @@ def test_several_instances_share_the_invocations_of_one_link(tmp_path: Path) -> 
 
 def test_a_link_value_reaches_the_provider(tmp_path: Path) -> None:
     with dev(tmp_path, "--link-value", "bucket=elsewhere") as started:
-        started.said("Set", "k", "v")
+        started.output("Set", "k", "v")
         assert any(line == "    keyvalue-nats kv ls elsewhere\n" for line in started.lines)
         assert "store=elsewhere" in started.wait_for("link_opened")
 
 
 def test_the_changes_that_a_watching_actor_receives_are_shown(tmp_path: Path) -> None:
     with dev(tmp_path, "--link-value", "WATCH=orders.*") as started:
-        for _ in range(3):  # the first may come before the watch has begun
-            started.said("Set", "orders.1", "two apples")
+        for _ in range(3):  # the first write may precede the watch
+            started.output("Set", "orders.1", "two apples")
         assert "put text 'two apples'" in started.wait_for("HandleChange")
 
 
@@ -220,9 +220,9 @@ def test_several_instances_replicate_the_cache_of_one_link(tmp_path: Path) -> No
         assert len(started.children()) == 4
         assert "kv ls" not in "".join(started.lines), "there is no bucket to look at"
         for number in range(6):
-            started.said("Increment", "shared", str(number))
+            started.output("Increment", "shared", str(number))
         give_up = time.monotonic() + 10
-        while [started.said("Get", "shared") for _ in range(6)] != ["15\n"] * 6:
+        while [started.output("Get", "shared") for _ in range(6)] != ["15\n"] * 6:
             assert time.monotonic() < give_up
         assert started.stop() == 0
 
@@ -255,7 +255,7 @@ def test_the_error_for_a_missing_nats_server_binary_says_how_to_get_one(tmp_path
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """Return what a command that failed has said, which is one line, without the usage that stands before it."""
+    """Return the error of a failed command, which must be one line, without the usage before it."""
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     lines = [line for line in done.stderr.splitlines() if line and not line.startswith(("Usage:", "Try "))]
     assert len(lines) == 1, done.stderr
@@ -265,13 +265,13 @@ def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
 def test_a_data_folder_that_a_running_dev_uses_is_refused(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     with dev(tmp_path, "--data-dir", folder) as first:
-        said = one_line(run(tmp_path, "dev", "--data-dir", folder, "--lattice", "second"), 1)
-        assert said == f"error: {folder} is used by a running dev (pid {first.process.pid})"
+        message = one_line(run(tmp_path, "dev", "--data-dir", folder, "--lattice", "second"), 1)
+        assert message == f"error: {folder} is used by a running dev (pid {first.process.pid})"
 
 
 def test_a_lattice_name_is_unique_and_call_says_which_of_several_lattices_it_chose(lattice: Dev) -> None:
-    said = one_line(run(lattice.runtime_folder, "dev"), 1)
-    assert said.startswith(f"error: a lattice named 'default' is running (pid {lattice.process.pid})")
+    message = one_line(run(lattice.runtime_folder, "dev"), 1)
+    assert message.startswith(f"error: a lattice named 'default' is running (pid {lattice.process.pid})")
     with dev(lattice.runtime_folder, "--lattice", "second"):
         assert (
             lattice.call("Contains", "nothing").stderr
@@ -292,8 +292,8 @@ def test_a_write_without_an_answer_says_that_its_outcome_is_unknown(tmp_path: Pa
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "3601"])
 def test_an_invalid_time_out_is_refused(seconds: str, tmp_path: Path) -> None:
-    said = one_line(run(tmp_path, "call", "Increment", "n", "1", "--timeout", seconds), 2)
-    assert "'--timeout': expected more than 0 and at most 3600 seconds" in said
+    message = one_line(run(tmp_path, "call", "Increment", "n", "1", "--timeout", seconds), 2)
+    assert "'--timeout': expected more than 0 and at most 3600 seconds" in message
 
 
 def test_the_password_in_an_address_is_never_shown(tmp_path: Path) -> None:
@@ -301,18 +301,25 @@ def test_the_password_in_an_address_is_never_shown(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server", config) as server:
         address = server.url.replace("//", "//ann:s3cret@")
         with dev(tmp_path, "--nats", address) as started:
-            assert started.said("Set", "k", "v") == "ok\n"
+            assert started.output("Set", "k", "v") == "ok\n"
             assert server.url in started.wait_for("    nats ")
             assert not any("s3cret" in line for line in started.lines)
-            said = one_line(run(tmp_path, "dev", "--nats", address.replace("s3cret", "wr0ng"), "--lattice", "two"), 1)
-            reasons = ("authorization violation", "connection reset by peer")  # it may hang up before that was read
-            assert said.lower() in [f"error: cannot connect to nats at {server.url}: {reason}" for reason in reasons]
+            message = one_line(
+                run(tmp_path, "dev", "--nats", address.replace("s3cret", "wr0ng"), "--lattice", "two"), 1
+            )
+            reasons = (
+                "authorization violation",
+                "connection reset by peer",
+            )  # the server may close the connection before its reason was read
+            assert message.lower() in [f"error: cannot connect to nats at {server.url}: {reason}" for reason in reasons]
             server.kill()
             assert server.url in one_line(started.call("Get", "k"), 1)
-    nobody = f"nats://ann:s3cret@127.0.0.1:{free_port()}"
+    unreachable = f"nats://ann:s3cret@127.0.0.1:{free_port()}"
     for command in ("dev", "demo"):
-        said = one_line(run(tmp_path, command, "--nats", nobody), 1)
-        assert said == f"error: cannot connect to NATS at {nobody.replace('ann:s3cret@', '')}: connection refused"
+        message = one_line(run(tmp_path, command, "--nats", unreachable), 1)
+        assert (
+            message == f"error: cannot connect to NATS at {unreachable.replace('ann:s3cret@', '')}: connection refused"
+        )
 
 
 @pytest.mark.slow
@@ -344,10 +351,10 @@ def test_a_frozen_server_is_waited_for_no_longer_than_the_time_out(tmp_path: Pat
     with NatsServer(tmp_path / "server") as server, dev(tmp_path, "--nats", server.url) as started:
         server.freeze()
         began = time.monotonic()
-        said = one_line(started.call("Get", "k", "--timeout", "1"), 1)
+        message = one_line(started.call("Get", "k", "--timeout", "1"), 1)
         assert time.monotonic() - began < 4
         server.thaw()
-        assert said == f"error: cannot connect to NATS at {server.url}: no answer within 1 s"
+        assert message == f"error: cannot connect to NATS at {server.url}: no answer within 1 s"
 
 
 @pytest.mark.parametrize(
@@ -372,16 +379,16 @@ def test_invalid_options_are_usage_errors(arguments: tuple[str, ...], text: str,
 
 
 def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
-    said = one_line(run(tmp_path, "dev", "--data-dir", "/proc/x"), 1)
-    assert said == "error: /proc/x cannot be used for the data: no such file or directory"
+    message = one_line(run(tmp_path, "dev", "--data-dir", "/proc/x"), 1)
+    assert message == "error: /proc/x cannot be used for the data: no such file or directory"
 
 
 def test_a_port_in_use_is_one_line_and_a_free_one_is_used(tmp_path: Path) -> None:
     port = str(free_port())
     with dev(tmp_path, "--port", port) as started:
         assert f"nats://127.0.0.1:{port}\n" in started.wait_for("    nats ")
-        said = one_line(run(tmp_path, "dev", "--port", port, "--lattice", "second"), 1)
-        assert "address already in use" in said
+        message = one_line(run(tmp_path, "dev", "--port", port, "--lattice", "second"), 1)
+        assert "address already in use" in message
 
 
 def test_an_argument_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
@@ -404,7 +411,7 @@ def test_the_greeting_names_the_links_own_server(tmp_path: Path) -> None:
 
 def test_a_cursor_for_more_keys_is_on_standard_error(lattice: Dev) -> None:
     for number in range(3):
-        lattice.said("Set", f"page.{number}", "x")
+        lattice.output("Set", f"page.{number}", "x")
     page = lattice.call("ListKeys", "page.", "", "2")
     cursor = page.stderr.removeprefix("more: cursor ").rstrip()
     assert len(page.stdout.split()) <= 2

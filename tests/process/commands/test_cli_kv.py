@@ -1,4 +1,4 @@
-"""`keyvalue-nats kv` as somebody types it who knows `nats kv`. Source: docs.nats.io, Key/Value Store Walkthrough."""
+"""`keyvalue-nats kv` with the command lines of `nats kv`. Source: docs.nats.io, Key/Value Store Walkthrough."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ Finished = subprocess.CompletedProcess[str]
 
 
 class Terminal:
-    """Where the commands are typed: an environment, and nothing else of the machine's."""
+    """A terminal with its own environment variables, independent of those of the machine."""
 
     def __init__(self, runtime_folder: Path, **variables: str) -> None:
-        named_here = ("NATS_", "PYTHONUNBUFFERED")  # the second lets a write end halfway
+        named_here = ("NATS_", "PYTHONUNBUFFERED")  # PYTHONUNBUFFERED lets a write stop halfway
         outside = {name: value for name, value in os.environ.items() if not name.startswith(named_here)}
         self.environment = outside | {"XDG_RUNTIME_DIR": str(runtime_folder)} | variables
 
@@ -55,19 +55,19 @@ class Terminal:
         )
 
     def shell(self, line: str) -> Finished:
-        """Run a line of a shell, in which `kv` is the command."""
+        """Run a shell line in which `kv` is the command."""
         whole = f'kv() {{ {COMMAND} kv "$@"; }}\n{line}'
         return subprocess.run(
             ["sh", "-c", whole], env=self.environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
 
-    def said(self, *arguments: str) -> str:
+    def output(self, *arguments: str) -> str:
         done = self.kv(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def refused(self, *arguments: str, code: int = 1) -> str:
-        """Return the one line on standard error with which a command fails."""
+        """Run a command that must fail; return its one line on standard error."""
         done = self.kv(*arguments)
         assert done.returncode == code, done.stderr
         assert done.stdout == ""
@@ -90,7 +90,7 @@ class Terminal:
 
 
 class Watching:
-    """A watch in another terminal."""
+    """`keyvalue-nats kv watch` in another terminal."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -118,7 +118,7 @@ def terminal(nats_server: NatsServer, tmp_path: Path) -> Terminal:
 
 @pytest.mark.slow
 def test_the_published_walkthrough_command_by_command(terminal: Terminal) -> None:
-    added = terminal.said("add", "my-kv")
+    added = terminal.output("add", "my-kv")
     for label, text in {
         "Bucket Name": "my-kv",
         "History Kept": "1",
@@ -127,50 +127,50 @@ def test_the_published_walkthrough_command_by_command(terminal: Terminal) -> Non
     }.items():
         assert f" {label}: {text}\n" in added
     assert " JetStream Stream: KV_my-kv\n" in added
-    assert terminal.said("put", "my-kv", "Key1", "Value1") == "Value1\n"
-    head, details, *value = terminal.said("get", "my-kv", "Key1").splitlines()
+    assert terminal.output("put", "my-kv", "Key1", "Value1") == "Value1\n"
+    head, details, *value = terminal.output("get", "my-kv", "Key1").splitlines()
     assert re.fullmatch(r"my-kv > Key1 revision: 1 created @ \d\d \w{3} \d\d \d\d:\d\d .+", head)
     assert details.startswith("operation id: ")
     assert value == ["", "Value1", ""]
-    assert terminal.said("del", "my-kv", "Key1") == ""
-    assert terminal.said("create", "my-kv", "Semaphore1", "Value1") == "Value1\n"
+    assert terminal.output("del", "my-kv", "Key1") == ""
+    assert terminal.output("create", "my-kv", "Semaphore1", "Value1") == "Value1\n"
     # "Only one create can succeed"
     assert terminal.refused("create", "my-kv", "Semaphore1", "Value1") == "error: wrong last sequence: 3: key exists"
     assert terminal.refused("update", "my-kv", "Semaphore1", "Value2", "0") == "error: wrong last sequence: 3"
-    assert terminal.said("update", "my-kv", "Semaphore1", "Value2", "3") == "Value2\n"
-    assert terminal.said("history", "my-kv", "Semaphore1").splitlines()[-1].split()[:3] == ["Semaphore1", "4", "PUT"]
+    assert terminal.output("update", "my-kv", "Semaphore1", "Value2", "3") == "Value2\n"
+    assert terminal.output("history", "my-kv", "Semaphore1").splitlines()[-1].split()[:3] == ["Semaphore1", "4", "PUT"]
     with terminal.watching("my-kv") as watch:
         assert re.fullmatch(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] DEL my-kv > Key1", watch.line())
         assert watch.line().endswith("] PUT my-kv > Semaphore1: Value2")
-        terminal.said("put", "my-kv", "Key1", "Value2")
+        terminal.output("put", "my-kv", "Key1", "Value2")
         assert watch.line().endswith("] PUT my-kv > Key1: Value2")
         assert watch.ended(signal.SIGINT) == 0
     unanswered = terminal.kv("rm", "my-kv")
     assert (unanswered.returncode, unanswered.stdout) == (1, "")
     assert "--force" in unanswered.stderr
     assert terminal.kv("rm", "my-kv", typed="n\n").returncode == 0
-    assert "my-kv\n" in terminal.said("ls", "--names")
+    assert "my-kv\n" in terminal.output("ls", "--names")
     assert terminal.kv("rm", "my-kv", typed="y\n").returncode == 0
     assert terminal.refused("info", "my-kv") == "error: bucket not found: my-kv"
 
 
 def test_a_watch_ends_with_an_error_when_its_bucket_is_removed_and_with_0_on_sigterm(terminal: Terminal) -> None:
-    terminal.said("add", "short-lived")
+    terminal.output("add", "short-lived")
     with terminal.watching("short-lived", "a.*", "--json") as first, terminal.watching("short-lived", "b.>") as second:
-        terminal.said("put", "short-lived", "b.other", "x")
+        terminal.output("put", "short-lived", "b.other", "x")
         assert second.line().endswith("b.other: x")
         assert second.ended(signal.SIGTERM) == 0
-        terminal.said("put", "short-lived", "a.key", "two\nlines", "--ttl", "1h")
+        terminal.output("put", "short-lived", "a.key", "two\nlines", "--ttl", "1h")
         update = json.loads(first.line())
         assert (update["key"], update["operation"], update["value"]) == ("a.key", "PUT", "two\nlines")
         assert update["expires_at"] > update["time"]
-        assert terminal.said("rm", "short-lived", "--force") == ""
+        assert terminal.output("rm", "short-lived", "--force") == ""
         assert first.line() == "error: bucket short-lived was removed"
         assert first.ended() == 1
 
 
 def test_an_empty_name_is_invalid_and_an_empty_value_is_a_value(terminal: Terminal) -> None:
-    terminal.said("add", "kept")
+    terminal.output("add", "kept")
     for words in (["del", "kept", ""], ["rm", "kept", ""], ["rm", ""], ["purge", "kept", ""]):
         assert "invalid " in terminal.refused(*words, "--force", code=2)
     for words in (
@@ -181,13 +181,13 @@ def test_an_empty_name_is_invalid_and_an_empty_value_is_a_value(terminal: Termin
         ["put", "kept", "", "v"],
     ):
         assert "invalid " in terminal.refused(*words, code=2)
-    assert terminal.said("put", "kept", "empty", "") == "\n"
-    assert terminal.said("update", "kept", "empty", "", "1") == "\n"
-    assert terminal.said("get", "kept", "empty", "--raw") == ""
+    assert terminal.output("put", "kept", "empty", "") == "\n"
+    assert terminal.output("update", "kept", "empty", "", "1") == "\n"
+    assert terminal.output("get", "kept", "empty", "--raw") == ""
 
 
 def test_bytes_are_returned_unchanged_and_missing_keys_are_exit_code_1(terminal: Terminal) -> None:
-    terminal.said("add", "bytes")
+    terminal.output("add", "bytes")
     stored = bytes(range(256))
     put = subprocess.run(
         [COMMAND, "kv", "put", "bytes", "all"], env=terminal.environment, input=stored, capture_output=True, check=True
@@ -198,25 +198,25 @@ def test_bytes_are_returned_unchanged_and_missing_keys_are_exit_code_1(terminal:
     )
     assert got.stdout == stored
     assert terminal.refused("get", "bytes", "none") == "error: key not found: none"
-    said = terminal.refused("put", "bytes", "a b", "x", code=2)
-    assert "invalid key 'a b'" in said
-    assert said.endswith("is stored as a=20b")
+    message = terminal.refused("put", "bytes", "a b", "x", code=2)
+    assert "invalid key 'a b'" in message
+    assert message.endswith("is stored as a=20b")
 
 
 def test_a_pipe_closed_by_its_reader_is_not_an_error(terminal: Terminal) -> None:
-    terminal.said("add", "piped")
-    terminal.said("put", "piped", "one", "1")
+    terminal.output("add", "piped")
+    terminal.output("put", "piped", "one", "1")
     line = f"{COMMAND} kv watch piped --history | head -1"
     with subprocess.Popen(["sh", "-c", line], env=terminal.environment, stdout=-1, stderr=-1, text=True) as shell:
-        terminal.said("put", "piped", "two", "2")
-        terminal.said("put", "piped", "three", "3")
+        terminal.output("put", "piped", "two", "2")
+        terminal.output("put", "piped", "three", "3")
         out, err = shell.communicate(timeout=SECONDS)
     assert out.endswith("PUT piped > one: 1\n")
     assert err == ""
 
 
 def test_every_command_ends_quietly_when_its_reader_is_gone(terminal: Terminal) -> None:
-    terminal.said("add", "unread")
+    terminal.output("add", "unread")
     for command in (
         "put unread k v",
         "get unread k",
@@ -240,15 +240,15 @@ def test_every_command_ends_quietly_when_its_reader_is_gone(terminal: Terminal) 
 
 @pytest.mark.parametrize("command", ["put full k v", "get full k --raw", "info full", "keys full", "watch full"])
 def test_unwritable_output_is_one_line_and_exit_code_1(terminal: Terminal, command: str) -> None:
-    terminal.said("add", "full")
-    terminal.said("put", "full", "k", "v")
+    terminal.output("add", "full")
+    terminal.output("put", "full", "k", "v")
     done = terminal.shell(f"kv {command} > /dev/full")
     assert done.stderr == "error: standard output cannot be written: no space left on device\n"
     assert done.returncode == 1
 
 
 def test_closed_standard_streams_mean_no_input_and_no_output(terminal: Terminal) -> None:
-    terminal.said("add", "closed")
+    terminal.output("add", "closed")
     assert "closed\n" in terminal.shell("kv ls --names <&-").stdout
     assert terminal.shell("kv put closed k v <&-").stdout == "v\n"
     for line, code in (
@@ -270,7 +270,7 @@ def test_closed_standard_streams_mean_no_input_and_no_output(terminal: Terminal)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_watch_that_is_blocked_by_a_full_pipe(terminal: Terminal, number: int) -> None:
-    terminal.said("add", f"stuck-{number}")
+    terminal.output("add", f"stuck-{number}")
     terminal.kv("put", f"stuck-{number}", "k", typed="x" * 200_000)
     read, write = os.pipe()
     arguments = [COMMAND, "kv", "watch", f"stuck-{number}"]
@@ -302,11 +302,11 @@ def test_a_signal_ends_a_watch_that_is_still_connecting(tmp_path: Path, number: 
 
 
 def test_a_watch_skips_a_subject_that_is_not_text(nats_server: NatsServer, terminal: Terminal) -> None:
-    terminal.said("add", "raw")
+    terminal.output("add", "raw")
     with socket.create_connection(("127.0.0.1", nats_server.port), SECONDS) as writer:
         writer.sendall(b"CONNECT {}\r\nPUB $KV.raw.b\xe9d 1\r\nx\r\nPING\r\n")
         eventually_blocking(lambda: b"PONG" in writer.recv(4096), "the server's answer")
-    terminal.said("put", "raw", "good", "v")
+    terminal.output("put", "raw", "good", "v")
     with terminal.watching("raw", "--history") as watch:
         assert watch.line().endswith("PUT raw > good: v")
 
@@ -317,13 +317,13 @@ def test_users_passwords_and_credentials_are_never_shown(tmp_path: Path) -> None
         outside = Terminal(tmp_path, NATS_URL=server.url)
         assert "authorization violation" in outside.refused("ls").lower()
         wrong = Terminal(tmp_path, NATS_URL=server.url, NATS_USER="ann", NATS_PASSWORD="s3cret-wrong")
-        said = wrong.refused("ls")
-        assert "--user: authorization violation" in said.lower()
-        assert "s3cret" not in said
+        message = wrong.refused("ls")
+        assert "--user: authorization violation" in message.lower()
+        assert "s3cret" not in message
         in_url = server.url.replace("//", "//ann:s3cret-wrong@")
-        said = outside.refused("ls", "--server", in_url)
-        assert server.url in said
-        assert "s3cret" not in said
+        message = outside.refused("ls", "--server", in_url)
+        assert server.url in message
+        assert "s3cret" not in message
         right = Terminal(tmp_path, NATS_URL=server.url, NATS_USER="ann", NATS_PASSWORD="right")
         assert right.kv("ls").stderr == "No Key-Value buckets found\n"
 
@@ -346,9 +346,9 @@ def test_the_default_server_is_that_of_a_running_development_lattice(
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     bare = Terminal(tmp_path)
-    Terminal(tmp_path, NATS_URL=nats_server.url).said("add", "of-the-lattice")
+    Terminal(tmp_path, NATS_URL=nats_server.url).output("add", "of-the-lattice")
     with connection_file.announced(make_identity("default", "default"), nats_server.url):
-        assert "of-the-lattice\n" in bare.said("ls", "--names")
+        assert "of-the-lattice\n" in bare.output("ls", "--names")
     assert "of-the-lattice" not in bare.kv("ls", "--names").stdout
 
 

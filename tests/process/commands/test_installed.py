@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own: what pip, pipx and uv install is the command that hosts start."""
+"""The wheel in a fresh environment: the command that pip, pipx and uv install works under a host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.blackbox.nats.nats_server import NatsServer
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel, and with the dependencies of this one, so that nothing is fetched."""
+    """A virtual environment with the wheel. It uses the dependencies of this one, so that nothing is downloaded."""
     folder = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(PROJECT_FOLDER))

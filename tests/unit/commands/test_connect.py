@@ -1,4 +1,4 @@
-"""What a person says of a connection, as settings of one."""
+"""Connection options of the commands, turned into settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be called a bucket, a key, a pattern."""
+"""Valid names of buckets and keys, and valid patterns."""
 
 from __future__ import annotations
 

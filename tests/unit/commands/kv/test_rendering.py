@@ -1,4 +1,4 @@
-"""How revisions and buckets look, and what of a message they come from."""
+"""Decoding of messages into revisions, and the text of revisions and buckets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MINUTE_MS = 60_000
 
 
 def stored(kind: Kind = Kind.TEXT, payload: bytes = b"Ann", expires_at_ms: int = 0, key: str = "k") -> Revision:
-    """Return an entry as the provider writes it."""
+    """Return a revision from a message in the form that the provider writes."""
     write = Write(key, key, Value(kind, None, expires_at_ms), payload, b"op.1", None)
     return decode_revision(key, 7, NOON_MS, encode_headers(write, NOON_MS, sends_ttl=True), payload)
 

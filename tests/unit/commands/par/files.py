@@ -1,4 +1,4 @@
-"""Archives made by hand, with the standard library alone."""
+"""Archives built with only the standard library, independently of the code under test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGET = "x86_64-linux"
 
 
 def tar(entries: Iterable[tuple[str, bytes]], **attributes: Any) -> bytes:
-    """Return a tar of these files; `attributes` of tarfile are set on each."""
+    """Return a tar of these files; each member gets the `attributes` of tarfile."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in entries:
@@ -42,7 +42,7 @@ def claims(issuer: str, subject: str, **changed: Any) -> dict[str, Any]:
 
 
 def token(fields: Any, key: KeyPair, header: dict[str, str] | None = None) -> str:
-    """Sign claims, also wrong ones."""
+    """Sign claims, valid or not."""
     signed = f"{_segment(_json(header or {'typ': 'jwt', 'alg': 'Ed25519'}))}.{_segment(_json(fields))}"
     return f"{signed}.{_segment(key.sign(signed.encode()))}"
 

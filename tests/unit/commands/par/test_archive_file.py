@@ -55,7 +55,7 @@ def test_gzip_is_detected_by_its_first_bytes_not_by_the_name(tmp_path: Path) -> 
 
 @given(st.integers(0, len(GOOD)))
 def test_a_truncated_archive_is_refused_or_lacks_whole_entries(size: int) -> None:
-    """A tar may lack its closing blocks. That an executable is missing is told by the claims."""
+    """A tar is valid without its closing blocks. A missing executable is detected by the claims."""
     try:
         read = parse_archive(io.BytesIO(GOOD[:size]))
     except MalformedArchiveError:
@@ -74,7 +74,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @given(st.integers(0, 147) | st.integers(156, 1023), st.integers(1, 255))
 def test_one_wrong_byte_in_a_header_or_the_claims_is_always_detected(position: int, flipped: int) -> None:
-    """But for the checksum itself, which may be written in several ways."""
+    """Except in the checksum itself, which has several valid forms."""
     data = bytearray(GOOD)
     data[position] ^= flipped
     try:
