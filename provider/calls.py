@@ -81,7 +81,7 @@ class InvocationCall(Struct, eq=False):
 
     @property
     def is_change(self) -> bool:
-        """Whether the operation may have changed something, so that a lost outcome is not a failure."""
+        """True if the operation may have changed something, so that a lost outcome is not a failure."""
         return type(self.request) in _CHANGING
 
 

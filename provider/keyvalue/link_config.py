@@ -148,7 +148,7 @@ def parse_link(
         lattice_connection: Connection of a link that gives no connection value of its own.
 
     Raises:
-        errors.LinkError: A value cannot be used. Names it and what was expected, and never shows it.
+        errors.LinkError: A value cannot be used. The error names the setting and the expected form, and never shows the value.
     """
     given: dict[str, Any] = {}
     for name, text in values.items():

@@ -57,10 +57,10 @@ class LinkValue(Struct, frozen=True):
 
     Attributes:
         name: The canonical name.
-        parse: Turns the text that was given into a value; raises `ValueError` with what was expected.
-        meaning: For operators, in Markdown.
+        parse: Turns the text that was given into a value; raises `ValueError` with the expected form.
+        meaning: Description for operators, in Markdown.
         example: A text that `parse` takes; of a secret, only its beginning.
-        default: A text that means the same as no text; "" if there is none.
+        default: A text that means the same as no text; "" without a default.
         cache_default: The default for a cache, where it differs.
         derived_default: Template of a default that is made from the names of lattice and link.
         backend: The only backend that the value is for; `None`: both.
@@ -84,7 +84,7 @@ class LinkValue(Struct, frozen=True):
         return _BACKENDS.get(self.group)
 
     def default_for(self, backend: Backend) -> str:
-        """Return the text of the default; "" if there is none, or if it is derived."""
+        """Return the text of the default; "" without a default, or if it is derived."""
         return self.cache_default if self.cache_default and backend is Backend.CACHE else self.default
 
 

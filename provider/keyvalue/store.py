@@ -24,7 +24,7 @@ class Call(Protocol):
 
     @property
     def is_done(self) -> bool:
-        """Whether the caller has been answered, by the store or because it took too long."""
+        """True once the caller has been answered, by the store or because it took too long."""
         ...
 
     def answer(self, result: Any) -> None:

@@ -16,7 +16,7 @@ OPTIONS = PullOptions(batch=4, silence_seconds=0.02, refill_at=2, expires_second
 
 
 class Listener:
-    """A connection that keeps what is sent, and delivers what a test makes the server say."""
+    """A connection that keeps the messages sent, and delivers the replies that a test gives the server."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[bytes, bytes]] = []

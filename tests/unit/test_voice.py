@@ -28,19 +28,6 @@ FRAGMENT = re.compile(r"^\s+\*{0,2}\w+: (?:Of|From|For)\b")
 COMMENT = re.compile(r"(?:^ *|  )#+ ")
 """The formatter puts two spaces before a comment that follows code."""
 
-NOT_YET = (
-    "provider/calls.py",
-    "provider/commands/",
-    "provider/keyvalue/",
-    "tests/component/",
-    "tests/integration/",
-    "tests/process/cache/",
-    "tests/process/commands/",
-    "tests/unit/commands/",
-    "tests/unit/keyvalue/",
-)
-"""Folders that are still to be reworded."""
-
 MOST = 20
 """Uses of `HEADLESS` and of `UNNAMED` that are allowed, for the few sentences in which they read well."""
 
@@ -57,7 +44,6 @@ class Line(NamedTuple):
 def lines() -> list[Line]:
     paths = [path for folder in CODE_FOLDERS for path in sorted((PROJECT_FOLDER / folder).rglob("*.py"))]
     found = [line for path in paths if path != Path(__file__) for line in prose_of_code(path)]
-    found = [line for line in found if not line.place.startswith(NOT_YET)]
     for pattern in DOCUMENTS:
         for path in sorted(PROJECT_FOLDER.glob(pattern)):
             found += prose_of(path, path.read_text(encoding="utf-8"), 1)

@@ -181,7 +181,7 @@ def plan_batch(changes: list[PendingChange], entry: Entry, now_ms: int) -> Batch
         else:
             is_change = is_change or is_write
             outcomes.append((change, result, None))
-    # What was created and deleted again in one batch, where nothing was, needs no marker.
+    # A key that did not exist, and was created and deleted again in one batch, needs no marker.
     is_absent_throughout = before is None and value is None and entry is not NO_ENTRY
     return BatchPlan(outcomes, value, is_change and not is_absent_throughout, keeps_history)
 

@@ -140,7 +140,7 @@ class BucketStream:
     def traits(self, traits: Traits) -> None:
         self._traits = traits
         self.has_one_copy = traits.replicas == 1 and traits.allows_direct and not self.is_mirrored
-        """Whether a direct get returns the last write, since there is no copy that could be behind."""
+        """True if a direct get returns the last write, since there is no copy that could be behind."""
 
     def note_mirror(self) -> None:
         """Stop using direct gets: a mirror has answered one. A mirror may be behind, and never learns of purges."""

@@ -18,7 +18,7 @@ from provider.keyvalue.clock import wall_clock_ms
 _log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 0.1
-"""Time for events that another replica has applied to arrive here too. What is missing then is pulled."""
+"""Time for events that another replica has applied to arrive here too. Events that are missing then are pulled."""
 
 _PAGE_SECONDS = 1.0
 _PAGE_TRIES = 3
@@ -81,7 +81,7 @@ class AntiEntropy:
             self._is_urgent.clear()
             self._is_due.clear()
             peers, self._scheduled = self._scheduled, set()
-            # 2. Pull what has not arrived meanwhile.
+            # 2. Pull the events that have not arrived meanwhile.
             for peer in peers:
                 if self._is_behind(peer) and await self.pull(peer):
                     self._on_pulled()

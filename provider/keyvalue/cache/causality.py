@@ -16,7 +16,7 @@ Dot = tuple[str, int]
 """The id of a replica and the counter of one of its events, from 1."""
 
 MAX_DRIFT_MS = 60_000
-"""How far another replica's clock may be ahead of this machine's.
+"""Time by which another replica's clock may be ahead of this machine's.
 
 The latest write wins, so a clock in the future wins for that long. Synchronised machines differ by less than a second;
 a minute leaves room for those that have just started.

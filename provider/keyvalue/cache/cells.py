@@ -195,12 +195,12 @@ class Cell(Struct, gc=False):
 
     @property
     def has_only_text(self) -> bool:
-        """Whether the cell holds nothing but at most one text."""
+        """True if the cell holds nothing but at most one text."""
         return self.siblings is None and self.members is None and self.elements is None and self.tallies is None
 
     @property
     def is_live(self) -> bool:
-        """Whether the cell holds a value, expired or not."""
+        """True if the cell holds a value, expired or not."""
         return (
             self.text is not None
             or self.members is not None

@@ -91,7 +91,7 @@ class Channel:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, up or down."""
+        """True if there is a connection, up or down."""
         return self._connection is not None
 
     @property

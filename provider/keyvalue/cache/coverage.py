@@ -18,7 +18,7 @@ class Coverage:
     Attributes:
         context: Context of the sender when the transfer began.
         is_abandoned: Whether the transfer ended early.
-        removals: By key, what was removed here because of the transfer: items and tallies by dot, and parts of tallies.
+        removals: By key, the removals made here because of the transfer: items and tallies by dot, and parts of tallies.
     """
 
     __slots__ = ("_keys", "_until", "context", "is_abandoned", "removals")
@@ -41,7 +41,7 @@ class Coverage:
             self._until[cell.key] = cell.until
 
     def note_removals(self, key: str, dots: Iterable[Dot], counter_removals: Iterable[CounterRemoval] = ()) -> None:
-        """Note what was removed here because of the transfer. If that ends early, an own event removes it again."""
+        """Note the removals made here because of the transfer. If that ends early, an own event repeats them."""
         if dots or counter_removals:
             noted = self.removals.setdefault(key, ([], []))
             noted[0].extend(dots)

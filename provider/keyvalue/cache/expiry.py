@@ -1,4 +1,4 @@
-"""The removal of what has expired, so that it takes no room. Reads do not see it from the moment it expires. Pure."""
+"""The removal of expired items, so that they take no room. Reads do not see an item from the moment it expires. Pure."""
 
 from __future__ import annotations
 

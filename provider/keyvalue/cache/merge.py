@@ -1,8 +1,8 @@
 """The merging of a transfer: cells of another replica, with its context, into the state of this one. Pure.
 
-A cell says what is there; together with its sender's context it also says what has been removed. The sender's context
+A cell lists the items of a key; together with its sender's context it also tells which items have been removed. The sender's context
 is merged only when the last page has arrived, because only then everything in it is here. Until then, and if the
-transfer ends early, a `Coverage` answers for what has arrived.
+transfer ends early, a `Coverage` answers for the items that have arrived.
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ class Merge:
         if replica.context.covers(self._context):
             return
         coverage.is_abandoned = True
-        # 1. What was added: keep it where the key arrived whole, undo the rest.
+        # 1. Additions: keep them where the key arrived whole, undo the rest.
         self._keep_whole_keys()
-        # 2. What was removed: remove it once more, by own events, so that the others remove it too.
+        # 2. Removals: repeat them by own events, so that the others make them too.
         for key, (dots, counter_removals) in coverage.removals.items():
             while dots or counter_removals:
                 removes = by_replica(dots[:_MAX_REMOVALS])

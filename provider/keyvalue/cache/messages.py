@@ -223,7 +223,7 @@ class TransferPage(Struct, array_like=True, tag=4, frozen=True):
         transfer: Id of the transfer; "": it is unknown, or cannot be served now.
         page: Number of the page.
         is_last: Whether it is the last page.
-        is_full: Whether all keys are sent. What is in the context and on none of the pages has then been removed.
+        is_full: Whether all keys are sent. An item that is in the context and on no page has then been removed.
         context: Context of the sender when the transfer began; only on page 0.
         discarded: By replica, the last event whose tombstones the sender has discarded; only on the last page.
         cells: Cells and parts of cells.

@@ -83,7 +83,7 @@ class Replication:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the connection that was there is lost."""
+        """True if there was a connection and it is lost."""
         return self._channel.is_open and not self._channel.is_connected
 
     @property
@@ -184,7 +184,7 @@ class Replication:
         self._channel.publish(self._heartbeat(wants_answer=True))
 
     def _on_pulled(self) -> None:
-        """Tell the others at once what has been pulled: its sender may be about to end, and waits for that."""
+        """Tell the others at once that a transfer is complete: its sender may be about to end, and waits for that."""
         self._peers.confirm(self.replica.context)
         self._answer_soon(at_once=True)
         self.joined.set()

@@ -4,7 +4,7 @@ Deltas are lost, repeated and reordered, and transfers end early. For each of th
 
 - context: events that were applied. An event that arrives again is not applied again.
 - deferred removals: items and tallies whose removal arrived before they did. They are not added when they arrive.
-- coverages: parts of unfinished transfers. What they bring is here, but not in the context yet.
+- coverages: parts of unfinished transfers. Their items are here, but not in the context yet.
 - tombstones: deleted keys and removed tallies, kept until every replica knows of the removal; see `tombstones`.
 - journals: keys that each event changed, to find what another replica lacks.
 

@@ -169,7 +169,7 @@ class Cache(SharedStore):
 
     @property
     def is_joining(self) -> bool:
-        """Whether calls must wait until the replica has joined the others."""
+        """True if calls must wait until the replica has joined the others."""
         return self._config.join_wait_seconds > 0 and not self._replication.joined.is_set()
 
     async def wait_until_joined(self, deadline: float) -> None:
@@ -219,7 +219,7 @@ class Cache(SharedStore):
             _log.error("cache_keeper_failed", extra={"subject": self._config.state_subject}, exc_info=error)
 
     async def _run(self) -> None:
-        """Stay connected, stay in step with the others, and remove what has expired, until cancelled."""
+        """Stay connected, stay in step with the others, and remove expired items, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._expire())
             pause = _FIRST_RETRY_SECONDS
@@ -255,7 +255,7 @@ class Cache(SharedStore):
         self._expiry_queue.add(key, item)
 
     async def _expire(self) -> None:
-        """Remove what has expired, in slices."""
+        """Remove expired items, in slices."""
         while True:
             has_more = self._expiry_queue.remove_due(wall_clock_ms())
             await asyncio.sleep(0 if has_more else _EXPIRE_SECONDS)

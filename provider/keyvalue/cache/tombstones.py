@@ -59,7 +59,7 @@ def _discard_keys(state: ReplicaState, stable: Callable[[str], int], limit: int)
 
 
 def _expects_events(state: ReplicaState, key: str) -> bool:
-    """Tell whether a removal under a key waits for what it removes: the key must be kept until that arrives."""
+    """Tell whether a removal under a key arrived before the item that it removes. The key must be kept until that arrives."""
     cell = state.cells.get(key)
     starts = cell.tallies if cell is not None and cell.tallies is not None else ()
     return key in state.deferred or any(not state.context.has(*start) for start in starts)

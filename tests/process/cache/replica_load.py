@@ -1,12 +1,12 @@
 """Callers at every replica who never stop, and a ledger that knows what the replicas must agree on afterwards.
 
-What is certain, whatever was cut while they called:
+These hold, whatever was cut while they called:
 
-- a counter that is only incremented is the sum of what was acknowledged;
+- a counter that is only incremented is the sum of the acknowledged increments;
 - a member added once is there if and only if no delete of it found it;
 - a member or text that one caller alone writes is as its last write left it;
 - a text that all write is one after whose writing nobody began another;
-- what was added after the last clear had ended is there.
+- an item added after the last clear had ended is there.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TextWrite:
 
 @dataclass
 class ReplicaLedger:
-    """What callers were told. `lost`: whether a change whose call was not answered happened."""
+    """The answers that callers got. `lost`: whether a change whose call was not answered happened."""
 
     totals: Counter[str] = field(default_factory=Counter)
     most: Counter[str] = field(default_factory=Counter)
@@ -208,7 +208,7 @@ class _Caller:
             await self._source.choice(self._steps)()
 
     async def _try(self, what: str, call: Awaitable[Any], may_be_refused: str | None = None) -> Any:
-        """Make a call and return its result, `_LOST` when there is none; a refusal that is no fault counts as None."""
+        """Make a call and return its result, `_LOST` without an answer; a refusal that is no fault counts as None."""
         began = time.monotonic()
         try:
             result = await call

@@ -25,7 +25,7 @@ HEARTBEAT_SECONDS = 1
 CONVERGENCE_SECONDS = 2 * HEARTBEAT_SECONDS + 1.0
 """Two heartbeats, and a second for machines that do other work."""
 ANSWER_SECONDS = 2.0
-"""How long a caller waits; nothing may keep it waiting longer."""
+"""Time a caller waits; nothing may keep it waiting longer."""
 
 _READS_TOGETHER = 256
 _SHOWN = 5
@@ -40,7 +40,7 @@ class Replicas:
     provider may have logged a traceback.
 
     Args:
-        folder: Where servers and providers keep what they write.
+        folder: Folder for the files of servers and providers.
         server_count: How many servers; the first is the hub.
         server_config: Text added to the configuration of each server.
         values: Link values of every replica.
@@ -122,7 +122,7 @@ async def converged(
 
 
 async def sees(actor: Actor, expected: State, deadline_seconds: float = CONVERGENCE_SECONDS) -> None:
-    """Wait until an actor sees exactly what is expected at the keys named."""
+    """Wait until an actor sees exactly the expected values at the keys named."""
     deadline = time.monotonic() + deadline_seconds
     while True:
         is_last_look = time.monotonic() > deadline
@@ -139,7 +139,7 @@ async def sees(actor: Actor, expected: State, deadline_seconds: float = CONVERGE
 
 
 async def all_see(actors: Sequence[Actor], expected: State, deadline_seconds: float = CONVERGENCE_SECONDS) -> None:
-    """Wait until every actor sees exactly what is expected at the keys named."""
+    """Wait until every actor sees exactly the expected values at the keys named."""
     await asyncio.gather(*(sees(actor, expected, deadline_seconds) for actor in actors))
 
 

@@ -74,7 +74,7 @@ async def publish(client: Client, messages: list[Sent]) -> None:
 
 
 async def write_a_bit_of_everything(actor: Actor, prefix: str) -> State:
-    """Make every kind of change, some of them undone; return what is to be seen."""
+    """Make every kind of change, some of them undone; return the expected values."""
     for number in range(10):
         await asyncio.gather(
             actor.set(f"t:{prefix}-{number}", f"text {number}" * 20),
@@ -93,7 +93,7 @@ async def write_a_bit_of_everything(actor: Actor, prefix: str) -> State:
 
 
 async def traffic_of_a_whole_life(make_replicas: MakeReplicas) -> tuple[Any, list[Actor], list[Sent], State]:
-    """Let replicas write, part, meet, come and go; return them, what they sent each other and what is to be seen."""
+    """Let replicas write, part, meet, come and go; return them, the messages they sent each other and the expected values."""
     replicas = await make_replicas(2, **SUBJECTS)
     here = await replicas.start(0)
     async with captured(here.host) as messages:

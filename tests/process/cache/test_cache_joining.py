@@ -1,4 +1,4 @@
-"""Replicas that come late, end, are killed and come back: what is known is handed on, whatever happened before."""
+"""Replicas that come late, end, are killed and come back: they get all values, whatever happened before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALLS_TOGETHER = 500
 
 
 async def fill(actor: Actor, count: int) -> State:
-    """Write so many keys, of each kind a quarter, and return what is to be seen at them."""
+    """Write so many keys, of each kind a quarter, and return the expected values."""
     expected: State = {}
     calls: list[Any] = []
     for number in range(0, count, 4):

@@ -1,4 +1,4 @@
-"""What a cache may hold: a write over the limit is refused with both numbers, reading and deleting go on."""
+"""The limits of a cache: a write over the limit is refused with both numbers, reading and deleting go on."""
 
 from __future__ import annotations
 

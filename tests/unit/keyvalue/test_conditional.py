@@ -1,4 +1,4 @@
-"""Changes that depend on a revision, against what they are to do."""
+"""Changes that depend on a revision, against a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicas that exchange deltas and pages without a network, what is seen of their states, and random operations."""
+"""Replicas that exchange deltas and pages without a network, views of their states, and random operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three replicas over a bad network, compared with what was acknowledged."""
+"""Three replicas over a bad network, compared with the acknowledged changes."""
 
 from __future__ import annotations
 

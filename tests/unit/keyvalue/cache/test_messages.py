@@ -1,4 +1,4 @@
-"""Messages between replicas: what is sent comes back, anything else is refused whole; pages, peers, what is stable."""
+"""Messages between replicas: a sent message comes back, anything else is refused whole; pages, peers, the stable context."""
 
 from __future__ import annotations
 

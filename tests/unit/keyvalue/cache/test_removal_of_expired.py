@@ -1,4 +1,4 @@
-"""The removal of what has expired: it takes room no longer, and nothing else goes with it."""
+"""The removal of expired items: they take room no longer, and nothing else goes with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.keyvalue.cache.exchange import (
 
 
 def expiring(number: int) -> tuple[Replica, Callable[[int], None]]:
-    """Return a replica, and a function that removes from it what has expired by a given time."""
+    """Return a replica, and a function that removes from it the items that have expired by a given time."""
     due: list[tuple[str, Item]] = []
     replica = Replica(f"replica-{number:04}", on_expiry=lambda key, item: due.append((key, item)))
 
