@@ -13,8 +13,8 @@ from nats.js.kv import KeyValue
 
 LISTING_SECONDS = 10.0
 LEADERLESS_SECONDS = 20.0
-UNAVAILABLE = 10008
-"""JetStream's error code for a temporary lack of a leader."""
+NOT_YET = (10005, 10008)
+"""JetStream's error codes for what passes: a restarted server still counts as offline, and there is no leader yet."""
 
 
 class Message(NamedTuple):
@@ -80,13 +80,13 @@ class StoredBucket:
         assert answer.get("success"), answer
 
     async def _api(self, call: str, request: dict[str, Any] | None) -> dict[str, Any]:
-        """Call JetStream, and repeat the call while it has no leader."""
+        """Call JetStream, and repeat the call while the cluster has no leader or too few servers."""
         payload = b"" if request is None else json.dumps(request).encode()
         give_up = time.monotonic() + LEADERLESS_SECONDS
         while True:
             message = await self._client.request(f"$JS.API.{call}", payload, timeout=5)
             answer: dict[str, Any] = json.loads(message.data)
-            if answer.get("error", {}).get("err_code") != UNAVAILABLE or time.monotonic() > give_up:
+            if answer.get("error", {}).get("err_code") not in NOT_YET or time.monotonic() > give_up:
                 return answer
             await asyncio.sleep(0.1)
 
