@@ -228,9 +228,7 @@ def _bucket_pattern(pattern: str, key_prefix: str) -> str:
     except errors.StoreError as error:
         raise errors.LinkError("WATCH", str(error)) from None
     if prefix and not prefix.endswith("."):
-        raise errors.LinkError(
-            "WATCH", "a KEY_PREFIX that ends in a dot, right behind another character, is needed with it"
-        )
+        raise errors.LinkError("WATCH", "a KEY_PREFIX that ends in a dot is needed with it")
     return prefix + ".".join(words)
 
 

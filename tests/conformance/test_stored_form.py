@@ -19,19 +19,27 @@ from tests.conformance.stored import StoredBucket, is_marker, listed
 ESCAPED = {
     "user.1.profile": "user.1.profile",
     "a/b-c_d=e": "a/b-c_d=e",
-    "a b": "a=20b",
-    "user:1": "user=3A1",
-    "café": "caf=C3=A9",
-    "*": "=2A",
-    "a.>": "a.=3E",
-    ".a": "=2Ea",
-    "a.": "a=2E",
-    "a..b": "a.=2Eb",
-    "=41": "=3D41",
+    "year=2024/month=05/day=17/part-0.json": "year=2024/month=05/day=17/part-0.json",
+    "user.id=42": "user.id=42",
+    "=41": "=41",
+    "a=20b": "a=20b",
     "=4g": "=4g",
     "YWJj==": "YWJj==",
-    "\0": "=00",
-    "\x7f": "=7F",
+    "YQ==.AB=": "YQ==.AB=",
+    "=_rest": "=_rest",
+    "a b": "=_a=20b",
+    "user:1": "=_user=3A1",
+    "café": "=_caf=C3=A9",
+    "*": "=_=2A",
+    "a.>": "a.=_=3E",
+    ".a": "=_.a",
+    "a.": "a.=_",
+    "a..b": "a.=_.b",
+    "id=42.a b": "id=42.=_a=20b",
+    "=_": "=_=3D_",
+    "=_a=20b": "=_=3D_a=3D20b",
+    "\0": "=_=00",
+    "\x7f": "=_=7F",
 }
 
 
@@ -157,6 +165,22 @@ async def test_a_value_of_another_client_is_a_text_and_a_counter_if_it_is_a_deci
     await bucket.put(array, b'["a"]')
     assert await actor.get(array) == '["a"]'
     assert "text" in await actor.error("ListAdd", {"listName": array, "value": "b"})
+
+
+@pytest.mark.parametrize(
+    "end", ["/year=2024/month=05/a.json", ".user.id=42", ".YWJj==", "=41", "=3Ab", "/=5Flease", "=_a"]
+)
+async def test_a_key_of_another_client_with_an_equals_sign_is_used_under_its_own_name(
+    actor: Actor, bucket: KeyValue, end: str
+) -> None:
+    stem = fresh()
+    await bucket.put(stem + end, b"7")
+    assert await actor.get(stem + end) == "7"
+    assert await actor.increment(stem + end) == 8
+    page = await actor.call("KeyValueStore.ListKeys", {"prefix": stem, "cursor": "", "limit": 5})
+    assert page["keys"] == [stem + end]
+    assert (await bucket.get(stem + end)).value == b"8"
+    assert await actor.delete(stem + end) is True
 
 
 async def test_changes_by_other_clients_between_two_calls_are_seen(actor: Actor, bucket: KeyValue) -> None:

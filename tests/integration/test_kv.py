@@ -242,8 +242,8 @@ async def test_values_written_by_actors_are_shown_with_their_kind_and_expiry(
         connected(ConnectionOptions(lattice_server.url), SECONDS) as jetstream,
         opened(jetstream, name, SECONDS) as bucket,
     ):
-        assert await collected(bucket) == ["user=3A1", "colours", "visits"]
-        user = await bucket.get("user=3A1", Consistency.STRONG)
+        assert await collected(bucket) == ["=_user=3A1", "colours", "visits"]
+        user = await bucket.get("=_user=3A1", Consistency.STRONG)
         assert (user.payload, user.kind) == (b"Ann", "text")
         assert user.operation_id
         assert 55_000 < user.expires_at_ms - bucket.now_ms() <= 60_000

@@ -306,7 +306,7 @@ async def test_a_deleted_consumer_is_recreated_at_its_position(watched: LatticeH
         ({"WATCH": "a..b"}, "* stands for one part"),
         ({"WATCH": ">.a"}, "* stands for one part"),
         ({"WATCH": "a", "KEY_PREFIX": "p"}, "KEY_PREFIX that ends in a dot"),
-        ({"WATCH": "a", "KEY_PREFIX": "p.."}, "KEY_PREFIX that ends in a dot"),
+        ({"WATCH": "a", "KEY_PREFIX": "p..q"}, "KEY_PREFIX that ends in a dot"),
     ],
 )
 async def test_invalid_settings_are_refused_by_name(watched: LatticeHost, values: dict[str, str], wanted: str) -> None:

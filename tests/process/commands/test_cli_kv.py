@@ -200,7 +200,7 @@ def test_bytes_are_returned_unchanged_and_missing_keys_are_exit_code_1(terminal:
     assert terminal.refused("get", "bytes", "none") == "error: key not found: none"
     message = terminal.refused("put", "bytes", "a b", "x", code=2)
     assert "invalid key 'a b'" in message
-    assert message.endswith("is stored as a=20b")
+    assert message.endswith("is stored as =_a=20b")
 
 
 def test_a_pipe_closed_by_its_reader_is_not_an_error(terminal: Terminal) -> None:

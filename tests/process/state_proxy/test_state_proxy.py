@@ -101,6 +101,21 @@ def test_other_clients_find_the_value_unchanged_under_its_own_name(
     assert with_bucket(nats_server.url, BUCKET, get) == value
 
 
+@pytest.mark.parametrize("name", ["year=2024/month=05/a.json", "id=42", "YWJj==", "a=3Ab", "=41", "=_a"])
+def test_a_name_with_an_equals_sign_is_the_same_for_other_clients(
+    client: UnixConnection, nats_server: NatsServer, key: str, name: str
+) -> None:
+    theirs, ours = f"{key}/theirs/{name}", f"{key}/ours/{name}"
+    with_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(f"{PREFIX}.{theirs}", b"from outside"))
+    assert client.ask("GET", f"/keys/{theirs}").body == b"from outside"
+    assert client.ask("PUT", f"/keys/{ours}", b"from here").status == 204
+
+    async def get(bucket: KeyValue) -> bytes | None:
+        return (await bucket.get(f"{PREFIX}.{ours}")).value
+
+    assert with_bucket(nats_server.url, BUCKET, get) == b"from here"
+
+
 def test_a_value_of_another_client_can_be_read(client: UnixConnection, nats_server: NatsServer, key: str) -> None:
     with_bucket(nats_server.url, BUCKET, lambda bucket: bucket.put(f"{PREFIX}.{key}", b"\xfe from outside"))
     assert client.ask("GET", f"/keys/{key}").body == b"\xfe from outside"

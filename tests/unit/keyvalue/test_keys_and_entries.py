@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -18,8 +19,17 @@ from provider.nats.frames import header_block, header_value
 
 LEGAL = re.compile(r"[-/_=.a-zA-Z0-9]+")
 keys = st.text(
-    st.one_of(st.sampled_from("=.AB3/ é*>\x7f\0"), st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20
+    st.one_of(st.sampled_from("=_.AB3/ é*>\x7f\0"), st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20
 )
+parts = st.one_of(
+    st.from_regex(r"[-/_=a-zA-Z0-9]+", fullmatch=True),
+    st.text("=_4A3Dleas", min_size=1, max_size=8),
+    st.from_regex(r"[a-z]+=[0-9A-F]{2,4}(/[a-z]+=[0-9]{2})?", fullmatch=True),
+    st.binary(min_size=1, max_size=9).map(lambda data: base64.urlsafe_b64encode(data).decode()),
+)
+legal_keys = st.lists(parts, min_size=1, max_size=4).map(".".join)
+"""Keys that every client of a bucket allows, most with an equals sign."""
+looks_escaped = re.compile(r"=_(?:lease|[^.]*=[0-9A-F]{2}[^.]*)?")
 values = st.one_of(
     st.builds(Value, st.just(Kind.TEXT), st.text()),
     st.builds(Value, st.just(Kind.COUNTER), st.integers(-(2**31), 2**31 - 1)),
@@ -28,7 +38,7 @@ values = st.one_of(
 )
 
 
-@given(keys, st.sampled_from(["", "p", "p.", "=4"]))
+@given(keys, st.sampled_from(["", "p", "p.", "=4", "=_", "=_a=4"]))
 def test_a_key_survives_and_its_stored_form_is_legal(key: str, prefix: str) -> None:
     encoded = encode_key(key, prefix)
     assert decode_key(encoded, prefix) == key
@@ -39,15 +49,35 @@ def test_a_key_survives_and_its_stored_form_is_legal(key: str, prefix: str) -> N
     assert encoded != RESERVED_KEY
 
 
-@given(keys, keys)
+@given(st.one_of(keys, legal_keys), st.one_of(keys, legal_keys))
 def test_two_keys_never_share_a_stored_form(one: str, other: str) -> None:
     assert (encode_key(one) == encode_key(other)) is (one == other)
 
 
-@given(st.from_regex(r"[-/_=a-zA-Z0-9]+(\.[-/_=a-zA-Z0-9]+)*", fullmatch=True))
-def test_a_key_that_buckets_allow_keeps_its_name(key: str) -> None:
-    if not re.search(r"=[0-9A-F]{2}", key):
-        assert encode_key(key) == key
+@given(keys)
+def test_the_stored_form_of_a_key_is_another_key_of_its_own(key: str) -> None:
+    stored = encode_key(key)
+    if stored != key:
+        assert encode_key(stored) != stored
+        assert decode_key(encode_key(stored)) == stored
+
+
+@given(legal_keys)
+def test_a_key_that_buckets_allow_keeps_its_name_unless_a_part_looks_escaped(key: str) -> None:
+    assert (encode_key(key) == key) is not any(looks_escaped.fullmatch(part) for part in key.split("."))
+
+
+@given(legal_keys)
+def test_a_key_of_another_client_is_read_under_its_own_name(key: str) -> None:
+    assert decode_key(key) in (key, None)
+    if decode_key(key) is None:
+        assert any(looks_escaped.fullmatch(part) for part in key.split("."))
+
+
+@given(keys, keys)
+def test_a_key_is_escaped_part_by_part_so_that_prefixes_and_patterns_stay(one: str, other: str) -> None:
+    assert encode_key(f"{one}.{other}") == f"{encode_key(one)}.{encode_key(other)}"
+    assert encode_key(one).count(".") == one.count(".")
 
 
 @pytest.mark.parametrize(
@@ -55,13 +85,24 @@ def test_a_key_that_buckets_allow_keeps_its_name(key: str) -> None:
     [
         ("user.1.profile", "user.1.profile"),
         ("a=b", "a=b"),
-        ("x:y", "x=3Ay"),
-        ("a b", "a=20b"),
-        ("café", "caf=C3=A9"),
-        ("*", "=2A"),
-        (".a.", "=2Ea=2E"),
-        ("a..b", "a.=2Eb"),
-        ("=41", "=3D41"),
+        ("year=2024/month=05", "year=2024/month=05"),
+        ("user.id=42", "user.id=42"),
+        ("YWJj==", "YWJj=="),
+        ("YQ==.YWI=", "YQ==.YWI="),
+        ("=41", "=41"),
+        ("a=3Ab", "a=3Ab"),
+        ("col=__NULL__", "col=__NULL__"),
+        ("=_rest", "=_rest"),
+        ("x:y", "=_x=3Ay"),
+        ("a b", "=_a=20b"),
+        ("café", "=_caf=C3=A9"),
+        ("*", "=_=2A"),
+        (".a.", "=_.a.=_"),
+        ("a..b", "a.=_.b"),
+        ("id=42.a=1 b", "id=42.=_a=3D1=20b"),
+        ("=_", "=_=3D_"),
+        ("=_x=3Ay", "=_=3D_x=3D3Ay"),
+        (RESERVED_KEY, "=_=3D_lease"),
     ],
 )
 def test_a_key_is_stored_as_documented(key: str, stored: str) -> None:
@@ -74,10 +115,13 @@ def test_an_empty_key_and_one_that_is_too_long_are_errors() -> None:
     assert len(encode_key("k" * MAX_BUCKET_KEY_BYTES)) == MAX_BUCKET_KEY_BYTES
     with pytest.raises(errors.KeyTooLongError) as error:
         encode_key("é" * 600)
-    assert (error.value.size, error.value.maximum) == (3600, MAX_BUCKET_KEY_BYTES)
+    assert (error.value.size, error.value.maximum) == (3602, MAX_BUCKET_KEY_BYTES)
 
 
-@pytest.mark.parametrize("foreign", [RESERVED_KEY, "=41", "=FF", "other.key", "a=2eb"])
+@pytest.mark.parametrize(
+    "foreign",
+    [RESERVED_KEY, "=_=41", "=_=FF", "=_a=41", "=_é=41", "=_\udcff=41", "other.key", "a:b", "p.=_=41", "p.a:b"],
+)
 def test_a_stored_key_that_no_actor_of_the_prefix_can_have_written_is_not_a_key(foreign: str) -> None:
     assert decode_key(foreign, "p.") is None
 

@@ -118,14 +118,14 @@ def test_the_longest_time_and_the_largest_size_are_what_the_server_can_count() -
     assert config.bucket.max_value_bytes < 2**31
 
 
-@pytest.mark.parametrize("key_prefix", ["shop.", ".shop.", "a..b.", "order:1.", ""])
+@pytest.mark.parametrize("key_prefix", ["shop.", ".shop.", "a..b.", "order:1.", "a..", ".", "=_.", ""])
 def test_a_watch_pattern_matches_keys_in_their_stored_form(key_prefix: str) -> None:
     (pattern,) = parse({"WATCH": "user:1.*.a", "KEY_PREFIX": key_prefix}).watch.patterns
     assert matches(pattern, encode_key("user:1.x.a", key_prefix))
     assert not matches(pattern, encode_key("user:1.x.b", key_prefix))
 
 
-@pytest.mark.parametrize("key_prefix", ["a..", ".", "p", "="])
+@pytest.mark.parametrize("key_prefix", ["p", "a..b", ".p", "=", "p:"])
 def test_a_watch_is_refused_with_a_prefix_that_no_pattern_can_follow(key_prefix: str) -> None:
     with pytest.raises(errors.LinkError) as error:
         parse({"WATCH": "user.*", "KEY_PREFIX": key_prefix})

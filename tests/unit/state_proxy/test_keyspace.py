@@ -13,9 +13,9 @@ from provider import errors
 from provider.state_proxy.keyspace import FolderFilter, Keyspace, Listing
 
 keys = st.text(
-    st.one_of(st.sampled_from("=.A3/ é*>\x7f\0"), st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20
+    st.one_of(st.sampled_from("=_.A3/ é*>\x7f\0"), st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20
 )
-prefixes = st.one_of(st.just(""), st.sampled_from(["cache-actor", "a.b", "a/b", "=", "=4", "a b", "é"]))
+prefixes = st.one_of(st.just(""), st.sampled_from(["cache-actor", "a.b", "a/b", "=", "=4", "=_", "=41", "a b", "é"]))
 legal = re.compile(r"[-/_=a-zA-Z0-9]+(?:\.[-/_=a-zA-Z0-9]+)*")
 
 
@@ -25,9 +25,11 @@ legal = re.compile(r"[-/_=a-zA-Z0-9]+(?:\.[-/_=a-zA-Z0-9]+)*")
         ("", "user_123.json", "user_123.json"),
         ("cache-actor", "user_123.json", "cache-actor.user_123.json"),
         ("cache-actor", "sessions/2026/a=b.json", "cache-actor.sessions/2026/a=b.json"),
-        ("", "a b", "a=20b"),
-        ("", ".hidden", "=2Ehidden"),
-        ("p", ".hidden", "p.=2Ehidden"),
+        ("cache-actor", "year=2024/month=05/part-0.json", "cache-actor.year=2024/month=05/part-0.json"),
+        ("", "a b", "=_a=20b"),
+        ("", ".hidden", "=_.hidden"),
+        ("p", ".hidden", "p.=_.hidden"),
+        ("p", "dir/a b.json", "p.=_dir/a=20b.json"),
     ],
 )
 def test_a_key_is_stored_under_its_own_name_wherever_a_bucket_allows_it(prefix: str, key: str, bucket_key: str) -> None:

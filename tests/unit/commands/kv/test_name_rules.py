@@ -38,7 +38,7 @@ def test_other_texts_are_not_keys(key: str) -> None:
 
 
 def test_the_error_for_an_actors_key_shows_its_stored_form() -> None:
-    with pytest.raises(InvalidNameError, match=re.escape("is stored as user=3A1")):
+    with pytest.raises(InvalidNameError, match=re.escape("is stored as =_user=3A1")):
         check_key("user:1")
 
 

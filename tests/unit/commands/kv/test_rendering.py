@@ -56,16 +56,16 @@ def test_a_text_from_another_client_is_shown_as_in_nats_kv() -> None:
 
 
 def test_the_providers_own_data_is_below_an_entry_and_after_the_key_of_an_update() -> None:
-    found = stored(Kind.SET, b'["a"]', NOON_MS + MINUTE_MS, "user=3A1")
+    found = stored(Kind.SET, b'["a"]', NOON_MS + MINUTE_MS, "=_user=3A1")
     assert entry_lines("b", found, NOON_MS, UTC)[1] == (
         'actor\'s key: "user:1", kind: set, expires in 1m, operation id: op.1'
     )
     assert update_line("b", found, NOON_MS + 2 * MINUTE_MS, UTC) == (
-        '[2026-01-02 12:00:00] PUT b > user=3A1 (actor\'s key: "user:1", kind: set, expired): ["a"]'
+        '[2026-01-02 12:00:00] PUT b > =_user=3A1 (actor\'s key: "user:1", kind: set, expired): ["a"]'
     )
     assert revision_object("b", found) == {
         "bucket": "b",
-        "key": "user=3A1",
+        "key": "=_user=3A1",
         "actor_key": "user:1",
         "operation": "PUT",
         "revision": 7,
