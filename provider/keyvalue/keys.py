@@ -30,13 +30,18 @@ _ESCAPE = "=_"
 _OWN_NAME = re.compile(rf"(?!{_ESCAPE})[-/_=a-zA-Z0-9]+(?:\.(?!{_ESCAPE})[-/_=a-zA-Z0-9]+)*\Z")
 """A key of which no part is escaped or begins as an escaped one does: most keys, in one look."""
 
-_LEGAL_PART = re.compile(r"[-/_=a-zA-Z0-9]+\Z")
+_LEGAL = re.compile(r"[-/_=a-zA-Z0-9]+(?:\.[-/_=a-zA-Z0-9]+)*\Z")
 _ESCAPED_PART = re.compile(rf"{_ESCAPE}(?:lease\Z|\Z|.*=[0-9A-F]{{2}})")
 """The parts that escaping makes, that of the empty part, and the reserved key. A part that merely begins with `=_` is not
 one of them: it keeps its name."""
 
 _ESCAPED_BYTES = tuple(chr(byte) if re.match(r"[-/_a-zA-Z0-9]", chr(byte)) else f"={byte:02X}" for byte in range(256))
 """Each byte as it stands in an escaped part."""
+
+
+def is_legal_key(key: str) -> bool:
+    """Tell whether every client of a bucket takes a text as the name of a key, whatever its length."""
+    return _LEGAL.match(key) is not None
 
 
 def encode_key(key: str, prefix: str = "") -> str:
@@ -53,7 +58,7 @@ def encode_key(key: str, prefix: str = "") -> str:
     if not key:
         raise errors.EmptyKeyError
     whole = prefix + key
-    encoded = whole if _OWN_NAME.match(whole) else ".".join(map(_encode_part, whole.split(".")))
+    encoded = whole if _OWN_NAME.match(whole) else ".".join(map(encode_part, whole.split(".")))
     if len(encoded) > MAX_BUCKET_KEY_BYTES:
         raise errors.KeyTooLongError(len(encoded), MAX_BUCKET_KEY_BYTES)
     return encoded
@@ -82,8 +87,9 @@ def decode_key(bucket_key: str, prefix: str = "") -> str | None:
         return None
 
 
-def _encode_part(part: str) -> str:
-    if _LEGAL_PART.match(part) and not _ESCAPED_PART.match(part):
+def encode_part(part: str) -> str:
+    """Return one part of a key, without a dot, as stored."""
+    if is_legal_key(part) and not _ESCAPED_PART.match(part):
         return part
     return _ESCAPE + "".join(map(_ESCAPED_BYTES.__getitem__, part.encode()))
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from contracts import codec
 from contracts.secret import Secret
 from provider import errors
-from provider.keyvalue.keys import encode_key
+from provider.keyvalue.keys import encode_key, encode_part
 from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, Consistency, Group
 from provider.nats.settings import ConnectionSettings
 
@@ -224,7 +224,7 @@ def _bucket_pattern(pattern: str, key_prefix: str) -> str:
     """Return the pattern of bucket keys that matches the same keys as a pattern of an actor's keys."""
     try:
         prefix = encode_key("x", key_prefix).removesuffix("x")
-        words = [word if word in ("*", ">") else encode_key(word) for word in pattern.split(".")]
+        words = [word if word in ("*", ">") else encode_part(word) for word in pattern.split(".")]
     except errors.StoreError as error:
         raise errors.LinkError("WATCH", str(error)) from None
     if prefix and not prefix.endswith("."):

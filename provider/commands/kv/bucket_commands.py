@@ -11,7 +11,7 @@ from provider.commands.connect import deadline_in
 from provider.commands.errors import KeyNotFoundError
 from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_buckets, remove_bucket
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus, Republish
-from provider.commands.kv.name_rules import actor_key, check_bucket, check_pattern
+from provider.commands.kv.name_rules import actor_key, check_bucket, stored_pattern
 from provider.commands.kv.open_bucket import OpenBucket
 from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption, Target, parse_option
 from provider.commands.kv.printing import print_line, print_object
@@ -21,6 +21,7 @@ from provider.commands.kv.rendering import (
     bucket_row,
     heading,
     info_object,
+    key_object,
     local_time,
     one_line,
     status_object,
@@ -171,8 +172,7 @@ def keys(
 ) -> None:
     """List the keys of a bucket."""
     check_bucket(bucket)
-    check_pattern(pattern)
-    _list_keys(target, bucket, pattern, is_verbose=False, has_values=False, is_json=json)
+    _list_keys(target, bucket, stored_pattern(pattern), is_verbose=False, has_values=False, is_json=json)
 
 
 def remove(target: Target, bucket: str, *, is_forced: bool) -> None:
@@ -203,9 +203,7 @@ async def _print_keys(bucket: OpenBucket, pattern: str, *, is_json: bool) -> boo
     async for head in bucket.keys(pattern):
         has_any = True
         if is_json:
-            actor = actor_key(head.bucket_key)
-            actor_field = {"actor_key": actor} if actor is not None else {}
-            print_object({"bucket": bucket.name, "key": head.bucket_key, "revision": head.revision} | actor_field)
+            print_object(key_object(bucket.name, head.bucket_key) | {"revision": head.revision})
         else:
             print_line(head.bucket_key)
     return has_any

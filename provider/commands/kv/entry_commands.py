@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from provider.commands.kv import bucket_commands
-from provider.commands.kv.name_rules import check_bucket, check_key
+from provider.commands.kv.name_rules import check_bucket, noted_key, stored_key
 from provider.commands.kv.open_bucket import OpenBucket
 from provider.commands.kv.parameters import (
     MAX_REVISION,
@@ -23,7 +23,14 @@ from provider.commands.kv.parameters import (
     parse_option,
 )
 from provider.commands.kv.printing import print_bytes, print_line, print_object
-from provider.commands.kv.rendering import HISTORY_COLUMNS, aligned, entry_lines, history_row, revision_object
+from provider.commands.kv.rendering import (
+    HISTORY_COLUMNS,
+    aligned,
+    entry_lines,
+    history_row,
+    key_object,
+    revision_object,
+)
 from provider.commands.kv.running import in_bucket, is_confirmed
 from provider.commands.output import stderr_console, write_line
 from provider.keyvalue.link_values import Consistency
@@ -55,7 +62,7 @@ def get(
 ) -> None:
     """Show a value; exit code 1 if the key has none."""
 
-    async def work(open_bucket: OpenBucket) -> None:
+    async def work(open_bucket: OpenBucket, key: str) -> None:
         if revision:
             entry = await open_bucket.at_revision(key, revision)
         else:
@@ -81,7 +88,7 @@ def put(
 ) -> None:
     """Put a value, whether or not the key has one."""
     payload, expires = _payload(value), _expires(ttl)
-    _write(target, bucket, key, payload, lambda to: to.put(key, payload, expires), expires=expires, is_json=json)
+    _write(target, bucket, key, payload, lambda to, key: to.put(key, payload, expires), expires=expires, is_json=json)
 
 
 def create(
@@ -94,7 +101,9 @@ def create(
 ) -> None:
     """Put a value if the key has none; exit code 1 if it has one."""
     payload, expires = _payload(value), _expires(ttl)
-    _write(target, bucket, key, payload, lambda to: to.create(key, payload, expires), expires=expires, is_json=json)
+    _write(
+        target, bucket, key, payload, lambda to, key: to.create(key, payload, expires), expires=expires, is_json=json
+    )
 
 
 def update(
@@ -111,7 +120,7 @@ def update(
     """Put a value if the key has the given revision; otherwise show its revision, with exit code 1."""
     payload, expires = _payload(value), _expires(ttl)
 
-    def change(to: OpenBucket) -> Awaitable[int]:
+    def change(to: OpenBucket, key: str) -> Awaitable[int]:
         return to.update(key, payload, revision, expires)
 
     _write(target, bucket, key, payload, change, expires=expires, is_json=json)
@@ -128,20 +137,21 @@ def delete(
     if key is None:
         bucket_commands.remove(target, bucket, is_forced=force)
         return
-    check_key(key)
-    if _may_change(f"Delete key {bucket} > {key}?", is_forced=force):
-        _on_key(target, bucket, key, lambda to: to.delete(key))
+    key = stored_key(key)
+    if _may_change(f"Delete key {bucket} > {noted_key(key)}?", is_forced=force):
+        _on_key(target, bucket, key, lambda to, key: to.delete(key))
 
 
 def purge(target: Target, bucket: BucketArgument, key: KeyArgument, force: ForceOption = False) -> None:
     """Delete a key and its history."""
-    if _may_change(f"Purge key {bucket} > {key}?", is_forced=force):
-        _on_key(target, bucket, key, lambda to: to.purge(key))
+    key = stored_key(key)
+    if _may_change(f"Purge key {bucket} > {noted_key(key)}?", is_forced=force):
+        _on_key(target, bucket, key, lambda to, key: to.purge(key))
 
 
 def history(target: Target, bucket: BucketArgument, key: KeyArgument, json: JsonLinesOption = False) -> None:
     """Show all revisions of a key that the bucket still has."""
-    _on_key(target, bucket, key, lambda to: _print_history(to, key, is_json=json))
+    _on_key(target, bucket, key, lambda to, key: _print_history(to, key, is_json=json))
 
 
 def revert(
@@ -152,10 +162,11 @@ def revert(
     force: ForceOption = False,
 ) -> None:
     """Put an old value of a key again."""
-    if not _may_change(f"Revert {bucket} > {key} to revision {revision}?", is_forced=force):
+    key = stored_key(key)
+    if not _may_change(f"Revert {bucket} > {noted_key(key)} to revision {revision}?", is_forced=force):
         return
 
-    async def work(open_bucket: OpenBucket) -> None:
+    async def work(open_bucket: OpenBucket, key: str) -> None:
         await open_bucket.revert(key, revision)
         await _print_history(open_bucket, key, is_json=False)
 
@@ -177,15 +188,15 @@ def _write(
     bucket: str,
     key: str,
     payload: bytes,
-    change: Callable[[OpenBucket], Awaitable[int]],
+    change: Callable[[OpenBucket, str], Awaitable[int]],
     *,
     expires: int,
     is_json: bool,
 ) -> None:
     """Make a change, then print the value as `nats kv` does."""
 
-    async def work(open_bucket: OpenBucket) -> int:
-        revision = await change(open_bucket)
+    async def work(open_bucket: OpenBucket, key: str) -> int:
+        revision = await change(open_bucket, key)
         if expires and not open_bucket.expires_by_itself:
             text = "warning: the server will not remove the value; after it expires, only the provider and this command hide it"
             write_line(stderr_console(), text, "yellow")
@@ -193,15 +204,15 @@ def _write(
 
     revision = _on_key(target, bucket, key, work)
     if is_json:
-        print_object({"bucket": bucket, "key": key, "revision": revision})
+        print_object(key_object(bucket, stored_key(key)) | {"revision": revision})
     else:
         print_bytes(payload + b"\n")
 
 
-def _on_key(target: Target, bucket: str, key: str, work: Callable[[OpenBucket], Awaitable[T]]) -> T:
+def _on_key(target: Target, bucket: str, key: str, work: Callable[[OpenBucket, str], Awaitable[T]]) -> T:
     check_bucket(bucket)
-    check_key(key)
-    return in_bucket(target, bucket, work)
+    key = stored_key(key)
+    return in_bucket(target, bucket, lambda to: work(to, key))
 
 
 def _payload(value: str | None) -> bytes:

@@ -12,6 +12,7 @@ from contracts.keyvalue import SingleKeyRequest
 from provider.commands.connect import deadline_in, explained
 from provider.commands.errors import BucketGoneError, KeyNotFoundError, NotRevertibleError, WrongRevisionError
 from provider.commands.kv.bucket_admin import check_is_bucket
+from provider.commands.kv.name_rules import noted_key
 from provider.commands.kv.stored_revision import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
@@ -87,7 +88,7 @@ class OpenBucket:
         deadline = self._deadline()
         entry = await self._bucket.read_entry(key, consistency, deadline)
         if entry.value is None:
-            raise KeyNotFoundError(key)
+            raise KeyNotFoundError(noted_key(key))
         found = await self._message(key, entry.revision, deadline)
         if found is not None:
             return decode_revision(*found)
@@ -108,7 +109,7 @@ class OpenBucket:
         message = await self._message(key, revision, self._deadline())
         found = decode_revision(*message) if message is not None else None
         if found is None or found.operation != PUT or found.is_expired(self.now_ms()):
-            raise KeyNotFoundError(key, revision)
+            raise KeyNotFoundError(noted_key(key), revision)
         return found
 
     async def keys(self, pattern: str) -> AsyncIterator[KeyHeader]:
@@ -135,7 +136,7 @@ class OpenBucket:
                     break
                 revisions.append(revision)
         if not revisions:
-            raise KeyNotFoundError(key)
+            raise KeyNotFoundError(noted_key(key))
         return revisions
 
     @contextlib.asynccontextmanager

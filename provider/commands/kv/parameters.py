@@ -24,7 +24,7 @@ MAX_REVISION = 2**64 - 1
 _DEFAULT_URL = "nats://127.0.0.1:4222"
 
 BucketArgument = Annotated[str, typer.Argument(help="Name of the bucket.")]
-KeyArgument = Annotated[str, typer.Argument(help="Name of the key.")]
+KeyArgument = Annotated[str, typer.Argument(help="Name of the key, as stored or as an actor wrote it.")]
 TtlOption = Annotated[
     str, typer.Option(metavar="DURATION", help="Time until the value expires, e.g. 30s or 12h; 0 means never.")
 ]

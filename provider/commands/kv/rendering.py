@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from provider.commands.kv.bucket_info import BucketInfo, BucketStatus
-from provider.commands.kv.name_rules import actor_key
+from provider.commands.kv.name_rules import actor_key, actor_note
 from provider.commands.kv.stored_revision import PUT, Revision
 from provider.nats.buckets import NANOSECONDS
 from provider.units import format_bytes, format_seconds
@@ -111,12 +110,15 @@ def history_row(revision: Revision, zone: tzinfo | None) -> list[str]:
 HISTORY_COLUMNS = ("Key", "Revision", "Op", "Created", "Kind", "Length", "Value")
 
 
+def key_object(bucket: str, bucket_key: str) -> dict[str, Any]:
+    """Return a key for programs, as stored and, where that differs, as actors write it."""
+    actor = actor_key(bucket_key)
+    return {"bucket": bucket, "key": bucket_key} | ({"actor_key": actor} if actor is not None else {})
+
+
 def revision_object(bucket: str, revision: Revision) -> dict[str, Any]:
     """Return a revision for programs. Fields that do not apply are left out."""
-    found: dict[str, Any] = {"bucket": bucket, "key": revision.bucket_key}
-    if (actor := actor_key(revision.bucket_key)) is not None:
-        found["actor_key"] = actor
-    found |= {"operation": revision.operation, "revision": revision.revision}
+    found = key_object(bucket, revision.bucket_key) | {"operation": revision.operation, "revision": revision.revision}
     if revision.time_ms:
         found["time"] = utc_time(revision.time_ms)
     if revision.operation == PUT:
@@ -132,9 +134,7 @@ def revision_object(bucket: str, revision: Revision) -> dict[str, Any]:
 
 def _details(revision: Revision, now_ms: int) -> list[str]:
     """Return the provider's own data of an entry. A plain text that never expires has none."""
-    details = []
-    if (actor := actor_key(revision.bucket_key)) is not None:
-        details.append(f"actor's key: {json.dumps(actor, ensure_ascii=not actor.isprintable())}")
+    details = [note] if (note := actor_note(revision.bucket_key)) else []
     if revision.kind not in ("", "text"):
         details.append(f"kind: {revision.kind}")
     if revision.expires_at_ms:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from provider.commands.kv.name_rules import check_bucket, check_pattern
+from provider.commands.kv.name_rules import check_bucket, stored_pattern
 from provider.commands.kv.open_bucket import OpenBucket
 from provider.commands.kv.parameters import MAX_REVISION, BucketArgument, JsonLinesOption, Target
 from provider.commands.kv.printing import flushed, print_line, print_object
@@ -36,9 +36,8 @@ def watch(
     if sum((history, updates, bool(revision))) > 1:
         raise typer.BadParameter("only one of --history, --updates and --revision", param_hint="--history")
     check_bucket(bucket)
-    check_pattern(pattern)
     start = Start.NEW if updates else Start.ALL if history or revision else Start.LAST
-    selection = Selection(pattern, start, revision - 1 if revision else 0)
+    selection = Selection(stored_pattern(pattern), start, revision - 1 if revision else 0)
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         stop_signals = StopSignals()

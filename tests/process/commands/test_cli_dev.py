@@ -124,6 +124,14 @@ def test_a_value_set_from_another_terminal_is_read_back(lattice: Dev) -> None:
     assert lattice.output("KeyValue.Contains", "user:1") == "true\n"
 
 
+def test_the_kv_commands_take_the_name_under_which_call_has_set_a_value(lattice: Dev) -> None:
+    assert lattice.output("Set", "shop:1", "open") == "ok\n"
+    (bucket,) = run(lattice.runtime_folder, "kv", "ls", "--names").stdout.split()
+    assert run(lattice.runtime_folder, "kv", "get", bucket, "shop:1", "--raw").stdout == "open"
+    assert run(lattice.runtime_folder, "kv", "put", bucket, "shop:1", "closed").returncode == 0
+    assert lattice.output("Get", "shop:1") == "closed\n"
+
+
 def test_negative_numbers_are_arguments(lattice: Dev) -> None:
     assert lattice.output("Increment", "negative", "-5") == "-5\n"
     assert lattice.output("ListAdd", "ends", "a") == "1\n"

@@ -198,9 +198,33 @@ def test_bytes_are_returned_unchanged_and_missing_keys_are_exit_code_1(terminal:
     )
     assert got.stdout == stored
     assert terminal.refused("get", "bytes", "none") == "error: key not found: none"
-    message = terminal.refused("put", "bytes", "a b", "x", code=2)
-    assert "invalid key 'a b'" in message
-    assert message.endswith("is stored as =_a=20b")
+    assert terminal.refused("get", "bytes", "a b") == 'error: key not found: =_a=20b (actor\'s key: "a b")'
+    assert "invalid key ''" in terminal.refused("put", "bytes", "", "x", code=2)
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "stored"),
+    [(1, "user:1", "=_user=3A1"), (2, ".a b", "=_.=_a=20b"), (3, "*", "=_=2A"), (4, "é..x", "=_=C3=A9.=_.x")],
+)
+def test_the_key_of_an_actor_is_used_under_the_actors_name_and_under_the_stored_one(
+    terminal: Terminal, number: int, name: str, stored: str
+) -> None:
+    bucket = f"names-{number}"
+    terminal.output("add", bucket, "--history", "3")
+    assert terminal.output("put", bucket, name, "one") == "one\n"
+    assert terminal.output("get", bucket, name, "--raw") == terminal.output("get", bucket, stored, "--raw") == "one"
+    created = json.loads(terminal.output("update", bucket, name, "two", "1", "--json"))
+    assert created == {"bucket": bucket, "key": stored, "actor_key": name, "revision": 2}
+    assert terminal.output("ls", bucket) == f"{stored}\n"
+    assert len(terminal.output("history", bucket, name).splitlines()) == 3
+    terminal.output("revert", bucket, name, "1")
+    with terminal.watching(bucket, name if name != "*" else stored) as watch:
+        assert f"PUT {bucket} > {stored} (actor's key: {json.dumps(name, ensure_ascii=False)}): one" in watch.line()
+    terminal.output("del", bucket, name)
+    assert terminal.output("create", bucket, name, "three") == "three\n"
+    terminal.output("purge", bucket, name)
+    found = f"error: key not found: {stored} (actor's key: {json.dumps(name, ensure_ascii=False)})"
+    assert terminal.refused("get", bucket, name) == terminal.refused("get", bucket, stored) == found
 
 
 def test_a_pipe_closed_by_its_reader_is_not_an_error(terminal: Terminal) -> None:
