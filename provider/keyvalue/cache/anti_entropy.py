@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from provider import errors
 from provider.keyvalue.cache.channel import Channel
-from provider.keyvalue.cache.messages import ForeignMessageError
 from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Receiver
+from provider.keyvalue.cache.trust.admission import Admission
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError
 from provider.keyvalue.clock import wall_clock_ms
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class AntiEntropy:
 
     Args:
         replica: Replica that pulls.
+        admission: Check of the pages.
         peers: Other replicas, with the contexts they have told.
         channel: Channel to them.
         on_pulled: Function called when a pull has succeeded.
@@ -39,12 +41,14 @@ class AntiEntropy:
     def __init__(
         self,
         replica: Replica,
+        admission: Admission,
         peers: Peers,
         channel: Channel,
         on_pulled: Callable[[], None],
         on_complete: Callable[[], None],
     ) -> None:
         self._replica = replica
+        self._admission = admission
         self._peers = peers
         self._channel = channel
         self._on_pulled = on_pulled
@@ -93,7 +97,7 @@ class AntiEntropy:
 
     async def pull(self, peer: str) -> bool:
         """Transfer what another replica has and this one lacks; return whether all of it has arrived."""
-        receiver = Receiver(self._replica)
+        receiver = Receiver(self._replica, self._admission)
         try:
             return await self._receive_pages(peer, receiver)
         finally:

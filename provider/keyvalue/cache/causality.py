@@ -22,6 +22,13 @@ The latest write wins, so a clock in the future wins for that long. Synchronised
 a minute leaves room for those that have just started.
 """
 
+MAX_OBSERVED_DRIFT_MS = 30_000
+"""Time by which another replica may move the own clock ahead.
+
+Half of what others accept: a replica whose clock is 30 seconds behind still accepts the times that follow from it. A
+change from further ahead is taken in, but later changes are not dated after it.
+"""
+
 _LOGICAL_BITS = 16
 """Bits of a time that count events within one millisecond: 65,536 before the time runs ahead of the wall clock."""
 
@@ -31,10 +38,12 @@ class HybridClock:
 
     Attributes:
         last: Last time given or observed: milliseconds since 1970, shifted left by 16 bits of a counter.
+        ceiling_ms: Latest time that is observed, in milliseconds since 1970.
     """
 
     def __init__(self) -> None:
         self.last = 0
+        self.ceiling_ms = 2**62
 
     def tick(self, now_ms: int) -> int:
         """Return the time of a new event."""
@@ -42,8 +51,9 @@ class HybridClock:
         return self.last
 
     def observe(self, time: int) -> None:
-        """Make later events later than an event of another replica."""
-        self.last = max(self.last, time)
+        """Make later events later than an event of another replica, unless that is beyond the ceiling."""
+        if self.last < time and time >> _LOGICAL_BITS <= self.ceiling_ms:
+            self.last = time
 
     def ahead_ms(self, now_ms: int) -> int:
         """Return the lead over a wall clock in milliseconds; it is large after the wall clock was set back."""
@@ -101,6 +111,11 @@ class Context:
         return all(self.vector.get(replica, 0) >= count for replica, count in other.vector.items()) and all(
             self.has(replica, count) for replica, counts in other.cloud.items() for count in counts
         )
+
+    @property
+    def size(self) -> int:
+        """Number of entries: replicas in the vector, and events in the cloud."""
+        return len(self.vector) + sum(map(len, self.cloud.values()))
 
     def copy(self) -> Context:
         return Context(self.vector, self.cloud)

@@ -13,16 +13,19 @@ from contextlib import AsyncExitStack
 
 from provider import errors
 from provider.keyvalue.cache.messages import (
+    MAX_EVENTS,
     Deltas,
     Event,
-    ForeignMessageError,
     Message,
     TransferPage,
     TransferRequest,
     decode_message,
     encode_message,
+    frame,
     is_from,
+    pack,
 )
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
 from provider.keyvalue.link_config import CacheConfig
 from provider.nats.connection import Connection
 
@@ -35,10 +38,13 @@ _UNLISTEN_SECONDS = 0.15
 """Time to receive what the server has already sent: half of what the strictest host allows for a shutdown."""
 
 _MESSAGE_BYTES = 128 * 1024
-"""Size of a message of several events, as receivers apply a message in one turn."""
+"""Size of a message of several events before it is compressed, as receivers apply a message in one turn."""
 
 _MESSAGE_RESERVE_BYTES = 32 * 1024
 """Part of a message that is kept free for what an event carries beside key and value: up to 1,000 removals."""
+
+_UNPACKED = 2
+"""Size of a message after decompression, as a multiple of `max_payload`: that of the largest event, and some room."""
 
 _DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
 """Default of a NATS server, assumed until the server has told its own."""
@@ -73,7 +79,7 @@ class Channel:
         self._on_request = on_request
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
-        self._quiet_until: dict[str, float] = {}
+        self._quiet_until: dict[Refusal, float] = {}
 
     async def open(self, connection: Connection, stack: AsyncExitStack) -> None:
         """Send and receive on a connection until the stack is closed."""
@@ -121,13 +127,13 @@ class Channel:
         """Publish consecutive own events, in one message or, if they are too large together, in several."""
         if self._connection is None:
             return
-        data = encode_message(self._id, Deltas(first, events))
-        if len(data) > min(_MESSAGE_BYTES, self.max_payload_bytes) and len(events) > 1:
+        body = pack(Deltas(first, events))
+        if (len(body) > _MESSAGE_BYTES or len(events) > MAX_EVENTS) and len(events) > 1:
             middle = len(events) // 2
             self.publish_events(first, events[:middle])
             self.publish_events(first + middle, events[middle:])
         else:
-            self._send(data)
+            self._send(frame(self._id, body))
 
     async def request_page(self, peer: str, request: TransferRequest, timeout_seconds: float) -> TransferPage:
         """Request a page from another replica.
@@ -141,7 +147,7 @@ class Channel:
         subject = f"{self.config.replay_subject}.{peer}".encode()
         data = encode_message(self._id, request)
         _, payload = await self._connection.request(subject, data, deadline=self._loop.time() + timeout_seconds)
-        _, page = decode_message(payload)
+        _, page = self._decode(payload)
         if not isinstance(page, TransferPage):
             raise ForeignMessageError("not a page")
         return page
@@ -166,23 +172,25 @@ class Channel:
         if is_from(payload, self._id):
             return
         try:
-            self._on_message(*decode_message(payload))
+            self._on_message(*self._decode(payload))
         except ForeignMessageError as error:
             self.refuse(error)
 
     def _answer(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         try:
-            sender, request = decode_message(payload)
+            sender, request = self._decode(payload)
             if reply and isinstance(request, TransferRequest):
                 self._send(encode_message(self._id, self._on_request(sender, request)), reply)
         except ForeignMessageError as error:
             self.refuse(error)
 
+    def _decode(self, payload: bytes) -> tuple[str, Message]:
+        return decode_message(payload, _UNPACKED * self.max_payload_bytes)
+
     def refuse(self, error: ForeignMessageError) -> None:
         """Log a message that cannot be used, but not each one."""
-        kind = f"version {error.version}" if error.version is not None else "foreign"
         now = self._loop.time()
-        if self._quiet_until.get(kind, 0.0) <= now:
-            self._quiet_until[kind] = now + _QUIET_SECONDS
+        if self._quiet_until.get(error.refusal, 0.0) <= now:
+            self._quiet_until[error.refusal] = now + _QUIET_SECONDS
             fields = {"subject": self.config.state_subject, "reason": str(error)}
             _log.warning("cache_message_refused", extra=fields | {"version": error.version})

@@ -32,6 +32,11 @@ class Coverage:
         self._until: dict[str, Dot] = {}
         """By key that arrived in part, the last dot of its range."""
 
+    def is_next(self, cell: CellState) -> bool:
+        """Tell whether a cell, or a part of one, follows the parts that have arrived: each key once, its parts in order."""
+        is_forward = cell.until is None or (bool(cell.items) and (cell.after is None or cell.until > cell.after))
+        return is_forward and cell.key not in self._keys and cell.after == self._until.get(cell.key)
+
     def add(self, cell: CellState) -> None:
         """Note a cell, or a part of one, that has been merged. The parts of a cell arrive in order."""
         if cell.until is None:

@@ -12,13 +12,17 @@ from msgspec import structs
 from provider.keyvalue.cache.causality import Context, Dot, by_replica
 from provider.keyvalue.cache.cells import BOOKKEEPING_BYTES, Cell, Item, Tally, size_of
 from provider.keyvalue.cache.coverage import Coverage
-from provider.keyvalue.cache.messages import CellState, CounterRemoval, Event, ItemState, TallyState
+from provider.keyvalue.cache.messages import (
+    MAX_CLOUD_DOTS,
+    CellState,
+    CounterRemoval,
+    Event,
+    ItemState,
+    TallyState,
+)
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.state import removal_of
 from provider.keyvalue.cache.tombstones import note_discarded
-
-_MAX_CLOUD_DOTS = 10_000
-"""Size of the dot cloud up to which events of transfers that ended early are kept: contexts must fit into messages."""
 
 _MAX_REMOVALS = 1000
 """Removals in one event, so that it fits into a message."""
@@ -40,6 +44,10 @@ class Merge:
         self._context = context
         self._coverage = Coverage(context)
         replica.coverages = [*replica.coverages[1 - _MAX_COVERAGES :], self._coverage]
+
+    def is_next(self, sent: CellState) -> bool:
+        """Tell whether a cell, or a part of one, follows the parts that have been merged."""
+        return self._coverage.is_next(sent)
 
     def add(self, sent: CellState) -> None:
         """Merge a cell, or a part of one."""
@@ -172,7 +180,7 @@ class Merge:
             cell = replica.cells.get(key)
             if cell is None:
                 continue
-            room = _MAX_CLOUD_DOTS - sum(map(len, replica.context.cloud.values()))
+            room = MAX_CLOUD_DOTS - sum(map(len, replica.context.cloud.values()))
             dots = self._dots_only_here(key, cell)
             if not self._coverage.has_key(key) or len(dots) > room:
                 self._undo(key, cell, dots)

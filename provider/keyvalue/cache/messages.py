@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 import secrets
 import zlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from provider.keyvalue.cache.causality import Context, Dot
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
 
 _MAGIC = b"kvrc"
 VERSION = 1
@@ -24,8 +25,21 @@ _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
 """Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves."""
 
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Greatest size after decompression. It is the greatest `max_payload` that a NATS server accepts."""
+MAX_EVENTS = 10_000
+"""Events in one message. Those of one turn fill a message of 128 KiB long before; each costs a receiver 300 bytes more
+than it has on the wire."""
+
+MAX_REPLICAS = 20_000
+"""Replicas in a context: one for each process that ever wrote to the cache. Their counters fit into half a message."""
+
+MAX_ALIVE = 2000
+"""Replicas in a heartbeat: twice as many as a replica remembers."""
+
+MAX_CLOUD_DOTS = 10_000
+"""Size of a replica's dot cloud up to which it adds events, so that contexts fit into messages."""
+
+_MAX_CELLS = 100
+"""Cells on a page: more than a sender puts on one."""
 
 _FORM_AT = len(_MAGIC) + 1
 _CHECKSUM_AT = _FORM_AT + 1
@@ -39,21 +53,16 @@ Count = Annotated[int, Meta(ge=1, lt=2**62)]
 Clock = Annotated[int, Meta(ge=0, lt=2**62)]
 Expiry = Annotated[int, Meta(ge=0, lt=2**53)]
 Key = Annotated[str, Meta(min_length=1)]
+Alive = Annotated[dict[ReplicaId, Count], Meta(max_length=MAX_ALIVE)]
+Vector = Annotated[dict[ReplicaId, Count], Meta(max_length=MAX_REPLICAS)]
+CloudCounts = Annotated[list[Count], Meta(max_length=10 * MAX_CLOUD_DOTS)]
+"""Merging contexts adds up their clouds, so there may be more events than one replica adds."""
+
+Dots = dict[ReplicaId, list[Count]]
+TransferId = Annotated[str, Meta(max_length=64)]
 
 TEXT, MEMBER, ELEMENT, COUNT = 1, 2, 3, 4
 """Tags of what an event adds; the first three are also the kinds of items."""
-
-
-class ForeignMessageError(ValueError):
-    """Bytes that no replica of this version sends.
-
-    Attributes:
-        version: Version of the format that they claim to be, if it is another one than this replica's; else None.
-    """
-
-    def __init__(self, reason: str, version: int | None = None) -> None:
-        super().__init__(reason)
-        self.version = version
 
 
 # --- deltas
@@ -110,7 +119,7 @@ class Event(Struct, array_like=True, frozen=True, gc=False):
     clock: Clock
     key: Key
     add: AddText | AddMember | AddElement | AddCount | None
-    removes: dict[ReplicaId, list[Count]]
+    removes: Dots
     counter_removals: list[CounterRemoval]
 
 
@@ -118,7 +127,7 @@ class Deltas(Struct, array_like=True, tag=1, frozen=True):
     """Consecutive events of the sender, from the counter of the first."""
 
     first: Count
-    events: list[Event]
+    events: Annotated[list[Event], Meta(max_length=MAX_EVENTS)]
 
 
 # --- anti-entropy
@@ -134,7 +143,7 @@ class Heartbeat(Struct, array_like=True, tag=2, frozen=True):
         is_leaving: Whether the sender is about to end.
     """
 
-    vector: dict[ReplicaId, Count]
+    vector: Alive
     rest: int
     wants_answer: bool
     is_leaving: bool
@@ -146,8 +155,8 @@ class Heartbeat(Struct, array_like=True, tag=2, frozen=True):
 class ContextState(Struct, array_like=True, frozen=True):
     """A context as sent."""
 
-    vector: dict[ReplicaId, Count]
-    cloud: dict[ReplicaId, list[Count]]
+    vector: Vector
+    cloud: Annotated[dict[ReplicaId, CloudCounts], Meta(max_length=MAX_REPLICAS)]
 
 
 class ItemState(Struct, array_like=True, frozen=True, gc=False):
@@ -190,7 +199,7 @@ class CellState(Struct, array_like=True, frozen=True, gc=False):
     """
 
     key: Key
-    vector: dict[ReplicaId, Count]
+    vector: Vector
     deferred: list[tuple[ReplicaId, Count]]
     items: list[ItemState]
     tallies: list[TallyState]
@@ -211,7 +220,7 @@ class TransferRequest(Struct, array_like=True, tag=3, frozen=True):
         context: Context of the receiver; only with page 0.
     """
 
-    transfer: str
+    transfer: TransferId
     page: Annotated[int, Meta(ge=0)]
     context: ContextState | None
 
@@ -229,13 +238,13 @@ class TransferPage(Struct, array_like=True, tag=4, frozen=True):
         cells: Cells and parts of cells.
     """
 
-    transfer: str
+    transfer: TransferId
     page: int
     is_last: bool
     is_full: bool
     context: ContextState | None
-    discarded: dict[ReplicaId, Count]
-    cells: list[CellState]
+    discarded: Vector
+    cells: Annotated[list[CellState], Meta(max_length=_MAX_CELLS)]
 
 
 Message = Deltas | Heartbeat | TransferRequest | TransferPage
@@ -250,8 +259,17 @@ def new_replica_id() -> str:
 
 
 def encode_message(sender: str, message: Message) -> bytes:
-    """Return the bytes of a message, compressed if it is large and that makes it smaller."""
-    body = _encode(message)
+    """Return the bytes of a message."""
+    return frame(sender, pack(message))
+
+
+def pack(message: Message) -> bytes:
+    """Return the body of a message."""
+    return _encode(message)
+
+
+def frame(sender: str, body: bytes) -> bytes:
+    """Return the bytes of a message with a given body, compressed if it is large and that makes it smaller."""
     form = _PLAIN
     if len(body) >= _COMPRESS_FROM_BYTES:
         compressed = zlib.compress(body, 1)
@@ -266,37 +284,48 @@ def is_from(data: bytes, sender: str) -> bool:
     return data[_ID_AT:_BODY_AT] == sender.encode()
 
 
-def decode_message(data: bytes) -> tuple[str, Message]:
+def decode_message(data: bytes, max_bytes: int) -> tuple[str, Message]:
     """Return the sender's id and the message.
+
+    Args:
+        data: Message as received.
+        max_bytes: Greatest size of the body after decompression.
 
     Raises:
         ForeignMessageError: The bytes are damaged, of another version, or not a message of a replica at all.
     """
     if not data.startswith(_MAGIC) or len(data) <= len(_MAGIC):
-        raise ForeignMessageError("not a message of a replica")
+        raise ForeignMessageError("not a message of a replica", Refusal.FOREIGN)
     if data[len(_MAGIC)] != VERSION:
-        raise ForeignMessageError("a message of another version of the format", data[len(_MAGIC)])
+        raise ForeignMessageError(
+            "a message of another version of the format", Refusal.VERSION, version=data[len(_MAGIC)]
+        )
     view = memoryview(data)
     if zlib.crc32(view[_ID_AT:]).to_bytes(4, "big") != data[_CHECKSUM_AT:_ID_AT]:
-        raise ForeignMessageError("a damaged message")
+        raise ForeignMessageError("a damaged message", Refusal.DAMAGED)
     if not _ID.match(data[_ID_AT:_BODY_AT]):
-        raise ForeignMessageError("not a message of a replica")
-    body: Any = view[_BODY_AT:]
+        raise ForeignMessageError("not a message of a replica", Refusal.FOREIGN)
+    return data[_ID_AT:_BODY_AT].decode(), _unpack(view[_BODY_AT:], data[_FORM_AT], max_bytes)
+
+
+def _unpack(body: memoryview, form: int, max_bytes: int) -> Message:
+    packed = _decompress(body, max_bytes) if form == _COMPRESSED else body
     try:
-        if data[_FORM_AT] == _COMPRESSED:
-            body = _decompress(body)
-        message: Message = _decode(body)
-    except (msgspec.MsgspecError, zlib.error, ValueError) as error:
+        message: Message = _decode(packed)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise ForeignMessageError(str(error)) from None
-    return data[_ID_AT:_BODY_AT].decode(), message
+    return message
 
 
-def _decompress(body: memoryview) -> bytes:
+def _decompress(body: memoryview, max_bytes: int) -> bytes:
     """Return the decompressed body; stop at the limit, whatever size the body claims."""
     decompressor = zlib.decompressobj()
-    decompressed = decompressor.decompress(body, _MAX_MESSAGE_BYTES)
+    try:
+        decompressed = decompressor.decompress(body, max_bytes)
+    except zlib.error as error:
+        raise ForeignMessageError(str(error), Refusal.DAMAGED) from None
     if not decompressor.eof:
-        raise ForeignMessageError("a compressed message that is cut off or too large")
+        raise ForeignMessageError("a compressed message that is cut off or too large", Refusal.LIMIT)
     return decompressed
 
 

@@ -14,7 +14,7 @@ from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import Heartbeat
 
 _MAX_PEERS = 1000
-"""Replicas that are remembered: far more than a lattice has, and a bound on what forged heartbeats take in memory."""
+"""Replicas that are remembered: far more than a lattice has. Beyond that, the one that was silent longest makes room."""
 
 
 class _Peer:
@@ -62,7 +62,7 @@ class Peers:
             peer.heartbeat, peer.received_at = heartbeat, now
             return False
         if len(self._peers) >= _MAX_PEERS:
-            return False
+            del self._peers[min(self._peers, key=lambda name: self._peers[name].received_at)]
         self._peers[peer_id] = _Peer(heartbeat, now)
         return True
 

@@ -15,12 +15,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from provider.keyvalue.cache.anti_entropy import AntiEntropy
-from provider.keyvalue.cache.causality import is_drifted
 from provider.keyvalue.cache.cells import Item
 from provider.keyvalue.cache.channel import Channel
 from provider.keyvalue.cache.messages import (
     Deltas,
-    ForeignMessageError,
     Heartbeat,
     Message,
     TransferPage,
@@ -31,6 +29,8 @@ from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.tombstones import discard_tombstones
 from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Sender
+from provider.keyvalue.cache.trust.admission import Admission
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.link_config import CacheConfig
 from provider.nats.connection import Connection
@@ -52,9 +52,6 @@ _LEAVE_SECONDS = 0.15
 _TOMBSTONE_SLICE = 500
 """Tombstones looked at before other work gets a turn: less than a millisecond."""
 
-_MAX_COUNT = 2**53
-"""Counter that no replica reaches: a million events a second would take 285 years."""
-
 
 class Replication:
     """One replica among others.
@@ -73,9 +70,12 @@ class Replication:
         self.joined = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(self.replica.id, config, self._on_message, self._on_request)
+        self._admission = Admission(self.replica)
         self._peers = Peers(self.replica.id, config.forget_seconds)
         self._sender = Sender(self.replica)
-        self._anti_entropy = AntiEntropy(self.replica, self._peers, self._channel, self._on_pulled, self.joined.set)
+        self._anti_entropy = AntiEntropy(
+            self.replica, self._admission, self._peers, self._channel, self._on_pulled, self.joined.set
+        )
         self._heartbeat_received = asyncio.Event()
         self._is_flush_due = False
         self._is_answer_due = False
@@ -95,6 +95,7 @@ class Replication:
         """Replace the settings."""
         self._channel.config = config
         self._peers.forget_seconds = config.forget_seconds
+        self._admission.allow(config.max_keys, config.max_bytes)
 
     # --- joining and leaving
 
@@ -103,6 +104,7 @@ class Replication:
         stack.callback(connection.on_reconnect(self._on_reconnect))
         stack.callback(connection.on_write(self._flush))
         await self._channel.open(connection, stack)
+        self._admission.event_bytes = self._channel.event_bytes
 
     async def run(self) -> None:
         """Join the others and stay in step with them until cancelled."""
@@ -224,15 +226,12 @@ class Replication:
             self._receive_heartbeat(sender, message)
 
     def _receive_deltas(self, sender: str, deltas: Deltas) -> None:
-        now_ms = wall_clock_ms()
-        if deltas.first + len(deltas.events) > _MAX_COUNT:
-            raise ForeignMessageError(f"replica {sender} counts further than any replica can")
-        if any(is_drifted(event.clock, now_ms) for event in deltas.events):
-            raise ForeignMessageError(f"replica {sender} has a clock too far ahead")
+        self._admission.check_deltas(sender, deltas, wall_clock_ms())
         replica = self.replica
         is_gap = deltas.first > replica.context.vector.get(sender, 0) + 1
-        for count, event in enumerate(deltas.events, deltas.first):
-            replica.apply(sender, count, event)
+        if not self._admission.is_premature(deltas, is_gap=is_gap):
+            for count, event in enumerate(deltas.events, deltas.first):
+                replica.apply(sender, count, event)
         if is_gap:
             self._anti_entropy.schedule(sender)
 

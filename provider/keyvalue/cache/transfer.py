@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
-from provider.keyvalue.cache.causality import Context, Dot, is_drifted
+from provider.keyvalue.cache.causality import Context, Dot
 from provider.keyvalue.cache.cells import Cell, Item, size_of
 from provider.keyvalue.cache.merge import Merge
 from provider.keyvalue.cache.messages import (
@@ -18,7 +18,6 @@ from provider.keyvalue.cache.messages import (
     MEMBER,
     TEXT,
     CellState,
-    ForeignMessageError,
     ItemState,
     TallyState,
     TransferPage,
@@ -27,12 +26,17 @@ from provider.keyvalue.cache.messages import (
     context_state,
 )
 from provider.keyvalue.cache.replica import Replica
+from provider.keyvalue.cache.trust.admission import Admission
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError
 
 MAX_PAGE_BYTES = 24 * 1024
 """Size of a page. Building and merging one takes the event loop about a millisecond; calls wait no longer than that."""
 
 _PAGE_CELLS = 64
 """Cells on a page, as small ones cost more for their number than for their bytes."""
+
+_MAX_CONTEXT_BESIDE_CELLS = 1000
+"""Entries of a context, of about 16 bytes each, that fit into a message beside the largest cell."""
 
 _ITEM_BYTES = 40
 """Size of an item or a key on a page beyond its text: dot, time, expiry."""
@@ -121,7 +125,10 @@ class Sender:
     def _next_page(self, transfer: _Transfer, number: int) -> TransferPage:
         cells: list[CellState] = []
         size = 0
-        while len(cells) < _PAGE_CELLS and not transfer.is_sent:
+        context = context_state(transfer.context) if number == 0 else None
+        # A cell may take a whole message. A large context is therefore sent without any.
+        has_room = context is None or transfer.context.size <= _MAX_CONTEXT_BESIDE_CELLS
+        while has_room and len(cells) < _PAGE_CELLS and not transfer.is_sent:
             if not transfer.waiting:
                 key = transfer.keys[transfer.next_key]
                 transfer.waiting = split(self._cell_state(transfer, key), self.page_bytes)[::-1]
@@ -131,7 +138,6 @@ class Sender:
                 break
             cells.append(transfer.waiting.pop())
         is_last = transfer.is_sent
-        context = context_state(transfer.context) if number == 0 else None
         # As of now, not as of the beginning: tombstones that were discarded while pages were sent are not on them.
         discarded = dict(self._replica.discarded) if is_last else {}
         transfer.page = TransferPage(transfer.name, number, is_last, transfer.is_full, context, discarded, cells)
@@ -159,14 +165,16 @@ class Receiver:
 
     Args:
         replica: Replica whose state the pages are merged into.
+        admission: Check of the pages.
 
     Attributes:
         is_done: Whether the last page has been merged.
         keys: Number of cells, and parts of cells, received.
     """
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, admission: Admission) -> None:
         self._replica = replica
+        self._admission = admission
         self._transfer = ""
         self._page = -1
         self._merge: Merge | None = None
@@ -189,13 +197,16 @@ class Receiver:
             raise ForeignMessageError("the transfer has ended")
         if page.page != self._page + 1:
             raise ForeignMessageError("not the page that was requested")
-        self._check(page, now_ms)
+        self._admission.check_page(page, now_ms)
         if page.context is not None and self._merge is None:
             self._transfer, self._is_full = page.transfer, page.is_full
             self._merge = Merge(self._replica, context_of(page.context))
         if self._merge is None:
             raise ForeignMessageError("a first page without a context")
         for cell in page.cells:
+            # Without progress from page to page, a transfer would never end, and none from another replica would begin.
+            if not self._merge.is_next(cell):
+                raise ForeignMessageError("a part of a transfer that does not follow the one before")
             self._merge.add(cell)
         self.keys += len(page.cells)
         self._page = page.page
@@ -208,21 +219,6 @@ class Receiver:
         if self._merge is not None and not self.is_done:
             self._merge.abandon()
             self._merge = None
-
-    def _check(self, page: TransferPage, now_ms: int) -> None:
-        """Refuse times far in the future, and events under the own id that this replica has not made."""
-        own, count = self._replica.id, self._replica.count
-        vectors = [page.discarded] if page.context is None else [page.discarded, page.context.vector]
-        for cell in page.cells:
-            vectors.append(cell.vector)
-            states: list[ItemState | TallyState] = [*cell.items, *cell.tallies]
-            for state in states:
-                if is_drifted(state.clock, now_ms):
-                    raise ForeignMessageError("a time too far in the future")
-                if state.replica == own and state.count > count:
-                    raise ForeignMessageError("another replica has this one's id")
-        if any(vector.get(own, 0) > count for vector in vectors):
-            raise ForeignMessageError("another replica has this one's id")
 
 
 def missing_keys(replica: Replica, context: Context) -> tuple[list[str], bool]:

@@ -25,6 +25,7 @@ from tests.bench.load_generator import write_json
 EVENTS_PER_MESSAGE = 64
 """Events that 64 calls in flight put into one message."""
 
+_MAX_BYTES = 2 * 1024 * 1024
 _MESSAGES = 250
 _KEYS = 8000
 """Half of the number of Sets, so that half of them overwrite."""
@@ -78,7 +79,7 @@ def _per_cpu_second(messages: list[bytes]) -> float:
     replica = Replica(new_replica_id())
     began = time.process_time_ns()
     for data in messages:
-        sender, message = decode_message(data)
+        sender, message = decode_message(data, _MAX_BYTES)
         assert isinstance(message, Deltas)
         for count, event in enumerate(message.events, message.first):
             replica.apply(sender, count, event)

@@ -14,7 +14,9 @@ from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.tombstones import discard_tombstones
 from provider.keyvalue.cache.transfer import Receiver, Sender
+from provider.keyvalue.cache.trust.admission import Admission
 
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 NO_LIMITS = CacheLimits()
 KEYS = ["a", "b"]
 TEXTS = ["x", "y", "7"]
@@ -69,14 +71,24 @@ def apply_all(replica: Replica, events: list[tuple[str, int, Event]]) -> None:
 # --- transfers
 
 
+def admission_of(replica: Replica, max_keys: int = 0, max_bytes: int = 0) -> Admission:
+    admission = Admission(replica)
+    admission.allow(max_keys, max_bytes)
+    return admission
+
+
+def receiver_of(replica: Replica) -> Receiver:
+    return Receiver(replica, admission_of(replica))
+
+
 def pull(asker: Replica, server: Replica, now_ms: int = 1000) -> list[int]:
     """Transfer what one replica lacks of another's state, over the real messages; return the sizes of the pages."""
-    sender, receiver = Sender(server), Receiver(asker)
+    sender, receiver = Sender(server), receiver_of(asker)
     sizes = []
     while not receiver.is_done:
-        _, request = decode_message(encode_message(asker.id, receiver.request()))
+        _, request = decode_message(encode_message(asker.id, receiver.request()), MAX_MESSAGE_BYTES)
         data = encode_message(server.id, sender.answer(asker.id, request, 0.0))  # type: ignore[arg-type]
-        _, page = decode_message(data)
+        _, page = decode_message(data, MAX_MESSAGE_BYTES)
         receiver.receive(page, now_ms)  # type: ignore[arg-type]
         sizes.append(len(data))
     return sizes
@@ -89,7 +101,7 @@ def exchange(one: Replica, other: Replica) -> None:
 
 def pull_some(asker: Replica, server: Replica, pages: int, page_bytes: int = 200) -> None:
     """Transfer a number of pages and no more, as if the server had ended."""
-    sender, receiver = Sender(server), Receiver(asker)
+    sender, receiver = Sender(server), receiver_of(asker)
     sender.page_bytes = page_bytes
     for _ in range(pages):
         if not receiver.is_done:

@@ -19,6 +19,7 @@ from tests.unit.keyvalue.cache.exchange import (
     change,
     changes,
     pull,
+    receiver_of,
     replica_of,
     seen,
     state,
@@ -73,7 +74,7 @@ class BadNetwork(RuleBasedStateMachine):
         if (asker, server) not in self.transfers:
             sender = Sender(self.replicas[server])
             sender.page_bytes = 60
-            self.transfers[asker, server] = (sender, Receiver(self.replicas[asker]))
+            self.transfers[asker, server] = (sender, receiver_of(self.replicas[asker]))
         sender, receiver = self.transfers[asker, server]
         receiver.receive(sender.answer(self.replicas[asker].id, receiver.request(), 0.0), self.now_ms)
         if receiver.is_done:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider.keyvalue.cache import messages as codec
 from provider.keyvalue.cache.messages import (
     AddCount,
     AddElement,
@@ -18,7 +17,6 @@ from provider.keyvalue.cache.messages import (
     CounterRemoval,
     Deltas,
     Event,
-    ForeignMessageError,
     Heartbeat,
     Message,
     TransferPage,
@@ -30,7 +28,9 @@ from provider.keyvalue.cache.messages import (
     is_from,
     new_replica_id,
 )
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError
 
+MAX_BYTES = 2 * 1024 * 1024
 SENDER = "sender-00001"
 ASKER = "asker-000001"
 
@@ -72,7 +72,7 @@ def framed(form: int, body: bytes) -> bytes:
 @given(messages)
 def test_a_message_is_decoded_to_what_was_encoded_with_its_sender(message: Message) -> None:
     data = encode_message(SENDER, message)
-    assert decode_message(data) == (SENDER, message)
+    assert decode_message(data, MAX_BYTES) == (SENDER, message)
     assert is_from(data, SENDER)
     assert not is_from(data, "other-000002")
 
@@ -81,7 +81,7 @@ def test_a_large_message_is_compressed_and_decoded_to_what_was_encoded() -> None
     message = Deltas(1, [Event(1, "k", AddText("long text " * 5000, 0), {}, [])])
     data = encode_message(SENDER, message)
     assert len(data) < 5000
-    assert decode_message(data) == (SENDER, message)
+    assert decode_message(data, MAX_BYTES) == (SENDER, message)
 
 
 @given(messages, st.data())
@@ -93,14 +93,14 @@ def test_a_damaged_message_is_refused(message: Message, data: st.DataObject) -> 
     damaged = damaged[: data.draw(st.integers(0, len(sound)))]
     if bytes(damaged) != sound:
         with pytest.raises(ForeignMessageError):
-            decode_message(bytes(damaged))
+            decode_message(bytes(damaged), MAX_BYTES)
 
 
 @given(st.binary(max_size=60))
 def test_random_bytes_are_refused(data: bytes) -> None:
     for garbage in (data, framed(0, data)):
         try:
-            _, message = decode_message(garbage)
+            _, message = decode_message(garbage, MAX_BYTES)
         except ForeignMessageError:
             continue
         assert isinstance(message, (Deltas, Heartbeat, TransferRequest, TransferPage))
@@ -110,14 +110,14 @@ def test_another_version_is_refused_by_its_number() -> None:
     data = bytearray(encode_message(SENDER, Heartbeat({}, 0, False, False)))
     data[4] = 7
     with pytest.raises(ForeignMessageError, match="another version") as refused:
-        decode_message(bytes(data))
+        decode_message(bytes(data), MAX_BYTES)
     assert refused.value.version == 7
 
 
 def test_a_message_that_unpacks_to_too_much_is_refused() -> None:
-    bomb = framed(1, zlib.compress(b"\0" * (codec._MAX_MESSAGE_BYTES + 1)))
+    bomb = framed(1, zlib.compress(b"\0" * (MAX_BYTES + 1)))
     with pytest.raises(ForeignMessageError, match="too large"):
-        decode_message(bomb)
+        decode_message(bomb, MAX_BYTES)
 
 
 @given(contexts)

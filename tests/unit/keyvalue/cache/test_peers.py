@@ -87,8 +87,10 @@ def test_a_silent_replica_is_forgotten_after_a_while_and_one_that_leaves_at_once
     assert peers.ids == []
 
 
-def test_the_number_of_peers_is_bounded() -> None:
+def test_the_number_of_peers_is_bounded_and_the_one_that_was_silent_longest_makes_room() -> None:
     peers = Peers("own-00000001", 100.0)
     for number in range(2000):
-        peers.receive(f"peer-{number:07}", Heartbeat({}, 0, False, False), 0.0)
+        peers.receive(f"peer-{number:07}", Heartbeat({}, 0, False, False), number)
+        peers.receive("peer-of-long", Heartbeat({}, 0, False, False), number)
     assert len(peers.ids) == 1000
+    assert {"peer-of-long", "peer-0001999"} <= set(peers.ids)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS
 from provider.keyvalue.cache.messages import (
-    ForeignMessageError,
     TransferRequest,
     new_replica_id,
 )
 from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.replica import Replica
-from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Receiver, Sender
+from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Sender
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError
 from tests.unit.keyvalue.cache.exchange import (
     all_states,
     apply_all,
@@ -30,6 +30,7 @@ from tests.unit.keyvalue.cache.exchange import (
     exchange,
     pull,
     pull_some,
+    receiver_of,
     replica_of,
     seen,
     state,
@@ -46,7 +47,7 @@ def test_a_page_requested_again_is_the_same_and_a_page_out_of_turn_is_refused() 
     server = Replica("server-00001")
     for number in range(1000):
         change(server, kv.Set(f"key {number}", "v" * 100, 0))
-    sender, receiver = Sender(server), Receiver(Replica(ASKER))
+    sender, receiver = Sender(server), receiver_of(Replica(ASKER))
     first = sender.answer(ASKER, receiver.request(), 0.0)
     assert not first.is_last
     receiver.receive(first, 1000)
@@ -56,7 +57,7 @@ def test_a_page_requested_again_is_the_same_and_a_page_out_of_turn_is_refused() 
     assert sender.answer(ASKER, TransferRequest("unknown", 1, None), 0.0).transfer == ""
     with pytest.raises(ForeignMessageError, match="not the page"):
         receiver.receive(first, 1000)
-    other = Receiver(Replica(ASKER))
+    other = receiver_of(Replica(ASKER))
     assert sender.answer(ASKER, other.request(), 0.0).page == 0, "an asker has one transfer at a time"
     with pytest.raises(ForeignMessageError, match="has ended"):
         receiver.receive(sender.answer(ASKER, receiver.request(), 0.0), 1000)
@@ -67,7 +68,7 @@ def test_too_many_transfers_at_once_are_put_off() -> None:
     for number in range(1000):
         change(server, kv.Set(f"key {number}", "v", 0))
     sender = Sender(server)
-    request = Receiver(Replica(ASKER)).request()
+    request = receiver_of(Replica(ASKER)).request()
     answers = [sender.answer(new_replica_id(), request, 0.0) for _ in range(20)]
     assert [answer.transfer != "" for answer in answers] == [True] * 16 + [False] * 4
     assert sender.answer(new_replica_id(), request, 2.0).transfer, "a transfer that has not been continued gives way"
@@ -100,15 +101,15 @@ def test_a_large_cell_is_sent_in_several_pages_and_removed_items_go() -> None:
 
 def test_times_of_the_future_and_events_that_never_were_end_a_transfer() -> None:
     server, asker = Replica("server-00001"), Replica("asker-000001")
-    server.clock.observe((1000 + 2 * MAX_DRIFT_MS) << 16)
+    server.clock.observe((1001 + 2 * MAX_DRIFT_MS) << 16)
     change(server, kv.Set("k", "v", 0))
-    receiver = Receiver(asker)
+    receiver = receiver_of(asker)
     with pytest.raises(ForeignMessageError, match="future"):
         receiver.receive(Sender(server).answer(asker.id, receiver.request(), 0.0), 1000)
     assert asker.read("k", 1000) is None
     impostor = Replica("asker-000001")
     change(impostor, kv.Set("k", "v", 0))
-    receiver = Receiver(asker)
+    receiver = receiver_of(asker)
     with pytest.raises(ForeignMessageError, match="this one's id"):
         receiver.receive(Sender(impostor).answer(asker.id, receiver.request(), 0.0), 1000)
 
@@ -121,7 +122,7 @@ def test_an_item_that_a_delta_removed_during_a_transfer_stays_removed() -> None:
     server, asker = replica_of(1), replica_of(2)
     change(server, kv.Set("x", "v", 0))
     change(server, kv.Set("k", "T0", 0))
-    sender, receiver = Sender(server), Receiver(asker)
+    sender, receiver = Sender(server), receiver_of(asker)
     sender.page_bytes = 60
     receiver.receive(sender.answer(asker.id, receiver.request(), 0.0), 1000)
     server.unsent = []
@@ -144,7 +145,7 @@ def test_a_deletion_whose_tombstone_was_discarded_during_a_transfer_reaches_a_th
         change(server, kv.Set(key, "v", 0))
     pull(third, server)
     change(server, kv.Del("z"))
-    sender, receiver = Sender(server), Receiver(asker)
+    sender, receiver = Sender(server), receiver_of(asker)
     sender.page_bytes = 60
     first = sender.answer(asker.id, receiver.request(), 0.0)
     assert not first.is_last
@@ -197,7 +198,7 @@ def test_what_arrived_before_its_sender_ended_reaches_all_replicas_or_none() -> 
 
 
 def test_no_more_of_half_a_transfer_is_kept_than_fits_into_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provider.keyvalue.cache.merge._MAX_CLOUD_DOTS", 5)
+    monkeypatch.setattr("provider.keyvalue.cache.merge.MAX_CLOUD_DOTS", 5)
     server, asker = replica_of(1), replica_of(2)
     change(server, kv.Set("overwritten", "v", 0))
     for number in range(30):

@@ -1,0 +1,192 @@
+"""The check of the content of messages before any of it is merged: no member's mistake may harm the others. Pure.
+
+Each of these limits is far above what a replica sends that works. Beyond it, one message would cost more memory or time
+than it has bytes, or leave behind something that this replica could not send on, so that no later one could join.
+"""
+
+from __future__ import annotations
+
+import math
+
+from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS, is_drifted
+from provider.keyvalue.cache.cells import Cell, size_of
+from provider.keyvalue.cache.messages import (
+    MAX_CLOUD_DOTS,
+    MAX_REPLICAS,
+    AddCount,
+    CellState,
+    Deltas,
+    Event,
+    ItemState,
+    TallyState,
+    TransferPage,
+)
+from provider.keyvalue.cache.replica import Replica
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
+from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
+
+MAX_COUNT = 2**53
+"""Counter that no replica reaches: a million events a second would take 285 years."""
+
+_MAX_DEFERRED = 10_000
+"""Removals that wait for their items. Only reordered messages defer any, for the time until the rest arrives."""
+
+_MAX_TALLIES = 2000
+"""Tallies of one counter. All of them are sent in one part, which must fit into a message."""
+
+_ROOM = 2
+"""Factor by which data of other replicas may exceed this replica's limits: both sides of a partition may fill theirs."""
+
+_DEFAULT_EVENT_BYTES = 1024 * 1024
+
+
+class Admission:
+    """The limits of one replica on what others send.
+
+    Args:
+        replica: Replica that is to take the messages in.
+
+    Attributes:
+        event_bytes: Greatest size of a key and a value together that this replica could send on.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self.event_bytes = _DEFAULT_EVENT_BYTES
+        self._replica = replica
+        self._max_keys: float = 0
+        self._max_bytes: float = 0
+
+    def allow(self, max_keys: int, max_bytes: int) -> None:
+        """Allow for the limits of a link; 0: no limit. Of several links on one cache, the widest limits count."""
+        self._max_keys = max(self._max_keys, max_keys or math.inf)
+        self._max_bytes = max(self._max_bytes, max_bytes or math.inf)
+
+    # --- deltas
+
+    def check_deltas(self, sender: str, deltas: Deltas, now_ms: int) -> None:
+        """Check the events of another replica.
+
+        Raises:
+            ForeignMessageError: One of them is not admissible. None may be applied.
+        """
+        replica, events = self._replica, deltas.events
+        if deltas.first + len(events) > MAX_COUNT:
+            raise ForeignMessageError(f"replica {sender} counts further than any replica can")
+        vector = replica.context.vector
+        if sender not in vector and len(vector) >= MAX_REPLICAS:
+            raise ForeignMessageError("the cache has had too many replicas", Refusal.LIMIT)
+        for event in events:
+            if is_drifted(event.clock, now_ms):
+                raise ForeignMessageError(f"replica {sender} has a clock too far ahead", Refusal.CLOCK)
+            self._check_text(event.key, "" if event.add is None or isinstance(event.add, AddCount) else event.add.value)
+            if event.counter_removals or isinstance(event.add, AddCount):
+                self._check_tallies(event)
+        if self._may_be_full(len(events)) and any(self._adds(event) for event in events):
+            self._check_room({event.key for event in events if event.add is not None})
+        replica.clock.ceiling_ms = now_ms + MAX_OBSERVED_DRIFT_MS
+
+    def is_premature(self, deltas: Deltas, *, is_gap: bool) -> bool:
+        """Tell whether too much of what these events follow has not arrived. A transfer then brings all of it in order."""
+        context, deferred = self._replica.context, self._replica.deferred
+        if is_gap and sum(map(len, context.cloud.values())) + len(deltas.events) > MAX_CLOUD_DOTS:
+            return True
+        removed = 0
+        for event in deltas.events:
+            for counts in event.removes.values():
+                removed += len(counts)
+        if removed <= _MAX_DEFERRED and not deferred:
+            return False
+        early = sum(
+            not context.has(author, count)
+            for event in deltas.events
+            for author, counts in event.removes.items()
+            for count in counts
+        )
+        return sum(map(len, deferred.values())) + early > _MAX_DEFERRED
+
+    def _check_tallies(self, event: Event) -> None:
+        cell = self._replica.cells.get(event.key)
+        known = len(cell.tallies) if cell is not None and cell.tallies else 0
+        if known + len(event.counter_removals) + 1 > _MAX_TALLIES:
+            raise ForeignMessageError("a counter with too many tallies", Refusal.LIMIT)
+
+    def _adds(self, event: Event) -> bool:
+        """Tell whether an event adds anything; the removal of a tally does if it arrives before the tally."""
+        if event.add is not None or not event.counter_removals:
+            return event.add is not None
+        cell = self._replica.cells.get(event.key)
+        starts = [(removal.replica, removal.start) for removal in event.counter_removals]
+        return cell is None or any(cell.tally(start) is None for start in starts)
+
+    # --- pages
+
+    def check_page(self, page: TransferPage, now_ms: int) -> None:
+        """Check a page of a transfer.
+
+        Raises:
+            ForeignMessageError: Something on it is not admissible. Nothing of it may be merged.
+        """
+        replica, known = self._replica, self._replica.context.vector
+        context = page.context.vector if page.context is not None else {}
+        for vector in (context, page.discarded, *(cell.vector for cell in page.cells)):
+            if vector.get(replica.id, 0) > replica.count:
+                raise ForeignMessageError("another replica has this one's id")
+            if len(vector.keys() - known.keys()) + len(known) > MAX_REPLICAS:
+                raise ForeignMessageError("the cache has had too many replicas", Refusal.LIMIT)
+        deferred = sum(map(len, replica.deferred.values())) if replica.deferred else 0
+        if deferred + sum(len(cell.deferred) for cell in page.cells) > 2 * _MAX_DEFERRED:
+            raise ForeignMessageError("too many removals of items that have not arrived", Refusal.LIMIT)
+        for cell in page.cells:
+            self._check_cell(cell, now_ms)
+        if self._may_be_full(len(page.cells)) and any(self._adds_state(cell) for cell in page.cells):
+            self._check_room({cell.key for cell in page.cells if cell.items or cell.tallies})
+        replica.clock.ceiling_ms = now_ms + MAX_OBSERVED_DRIFT_MS
+
+    def _check_cell(self, cell: CellState, now_ms: int) -> None:
+        replica, own = self._replica, self._replica.id
+        # Another replica may have taken in a time that was as far ahead of its own clock as it allows.
+        latest_ms = now_ms + MAX_DRIFT_MS
+        if len(cell.tallies) > _MAX_TALLIES:
+            raise ForeignMessageError("a counter with too many tallies", Refusal.LIMIT)
+        for item in cell.items:
+            self._check_text(cell.key, item.value or "")
+            if item.value is None and not replica.has_seen(cell.key, (item.replica, item.count)):
+                raise ForeignMessageError("an item without the value that this replica lacks")
+        states: list[ItemState | TallyState] = [*cell.items, *cell.tallies]
+        for state in states:
+            if is_drifted(state.clock, latest_ms):
+                raise ForeignMessageError("a time too far in the future", Refusal.CLOCK)
+            if state.replica == own and state.count > replica.count:
+                raise ForeignMessageError("another replica has this one's id")
+
+    def _adds_state(self, sent: CellState) -> bool:
+        """Tell whether a cell on a page has an item or a tally that this replica does not have."""
+        cell = self._replica.cells.get(sent.key) or Cell()
+        is_new_item = any(
+            state.value is not None and not cell.has((state.replica, state.count)) for state in sent.items
+        )
+        return is_new_item or any(cell.tally((state.replica, state.start)) is None for state in sent.tallies)
+
+    # --- limits
+
+    def _check_text(self, key: str, text: str) -> None:
+        """Refuse a text that could not be sent on: no replica that starts later could ever have all keys."""
+        # In UTF-8 a character takes at most four bytes.
+        if 4 * (len(key) + len(text)) <= MAX_BUCKET_KEY_BYTES:
+            return
+        key_bytes = size_of(key)
+        if key_bytes > MAX_BUCKET_KEY_BYTES or key_bytes + size_of(text) > self.event_bytes:
+            raise ForeignMessageError(f"a text of {size_of(text)} bytes, which could not be sent on", Refusal.LIMIT)
+
+    def _may_be_full(self, added_keys: int) -> bool:
+        """Tell whether the limits would be exceeded if all keys were new."""
+        replica = self._replica
+        return replica.keys + added_keys > _ROOM * self._max_keys or replica.size_bytes > _ROOM * self._max_bytes
+
+    def _check_room(self, added: set[str]) -> None:
+        replica = self._replica
+        keys = replica.keys + sum(key not in replica.cells for key in added)
+        if keys > _ROOM * self._max_keys:
+            raise ForeignMessageError(f"more than twice MAX_KEYS of {self._max_keys}", Refusal.LIMIT)
+        if replica.size_bytes > _ROOM * self._max_bytes:
+            raise ForeignMessageError(f"more than twice MAX_BYTES of {self._max_bytes}", Refusal.LIMIT)
