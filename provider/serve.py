@@ -25,6 +25,7 @@ from provider.lattice.statistics import ServiceStatistics
 from provider.lattice.subscriptions import LatticeSubscriptions
 from provider.links import Links
 from provider.nats.connection import Connection
+from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner
 from provider.telemetry import Telemetry
 
@@ -69,6 +70,8 @@ class Provider:
             queue="rpc",
         )
         self._calls = Calls(limits, self._chunks, self._lattice.reply, self._statistics, telemetry, tasks)
+        self._untimely = FailureStreak("calls", self._loop.time)
+        """The calls refused for their time: all of them are if the clock of this machine is far off."""
         self._stopped = asyncio.Event()
         self._shutdown_reply = b""
 
@@ -104,9 +107,13 @@ class Provider:
 
     def on_invocation(self, event: InvocationEvent, reply: bytes, header: bytes, size: int) -> None:
         if isinstance(event, InvocationRefused):
+            if event.is_untimely:
+                self._untimely.failed(event.error)
             _log_refusal(event)
             self._lattice.reply(reply, encode_failure(event.invocation_id[:SHOWN_ID_CHARACTERS], str(event.error)))
             return
+        if self._untimely.count:
+            self._untimely.succeeded()
         invocation = event.invocation
         if isinstance(invocation.content_length, int):
             size = max(size, invocation.content_length)
@@ -130,7 +137,7 @@ class Provider:
         self._links.apply(event)
 
     def unhealthy(self) -> str | None:
-        return self._links.unhealthy()
+        return self._untimely.reason or self._links.unhealthy()
 
     def notice(self) -> str | None:
         return self._links.notice()

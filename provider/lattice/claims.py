@@ -89,6 +89,10 @@ class ClaimsVerifier:
         key = self._keys.get(token.claims.iss) or _issuer_key(token.claims.iss)
         return bool(ed_verify(token.signature, token.signing_input, key))
 
+    def is_issuer(self, public_key: str) -> bool:
+        """Tell whether a key is one of the cluster's issuers."""
+        return public_key in self._keys
+
     def judge(
         self, invocation: Invocation, token: Token[InvocationClaims], is_signed: bool, now: float
     ) -> InvocationClaims:

@@ -32,6 +32,13 @@ from provider.lattice.seen_ids import SeenIds
 LinkKey = tuple[str, str, str]
 """The identity of a link: actor id, contract id, link name."""
 
+_UNTIMELY = (
+    errors.ClaimsExpiredError,
+    errors.ClaimsNotYetValidError,
+    errors.ClaimsTooOldError,
+    errors.ClaimsTooEarlyError,
+)
+
 
 class InvocationAccepted(Struct, frozen=True, gc=False):
     """A verified invocation of a linked actor. If it is chunked, its hash has not been checked yet."""
@@ -42,11 +49,19 @@ class InvocationAccepted(Struct, frozen=True, gc=False):
 
 
 class InvocationRefused(Struct, frozen=True):
-    """An invocation to answer with an error. `invocation_id` is "" if no id could be read. `error` is a bare one."""
+    """An invocation to answer with an error.
+
+    Attributes:
+        invocation_id: The id; "" if none could be read.
+        operation: The name of the operation; "" if none could be read.
+        error: The reason, a bare error.
+        is_untimely: Whether an issuer of the cluster has signed it, and its time alone speaks against it.
+    """
 
     invocation_id: str
     operation: str
     error: errors.InvocationError
+    is_untimely: bool = False
 
 
 class LinkPut(Struct, frozen=True):
@@ -160,7 +175,9 @@ class LatticeProtocol:
             link = self._link_of(invocation)
             self._check_beyond_reference(invocation, claims, now)
         except errors.InvocationDeniedError as error:
-            return InvocationRefused(invocation.id, invocation.operation, errors.bare(error))
+            is_trusted = is_signed and self._verifier.is_issuer(token.claims.iss)
+            is_untimely = is_trusted and isinstance(error, _UNTIMELY)
+            return InvocationRefused(invocation.id, invocation.operation, errors.bare(error), is_untimely)
         return InvocationAccepted(invocation, claims, link)
 
     def check_payload(self, accepted: InvocationAccepted, payload: bytes) -> None:

@@ -24,6 +24,7 @@ from provider.keyvalue.bucket.cas import (
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
 from provider.keyvalue.bucket.plans import Batch, BatchPlan, PendingChange, is_overwrite, plan_batch
 from provider.keyvalue.payloads import encode_payload
+from provider.streaks import FailureStreak
 
 _ATTEMPT_SECONDS = 0.7
 """Time for one write. Two of them, and the read between that looks for the first, fit into the two seconds that a host gives
@@ -48,11 +49,13 @@ class BatchWriter:
     Args:
         store: The store that has the values.
         cached_bytes: Size of all payloads together that are kept for the next change of their key.
+        failures: Told of each batch that is written, and of each that cannot be.
     """
 
-    def __init__(self, store: CompareAndSetStore, cached_bytes: int) -> None:
+    def __init__(self, store: CompareAndSetStore, cached_bytes: int, failures: FailureStreak) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
+        self._failures = failures
         self._cache = _EntryCache(cached_bytes)
         # Ids are unique among all providers: 48 random bits for this engine, and a count.
         self._id_prefix = secrets.token_urlsafe(6).encode() + b"."
@@ -85,6 +88,7 @@ class BatchWriter:
                 # Full, refused, unreachable: the last plan was not stored. An attempt before it may have been.
                 doubt = errors.OutcomeUnknownError("a write was refused by a leader that may have been deposed")
                 batch.fail(doubt if batch.is_doubtful else error)
+                self._failures.failed(error)
                 return rest
             else:
                 return rest
@@ -183,6 +187,8 @@ class BatchWriter:
             batch.note_attempt(write, plan)
             batch.answer_stored_at(error.revision)
             return True
+        if self._failures.count:
+            self._failures.succeeded()
         self._cache.put(write.bucket_key, Entry(revision, plan.value), len(write.payload))
         plan.answer(revision)
         return True

@@ -50,6 +50,7 @@ class Bucket:
         self.purge_up_to = writes.purge_up_to
 
         reads = Reads(self._stream, writes, tasks)
+        self.read_failures = reads.failures
         self.begin_read = reads.begin_read
         self.read = reads.read
         self.read_entry = reads.read_entry

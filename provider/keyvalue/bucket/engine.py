@@ -17,6 +17,7 @@ from provider.keyvalue.bucket.attempts import BatchWriter
 from provider.keyvalue.bucket.cas import CompareAndSetStore
 from provider.keyvalue.bucket.plans import PendingChange
 from provider.keyvalue.conditional import CONDITIONS
+from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner
 
 CACHED_BYTES = 8 * 1024 * 1024
@@ -37,12 +38,16 @@ class Engine:
         store: The store that has the values.
         tasks: Owner of the tasks of lanes at work.
         cached_bytes: Size of all values together that are kept for the next change of their key.
+
+    Attributes:
+        failures: The writes that have failed since the last one that was stored.
     """
 
     def __init__(self, store: CompareAndSetStore, tasks: TaskOwner, cached_bytes: int = CACHED_BYTES) -> None:
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
-        self._writer = BatchWriter(store, cached_bytes)
+        self.failures = FailureStreak("writes", self._loop.time)
+        self._writer = BatchWriter(store, cached_bytes, self.failures)
         self._lanes: dict[str, list[PendingChange]] = {}
         """The waiting changes by key. A key has a lane as long as a task works on it."""
         self._pending: dict[PendingChange, None] = {}

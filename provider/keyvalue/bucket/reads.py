@@ -18,6 +18,7 @@ from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.values import MANY_BYTES, Value
 from provider.nats import jetstream as js
 from provider.nats.requests import Reply
+from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner
 
 ReadValue = Callable[[Value | None, bool], None]
@@ -47,6 +48,9 @@ class Reads:
         stream: The bucket's stream.
         writes: Used where a read has to write, and for the lease.
         tasks: Owner of the removals of expired values.
+
+    Attributes:
+        failures: The reads that have failed since the last one that succeeded.
     """
 
     def __init__(self, stream: BucketStream, writes: Writes, tasks: TaskOwner) -> None:
@@ -58,6 +62,7 @@ class Reads:
         self._connection = stream.jetstream.connection
         self._clock = stream.clock
         self._loop = asyncio.get_running_loop()
+        self.failures = FailureStreak("reads", self._loop.time)
         self._unsent: dict[str, list[ReadValue]] = {}
         """The readers of each direct get that has not been sent yet, by key."""
         self._unsent_writes = -1
@@ -107,6 +112,8 @@ class Reads:
         if reply is not None:
             with contextlib.suppress(errors.ApiError):
                 value, is_read = self._live_value(bucket_key, self._reader.decode_direct(*reply)), True
+                if self.failures.count:
+                    self.failures.succeeded()
         for use in readers:
             use(value, is_read)
 
@@ -154,16 +161,21 @@ class Reads:
         began = loop.time()
         while True:
             try:
-                return await read(asked, min(deadline, loop.time() + _ATTEMPT_SECONDS))
+                found = await read(asked, min(deadline, loop.time() + _ATTEMPT_SECONDS))
             except (errors.NatsError, TimeoutError) as error:
                 # No server answers for the stream: it has no leader, or it was deleted. The store finds out which.
                 if isinstance(error, errors.NoRespondersError):
                     self._stream.on_missed()
-                refused = refusal(error)
-                if refused is not None:
-                    raise refused from None
-                if loop.time() + _PAUSE_SECONDS >= deadline:
-                    raise too_late(error, loop.time() - began) from None
+                failure = refusal(error)
+                if failure is None and loop.time() + _PAUSE_SECONDS >= deadline:
+                    failure = too_late(error, loop.time() - began)
+                if failure is not None:
+                    self.failures.failed(failure)
+                    raise failure from None
+            else:
+                if self.failures.count:
+                    self.failures.succeeded()
+                return found
             await asyncio.sleep(_PAUSE_SECONDS)
 
     # --- many keys

@@ -22,7 +22,7 @@ from provider.keyvalue.bucket.sweep import SWEEP_SECONDS, sweep
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
-from provider.keyvalue.keys import encode_key
+from provider.keyvalue.keys import RESERVED_KEY, encode_key
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
 from provider.keyvalue.values import READS, READS_OF_MANY, Read, Value
@@ -161,7 +161,11 @@ class BucketStore(SharedStore):
     def unhealthy(self) -> str | None:
         if self._connection is not None and not self._connection.is_connected:
             return f"bucket {self._config.name!r}: connection to NATS lost"
-        return f"bucket {self._config.name!r}: {self._reason}" if self._reason else None
+        reason = self._reason
+        if not reason and self.opened is not None:
+            bucket, engine = self.opened
+            reason = engine.failures.reason or bucket.read_failures.reason or ""
+        return f"bucket {self._config.name!r}: {reason}" if reason else None
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep_open(), name=f"keep bucket {self._config.name}")
@@ -238,7 +242,8 @@ class BucketStore(SharedStore):
         )
         engine = Engine(bucket, self.tasks, self._cached_bytes)
         stack.callback(engine.close)
-        stack.callback(connection.on_reconnect(engine.forget))
+        for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):
+            stack.callback(connection.on_reconnect(forget))
         self._created = info.created
         self.jetstream, self._clock = jetstream, clock
         self.opened = bucket, engine
@@ -266,9 +271,10 @@ class BucketStore(SharedStore):
                     await self._is_missed.wait()
             await asyncio.sleep(_FIRST_RETRY_SECONDS)  # a stream that is being made anew needs a moment
             self._is_missed.clear()
-            bucket, _ = self.opened
+            bucket, engine = self.opened
             try:
                 await self._refresh(bucket)
+                await self._try_failing(bucket, engine)
                 if not bucket.traits.expires_by_itself and loop.time() - swept_at >= SWEEP_SECONDS:
                     swept_at = loop.time()
                     await self._sweep(bucket)
@@ -278,6 +284,20 @@ class BucketStore(SharedStore):
                 self._reason = str(error)
             except (errors.NatsError, TimeoutError) as error:
                 self._reason = str(error) or "no answer in time"
+
+    async def _try_failing(self, bucket: Bucket, engine: Engine) -> None:
+        """Find out whether reads and writes that have failed work again, so that health does not wait for the next call.
+
+        A write that the server refused is not tried: a full bucket refuses values and takes the reserved key.
+        """
+        deadline = asyncio.get_running_loop().time() + OPEN_SECONDS
+        with contextlib.suppress(errors.NatsError, errors.StoreError):
+            if engine.failures.reason and not engine.failures.is_refused:
+                await bucket.write_reserved(deadline)
+                engine.failures.succeeded()
+            if bucket.read_failures.reason and not bucket.read_failures.is_refused:
+                await bucket.read_latest(RESERVED_KEY, deadline)
+                bucket.read_failures.succeeded()
 
     async def _sweep(self, bucket: Bucket) -> None:
         """Remove expired values. A failure only delays that: expired values are never read."""

@@ -27,6 +27,7 @@ from provider.keyvalue.link_config import CacheConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
 from provider.keyvalue.values import READS, READS_OF_MANY
 from provider.nats.settings import ConnectionSettings
+from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner, cancel
 
 _log = logging.getLogger(__name__)
@@ -47,10 +48,12 @@ class CacheLink:
         self.shared = shared
         limits = config.cache
         self._limits = CacheLimits(limits.max_keys, limits.max_bytes, limits.max_value_bytes)
+        self._failures = FailureStreak("changes", asyncio.get_running_loop().time)
 
     @property
     def unhealthy(self) -> str | None:
-        return self.shared.unhealthy
+        reason = self._failures.reason
+        return self.shared.unhealthy or (f"cache {self.config.cache.state_subject!r}: {reason}" if reason else None)
 
     @property
     def notice(self) -> str | None:
@@ -95,7 +98,14 @@ class CacheLink:
         if isinstance(request, GetEntry):
             return entry_response(request.key, replica.read(key, now_ms), replica.revision(key), now_ms)
         self._limits.event_bytes = self.shared.event_bytes
-        return MUTATORS[type(request)](Mutation(replica, self._limits, key, now_ms), request)
+        try:
+            result = MUTATORS[type(request)](Mutation(replica, self._limits, key, now_ms), request)
+        except errors.CacheFullError as error:
+            self._failures.failed(error)
+            raise
+        if self._failures.count:
+            self._failures.succeeded()
+        return result
 
     def _try(self, change: kv.SingleKeyRequest) -> Any:
         """Return the result of one of many changes, or its error."""

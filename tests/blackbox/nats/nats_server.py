@@ -23,6 +23,7 @@ _START_ATTEMPTS = 3
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
+_RELOADED = "Reloaded server configuration"
 _PR_SET_PDEATHSIG = 1
 """Source: prctl(2)."""
 
@@ -123,6 +124,13 @@ class NatsServer:
         self._end(signal.SIGKILL if is_killed else signal.SIGTERM)
         self.start()
 
+    def reload(self) -> None:
+        """Have the running server take over `config`, which the caller has changed."""
+        count = self.log.count(_RELOADED)
+        self._write_config()
+        os.kill(self.pid, signal.SIGHUP)
+        eventually_blocking(lambda: self.log.count(_RELOADED) > count, "new configuration")
+
     def freeze(self) -> None:
         """Stop the process. Its connections stay open, but it does not answer."""
         freeze(self.pid)
@@ -140,12 +148,7 @@ class NatsServer:
         self.kill()
 
     def _launch(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lines = [f'listen: "127.0.0.1:{self.port}"']
-        if self._has_jetstream:
-            lines.append(f'jetstream {{ store_dir: "{self.folder / "store"}" }}')
-        path = self.folder / "server.conf"
-        path.write_text("\n".join([*lines, self.config, ""]), encoding="utf-8")
+        path = self._write_config()
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [find_binary(), "-c", str(path)],
@@ -154,6 +157,15 @@ class NatsServer:
                 stderr=log,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509  (no thread of the test process is inside a fork)
             )
+
+    def _write_config(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [f'listen: "127.0.0.1:{self.port}"']
+        if self._has_jetstream:
+            lines.append(f'jetstream {{ store_dir: "{self.folder / "store"}" }}')
+        path = self.folder / "server.conf"
+        path.write_text("\n".join([*lines, self.config, ""]), encoding="utf-8")
+        return path
 
     def _greets(self) -> str:
         return "up" if greets("127.0.0.1", self.port) else ""
