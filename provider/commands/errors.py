@@ -11,6 +11,7 @@ CommandError                     exit code 1
 ├── NoAnswerError                a server or a provider did not answer in time
 ├── ServerRefusedError           the server refused a request
 ├── BucketNotFoundError          there is no bucket of that name
+├── BucketUnusableError          the bucket loses acknowledged values
 ├── BucketDiffersError           a bucket of that name exists with other settings
 ├── BucketGoneError              the bucket was removed while it was watched
 ├── KeyNotFoundError             the key has no value, or the bucket does not have that revision
@@ -117,6 +118,14 @@ class BucketNotFoundError(CommandError):
 
     def __str__(self) -> str:
         return f"bucket not found: {self.bucket}" + (f" ({self.reason})" if self.reason else "")
+
+
+class BucketUnusableError(CommandError):
+    """The stream of the bucket loses acknowledged values, or takes none. `reason` names the setting."""
+
+    bucket: str
+    reason: str
+    text = "bucket {bucket} cannot be used: {reason}"
 
 
 class BucketDiffersError(CommandError):

@@ -76,7 +76,7 @@ def decode_key(bucket_key: str, prefix: str = "") -> str | None:
     """
     try:
         key = ".".join(map(_decode_part, bucket_key.split("."))) if _ESCAPE in bucket_key else bucket_key
-    except ValueError:  # not ASCII, or what it escapes is not UTF-8
+    except ValueError:  # not ASCII, or not UTF-8 when unescaped
         return None
     if not key.startswith(prefix) or key == prefix:
         return None

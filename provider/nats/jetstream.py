@@ -66,10 +66,16 @@ class StreamConfig(Struct, frozen=True):
     max_bytes: int = -1
     max_msg_size: int = -1
     max_age: int = 0
+    max_msgs: int = -1
     max_msgs_per_subject: int = -1
+    retention: str = "limits"
+    discard: str = "old"
+    no_ack: bool = False
     allow_direct: bool = False
     allow_msg_ttl: bool = False
     subject_delete_marker_ttl: int = 0
+    allow_msg_counter: bool = False
+    subject_transform: Any = None
     mirror: Any = None
 
 

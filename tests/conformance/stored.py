@@ -75,6 +75,12 @@ class StoredBucket:
         answer = await self._api(f"STREAM.CREATE.KV_{self._name}", usual | config)
         assert "error" not in answer, answer
 
+    async def edit(self, **config: Any) -> None:
+        """Change settings of the bucket's stream, as an operator does."""
+        before = (await self.info())["config"]
+        answer = await self._api(f"STREAM.UPDATE.KV_{self._name}", before | config)
+        assert "error" not in answer, answer
+
     async def delete(self) -> None:
         answer = await self._api(f"STREAM.DELETE.KV_{self._name}", None)
         assert answer.get("success"), answer

@@ -11,6 +11,7 @@ from provider import errors
 from provider.commands.connect import explained
 from provider.commands.errors import BucketDiffersError, BucketNotFoundError, OptionError
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus
+from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.stream import Traits, stream_config
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
@@ -88,7 +89,7 @@ async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -
         answer = await jetstream.api(f"STREAM.INFO.{stream_name(bucket)}", None, deadline)
     stream = _stream_decoder.decode(answer)
     check_is_bucket(bucket, stream)
-    return BucketStatus(_info_decoder.decode(answer), _expiry_reason(stream, level))
+    return BucketStatus(_info_decoder.decode(answer), _expiry_reason(stream, level), unmet_requirement(stream.config))
 
 
 async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -> None:

@@ -114,9 +114,11 @@ class BucketStatus(Struct, frozen=True):
     Attributes:
         expiry_reason: Reason the server does not remove expired values, so that only the provider and this command hide
             them; "" if the server does remove them.
+        unusable: Reason the bucket cannot be used, naming a setting of its stream; "" if it can.
         ignored: Options that were given and that the server ignored.
     """
 
     info: BucketInfo
     expiry_reason: str
+    unusable: str = ""
     ignored: tuple[str, ...] = ()

@@ -10,13 +10,20 @@ from typing import Any
 from contracts.extensions import SwapResponse
 from contracts.keyvalue import SingleKeyRequest
 from provider.commands.connect import deadline_in, explained
-from provider.commands.errors import BucketGoneError, KeyNotFoundError, NotRevertibleError, WrongRevisionError
+from provider.commands.errors import (
+    BucketGoneError,
+    BucketUnusableError,
+    KeyNotFoundError,
+    NotRevertibleError,
+    WrongRevisionError,
+)
 from provider.commands.kv.bucket_admin import check_is_bucket
 from provider.commands.kv.name_rules import noted_key
 from provider.commands.kv.stored_revision import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.follow import SILENCE_SECONDS, Follower, GoneError, Selection, Start, Update
+from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.bucket.stream import Traits, refresh_stream
 from provider.keyvalue.clock import ServerClock
@@ -42,6 +49,7 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
 
     Raises:
         BucketNotFoundError: There is no such bucket.
+        BucketUnusableError: The bucket loses acknowledged values.
         CommandError: The server refused, or did not answer.
     """
     clock, tasks = ServerClock(), TaskOwner()
@@ -50,6 +58,8 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
         level = await jetstream.level(deadline)
         info = await refresh_stream(jetstream, stream_name(name), clock, deadline)
     check_is_bucket(name, info)
+    if reason := unmet_requirement(info.config):
+        raise BucketUnusableError(name, reason)
     bucket = Bucket(jetstream, name, Traits.from_info(info, level), clock, tasks, lambda: None)
     engine = Engine(bucket, tasks)
     try:

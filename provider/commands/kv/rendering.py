@@ -170,6 +170,7 @@ def status_rows(status: BucketStatus) -> list[Row]:
         ("Replicas", str(config.num_replicas)),
         ("Direct Get", "true" if config.allow_direct else "false"),
         ("Sealed", "true" if config.sealed else ""),
+        ("Not Usable", status.unusable),
     ]
     if placement := config.placement:
         rows += [("Placement Cluster", placement.cluster), ("Placement Tags", ", ".join(placement.tags))]
@@ -209,6 +210,8 @@ def status_object(status: BucketStatus) -> dict[str, Any]:
         "placement_cluster": config.placement.cluster if config.placement else "",
         "placement_tags": config.placement.tags if config.placement else [],
     }
+    if status.unusable:
+        found["unusable"] = status.unusable
     if config.republish:
         found["republish"] = {"source": config.republish.src, "destination": config.republish.dest}
     if cluster is not None and cluster.name:

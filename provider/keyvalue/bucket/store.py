@@ -17,7 +17,7 @@ from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
 from provider.keyvalue.bucket.scan import list_keys
-from provider.keyvalue.bucket.stream import Traits, open_stream, refresh_stream
+from provider.keyvalue.bucket.stream import Traits, check_requirements, open_stream, refresh_stream
 from provider.keyvalue.bucket.sweep import SWEEP_SECONDS, sweep
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import entry_response
@@ -261,7 +261,8 @@ class BucketStore(SharedStore):
         """Follow changes of the stream and of the server's clock.
 
         Raises:
-            errors.ApiError: The bucket was deleted or made anew; it must be opened again. There is no other end.
+            errors.ApiError: The bucket was deleted or made anew; it must be opened again.
+            errors.LinkError: The stream was edited, and does not keep values any more. There is no other end.
         """
         loop = asyncio.get_running_loop()
         swept_at = loop.time()
@@ -312,5 +313,6 @@ class BucketStore(SharedStore):
         info = await refresh_stream(self.jetstream, bucket.stream, self._clock, deadline)
         if info.created != self._created:
             raise errors.ApiError(404, STREAM_NOT_FOUND, "stream was made anew")
+        check_requirements(info.config)
         bucket.traits = Traits.from_info(info, await self.jetstream.level(deadline))
         self._reason = ""

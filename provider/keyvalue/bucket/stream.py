@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from provider import errors
 from provider.keyvalue.bucket.entries import MARKER_TTL_SECONDS, RESERVED_HEADER
+from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link_config import BucketConfig
@@ -185,6 +186,7 @@ async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: f
         info = await _create(jetstream, config, level, deadline)
     if info.config.subjects != [key_subject(config.name, ">")]:
         raise errors.LinkError("BUCKET", f"stream {name!r} does not have the subjects of a key-value bucket")
+    check_requirements(info.config)
     _check_value_size(info.config.num_replicas, info.config.max_msg_size)
     _warn_of_differences(config, info.config)
     return info, level
@@ -204,6 +206,16 @@ async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, dea
         raise
     _log.info("bucket_created", extra={"bucket": config.name, "replicas": config.replicas, "storage": config.storage})
     return info
+
+
+def check_requirements(config: js.StreamConfig) -> None:
+    """Check that a stream keeps acknowledged values.
+
+    Raises:
+        errors.LinkError: It does not.
+    """
+    if reason := unmet_requirement(config):
+        raise errors.LinkError("BUCKET", reason)
 
 
 def _check_value_size(replicas: int, max_value_bytes: int) -> None:
