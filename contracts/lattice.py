@@ -20,6 +20,9 @@ CHUNK_THRESHOLD_BYTES = 900 * 1024
 Source: wasmCloud v0.82.0 crates/core/src/lib.rs (`content_length > 921600`).
 """
 
+_MAX_TEXT_CHARACTERS = 4000
+"""More than any text of our own. What a client sends may fill a message, and a text around it would fit in none."""
+
 RPC_QUEUE = "rpc"
 SHUTDOWN_ACKNOWLEDGEMENT = b"shutting down"
 
@@ -232,7 +235,8 @@ def encode_success(invocation_id: str, msg: bytes, content_length: int) -> bytes
 
 
 def encode_failure(invocation_id: str, error: str) -> bytes:
-    return codec.pack({"msg": b"", "invocation_id": invocation_id, "error": error, "content_length": 0})
+    """Encode a response with an error, whose text is cut to what people read."""
+    return codec.pack({"msg": b"", "invocation_id": invocation_id, "error": _cut(error), "content_length": 0})
 
 
 def link_definition_from(value: Any, what: str = "link definition") -> LinkDefinition:
@@ -261,6 +265,9 @@ def encode_link_definition(link: LinkDefinition, *, is_json: bool = False) -> by
 
 
 def encode_health(response: HealthCheckResponse, *, is_json: bool = False) -> bytes:
+    """Encode a health response, whose message is cut to what people read."""
+    if response.message is not None:
+        response = HealthCheckResponse(response.healthy, _cut(response.message))
     return codec.pack_json(codec.to_plain(response)) if is_json else codec.pack_struct(response)
 
 
@@ -278,6 +285,10 @@ def decode_shutdown_host_id(data: bytes) -> str:
         return ""
     host_id = value.get("host_id", value.get("hostId")) if isinstance(value, dict) else None
     return host_id if isinstance(host_id, str) else ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT_CHARACTERS else f"{text[:_MAX_TEXT_CHARACTERS]}…"
 
 
 def _as_named(value: Any) -> Any:

@@ -13,9 +13,13 @@ from provider.keyvalue.link_trust import files_named
 from provider.keyvalue.pool import StorePool
 from provider.keyvalue.store import Store
 from provider.lattice.protocol import LinkDeleted, LinkEvent, LinkIgnored, LinkKey, LinkPut
+from provider.plain_text import cut
 from provider.watches import Watches
 
 _log = logging.getLogger(__name__)
+
+_SHOWN_CHARACTERS = 100
+"""An actor's key has 56. Link definitions are not signed, so that anything may stand in its place."""
 
 
 class Links:
@@ -108,7 +112,7 @@ class Links:
 
 
 def _of_link(key: LinkKey, text: str) -> str:
-    return f"link {key[2]} of actor {key[0]}: {text}"
+    return f"link {cut(key[2], _SHOWN_CHARACTERS)} of actor {cut(key[0], _SHOWN_CHARACTERS)}: {text}"
 
 
 def _named(key: LinkKey) -> dict[str, object]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from typing import TextIO
 
 import msgspec
+
+from provider.plain_text import cut, printable
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -25,8 +30,21 @@ _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 _LINES_PER_SECOND = 20
 """Enough to see what happens, and few enough that a day of one event stays below 1 GB."""
 
+_DEBUG_LINES_PER_SECOND = 1000
+"""At this level a person follows single calls. It is still a bound on what clients can make of a disk."""
+
 _MAX_COUNTED_EVENTS = 500
-"""More than this provider has. Libraries may log any number of texts, which count as events."""
+"""More than this provider has. Libraries may log any number of texts; all beyond this number count as one event."""
+
+_OTHER_EVENTS = "other events"
+
+_MAX_FIELD_CHARACTERS = 500
+"""The longest field of our own, a reason that lists settings, is shorter. Clients can send fields of a whole message."""
+
+_MAX_TRACE_CHARACTERS = 8000
+"""About sixty frames. The longest trace so far had twenty."""
+
+_LEFT_OUT = "lines_left_out"
 
 
 def configure(level: str, *, is_json: bool) -> None:
@@ -38,7 +56,6 @@ def configure(level: str, *, is_json: bool) -> None:
     """
     handler = _Handler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if is_json else _TextFormatter())
-    handler.addFilter(_RateLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -47,65 +64,109 @@ def configure(level: str, *, is_json: bool) -> None:
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Standard error, with a limit on the lines of one event per second.
+
+    Without the limit, any client that may publish to the provider could fill a disk. One line after each such second tells
+    the number of lines that were left out.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._second = 0
+        self._counts: dict[str, tuple[int, int]] = {}
+        """The level and the number of lines of each event in this second."""
+        self._timer: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or count it. The caller, `logging`, holds the handler's lock."""
+        if int(record.created) != self._second:
+            self._begin_second(int(record.created))
+        event = str(record.msg)
+        if event not in self._counts and len(self._counts) >= _MAX_COUNTED_EVENTS:
+            event = _OTHER_EVENTS
+        limit = _LINES_PER_SECOND if record.levelno > logging.DEBUG else _DEBUG_LINES_PER_SECOND
+        count = self._counts.get(event, (0, 0))[1] + 1
+        self._counts[event] = record.levelno, count
+        if count <= limit:
+            super().emit(record)
+        elif self._timer is None:
+            self._timer = threading.Timer(1.0, self._tell, (0,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def close(self) -> None:
+        """Tell of the lines left out in the last second; called at the end of the process."""
+        self._tell(0)
+        super().close()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         """Drop a line that cannot be written: a closed standard error must not stop the provider."""
 
+    def _tell(self, second: int) -> None:
+        """Tell of the lines left out although no other line follows."""
+        self.acquire()
+        try:
+            self._begin_second(second)
+        finally:
+            self.release()
 
-class _RateLimit(logging.Filter):
-    """A limit on the warnings and errors of one event per second.
-
-    Without it, any client that may publish to the provider could fill a disk. The next line of the event has the
-    number of dropped lines as `left_out`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._counts: dict[object, tuple[int, int]] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
-            return True
-        if len(self._counts) > _MAX_COUNTED_EVENTS:
-            self._counts.clear()
-        second, count = self._counts.get(record.msg, (0, 0))
-        left_out = max(count - _LINES_PER_SECOND, 0)
-        if second != int(record.created):
-            second, count = int(record.created), 0
-            if left_out:
-                record.left_out = left_out
-        self._counts[record.msg] = second, count + 1
-        return count < _LINES_PER_SECOND
+    def _begin_second(self, second: int) -> None:
+        counts, self._counts, self._second = self._counts, {}, second
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for event, (level, count) in counts.items():
+            left_out = count - (_LINES_PER_SECOND if level > logging.DEBUG else _DEBUG_LINES_PER_SECOND)
+            if left_out > 0:
+                fields = {"levelno": level, "levelname": logging.getLevelName(level), "msg": _LEFT_OUT}
+                super().emit(logging.makeLogRecord({**fields, "of": event, "count": left_out}))
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **_fields(record),
-        }
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        line = {"time": _time(record), "level": record.levelname.lower(), "event": _event(record), **_fields(record)}
+        return _json(line)
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
-        return f"{_time(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        return f"{_time(record)} {record.levelname:<7} {printable(_event(record))}{fields}"
+
+
+def _event(record: logging.LogRecord) -> str:
+    return cut(record.getMessage(), _MAX_FIELD_CHARACTERS)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:
-    fields = {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}
+    """Return the fields of an event. A text is cut, and so is the text of what is neither a number nor a text."""
+    fields = {name: _bounded(value) for name, value in vars(record).items() if name not in _OWN_FIELDS}
     if record.exc_info and record.exc_info[1] is not None:
         trace = logging.Formatter().formatException(record.exc_info)
-        fields["trace"] = trace.replace("\n", " | ")
+        fields["trace"] = cut(trace.replace("\n", " | "), _MAX_TRACE_CHARACTERS)
     return fields
+
+
+def _bounded(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return cut(str(value), _MAX_FIELD_CHARACTERS).encode(errors="backslashreplace").decode()
 
 
 def _plain(value: object) -> str:
     text = str(value)
     needs_quotes = not text or not text.isprintable() or any(character in text for character in " =\"'")
-    return msgspec.json.encode(text).decode() if needs_quotes else text
+    return _json(text) if needs_quotes else text
+
+
+def _json(value: object) -> str:
+    """Return a value as JSON on one line, with escapes for the characters that control a terminal."""
+    text = msgspec.json.encode(value).decode()
+    return text if text.isprintable() else "".join(c if c.isprintable() else _json_escape(c) for c in text)
+
+
+def _json_escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def _time(record: logging.LogRecord) -> str:

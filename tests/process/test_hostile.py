@@ -13,6 +13,7 @@ import pytest_asyncio
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.waiting import eventually
 from tests.conformance.stored import StoredBucket
 
 only_rust = pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
@@ -102,3 +103,43 @@ async def test_an_answer_over_a_small_max_payload_is_an_error_with_the_limit(nar
     assert "65536" in error
     assert len(await host.call(actor, "SetQuery", "s1")) == 2
     assert "nats_disconnected" not in host.provider.stderr
+
+
+@only_rust
+async def test_a_flood_of_messages_fills_no_disk_with_log_lines(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)])
+    before = len(host.provider.stderr)
+    link = msgpack.packb({**host.link("Mx"), "values": {}})
+    for number in range(2000):
+        await host.client.publish(f"{host.subject}.shutdown", b'{"host_id": "x"}')
+        await host.client.publish(host.subject, msgpack.packb({"id": str(number)}))
+        await host.client.publish(f"{host.subject}.linkdefs.{'del' if number % 2 else 'put'}", link)
+    await host.set(actor, "k", "v")
+
+    def counted() -> bool:
+        return all(f"of={event}" in host.provider.stderr for event in ("shutdown_ignored", "link_opened"))
+
+    await eventually(counted, "the lines that count the others")
+    assert len(host.provider.stderr) - before < 100_000
+
+
+@only_rust
+async def test_a_link_whose_texts_fill_a_message_takes_neither_health_nor_log(host: LatticeHost) -> None:
+    actor, long = host.actor(), "M" + "x" * LONG
+    await host.start_provider([host.link(actor)])
+    before = len(host.provider.stderr)
+    for link in (
+        {**host.link(long), "values": {"WATCH": "a..b"}},
+        {**host.link("M1"), "values": {"n" * LONG: "v"}},
+        {**host.link("M2"), "values": {"BACKEND": "n" * LONG}},
+        {**host.link("M3"), "values": {"BUCKET": "n" * LONG}},
+        {**host.link("M4"), "values": {"URL": "n" * LONG}},
+        {**host.link("M5"), "contract_id": "n" * LONG},
+    ):
+        await host.client.request(f"{host.subject}.linkdefs.put", msgpack.packb(link), timeout=2)
+        assert not (await host.health()).is_healthy
+    for other in ("M2", "M3", "M4"):
+        assert await host.error(other, "Get", "k")
+    await host.set(actor, "k", "v")
+    assert len(host.provider.stderr) - before < 20_000

@@ -1,0 +1,36 @@
+"""Texts that came from outside, made safe for one line of a log or a terminal. Pure."""
+
+from __future__ import annotations
+
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str, kept: str = "") -> str:
+    r"""Return a text in which no character controls a terminal or moves the text around it.
+
+    Control characters, line and paragraph separators, marks that turn the direction of writing, and bytes that are not
+    UTF-8 are shown as escapes, e.g. `\x1b`.
+
+    Args:
+        text: The text.
+        kept: Characters to leave as they are, e.g. line breaks.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in kept else _escape(char) for char in text)
+
+
+def cut(text: str, characters: int) -> str:
+    """Return a text of at most about that many characters; one that was cut says how long it was."""
+    if len(text) <= characters:
+        return text
+    return f"{text[:characters]}… ({len(text)} characters)"
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if char in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[char]
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
