@@ -79,8 +79,8 @@ class LinkDefinition(Struct, frozen=True, kw_only=True):
     provider_id: str
     link_name: str
     contract_id: str
-    values: dict[str, str] = field(default_factory=dict)
-    """Settings of the link. Some are secrets, so `repr` shows only their names."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Settings of the link: texts, or what else a manifest has. Some are secrets, so `repr` shows only their names."""
 
     def __repr__(self) -> str:
         identity = f"{self.actor_id!r}, {self.provider_id!r}, {self.link_name!r}, {self.contract_id!r}"
@@ -97,7 +97,7 @@ class HealthCheckResponse(Struct, frozen=True, omit_defaults=True):
     """The answer to a health request.
 
     Attributes:
-        message: The reason of bad health, or a remark about good health; None if there is neither.
+        message: The reason of bad health, then remarks, as on settings; None if there is neither.
     """
 
     healthy: bool

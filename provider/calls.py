@@ -68,7 +68,7 @@ class InvocationCall(Struct, eq=False):
     began: float
     deadline: float
     request: kv.Request | None = None
-    shared: SharedStore | None = None
+    shared: SharedStore[Any] | None = None
     is_done: bool = False
 
     def answer(self, result: Any) -> None:

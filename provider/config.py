@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.resources
 import pathlib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct, field, structs
@@ -18,9 +19,11 @@ from contracts.host import HostData
 from contracts.lattice import LinkDefinition
 from contracts.secret import Secret
 from provider import errors
-from provider.keyvalue.link_config import LinkConfig, canonical_values, parse_link
+from provider.keyvalue.given_values import Remark, canonical_values, normal_name, text_of, unknown_reason
+from provider.keyvalue.link_config import LinkConfig, parse_link
 from provider.keyvalue.link_forms import server_url
 from provider.keyvalue.link_trust import LinkPolicy, join_values
+from provider.keyvalue.link_values import LINK_VALUES, Backend
 from provider.nats.settings import ConnectionSettings
 
 PATH_VARIABLE = "KEYVALUE_NATS_PROVIDER_TOML"
@@ -69,7 +72,8 @@ class ProviderConfig(Struct, frozen=True):
 
     Attributes:
         link_defaults: Defaults of link values, by canonical name.
-        unknown_names: Names in config_json that are not settings.
+        wrong_defaults: Reasons by canonical name, for values of config_json that no link can use.
+        remarks: Warnings about config_json.
         link_policy: Restrictions on what links may name.
     """
 
@@ -77,8 +81,13 @@ class ProviderConfig(Struct, frozen=True):
     limits: ProcessLimits
     link_defaults: dict[str, str]
     lattice_connection: ConnectionSettings
-    unknown_names: list[str]
     link_policy: LinkPolicy = LinkPolicy()
+    wrong_defaults: dict[str, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+
+
+_PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, *ProcessLimits.__struct_fields__)
+"""The names in config_json that are not link values."""
 
 
 def load_config(host_data: HostData, environment: Mapping[str, str]) -> ProviderConfig:
@@ -87,15 +96,22 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
     Raises:
         errors.ConfigError: A setting is unknown or wrong. The error names the file or config_json, and the fault.
     """
-    given = _config_json(host_data.config_json)
-    path = given.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
-    policy = _link_policy(given.pop(FOLDERS_KEY, None), given.pop(URLS_KEY, None))
+    own, values = _config_json(host_data.config_json)
+    path = own.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
+    policy = _link_policy(own.pop(FOLDERS_KEY, None), own.pop(URLS_KEY, None))
     toml = load_provider_toml(str(path) if path else None)
-    limit_names = set(ProcessLimits.__struct_fields__)
-    limits = _limits(toml.limits, {name: value for name, value in given.items() if name in limit_names})
-    known, unknown = canonical_values({name: value for name, value in given.items() if name not in limit_names})
-    defaults, _ = canonical_values(toml.link)
-    return ProviderConfig(toml.identity, limits, defaults | known, lattice_connection(host_data), unknown, policy)
+    given = canonical_values(values, _PROCESS_SETTINGS)
+    wrong = given.wrong | _wrong_defaults(given.known)
+    return ProviderConfig(
+        identity=toml.identity,
+        limits=_limits(toml.limits, own),
+        link_defaults=canonical_values(toml.link).known
+        | {name: text for name, text in given.known.items() if name not in wrong},
+        lattice_connection=lattice_connection(host_data),
+        link_policy=policy,
+        wrong_defaults=wrong,
+        remarks=given.remarks + [Remark(name, reason) for name, reason in wrong.items()],
+    )
 
 
 def load_provider_toml(path: str | None = None) -> ProviderToml:
@@ -108,36 +124,52 @@ def load_provider_toml(path: str | None = None) -> ProviderToml:
     where = path or "provider.toml"
     try:
         value = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8") if path else packaged_provider_toml())
+        _check_names(value, where)
         toml = codec.to_struct(value, ProviderToml, where)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise errors.ConfigError(str(error), where) from None
     except codec.MalformedError as error:
         raise errors.ConfigError(error.reason, where) from None
     _check_limits(toml.limits, f"{where}: limits")
-    known, unknown = canonical_values(toml.link)
-    if unknown:
-        raise errors.ConfigError(f"link.{unknown[0]} is not a setting", where)
-    _check_link_defaults(known, where)
+    given = canonical_values(toml.link)
+    for remark in given.remarks:
+        raise errors.ConfigError(f"link.{remark}", where)
+    _check_link_defaults(given.known, where)
     return toml
 
 
 def link_config(
     config: ProviderConfig, host_data: HostData, definition: LinkDefinition
-) -> tuple[LinkConfig, list[str]]:
-    """Return the settings of a link, and the names of its values that are not settings.
+) -> tuple[LinkConfig, list[Remark]]:
+    """Return the settings of a link, and remarks on its values.
 
     Raises:
         errors.LinkError: A value is wrong. The error names the setting.
     """
-    known, unknown = canonical_values(definition.values)
-    config.link_policy.check(known)
+    given = canonical_values(definition.values)
+    for name, reason in given.wrong.items():
+        raise errors.LinkError(name, reason)
+    for name in config.wrong_defaults.keys() - given.known.keys():
+        raise errors.LinkError(name, f"{config.wrong_defaults[name]}, in config_json")
+    config.link_policy.check(given.known)
     parsed = parse_link(
-        join_values(config.link_defaults, known, config.lattice_connection),
+        join_values(config.link_defaults, given.known, config.lattice_connection),
         lattice=host_data.lattice_rpc_prefix,
         link_name=definition.link_name,
         lattice_connection=config.lattice_connection,
+        own=given.known,
     )
-    return parsed, unknown
+    return parsed, given.remarks + _of_other_backend(given.known, parsed.backend)
+
+
+def _of_other_backend(names: Iterable[str], backend: Backend) -> list[Remark]:
+    """Return a remark for each value of a link that only the other kind of store has."""
+    other = {name: LINK_VALUES[name].backend for name in names}
+    return [
+        Remark(name, f"has no effect, as it is a setting of a {kind.value} and the link is for a {backend.value}")
+        for name, kind in other.items()
+        if kind is not None and kind is not backend
+    ]
 
 
 def lattice_connection(host_data: HostData) -> ConnectionSettings:
@@ -167,16 +199,30 @@ def packaged_provider_toml() -> str:
     return (pathlib.Path(__file__).parent.parent / "provider.toml").read_text(encoding="utf-8")
 
 
-def _config_json(text: Secret) -> dict[str, Any]:
+def _config_json(text: Secret) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of the process that config_json gives, by their names, and the remaining ones: the link values."""
     if not text or not text.reveal().strip():
-        return {}
+        return {}, {}
     try:
         value = codec.unpack_json(text.reveal(), "config_json")
     except codec.MalformedError:
         raise errors.ConfigError("not JSON", "config_json") from None
     if not isinstance(value, dict):
         raise errors.ConfigError("expected a JSON object", "config_json")
-    return value
+    names = {raw_name: raw_name.lower().replace("-", "_") for raw_name in value}
+    own = {names[raw_name]: item for raw_name, item in value.items() if names[raw_name] in _PROCESS_SETTINGS}
+    return own, {raw_name: item for raw_name, item in value.items() if names[raw_name] not in _PROCESS_SETTINGS}
+
+
+def _wrong_defaults(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the reason for each value that no link can use."""
+    wrong = {}
+    for name, text in texts.items():
+        try:
+            LINK_VALUES[name].parse(text)
+        except ValueError as error:
+            wrong[name] = str(error)
+    return wrong
 
 
 def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
@@ -194,12 +240,30 @@ def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
 def _limits(limits: ProcessLimits, given: Mapping[str, Any]) -> ProcessLimits:
     if not given:
         return limits
+    numbers = {name: _number(value) for name, value in given.items() if value is not None}
     try:
-        merged = codec.to_struct(structs.asdict(limits) | dict(given), ProcessLimits, "limits")
+        merged = codec.to_struct(structs.asdict(limits) | numbers, ProcessLimits, "limits")
     except codec.MalformedError as error:
         raise errors.ConfigError(error.reason, "config_json") from None
     _check_limits(merged, "config_json")
     return merged
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a text or a fraction stands for; anything else unchanged."""
+    if isinstance(value, (str, float)) and re.fullmatch(r"-?[0-9]{1,18}", text_of(value).strip()):
+        return int(text_of(value))
+    return value
+
+
+def _check_names(value: Mapping[str, Any], where: str) -> None:
+    """Refuse names in provider.toml that are not settings. The names of link values are checked with their values."""
+    for section, table in (("", ProviderToml), ("identity.", Identity), ("limits.", ProcessLimits)):
+        given = value.get(section[:-1], {}) if section else value
+        names = {normal_name(name): name for name in table.__struct_fields__}
+        for name in given if isinstance(given, dict) else ():
+            if name not in table.__struct_fields__:
+                raise errors.ConfigError(f"{section}{name}: {unknown_reason(name, names)}", where)
 
 
 def _check_limits(limits: ProcessLimits, where: str) -> None:

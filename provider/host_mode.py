@@ -47,8 +47,8 @@ def run() -> int:
         host_data = decode_host_data(line)
         logs.configure(wanted_log_level(host_data, os.environ), is_json=host_data.structured_logging)
         config = load_config(host_data, os.environ)
-        if config.unknown_names:
-            _log.warning("config_values_unknown", extra={"names": ", ".join(config.unknown_names)})
+        for remark in config.remarks:
+            _log.warning("config_warning", extra={"setting": remark.setting, "reason": remark.reason})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(host_data, config, os.environ))
     except (errors.StartupError, MalformedError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contracts.host import HostData
 from provider import errors
 from provider.config import ProviderConfig, link_config
-from provider.keyvalue.link_config import canonical_values
+from provider.keyvalue.given_values import Remark, canonical_values
 from provider.keyvalue.link_trust import files_named
 from provider.keyvalue.pool import StorePool
 from provider.keyvalue.store import Store
@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 100
 """An actor's key has 56. Link definitions are not signed, so that anything may stand in its place."""
+
+_MOST_NOTICES = 10
+"""Remarks in one answer about health, whose message must stay readable for a person."""
 
 
 class Links:
@@ -38,6 +41,10 @@ class Links:
         self._pool = pool
         self._watches = watches
         self._links: dict[LinkKey, Store | errors.LinkError] = {}
+        self._remarks: dict[LinkKey, list[Remark]] = {}
+        """Remarks on the values of a link, without those that its store makes."""
+        self._logged: dict[LinkKey, list[Remark]] = {}
+        """The remarks of a link that the log has already."""
 
     def apply(self, event: LinkEvent) -> None:
         """Apply a link event. Returns at once: stores are opened and closed in the background."""
@@ -46,7 +53,9 @@ class Links:
                 self._put(event)
             case LinkDeleted():
                 self._watches.delete(event.key)
-                self._release(self._links.pop(event.key, None))
+                self._unlink(self._links.pop(event.key, None))
+                self._remarks.pop(event.key, None)
+                self._logged.pop(event.key, None)
                 _log.info("link_deleted", extra=_named(event.key) | {"reason": event.reason})
             case LinkIgnored() if event.reason:
                 _log.warning("link_ignored", extra={"reason": event.reason})
@@ -66,8 +75,15 @@ class Links:
         return store or (_of_link(*watch) if watch is not None else None)
 
     def notice(self) -> str | None:
-        """Return the first remark about a link that works, or `None` if there is no remark."""
-        return self._first(lambda found: None if isinstance(found, errors.LinkError) else found.notice)
+        """Return the remarks on config_json and on links that work, or `None`."""
+        texts = [f"config_json: {remark}" for remark in self._config.remarks]
+        for key, found in self._links.items():
+            if isinstance(found, errors.LinkError):
+                continue
+            texts += [_of_link(key, found.notice)] if found.notice else []
+            texts += [_of_link(key, str(remark)) for remark in self._all_remarks(key, found)]
+        more = [f"and {len(texts) - _MOST_NOTICES} more"] if len(texts) > _MOST_NOTICES else []
+        return "; ".join(texts[:_MOST_NOTICES] + more) or None
 
     def _first(self, describe: Callable[[Store | errors.LinkError], str | None]) -> str | None:
         for key, found in self._links.items():
@@ -78,6 +94,7 @@ class Links:
 
     async def close(self) -> None:
         self._links.clear()
+        self._remarks.clear()
         await self._watches.close()
         await self._pool.close()
 
@@ -85,30 +102,54 @@ class Links:
         """Apply the settings of a link. Calls in flight keep the store that they began with."""
         before = self._links.get(event.key)
         try:
-            wanted, unknown = link_config(self._config, self._host_data, event.definition)
+            wanted, remarks = link_config(self._config, self._host_data, event.definition)
         except errors.LinkError as error:
             self._links[event.key] = error
+            self._remarks.pop(event.key, None)
             self._watches.suspend(event.key)
             _log.warning("link_failed", extra=_named(event.key) | {"reason": str(error)})
         else:
             self._links[event.key] = self._pool.acquire(wanted)
+            self._remarks[event.key] = remarks
             self._watches.put(event.key, wanted)
             fields = {"backend": wanted.backend.value, "store": wanted.store_name, "is_change": event.is_change}
             _log.info("link_opened", extra=_named(event.key) | fields)
             self._note_files(event)
-            if unknown:
-                _log.warning("link_values_unknown", extra=_named(event.key) | {"names": ", ".join(unknown)})
-        self._release(before)
+        self._unlink(before)
+        self._log_remarks(event.key)
+
+    def _all_remarks(self, key: LinkKey, store: Store) -> list[Remark]:
+        return self._remarks.get(key, []) + store.remarks
+
+    def _log_remarks(self, key: LinkKey) -> None:
+        """Log new remarks on a link, and those on other links of its store, which it may contradict."""
+        store = self._links[key]
+        if isinstance(store, errors.LinkError):
+            return
+        others = self._links.items() if store.remarks else ()
+        sharing = {
+            other for other, found in others if not isinstance(found, errors.LinkError) and found.shared is store.shared
+        }
+        for other in [key, *(sharing - {key})]:
+            found = self._links[other]
+            assert not isinstance(found, errors.LinkError)
+            remarks = self._all_remarks(other, found)
+            for remark in remarks:
+                if remark not in self._logged.get(other, []):
+                    _log.warning(
+                        "link_warning", extra=_named(other) | {"setting": remark.setting, "reason": remark.reason}
+                    )
+            self._logged[other] = remarks
 
     def _note_files(self, event: LinkPut) -> None:
         """Log a link that makes the provider read files, if the operator has not said in which folders they may be."""
-        files = files_named(canonical_values(event.definition.values)[0])
+        files = files_named(canonical_values(event.definition.values).known)
         if files and self._config.link_policy.folders is None:
             _log.info("link_names_files", extra=_named(event.key) | {"names": ", ".join(files)})
 
-    def _release(self, before: Store | errors.LinkError | None) -> None:
+    def _unlink(self, before: Store | errors.LinkError | None) -> None:
         if before is not None and not isinstance(before, errors.LinkError):
-            before.shared.release()
+            before.unlink()
 
 
 def _of_link(key: LinkKey, text: str) -> str:

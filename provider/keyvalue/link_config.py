@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from msgspec import Struct
 
-from contracts import codec
 from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue.keys import encode_key, encode_part
-from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, Consistency, Group
+from provider.keyvalue.link_values import LINK_VALUES, Backend, Consistency, Group
 from provider.nats.settings import ConnectionSettings
 
 
@@ -30,6 +29,7 @@ class BucketConfig(Struct, frozen=True):
         is_created: True if the provider creates a bucket that does not exist.
         marks_expired: True if the server writes a marker when a value expires, so that watchers are told. A value
             written at that moment may be lost.
+        given: Names of the link values that the link itself gives, without those that only have a default.
     """
 
     name: str
@@ -40,6 +40,7 @@ class BucketConfig(Struct, frozen=True):
     max_bytes: int = -1
     max_value_bytes: int = -1
     marks_expired: bool = False
+    given: frozenset[str] = frozenset()
 
 
 class CacheConfig(Struct, frozen=True):
@@ -54,6 +55,7 @@ class CacheConfig(Struct, frozen=True):
         max_value_bytes: Maximum size of one text, member or element.
         join_wait_seconds: Maximum time for which a new replica holds back its answers until its first exchange.
         forget_seconds: Time for which deletions are remembered for an absent replica.
+        given: As in `BucketConfig`.
     """
 
     state_subject: str
@@ -64,6 +66,7 @@ class CacheConfig(Struct, frozen=True):
     max_value_bytes: int
     join_wait_seconds: int
     forget_seconds: int
+    given: frozenset[str] = frozenset()
 
 
 class WatchConfig(Struct, frozen=True):
@@ -95,57 +98,27 @@ class LinkConfig(Struct, frozen=True):
         return self.cache.state_subject if self.backend is Backend.CACHE else self.bucket.name
 
 
-_HARNESS_VALUES = "CONFIG_B64"
-"""The name under which wasmCloud's test harness passes all values once more, as JSON in base64."""
-
 _CREDENTIALS = ("CREDS_FILE", "CLIENT_JWT", "CLIENT_SEED", "NKEY_SEED", "TOKEN", "USER", "PASSWORD")
 _PAIRS = (("CLIENT_JWT", "CLIENT_SEED"), ("USER", "PASSWORD"), ("TLS_CERT_FILE", "TLS_KEY_FILE"))
 """Values that are of no use without each other."""
 
 
-def canonical_values(values: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """Return values under their canonical names, and the names that are not in the table.
-
-    Names may be in any letter case, with `-` for `_`. An empty value counts as not given. A value in the test harness's
-    `config_b64` counts where the value itself is not given.
-    """
-    known: dict[str, str] = {}
-    unknown: list[str] = []
-    from_harness = _harness_values(values)
-    for raw_name, value in [*from_harness.items(), *values.items()]:
-        upper = raw_name.upper().replace("-", "_")
-        name = NAMES.get(upper)
-        if name is None:
-            if upper != _HARNESS_VALUES:
-                unknown.append(raw_name)
-        elif isinstance(value, bool):
-            known[name] = str(value).lower()
-        elif isinstance(value, (str, int)) and str(value) != "":
-            known[name] = str(value).strip() if name != "KEY_PREFIX" else str(value)
-    return known, sorted(set(unknown) - from_harness.keys())
-
-
-def _harness_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    encoded = next((value for name, value in values.items() if name.upper() == _HARNESS_VALUES), None)
-    if not isinstance(encoded, str):
-        return {}
-    try:
-        decoded = codec.unpack_json(codec.decode_base64(encoded, _HARNESS_VALUES), _HARNESS_VALUES)
-    except codec.MalformedError:
-        return {}
-    return decoded if isinstance(decoded, dict) else {}
-
-
 def parse_link(
-    values: Mapping[str, str], *, lattice: str, link_name: str, lattice_connection: ConnectionSettings
+    values: Mapping[str, str],
+    *,
+    lattice: str,
+    link_name: str,
+    lattice_connection: ConnectionSettings,
+    own: Collection[str] = (),
 ) -> LinkConfig:
     """Turn canonical values into a link's configuration.
 
     Args:
-        values: Result of `canonical_values`, all sources merged.
+        values: Texts by canonical name, all sources merged.
         lattice: Name of the lattice, for derived defaults.
         link_name: Name of the link, for derived defaults.
         lattice_connection: Connection of a link that gives no connection value of its own.
+        own: Names of the values that the link itself gives; the others are defaults.
 
     Raises:
         errors.LinkError: A value cannot be used. The error names the setting and the expected form, and never shows the value.
@@ -162,8 +135,8 @@ def parse_link(
         watch=_watch(of_bucket),
         backend=Backend(of_bucket["BACKEND"]),
         connection=_connection(given, lattice_connection),
-        bucket=_bucket(of_bucket, lattice, link_name),
-        cache=_cache(of_cache, lattice, link_name),
+        bucket=_bucket(of_bucket, lattice, link_name, _of_group(own, Group.BUCKET)),
+        cache=_cache(of_cache, lattice, link_name, _of_group(own, Group.CACHE)),
         consistency=Consistency(of_bucket["CONSISTENCY"]),
         key_prefix=given.get("KEY_PREFIX", ""),
     )
@@ -176,7 +149,12 @@ def _defaults(backend: Backend) -> Mapping[str, Any]:
     return {name: LINK_VALUES[name].parse(text) for name, text in texts.items() if text}
 
 
-def _bucket(values: Mapping[str, Any], lattice: str, link_name: str) -> BucketConfig:
+def _of_group(names: Collection[str], group: Group) -> frozenset[str]:
+    """Return the names of values that concern one kind of store."""
+    return frozenset(name for name in names if LINK_VALUES[name].group in (Group.STORE, group))
+
+
+def _bucket(values: Mapping[str, Any], lattice: str, link_name: str, given: frozenset[str]) -> BucketConfig:
     derived = LINK_VALUES["BUCKET"].derived_default.format(lattice=lattice, link_name=link_name)
     return BucketConfig(
         name=values.get("BUCKET", re.sub(r"[^A-Za-z0-9_-]", "_", derived)),
@@ -187,10 +165,11 @@ def _bucket(values: Mapping[str, Any], lattice: str, link_name: str) -> BucketCo
         max_bytes=values["MAX_BYTES"],
         max_value_bytes=values["MAX_VALUE_SIZE"],
         marks_expired=values["EXPIRY_MARKERS"] == "true",
+        given=given,
     )
 
 
-def _cache(values: Mapping[str, Any], lattice: str, link_name: str) -> CacheConfig:
+def _cache(values: Mapping[str, Any], lattice: str, link_name: str, given: frozenset[str]) -> CacheConfig:
     def subject(name: str) -> str:
         derived = LINK_VALUES[name].derived_default.format(lattice=_token(lattice), link_name=_token(link_name))
         found: str = values.get(name, derived)
@@ -205,6 +184,7 @@ def _cache(values: Mapping[str, Any], lattice: str, link_name: str) -> CacheConf
         max_value_bytes=max(values["MAX_VALUE_SIZE"], 0),
         join_wait_seconds=values["JOIN_WAIT_SECS"],
         forget_seconds=values["FORGET_SECS"],
+        given=given,
     )
 
 

@@ -56,28 +56,24 @@ class StorePool:
     def _bucket(self, config: LinkConfig) -> BucketLink:
         key = (config.backend, config.connection, config.bucket.name)
         store = self._stores.get(key)
-        if isinstance(store, BucketStore):
-            store.configure(config.bucket)
-        else:
+        if not isinstance(store, BucketStore):
             on_idle = functools.partial(self._retire, key)
             store = BucketStore(self._connections, config.connection, config.bucket, self._tasks, on_idle)
             self._stores[key] = store
             store.start()
-        store.hold()
+        store.link(config.bucket)
         return BucketLink(config, store)
 
     def _cache(self, config: LinkConfig) -> Store:
         subjects = f"{config.cache.state_subject} {config.cache.replay_subject}"
         key = (config.backend, config.connection, subjects)
         store = self._stores.get(key)
-        if isinstance(store, Cache):
-            store.configure(config.cache)
-        else:
+        if not isinstance(store, Cache):
             on_idle = functools.partial(self._retire, key)
             store = Cache(self._connections, config.connection, config.cache, self._tasks, on_idle)
             self._stores[key] = store
             store.start()
-        store.hold()
+        store.link(config.cache)
         return CacheLink(config, store)
 
     def _retire(self, key: _StoreKey) -> None:

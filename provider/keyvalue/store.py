@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from contracts.keyvalue import Request
+from provider.keyvalue.given_values import Remark
+from provider.keyvalue.shared_settings import StoreConfig, contradictions, joined_settings
 
 _T = TypeVar("_T")
 
@@ -41,12 +43,37 @@ class Call(Protocol):
         ...
 
 
-class SharedStore:
+class SharedStore(Generic[StoreConfig]):
     """A store that several links share. It stays open as long as a link or a call holds it."""
 
     def __init__(self, on_idle: Callable[[], None]) -> None:
         self._holders = 0
         self._on_idle = on_idle
+        self._links: dict[StoreConfig, int] = {}
+        """The settings of the links that hold the store, the oldest first, with the number of links."""
+
+    def configure(self, config: StoreConfig) -> None:
+        """Take over the settings that all links of the store add up to."""
+        raise NotImplementedError
+
+    def link(self, config: StoreConfig) -> None:
+        """Hold the store for a link with these settings."""
+        self._links[config] = self._links.get(config, 0) + 1
+        self.hold()
+        self.configure(joined_settings(self._links))
+
+    def unlink(self, config: StoreConfig) -> None:
+        """Give up the hold of a link with these settings."""
+        self._links[config] -= 1
+        if not self._links[config]:
+            del self._links[config]
+            if self._links:
+                self.configure(joined_settings(self._links))
+        self.release()
+
+    def contradictions(self, config: StoreConfig) -> list[Remark]:
+        """Return a remark for each setting of a link that another link of the store gives with another value."""
+        return contradictions(config, self._links)
 
     def hold(self) -> None:
         """Keep the store open until the matching `release`."""
@@ -63,7 +90,7 @@ class Store(Protocol):
     """One link's view of a store: with the link's key prefix and consistency."""
 
     @property
-    def shared(self) -> SharedStore:
+    def shared(self) -> SharedStore[Any]:
         """The store behind this view."""
         ...
 
@@ -75,6 +102,15 @@ class Store(Protocol):
     @property
     def notice(self) -> str | None:
         """A remark about a store that works, or `None` if there is nothing to remark."""
+        ...
+
+    @property
+    def remarks(self) -> list[Remark]:
+        """Remarks on settings of the link that the store does not have."""
+        ...
+
+    def unlink(self) -> None:
+        """Give up the link's hold of the store."""
         ...
 
     def submit(self, request: Request, call: Call) -> None:

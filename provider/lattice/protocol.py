@@ -287,9 +287,10 @@ class LatticeProtocol:
 
         Args:
             unhealthy: Reason of bad health; None if the health is good.
-            notice: Remark about good health, or None.
+            notice: Remarks beside that, or None.
         """
-        return encode_health(HealthCheckResponse(unhealthy is None, unhealthy or notice), is_json=self._is_json)
+        message = "; ".join(text for text in (unhealthy, notice) if text)
+        return encode_health(HealthCheckResponse(unhealthy is None, message or None), is_json=self._is_json)
 
     def receive_shutdown(self, payload: bytes) -> ShutdownRequested | ShutdownIgnored:
         """Decide whether a shutdown request is from this provider's own host. Several hosts may run the same provider."""

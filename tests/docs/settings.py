@@ -119,10 +119,16 @@ keyvalue-nats dev --link-value BUCKET=users --link-value TTL=30d
 The first of these that has a link value decides: the link, the provider's `config_json`, `provider.toml`, the default in
 the tables below.
 
-- **Names** may be written in any letter case, with `-` or `_`. Names in brackets are aliases. An unknown name is logged,
-  without its value.
-- **Values** are text. An empty value counts as not given. A value of another form is an error: calls of that link are
-  answered with the name of the value and the form that was expected. The given text is never logged or shown.
+- **Names** may be written in any letter case, with `-` or `_`. Names in brackets are aliases. A warning
+  about an unknown name has the setting that it resembles.
+- **Values** are text. A number or a boolean counts as its text, null and an empty value as not given. A value of another
+  form is an error: calls of that link are answered with the name of the value and the form that was expected. The given
+  text is never logged or shown.
+- **Doubts.** A name that is unknown or given twice, and a value for the other kind of store, have no effect; each is a
+  `link_warning` in the log, and stands in the provider's health for as long as it holds.
+- **Links that share a store** add up: a setting that one of them gives counts, whatever their order. If two links give
+  different values, the first link's counts, and both are warned. So is a link with a setting that an existing bucket does
+  not have.
 - **Changes** take effect at once. A link whose values change is switched to its new store without losing a call.
 - **Failures.** While a store cannot be opened, calls of the link are answered with the reason, and the provider's health
   is unhealthy. The provider retries until it succeeds.
@@ -168,7 +174,9 @@ cannot be used, ends the provider at start with exit code 1 and the name of the 
 
 ### config_json
 
-The host passes `config_json` to the provider at start: one JSON object. All keys are optional; an unknown key is logged.
+The host passes `config_json` to the provider at start: one JSON object. All keys are optional. A key that is unknown, or a
+link value that no link can use, is a `config_warning` in the log, and stands in the provider's health. A link that needs
+such a value is refused, unless it has one of its own.
 
 ```json
 {"CREDS_FILE": "/etc/nats/keyvalue.creds", "REPLICAS": 3, "max_in_flight": 1024}

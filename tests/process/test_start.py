@@ -198,11 +198,3 @@ async def test_no_secret_of_host_data_is_logged(host: LatticeHost) -> None:
     await host.provider.exited()
     for secret in (CONFIG_SECRET, host.who.cluster.seed, host.who.host.seed):
         assert secret not in host.provider.stderr
-
-
-async def test_an_unknown_name_in_config_json_is_logged_without_its_value(hosts: Hosts) -> None:
-    host = await hosts(RUST)
-    await host.start_provider([], {"max_flight": CONFIG_SECRET, "Bucket": "known"})
-    assert "config_values_unknown" in host.provider.stderr
-    assert "names=max_flight" in host.provider.stderr
-    assert CONFIG_SECRET not in host.provider.stderr

@@ -55,9 +55,53 @@ def test_a_link_value_wins_over_config_json_over_provider_toml_over_the_default(
 
 
 def test_limits_come_from_config_json_too() -> None:
-    config = load_config(host_data({"max_in_flight": 8, "no_such_thing": 1}), {})
-    assert config.limits.max_in_flight == 8
-    assert config.unknown_names == ["no_such_thing"]
+    config = load_config(host_data({"max_in_flight": 8, "Max-In-Flight-Bytes": "1000000", "replay_ids": None}), {})
+    assert (config.limits.max_in_flight, config.limits.max_in_flight_bytes) == (8, 1_000_000)
+    assert config.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("given", "remark"),
+    [
+        ({"no_such_thing": 1}, "no_such_thing: there is no such setting"),
+        ({"max_inflight": 1}, "max_inflight: there is no such setting; did you mean max_in_flight?"),
+        ({"link_url": "deny"}, "link_url: there is no such setting; did you mean link_urls?"),
+        ({"bukcet": "b"}, "bukcet: there is no such setting; did you mean BUCKET?"),
+        ({"ttl": "1 fortnight"}, "TTL: expected seconds, or a number with one of the units s m h d"),
+        ({"REPLICAS": ["3"]}, "REPLICAS: expected a text, not a list"),
+    ],
+)
+def test_a_doubtful_setting_in_config_json_is_remarked_on(given: dict[str, object], remark: str) -> None:
+    assert [str(found) for found in load_config(host_data(given), {}).remarks] == [remark]
+
+
+def test_a_link_that_needs_a_wrong_default_is_refused_and_one_with_a_value_of_its_own_is_not() -> None:
+    config = load_config(host_data({"TTL": "banana"}), {})
+    with pytest.raises(errors.LinkError, match="config_json") as error:
+        link_config(config, host_data(), definition())
+    assert error.value.setting == "TTL"
+    assert link_config(config, host_data(), definition(TTL="60"))[0].bucket.ttl_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ({"BACKEND": "cache", "TTL": "60"}, "TTL"),
+        ({"BACKEND": "cache", "REPLICAS": "3"}, "REPLICAS"),
+        ({"BACKEND": "cache", "CONSISTENCY": "fast"}, "CONSISTENCY"),
+        ({"MAX_KEYS": "60"}, "MAX_KEYS"),
+        ({"FORGET_SECS": "60"}, "FORGET_SECS"),
+    ],
+)
+def test_a_setting_of_the_other_backend_is_remarked_on(values: dict[str, str], setting: str) -> None:
+    remarks = link_config(load_config(host_data(), {}), host_data(), definition(**values))[1]
+    assert [remark.setting for remark in remarks] == [setting]
+    assert "no effect" in remarks[0].reason
+
+
+def test_a_default_for_the_other_backend_is_not_remarked_on() -> None:
+    config = load_config(host_data({"TTL": 60, "MAX_KEYS": 5}), {})
+    assert link_config(config, host_data(), definition(BACKEND="cache"))[1] == []
 
 
 def test_the_environment_names_another_provider_toml(tmp_path: Path) -> None:
@@ -72,10 +116,11 @@ def test_the_packaged_provider_toml_is_valid() -> None:
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ("[limits]\nmax_in_flihgt = 1\n", "max_in_flihgt"),
+        ("[limits]\nmax_in_flihgt = 1\n", r"limits\.max_in_flihgt: .* did you mean max_in_flight\?"),
+        ("[limit]\nmax_in_flight = 1\n", r"limit: .* did you mean limits\?"),
         ("[limits]\nmax_in_flight = 0\n", "max_in_flight"),
         ("[limits]\nmax_in_flight = true\n", "max_in_flight"),
-        ("[link]\nbuckett = 'x'\n", "link.buckett"),
+        ("[link]\nbuckett = 'x'\n", r"link\.buckett: .* did you mean BUCKET\?"),
         ("[link]\nreplicas = 'many'\n", "link.replicas"),
         ("[whatever]\n", "whatever"),
         ("not toml", "line"),

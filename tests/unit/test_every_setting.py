@@ -14,7 +14,8 @@ from nacl.signing import SigningKey
 
 from contracts.secret import Secret
 from provider.config import Identity, ProcessLimits
-from provider.keyvalue.link_config import BucketConfig, LinkConfig, canonical_values, parse_link
+from provider.keyvalue.given_values import GivenValues, canonical_values
+from provider.keyvalue.link_config import BucketConfig, LinkConfig, parse_link
 from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, Group, LinkValue
 from provider.nats.settings import ConnectionSettings
 from tests.docs import settings
@@ -52,7 +53,7 @@ def test_no_name_is_used_twice() -> None:
 @every_value
 def test_a_link_value_is_accepted_under_each_of_its_names(value: LinkValue) -> None:
     for name in (value.name, *value.aliases):
-        assert canonical_values({name.lower(): "1"}) == ({value.name: "1"}, [])
+        assert canonical_values({name.lower(): "1"}) == GivenValues({value.name: "1"}, {}, [])
 
 
 @every_value

@@ -21,7 +21,7 @@ from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.nats_server import NatsServer
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.minting import make_public_key, make_seed
-from provider.keyvalue.link_config import canonical_values
+from provider.keyvalue.given_values import canonical_values
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LatticeSettings:
 
     def link_value(self, name: str) -> str:
         """Return a link value by its canonical name, whichever alias was used; "" if it is not given."""
-        return canonical_values(self.link_values)[0].get(name, "")
+        return canonical_values(self.link_values).known.get(name, "")
 
 
 @dataclass(frozen=True)

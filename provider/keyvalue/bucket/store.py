@@ -17,11 +17,18 @@ from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
 from provider.keyvalue.bucket.scan import list_keys
-from provider.keyvalue.bucket.stream import Traits, check_requirements, open_stream, refresh_stream
+from provider.keyvalue.bucket.stream import (
+    Traits,
+    check_requirements,
+    open_stream,
+    refresh_stream,
+    stream_differences,
+)
 from provider.keyvalue.bucket.sweep import SWEEP_SECONDS, sweep
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
+from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import RESERVED_KEY, encode_key
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
@@ -59,6 +66,13 @@ class BucketLink:
     def notice(self) -> str | None:
         """Nothing to remark: a bucket works or it does not."""
         return None
+
+    @property
+    def remarks(self) -> list[Remark]:
+        return self.shared.contradictions(self.config.bucket) + self.shared.differences(self.config.bucket)
+
+    def unlink(self) -> None:
+        self.shared.unlink(self.config.bucket)
 
     def submit(self, request: kv.Request, call: Call) -> None:
         """Carry out an operation: the read of one key without a task, which would cost more than the read."""
@@ -117,7 +131,7 @@ class BucketLink:
         return await engine.change(request, bucket_key, deadline)
 
 
-class BucketStore(SharedStore):
+class BucketStore(SharedStore[BucketConfig]):
     """A bucket that is opened, kept open and healed in the background.
 
     Args:
@@ -171,13 +185,17 @@ class BucketStore(SharedStore):
         self._keeper = asyncio.create_task(self._keep_open(), name=f"keep bucket {self._config.name}")
 
     def configure(self, config: BucketConfig) -> None:
-        """Take over the settings of a link. They count for a bucket that is not open yet; that one is tried again at once."""
+        """Take over the settings of the links. They count for a bucket that is not open yet; that one is tried again at once."""
         if config != self._config:
             self._config = config
             if self.opened is None:
                 self._reason = ""
                 self._was_tried.clear()
                 self._is_reconfigured.set()
+
+    def differences(self, config: BucketConfig) -> list[Remark]:
+        """Return a remark for each setting of a link that the bucket, which is used as it is, does not have."""
+        return [] if self.opened is None else stream_differences(config, self._stream_config)
 
     async def close(self) -> None:
         if self._keeper is not None:
@@ -244,7 +262,7 @@ class BucketStore(SharedStore):
         stack.callback(engine.close)
         for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):
             stack.callback(connection.on_reconnect(forget))
-        self._created = info.created
+        self._created, self._stream_config = info.created, info.config
         self.jetstream, self._clock = jetstream, clock
         self.opened = bucket, engine
         stack.callback(setattr, self, "opened", None)
@@ -314,5 +332,6 @@ class BucketStore(SharedStore):
         if info.created != self._created:
             raise errors.ApiError(404, STREAM_NOT_FOUND, "stream was made anew")
         check_requirements(info.config)
+        self._stream_config = info.config
         bucket.traits = Traits.from_info(info, await self.jetstream.level(deadline))
         self._reason = ""

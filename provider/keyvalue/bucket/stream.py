@@ -19,6 +19,7 @@ from provider import errors
 from provider.keyvalue.bucket.entries import MARKER_TTL_SECONDS, RESERVED_HEADER
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.given_values import Remark, text_of
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
@@ -302,21 +303,32 @@ async def _timed_info(jetstream: js.JetStream, stream: str, deadline: float) -> 
 
 
 def _warn_of_differences(wanted: BucketConfig, found: js.StreamConfig) -> None:
-    """Log the settings of the link that an existing bucket does not have. The bucket is used as it is."""
-    has_markers = found.subject_delete_marker_ttl > 0
+    """Log the settings of the links that an existing bucket does not have. The bucket is used as it is."""
+    different = stream_differences(wanted, found)
+    if different:
+        reasons = "; ".join(str(remark) for remark in different)
+        _log.warning("bucket_differs", extra={"bucket": wanted.name, "settings": reasons})
+    if found.subject_delete_marker_ttl > 0 and not wanted.marks_expired:
+        _log.warning("bucket_marks_expired", extra={"bucket": wanted.name})
+    if found.max_msgs_per_subject != 1:
+        _log.warning("bucket_has_history", extra={"bucket": wanted.name, "history": found.max_msgs_per_subject})
+
+
+def stream_differences(wanted: BucketConfig, found: js.StreamConfig) -> list[Remark]:
+    """Return a remark for each setting that a bucket's stream does not have.
+
+    A default that the link does not give itself was not asked for, so a bucket may differ from it.
+    """
     pairs: dict[str, tuple[Any, Any, Any]] = {
         "REPLICAS": (wanted.replicas, found.num_replicas, 1),
         "STORAGE": (wanted.storage, found.storage, "file"),
         "TTL": (wanted.ttl_seconds, found.max_age // NANOSECONDS, 0),
-        "EXPIRY_MARKERS": (wanted.marks_expired, has_markers, False),
+        "EXPIRY_MARKERS": (wanted.marks_expired, found.subject_delete_marker_ttl > 0, False),
         "MAX_BYTES": (wanted.max_bytes, found.max_bytes, -1),
         "MAX_VALUE_SIZE": (wanted.max_value_bytes, found.max_msg_size, -1),
     }
-    # A setting that has its default was not asked for, so a bucket may differ from it.
-    different = [name for name, (want, have, default) in pairs.items() if want not in (have, default)]
-    if different:
-        _log.warning("bucket_differs", extra={"bucket": wanted.name, "settings": ", ".join(different)})
-    if has_markers and not wanted.marks_expired:
-        _log.warning("bucket_marks_expired", extra={"bucket": wanted.name})
-    if found.max_msgs_per_subject != 1:
-        _log.warning("bucket_has_history", extra={"bucket": wanted.name, "history": found.max_msgs_per_subject})
+    return [
+        Remark(name, f"{text_of(want)} is asked for, but the bucket has {text_of(have)}")
+        for name, (want, have, default) in pairs.items()
+        if want != have and (name in wanted.given or want != default)
+    ]

@@ -22,6 +22,7 @@ from provider.keyvalue.cache.replication import Replication
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import ConnectionPool, link_error
+from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.link_config import CacheConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
@@ -46,8 +47,6 @@ class CacheLink:
     def __init__(self, config: LinkConfig, shared: Cache) -> None:
         self.config = config
         self.shared = shared
-        limits = config.cache
-        self._limits = CacheLimits(limits.max_keys, limits.max_bytes, limits.max_value_bytes)
         self._failures = FailureStreak("changes", asyncio.get_running_loop().time)
 
     @property
@@ -58,6 +57,13 @@ class CacheLink:
     @property
     def notice(self) -> str | None:
         return self.shared.notice
+
+    @property
+    def remarks(self) -> list[Remark]:
+        return self.shared.contradictions(self.config.cache)
+
+    def unlink(self) -> None:
+        self.shared.unlink(self.config.cache)
 
     def submit(self, request: kv.Request, call: Call) -> None:
         """Answer from memory: at once, unless the link has calls wait until the replica has joined the others."""
@@ -97,9 +103,10 @@ class CacheLink:
             return read(request, replica.read(key, now_ms))
         if isinstance(request, GetEntry):
             return entry_response(request.key, replica.read(key, now_ms), replica.revision(key), now_ms)
-        self._limits.event_bytes = self.shared.event_bytes
+        limits = self.shared.limits
+        limits.event_bytes = self.shared.event_bytes
         try:
-            result = MUTATORS[type(request)](Mutation(replica, self._limits, key, now_ms), request)
+            result = MUTATORS[type(request)](Mutation(replica, limits, key, now_ms), request)
         except errors.CacheFullError as error:
             self._failures.failed(error)
             raise
@@ -115,7 +122,7 @@ class CacheLink:
             return error
 
 
-class Cache(SharedStore):
+class Cache(SharedStore[CacheConfig]):
     """A replica with its connection, shared by the links on the same subjects.
 
     Args:
@@ -128,6 +135,7 @@ class Cache(SharedStore):
     Attributes:
         tasks: Owner of the tasks of calls that wait.
         event_bytes: Greatest size of a key and a value together.
+        limits: Limits of every change.
     """
 
     def __init__(
@@ -202,8 +210,9 @@ class Cache(SharedStore):
                 raise errors.LinkUnavailableError("its cache has not caught up with the other replicas yet") from None
 
     def configure(self, config: CacheConfig) -> None:
-        """Replace the settings with those of a link."""
+        """Replace the settings with those of the links."""
         self._config = config
+        self.limits = CacheLimits(config.max_keys, config.max_bytes, config.max_value_bytes)
         self._replication.configure(config)
         self._expiry_queue.grace_ms = max(2000 * config.heartbeat_seconds, MAX_DRIFT_MS)
         self.event_bytes = self._replication.event_bytes

@@ -146,7 +146,7 @@ class Watch:
 
     def release(self) -> None:
         """Give up the hold on the link's bucket."""
-        self.link.shared.release()
+        self.link.unlink()
 
     async def _run(self) -> None:
         """Deliver changes for ever; start over after every fault."""

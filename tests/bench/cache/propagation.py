@@ -27,7 +27,8 @@ import uvloop
 from contracts import keyvalue
 from provider.keyvalue.cache.store import Cache, CacheLink
 from provider.keyvalue.connections import ConnectionPool
-from provider.keyvalue.link_config import canonical_values, parse_link
+from provider.keyvalue.given_values import canonical_values
+from provider.keyvalue.link_config import parse_link
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from provider.nats.wire import Handler
@@ -70,7 +71,7 @@ async def _cache(
 ) -> AsyncIterator[tuple[CacheLink, Connection]]:
     """Run a replica of a cache, and call a function after each message of another replica that it has handled."""
     settings = ConnectionSettings(servers=(nats_url,))
-    values, _ = canonical_values({"BACKEND": "cache"})
+    values = canonical_values({"BACKEND": "cache"}).known
     config = parse_link(values, lattice=name, link_name="bench", lattice_connection=settings)
     async with _Watched(settings, config.cache.state_subject, on_handled) as connection:
         cache = Cache(ConnectionPool(connection, ""), settings, config.cache, TaskOwner(), lambda: None)

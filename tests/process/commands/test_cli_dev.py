@@ -375,7 +375,8 @@ def test_a_frozen_server_is_waited_for_no_longer_than_the_time_out(tmp_path: Pat
         ),
         (("--nats", "nats://127.0.0.1:1", "--port", "1"), "--port: is for a nats-server that this command starts"),
         (("--backend", "cache", "--link-value", "BACKEND=bucket"), "--link-value: BACKEND is given twice"),
-        (("--link-value", "BUKET=x"), "--link-value: no setting is named 'BUKET'; did you mean BUCKET?"),
+        (("--link-value", "BUKET=x"), "--link-value: 'BUKET': there is no such setting; did you mean BUCKET?"),
+        (("--link-value", "TTL=abc"), "--link-value: TTL: expected seconds"),
         (("--backend", "foo"), "'--backend': 'foo' is not one of 'bucket', 'cache'."),
         (("--instances", "x"), "'--instances': expected a whole number"),
         (("--instances", "99"), "'--instances': the limit is 32"),
@@ -403,11 +404,9 @@ def test_an_argument_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
     assert "argument 1 is not UTF-8" in one_line(run(tmp_path, "call", "Set", "\udcff\udcfe", "v"), 2)
 
 
-@pytest.mark.parametrize("value", ["TTL=abc", "REPLICAS=3"])
-def test_a_link_that_does_not_work_is_reported_after_the_greeting(value: str, tmp_path: Path) -> None:
-    with dev(tmp_path, "--link-value", value) as started:
-        name = value.partition("=")[0]
-        assert name in started.wait_for("the link does not work: ")
+def test_a_link_that_does_not_work_is_reported_after_the_greeting(tmp_path: Path) -> None:
+    with dev(tmp_path, "--link-value", "REPLICAS=3") as started:
+        assert "REPLICAS" in started.wait_for("the link does not work: ")
 
 
 def test_the_greeting_names_the_links_own_server(tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ def test_a_long_name_does_not_run_into_the_next_column() -> None:
     served = event_line(LogEvent("invocation_served", "debug", fields), NOON)
     assert served is not None
     assert served.plain.startswith("12:00:00  CompareAndDelete  red ")
-    unknown = event_line(LogEvent("link_values_unknown", "warning", {"link_name": "default"}), NOON)
+    unknown = event_line(LogEvent("cluster_issuers_ignored", "warning", {"link_name": "default"}), NOON)
     assert unknown is not None
-    assert unknown.plain == "12:00:00  link_values_unknown  WARN  link_name=default"
+    assert unknown.plain == "12:00:00  cluster_issuers_ignored  WARN  link_name=default"
 
 
 @pytest.mark.parametrize(("level", "word"), [("warning", "WARN"), ("error", "ERROR")])

@@ -15,8 +15,9 @@ from nacl.signing import SigningKey
 
 from contracts.secret import Secret
 from provider import errors
+from provider.keyvalue.given_values import Remark, canonical_values
 from provider.keyvalue.keys import encode_key
-from provider.keyvalue.link_config import LinkConfig, canonical_values, parse_link
+from provider.keyvalue.link_config import LinkConfig, parse_link
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.watch.patterns import matches
 from provider.nats.settings import ConnectionSettings
@@ -28,8 +29,7 @@ SEED = nkeys.encode_seed(bytes(SigningKey(bytes(32))), nkeys.PREFIX_BYTE_USER).d
 
 
 def parse(values: dict[str, Any]) -> LinkConfig:
-    known, _ = canonical_values(values)
-    return parse_link(known, lattice="my.lattice", link_name="a b", lattice_connection=LATTICE)
+    return parse_link(canonical_values(values).known, lattice="my.lattice", link_name="a b", lattice_connection=LATTICE)
 
 
 def test_a_link_without_values_uses_the_lattices_connection_and_a_bucket_of_its_own_name() -> None:
@@ -133,18 +133,50 @@ def test_a_watch_is_refused_with_a_prefix_that_no_pattern_can_follow(key_prefix:
     assert "KEY_PREFIX" in error.value.reason
 
 
-def test_unknown_names_are_listed_and_empty_values_count_as_not_given() -> None:
-    known, unknown = canonical_values({"REPLICAS": "3", "replica": "4", "TOKEN": "", "LINK_SECRET": "hunter2"})
-    assert known == {"REPLICAS": "3"}
-    assert unknown == ["LINK_SECRET", "replica"]
+def test_an_unknown_name_is_remarked_on_with_the_nearest_setting() -> None:
+    given = canonical_values({"REPLICAS": "3", "replica": "4", "TOKEN": "", "LINK_SECRET": "hunter2", "credfile": "x"})
+    assert given.known == {"REPLICAS": "3"}
+    assert given.remarks == [
+        Remark("LINK_SECRET", "there is no such setting"),
+        Remark("credfile", "there is no such setting; did you mean CREDS_FILE?"),
+        Remark("replica", "there is no such setting; did you mean REPLICAS?"),
+    ]
+
+
+def test_a_flood_of_unknown_names_makes_a_short_list() -> None:
+    remarks = canonical_values({"x" * 900 + str(number): "1" for number in range(1000)}).remarks
+    assert len(remarks) == 11
+    assert sum(len(str(remark)) for remark in remarks) < 2000
+    assert str(remarks[-1]) == "and: 990 more unknown settings"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(3, "3"), (3.0, "3"), (True, "true"), (False, "false"), ("3", "3"), (2.5, "2.5"), (-1, "-1")]
+)
+def test_a_number_or_a_boolean_counts_as_the_text_that_a_person_writes(value: object, text: str) -> None:
+    assert canonical_values({"TTL": value}).known == {"TTL": text}
+
+
+@pytest.mark.parametrize("value", [["3"], {"a": 1}, b"3"])
+def test_what_no_text_stands_for_is_wrong(value: object) -> None:
+    given = canonical_values({"TTL": value, "BUCKET": None})
+    assert given.known == {}
+    assert list(given.wrong) == ["TTL"]
+
+
+def test_a_setting_that_is_given_under_two_names_is_remarked_on() -> None:
+    given = canonical_values({"URL": "nats://a:1", "nats_url": "nats://b:1"})
+    assert given.known == {"URL": "nats://b:1"}
+    assert [remark.setting for remark in given.remarks] == ["URL"]
+    assert canonical_values({"URL": "nats://a:1", "nats_url": "nats://a:1"}).remarks == []
 
 
 def test_values_of_the_test_harness_are_read_from_its_json() -> None:
     encoded = base64.b64encode(json.dumps({"BUCKET": "from_json", "REPLICAS": 3}).encode()).decode().rstrip("=")
-    known, unknown = canonical_values({"config_b64": encoded, "BUCKET": "given"})
-    assert known == {"BUCKET": "given", "REPLICAS": "3"}
-    assert unknown == []
-    assert canonical_values({"config_b64": "!"}) == ({}, [])
+    given = canonical_values({"config_b64": encoded, "BUCKET": "given"})
+    assert given.known == {"BUCKET": "given", "REPLICAS": "3"}
+    assert given.remarks == []
+    assert canonical_values({"config_b64": "!"}).known == {}
 
 
 @given(st.dictionaries(st.sampled_from(["BUCKET", "REPLICAS", "URL", "TTL", "TLS_CA", "x"]), st.text(max_size=10)))

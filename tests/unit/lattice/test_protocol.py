@@ -217,5 +217,5 @@ def test_the_test_harness_speaks_json() -> None:
 
 def test_health_is_messagepack_for_hosts(protocol: LatticeProtocol) -> None:
     assert msgpack.unpackb(protocol.health(None, None)) == {"healthy": True}
-    assert msgpack.unpackb(protocol.health("down", "busy")) == {"healthy": False, "message": "down"}
+    assert msgpack.unpackb(protocol.health("down", "busy")) == {"healthy": False, "message": "down; busy"}
     assert msgpack.unpackb(protocol.health(None, "busy")) == {"healthy": True, "message": "busy"}

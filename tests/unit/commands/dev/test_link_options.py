@@ -6,8 +6,10 @@ from provider.keyvalue.link_values import LINK_VALUES, NAMES
 
 
 def test_every_name_of_the_table_is_accepted() -> None:
-    for name in NAMES:
-        assert parse_link_values([f"{name}=1"], None) == {name: "1"}
+    for name, canonical in NAMES.items():
+        if not LINK_VALUES[canonical].is_secret:  # the examples of secrets are only beginnings
+            text = LINK_VALUES[canonical].example
+            assert parse_link_values([f"{name}={text}"], None) == {name: text}
 
 
 def test_without_a_near_name_every_name_is_listed() -> None:
@@ -29,12 +31,14 @@ def test_names_stay_as_they_were_typed() -> None:
     [
         (["BUCKET"], "'BUCKET' is not NAME=VALUE"),
         (["=x"], "'' is not NAME=VALUE"),
-        (["bukket=x"], "no setting is named 'bukket'; did you mean BUCKET?"),
-        (["zzz=x"], "no setting is named 'zzz'; there are BACKEND, BUCKET"),
+        (["bukket=x"], "'bukket': there is no such setting; did you mean BUCKET?"),
+        (["zzz=x"], "'zzz': there is no such setting; there are BACKEND, BUCKET"),
         (["BUCKET=a", "bucket=b"], "BUCKET is given twice"),
         (["URL=a", "CLUSTER_URI=b"], "URL is given twice"),
         (["backend=bucket"], "BACKEND is given twice"),
         (["BUCKET=\udcff"], "not UTF-8"),
+        (["TTL=soon"], "TTL: expected seconds"),
+        (["URL=redis://x"], "URL: expected a URL of scheme nats or tls"),
     ],
 )
 def test_a_wrong_option_is_refused(given: list[str], text: str) -> None:

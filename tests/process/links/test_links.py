@@ -212,7 +212,7 @@ async def test_unusual_links_in_host_data_are_named_or_served_and_affect_no_othe
     host: LatticeHost,
 ) -> None:
     actor = host.actor()
-    none: list[Any] = [None, {}, host.link(host.actor()) | {"values": {"REPLICAS": 1}}, "text"]
+    none: list[Any] = [None, {}, host.link(host.actor()) | {"values": "text"}, "text"]
     odd = [host.link(host.actor()) | {"values": None}, host.link(host.actor()) | {"extra": [1]}]
     await host.start_provider([*none, *odd, host.link(actor)])
     for served in (actor, odd[0]["actor_id"], odd[1]["actor_id"]):
