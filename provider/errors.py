@@ -393,6 +393,10 @@ class StoreRefusedError(StoreError):
     text = "store refused: {reason}; nothing was changed"
 
 
+class StoreForbiddenError(StoreRefusedError):
+    """The permissions of the connection's user do not allow the request."""
+
+
 class StoreUnreachableError(StoreError):
     """The store could not be asked in time."""
 

@@ -3,7 +3,7 @@
 httptools parses. It wraps llhttp, which rejects requests that can be read in two ways. A parser in pure Python would take
 longer than the bucket takes to answer.
 
-Source: RFC 9112.
+Source: RFC 9112; section 6.1 for transfer encodings.
 """
 
 from __future__ import annotations
@@ -188,9 +188,12 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        version = self._parser.get_http_version()
+        # A relay that speaks HTTP/1.0 does not know the field, and would see other requests in the bytes that follow.
+        if self._length is None and version != "1.1":
+            self._break("a transfer encoding outside of HTTP/1.1")
         if self._is_broken:
             return
-        version = self._parser.get_http_version()
         head = RequestHead(
             self._parser.get_method().decode("ascii"),
             self._target.decode("latin-1"),

@@ -43,13 +43,13 @@ _CODES: dict[type[errors.ProviderError], str] = {
     errors.EmptyKeyError: BAD_REQUEST,
     errors.KeyTooLongError: BAD_REQUEST,
     errors.ValueTooLargeError: TOO_LARGE,
-    errors.StoreRefusedError: PERMISSION_DENIED,
+    errors.StoreForbiddenError: PERMISSION_DENIED,
     errors.StoreUnreachableError: UNAVAILABLE,
     errors.LinkUnavailableError: UNAVAILABLE,
     errors.StoreTimeoutError: TIMEOUT,
     errors.OutcomeUnknownError: TIMEOUT,
 }
-"""The code of each provider error. Any other one, for example of a full store, becomes an internal error: the protocol
+"""The code of each provider error. Any other one, for example of a full or a sealed store, becomes an internal error: the protocol
 has no code for it."""
 
 

@@ -17,7 +17,7 @@ def store_error(error: Exception, waited_seconds: float) -> errors.StoreError:
 def refusal(error: Exception) -> errors.StoreError | None:
     """Return the error to answer with if repeating the request cannot help; `None` if it may help."""
     if isinstance(error, errors.PermissionsError):
-        return errors.StoreRefusedError(error.reason)
+        return errors.StoreForbiddenError(error.reason)
     if not isinstance(error, errors.ApiError):
         return None
     if error.err_code in NO_SPACE:

@@ -220,5 +220,5 @@ def _outcome(error: errors.NatsError, *, is_replicated: bool) -> Exception:
         case errors.ConnectionLostError() | errors.RequestTimeoutError():
             return MaybeWrittenError(str(error))
         case errors.PermissionsError():
-            return errors.StoreRefusedError(error.reason)
+            return errors.StoreForbiddenError(error.reason)
     return error

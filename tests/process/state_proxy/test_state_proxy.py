@@ -445,6 +445,19 @@ def test_bytes_that_are_not_http_are_refused_and_affect_no_other_client(
     assert client.ask("GET", "/healthz").status == 200
 
 
+def test_nothing_behind_an_ambiguous_request_is_carried_out(
+    connector: ConnectorProcess, client: UnixConnection, key: str
+) -> None:
+    second = b"PUT /keys/%b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx" % key.encode()
+    first = b"PUT /keys/other HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with connector.raw() as raw:
+        raw.sendall(first + second)
+        received = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert client.ask("GET", f"/keys/{key}").status == 404
+
+
 def test_a_target_may_name_a_host(client: UnixConnection, key: str) -> None:
     assert client.ask("PUT", f"http://localhost/keys/{key}", b"value").status == 204
     assert client.ask("GET", f"http://localhost/keys/{key}").body == b"value"

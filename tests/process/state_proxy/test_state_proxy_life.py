@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from nats.js.api import RetentionPolicy
 from nats.js.client import JetStreamContext
 
 from tests.blackbox.connector_process import COMMAND, ConnectorProcess, UnixConnection
@@ -106,21 +105,6 @@ def test_a_stream_that_is_not_a_bucket_is_refused(nats_server: NatsServer, tmp_p
     printed = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="other"))
     assert printed.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
     assert "does not have the subjects of a key-value bucket" in printed
-
-
-@pytest.mark.parametrize(
-    ("retention", "name"), [(RetentionPolicy.INTEREST, "interested"), (RetentionPolicy.WORK_QUEUE, "queue")]
-)
-def test_a_bucket_that_does_not_keep_values_is_refused(
-    nats_server: NatsServer, tmp_path: Path, retention: RetentionPolicy, name: str
-) -> None:
-    async def add(jetstream: JetStreamContext) -> None:
-        await jetstream.add_stream(name=f"KV_{name}", subjects=[f"$KV.{name}.>"], retention=retention)
-
-    with_jetstream(nats_server.url, add)
-    printed = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET=name))
-    assert printed.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
-    assert f"has retention {retention.value}" in printed
 
 
 def test_the_connector_does_not_start_without_a_server(tmp_path: Path) -> None:

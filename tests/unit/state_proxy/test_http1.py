@@ -89,6 +89,21 @@ def test_requests_are_the_same_in_whatever_pieces_they_arrive(cuts: list[int]) -
         b"PUT /a HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFF\r\n",
+        b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        b"PUT /a HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\nabc",
+        b"PUT /a HTTP/1.1\r\nContent-Length:\r\n 3\r\n\r\nabc",
+        b"PUT /a HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
+        b"PUT /a HTTP/1.1\nContent-Length: 0\n\n",
+        b"PUT /a HTTP/1.1\r\nA: b\rContent-Length: 3\r\n\r\nabc",
+        b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\na\r\n0\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\na\n0\n\n",
+        b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+        b"PUT /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"PUT /a HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"PUT /a HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
@@ -97,6 +112,7 @@ def test_bytes_that_are_not_http_or_are_ambiguous_end_the_connection(sent: bytes
     events = parser.feed(sent)
     assert isinstance(events[-1], Malformed)
     assert events[-1].reason
+    assert not any(isinstance(event, RequestEnd) for event in events), "an ambiguous request is not carried out"
     assert parser.feed(REQUESTS) == []
 
 
