@@ -118,7 +118,7 @@ CONDITIONS: dict[type[Request], Condition] = {
 """Conditional changes. Each is written alone, and its `SwapResponse` gets the revision of that write."""
 
 
-def entry_response(key: str, value: Value | None, revision: int, now_ms: int) -> EntryResponse:
+def entry_response(key: str, value: Value | None, revision: int, now_ms: int, age_end_ms: int = 0) -> EntryResponse:
     """Return an entry as actors see it.
 
     Args:
@@ -126,6 +126,7 @@ def entry_response(key: str, value: Value | None, revision: int, now_ms: int) ->
         value: The value; `None` for a key without one.
         revision: The value's revision.
         now_ms: The time by the store's clock.
+        age_end_ms: The end by the store's maximum age; 0: no limit.
 
     Raises:
         errors.WrongKindError: The value is a binary value, which an actor cannot read.
@@ -135,9 +136,10 @@ def entry_response(key: str, value: Value | None, revision: int, now_ms: int) ->
     if value.kind is Kind.BINARY:
         raise errors.WrongKindError(key, value.kind.value, Kind.TEXT.value)
     text = encode_payload(value).decode()
-    return EntryResponse(True, text, value.kind.value, revision, seconds_left(value, now_ms))
+    return EntryResponse(True, text, value.kind.value, revision, seconds_left(value, age_end_ms, now_ms))
 
 
-def seconds_left(value: Value, now_ms: int) -> int:
-    """Return the seconds until a value expires, rounded up and at least 1; 0: never."""
-    return max(1, math.ceil((value.expires_at_ms - now_ms) / 1000)) if value.expires_at_ms else 0
+def seconds_left(value: Value, age_end_ms: int, now_ms: int) -> int:
+    """Return the seconds until a value ends, by its own end or by its age, rounded up and at least 1; 0: never."""
+    ends_ms = [end_ms for end_ms in (value.expires_at_ms, age_end_ms) if end_ms > 0]
+    return max(1, math.ceil((min(ends_ms) - now_ms) / 1000)) if ends_ms else 0

@@ -24,6 +24,10 @@ MANY_BYTES = 16 * 1024 * 1024
 """Size of all values together that one call may read: it bounds the memory that a call of many large values takes."""
 
 
+NEVER_MS = -1
+"""The end of a value that outlives the maximum age of its bucket: another client gave it the TTL "never"."""
+
+
 class Kind(enum.Enum):
     """The kinds of value, by the names that errors and stored headers use."""
 
@@ -42,7 +46,8 @@ class Value:
         kind: The kind of value.
         data: `str` for a text, `int` for a counter, `list[str]` for a list, `bytes` for a binary value; for a set
             `dict[str, None]`, whose keys are the members in the order in which they were added.
-        expires_at_ms: The time of the end, in milliseconds since 1970 by the store's clock; 0: never.
+        expires_at_ms: The time of the end, in milliseconds since 1970 by the store's clock; 0: the value has no end of its
+            own; `NEVER_MS`: it has none, nor one by its bucket.
     """
 
     __slots__ = ("data", "expires_at_ms", "kind")

@@ -13,7 +13,12 @@ KV_OPERATION = b"KV-Operation"
 MARKER_REASON = b"Nats-Marker-Reason"
 """Reason why the server itself has written a marker: `MaxAge`, `Remove` or `Purge`."""
 
+MAX_AGE = b"MaxAge"
+"""The reason of the marker for an expired value."""
+
 ROLLUP = b"Nats-Rollup"
+
+TTL = b"Nats-TTL"
 
 DELETIONS = frozenset({b"DEL", b"PURGE"})
 """Values of `KV_OPERATION` that mark a key as deleted."""
@@ -21,8 +26,19 @@ DELETIONS = frozenset({b"DEL", b"PURGE"})
 _MAX_TTL_BYTES = 32
 """Longest TTL that is read; a sensible one has half as many bytes at most."""
 
-_UNITS = {b"h": 3600.0, b"m": 60.0, b"s": 1.0, b"ms": 1e-3, b"us": 1e-6, b"ns": 1e-9}
-_PART = re.compile(rb"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|ns|[hms])")
+_UNITS = {
+    b"h": 3600.0,
+    b"m": 60.0,
+    b"s": 1.0,
+    b"ms": 1e-3,
+    b"us": 1e-6,
+    "µs".encode(): 1e-6,
+    "μs".encode(): 1e-6,
+    b"ns": 1e-9,
+}
+"""The units of Go's durations; a microsecond is written with either of two letters, besides the u."""
+
+_PART = re.compile(rb"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(" + b"|".join(sorted(_UNITS, reverse=True)) + b")")
 
 
 def is_deletion(header: bytes) -> bool:
@@ -34,6 +50,7 @@ def ttl_seconds(ttl: bytes) -> int:
     """Return the value of a `Nats-TTL` header in whole seconds, as a server reads it; 0 if it is not valid."""
     if len(ttl) > _MAX_TTL_BYTES:
         return 0
+    ttl = ttl.removeprefix(b"+")
     if ttl.isdigit():
         return int(ttl)
     parts = _PART.findall(ttl)

@@ -6,8 +6,6 @@ Source: nats-server server/jetstream_api.go; ADR-19 (API prefixes), ADR-31 (dire
 from __future__ import annotations
 
 import base64
-import datetime
-import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +17,7 @@ from provider.nats.buckets import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, SUBJECT
 from provider.nats.connection import Connection
 from provider.nats.frames import header_reader, header_value, status_of, status_text
 from provider.nats.requests import Reply
+from provider.nats.times import time_ms
 
 T = TypeVar("T")
 
@@ -385,19 +384,6 @@ def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:
     if ack.error is not None:
         raise ack.error.to_error()
     return ack
-
-
-def time_ms(text: str) -> int:
-    """Convert a server's time, e.g. 2026-01-02T03:04:05.123456789Z, to milliseconds since 1970; 0 if it is not one."""
-    match = _TIME.match(text)
-    if match is None:
-        return 0
-    fraction = (match[2] or "0")[:6]
-    moment = datetime.datetime.fromisoformat(f"{match[1]}.{fraction:0<6}{match[3].replace('Z', '+00:00')}")
-    return int(moment.timestamp() * 1000)
-
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)$")
 
 
 def _decode(decoder: msgspec.json.Decoder[T], answer: bytes) -> T:

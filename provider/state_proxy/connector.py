@@ -17,7 +17,6 @@ from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.bucket.scan import scan
 from provider.keyvalue.bucket.store import BucketStore
-from provider.keyvalue.bucket.ttl import server_end_ms
 from provider.keyvalue.conditional import Delete, Expire, Put, seconds_left
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
@@ -254,21 +253,12 @@ class Connector:
 
     async def _read_attribute(self, operation: ops.ReadAttribute, body: bytes, deadline: float) -> Answer:
         entry = await self._live_entry(operation.key, deadline)
-        number = await self._ttl(operation.key, entry, deadline) if operation.name == ops.TTL else entry.revision
+        number = entry.revision
+        if operation.name == ops.TTL:
+            bucket, _ = await self._opened(deadline)
+            assert entry.value is not None, "the entry is live"
+            number = seconds_left(entry.value, entry.age_end_ms, bucket.now_ms()) or ops.NEVER
         return Answer(200, msgspec.json.encode({"attr": operation.name, "value": str(number)}))
-
-    async def _ttl(self, key: str, entry: Entry, deadline: float) -> int:
-        """Return the seconds until a value expires, or `NEVER`.
-
-        The writer may have set an end for this value, the bucket one for all of its values. The earlier one counts.
-        """
-        bucket, _ = await self._opened(deadline)
-        bucket_key, value = self._keyspace.bucket_key(key), entry.value
-        assert value is not None, "the entry is live"
-        with self._store_errors():
-            by_server_ms = await server_end_ms(self._store.jetstream, bucket, bucket_key, entry.revision, deadline)
-        value.expires_at_ms = min(filter(None, (value.expires_at_ms, by_server_ms)), default=0)
-        return seconds_left(value, bucket.now_ms()) or ops.NEVER
 
     async def _write_ttl(self, operation: ops.WriteTtl, body: bytes, deadline: float) -> Answer:
         """Set the lifetime of a value, which writes a new revision of it.

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from provider import errors, logs
-from provider.keyvalue.bucket.store import BucketStore
+from provider.keyvalue.bucket.store import BucketStore, Upkeep
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
 from provider.nats.buckets import STREAM_NOT_FOUND, stream_name
 from provider.nats.connection import Connection
@@ -94,11 +94,13 @@ async def _open(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector
             found = errors.LinkError("BUCKET", f"bucket {settings.bucket.name!r} does not exist")
         raise startup_error(found) from None
     pool = ConnectionPool(connection, _NAME)
-    store = BucketStore(pool, settings.connection, settings.bucket, tasks, lambda: None, _CACHED_BYTES)
+    keyspace = Keyspace(settings.prefix)
+    upkeep = Upkeep(_CACHED_BYTES, keyspace.under)
+    store = BucketStore(pool, settings.connection, settings.bucket, tasks, lambda: None, upkeep)
     store.start()
     stack.push_async_callback(store.close)
     try:
         await store.wait_open(loop.time() + OPEN_SECONDS)
     except errors.LinkUnavailableError as error:
         raise startup_error(errors.LinkError("BUCKET", error.reason)) from None
-    return Connector(store, connection, Keyspace(settings.prefix))
+    return Connector(store, connection, keyspace)

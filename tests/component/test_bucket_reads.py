@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.entries import Lifetimes
 from provider.keyvalue.bucket.stream import Traits
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.values import Kind, Value
@@ -45,7 +46,7 @@ def requests() -> Requests:
 @pytest.fixture
 async def bucket(requests: Requests) -> AsyncIterator[Bucket]:
     tasks = TaskOwner()
-    traits = Traits(1, 1, True, True, True, False, -1)
+    traits = Traits(1, 1, True, Lifetimes(honors_ttl=True), False, -1)
     yield Bucket(JetStream(cast(Connection, requests)), "b", traits, ServerClock(), tasks, lambda: None)
     await tasks.close()
 

@@ -64,6 +64,10 @@ class ScriptedStore:
         self._revisions: dict[bytes, int] = {}
         """The revision stored under each message id; 0 for a fence."""
 
+    @property
+    def expires_by_itself(self) -> bool:
+        return True
+
     def now_ms(self) -> int:
         return 1_000_000
 
@@ -152,6 +156,21 @@ def test_an_acknowledged_increment_happened_once_and_a_refused_one_never(script:
     assert len(set(acknowledged)) == len(acknowledged)
     assert len(acknowledged) <= own <= len(acknowledged) + unknown
     assert all(isinstance(outcome, int | errors.StoreError) for outcome in found)
+
+
+@pytest.mark.parametrize(("expires", "reads"), [(0, 0), (60, 1)])
+def test_only_an_overwrite_with_an_end_looks_at_what_it_replaces(expires: int, reads: int) -> None:
+    class CountingStore(ScriptedStore):
+        reads = 0
+
+        async def read_latest(self, bucket_key: str, deadline: float) -> Entry:
+            self.reads += 1
+            return await super().read_latest(bucket_key, deadline)
+
+    store = CountingStore([])
+    assert run(lambda: outcomes(store, [kv.Set(KEY, "v", expires)])) == [None]
+    assert store.reads == reads
+    assert store.writes == 1
 
 
 def test_increments_that_wait_for_a_write_are_combined_into_the_next() -> None:

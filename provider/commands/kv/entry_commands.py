@@ -197,8 +197,8 @@ def _write(
 
     async def work(open_bucket: OpenBucket, key: str) -> int:
         revision = await change(open_bucket, key)
-        if expires and not open_bucket.expires_by_itself:
-            text = "warning: the server will not remove the value; after it expires, only the provider and this command hide it"
+        if expires and open_bucket.is_left_by_server(key):
+            text = "warning: the server will not remove the value; after it expires, this command hides it, and a provider removes it"
             write_line(stderr_console(), text, "yellow")
         return revision
 

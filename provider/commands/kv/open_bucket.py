@@ -82,10 +82,9 @@ class OpenBucket:
         self._engine = engine
         self._timeout_seconds = timeout_seconds
 
-    @property
-    def expires_by_itself(self) -> bool:
-        """True if the server removes expired values."""
-        return self._bucket.traits.expires_by_itself
+    def is_left_by_server(self, key: str) -> bool:
+        """Tell whether the server does not remove the value, just put, at its end."""
+        return self._bucket.expirations.has(key)
 
     def now_ms(self) -> int:
         """Return the time by the server's clock, in milliseconds since 1970."""
@@ -101,7 +100,7 @@ class OpenBucket:
             raise KeyNotFoundError(noted_key(key))
         found = await self._message(key, entry.revision, deadline)
         if found is not None:
-            return decode_revision(*found)
+            return decode_revision(*found, self._bucket.traits.lifetimes)
         # The entry was overwritten or deleted since, so its time cannot be read any more.
         return Revision(
             bucket_key=key,
@@ -110,14 +109,14 @@ class OpenBucket:
             time_ms=0,
             payload=encode_payload(entry.value),
             kind="binary" if entry.value.kind is Kind.BINARY else entry.value.kind.value,
-            expires_at_ms=entry.value.expires_at_ms,
+            expires_at_ms=max(entry.value.expires_at_ms, 0),
             operation_id=entry.operation_id.decode(errors="replace"),
         )
 
     async def at_revision(self, key: str, revision: int) -> Revision:
         """Return an old value of a key, or raise `KeyNotFoundError`, also for markers and expired values."""
         message = await self._message(key, revision, self._deadline())
-        found = decode_revision(*message) if message is not None else None
+        found = decode_revision(*message, self._bucket.traits.lifetimes) if message is not None else None
         if found is None or found.operation != PUT or found.is_expired(self.now_ms()):
             raise KeyNotFoundError(noted_key(key), revision)
         return found

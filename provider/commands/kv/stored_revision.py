@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from provider.keyvalue.bucket.entries import decode_entry
+from provider.keyvalue.bucket.entries import Lifetimes, decode_entry
 from provider.keyvalue.values import Kind
 from provider.nats.frames import header_value
-from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, ttl_seconds
+from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON
 
 PUT, DEL, PURGE = "PUT", "DEL", "PURGE"
 
-_TTL = b"Nats-TTL"
 _BINARY = "binary"
 
 
@@ -43,14 +42,24 @@ class Revision(Struct, frozen=True):
         return 0 < self.expires_at_ms <= now_ms
 
 
-def decode_revision(bucket_key: str, revision: int, time_ms: int, header: bytes, payload: bytes) -> Revision:
-    """Decode one message of a bucket."""
-    entry = decode_entry(revision, header, payload)
+_TTL_ONLY = Lifetimes(honors_ttl=True)
+
+
+def decode_revision(
+    bucket_key: str,
+    revision: int,
+    time_ms: int,
+    header: bytes,
+    payload: bytes,
+    lifetimes: Lifetimes = _TTL_ONLY,
+) -> Revision:
+    """Decode one message of a bucket with these lifetimes."""
+    entry = decode_entry(revision, header, payload, lifetimes, time_ms)
     value = entry.value
     kind, expires_at_ms = "", 0
     if value is not None:
         kind = _BINARY if value.kind is Kind.BINARY else value.kind.value
-        expires_at_ms = value.expires_at_ms or _ttl_end_ms(header, time_ms)
+        expires_at_ms = min((end_ms for end_ms in (value.expires_at_ms, entry.age_end_ms) if end_ms > 0), default=0)
     return Revision(
         bucket_key=bucket_key,
         revision=revision,
@@ -69,9 +78,3 @@ def _marker(header: bytes) -> str:
     if operation in DELETIONS:
         return operation.decode()
     return DEL if header_value(header, MARKER_REASON) == b"Remove" else PURGE
-
-
-def _ttl_end_ms(header: bytes, time_ms: int) -> int:
-    """Return the expiry of a message to which another client gave a time to live; 0 means never."""
-    seconds = ttl_seconds(header_value(header, _TTL) or b"")
-    return time_ms + seconds * 1000 if seconds else 0

@@ -2,6 +2,6 @@
 
 Read `store` (a link's calls, and the bucket kept open) and `bucket` first. Reads: `reads`, then `lease`. Changes: `engine`
 (lanes of waiting changes), `plans` (the value to write), `attempts` (written exactly once), `cas` (the outcomes of a write),
-`writes`. The form of a message: `entries`. All keys: `scan`, `sweep`. Every change as it happens: `follow`. Beside these:
-`stream` (found or made), `ttl`, `failures`.
+`writes`. The form of a message: `entries`, `ttl`. All keys: `scan`, `sweep`. Every change as it happens: `follow`. Beside these:
+`stream` (found or made), `failures`.
 """

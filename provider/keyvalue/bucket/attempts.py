@@ -21,8 +21,8 @@ from provider.keyvalue.bucket.cas import (
     MaybeWrittenError,
     NotWrittenError,
 )
-from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
-from provider.keyvalue.bucket.plans import Batch, BatchPlan, PendingChange, is_overwrite, plan_batch
+from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write, may_tell_ttl
+from provider.keyvalue.bucket.plans import Batch, BatchPlan, PendingChange, is_blind, plan_batch
 from provider.keyvalue.payloads import encode_payload
 from provider.streaks import FailureStreak
 
@@ -103,10 +103,13 @@ class BatchWriter:
         entry, is_fresh = self._cache.take(batch.bucket_key), False
         conflicts = 0
         while batch.drop_answered():
-            # 2. Without one, read the entry. Only a batch that begins with an overwrite is written blind, without a read;
-            #    and not after a rejected attempt, which may have been stored.
-            is_blind = entry is None and not batch.is_doubtful and is_overwrite(batch.changes[0].request)
-            if entry is None and not is_blind:
+            # 2. Without one, read the entry. Only a batch that begins with an overwrite is written blind, without a read:
+            #    not after a rejected attempt, which may have been stored, nor where the store may remove the new value at
+            #    its end, which depends on the entry that it replaces.
+            can_be_blind = not batch.is_doubtful and is_blind(
+                batch.changes, expires_by_itself=self._store.expires_by_itself
+            )
+            if entry is None and not can_be_blind:
                 entry, is_fresh = await self._store.read_latest(batch.bucket_key, batch.deadline), True
                 # 3. An earlier attempt may have been stored although it was rejected: its operation id tells.
                 if batch.answer_if_stored(entry) or not batch.drop_answered():
@@ -115,7 +118,7 @@ class BatchWriter:
             base = entry if entry is not None else NO_ENTRY
             plan = plan_batch(batch.changes, base, self._store.now_ms())
             if plan.is_change:
-                if await self._attempt(batch, plan, entry.revision if entry is not None else None):
+                if await self._attempt(batch, plan, entry):
                     return
                 conflicts += 1
                 if conflicts > _IMMEDIATE_RETRIES:
@@ -159,21 +162,26 @@ class BatchWriter:
             batch.fail(unknown)
         return True
 
-    async def _attempt(self, batch: Batch, plan: BatchPlan, expected: int | None) -> bool:
-        """Write a plan and answer the batch; false: another writer was first, as far as is known.
+    async def _attempt(self, batch: Batch, plan: BatchPlan, base: Entry | None) -> bool:
+        """Write a plan upon a base and answer the batch; false: another writer was first, as far as is known.
 
         Raises:
             errors.StoreError: As for `_carry_out`.
         """
+        value = plan.value
+        tells_ttl = (
+            base is not None and value is not None and self._store.expires_by_itself and may_tell_ttl(value, base)
+        )
         write = Write(
             batch.bucket_key,
             batch.changes[0].request.key,
-            plan.value,
-            encode_payload(plan.value) if plan.value is not None else b"",
+            value,
+            encode_payload(value) if value is not None else b"",
             self._new_id(),
-            expected,
+            base.revision if base is not None else None,
             plan.keeps_history,
             batch.message_id,
+            tells_ttl,
         )
         try:
             revision = await self._write(write, batch)
@@ -189,7 +197,8 @@ class BatchWriter:
             return True
         if self._failures.count:
             self._failures.succeeded()
-        self._cache.put(write.bucket_key, Entry(revision, plan.value), len(write.payload))
+        safe_end_ms = max(value.expires_at_ms, 0) if value is not None and tells_ttl else 0
+        self._cache.put(write.bucket_key, Entry(revision, value, safe_end_ms=safe_end_ms), len(write.payload))
         plan.answer(revision)
         return True
 

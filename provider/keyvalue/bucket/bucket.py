@@ -47,15 +47,22 @@ class Bucket:
         self.write = writes.write
         self.fence = writes.fence
         self.write_reserved = writes.write_reserved
-        self.purge_up_to = writes.purge_up_to
+        self.mark_expired = writes.mark_expired
+        self.place_owed_markers = writes.place_owed_markers
+        self.expirations = writes.expirations
 
-        reads = Reads(self._stream, writes, tasks)
+        reads = Reads(self._stream, writes)
         self.read_failures = reads.failures
         self.begin_read = reads.begin_read
         self.read = reads.read
         self.read_entry = reads.read_entry
         self.read_many = reads.read_many
         self.read_latest = reads.read_latest
+
+    @property
+    def expires_by_itself(self) -> bool:
+        """True if the server may be told when a value ends."""
+        return self._stream.traits.expires_by_itself
 
     @property
     def traits(self) -> Traits:

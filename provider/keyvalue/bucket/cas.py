@@ -13,6 +13,11 @@ from provider.keyvalue.bucket.entries import Entry, Write
 class CompareAndSetStore(Protocol):
     """The operations of a store that the engine needs."""
 
+    @property
+    def expires_by_itself(self) -> bool:
+        """True if the store can remove a value at its end."""
+        ...
+
     def now_ms(self) -> int:
         """Return the time by the store's clock, in milliseconds since 1970."""
         ...

@@ -73,7 +73,7 @@ class KeyReader:
             errors.ApiError: The request failed, or a mirror has answered it. A missing key is not an error.
         """
         if self._own_mark in header:
-            return decode_entry(0, header, payload)
+            return decode_entry(0, header, payload, self._stream.traits.lifetimes)
         status = status_of(header)
         if status == 404:
             return Entry(0, None)
@@ -116,7 +116,8 @@ class KeyReader:
         message = await self._jetstream.last_message(self._stream.name, subject, deadline)
         if message is None:
             return Entry(0, None)
-        return decode_entry(message.sequence, message.header, message.payload)
+        lifetimes = self._stream.traits.lifetimes
+        return decode_entry(message.sequence, message.header, message.payload, lifetimes, message.time_ms)
 
     async def strong(self, bucket_key: str, deadline: float) -> Entry:
         """Read an entry that no write acknowledged before this call is missing from, whatever happens in the cluster."""

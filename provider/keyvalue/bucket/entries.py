@@ -8,34 +8,30 @@ wrote without headers reads as a text.
 from __future__ import annotations
 
 import math
-import re
 from typing import NamedTuple
 
+from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, NEVER, NO_END, SERVER, end_of, time_of
 from provider.keyvalue.payloads import decode_payload
-from provider.keyvalue.values import Kind, Value
-from provider.nats.frames import header_block, header_reader, header_value
-from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, ROLLUP, is_deletion
+from provider.keyvalue.values import NEVER_MS, Kind, Value
+from provider.nats.frames import header_block, header_reader
+from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, MAX_AGE, ROLLUP, TTL
+from provider.nats.times import TIME_STAMP
+from provider.nats.times import time_ms as read_time_ms
 
 KIND = b"Kv-Kind"
-EXPIRES_AT = b"Expires-At"
 OPERATION_ID = b"Op-Id"
-TTL = b"Nats-TTL"
 SEQUENCE = b"Nats-Sequence"
 EXPECTED_REVISION = b"Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
 """Subject that the expected revision is of, if not the one that is written to. Since nats-server 2.11."""
 MESSAGE_ID = b"Nats-Msg-Id"
 
-MARKER_TTL_SECONDS = 120
-"""Life of the marker of a deleted key: long enough for watchers that were away for a moment. Where the server knows no TTLs,
-the sweep removes markers of this age."""
-
 RESERVED_HEADER = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"))
 """Headers of the message under the reserved key. It is a marker, so that no listing shows it."""
 
-_read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, SEQUENCE)
-_TIME_MS = re.compile(rb"[0-9]{1,13}\Z")
-"""A time up to the year 2286: the seconds until then are within the range that a server accepts as a TTL."""
+_read_headers = header_reader(
+    OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL, SEQUENCE, TIME_STAMP
+)
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
@@ -48,16 +44,26 @@ class Entry:
         operation_id: Id of the attempt that wrote the message; b"" if it was another client.
         size: Size of the payload in bytes.
         is_checked: Whether this is the last message for sure. If not, it is only good as the base of a compare-and-set.
+        safe_end_ms: The time at which the server removes the message, if nothing older can show then; else 0.
+        is_servers: Whether the server removes the message at the value's end.
+        age_end_ms: The end by the bucket's maximum age; 0: the bucket has none, or the message outlives it.
     """
 
-    __slots__ = ("is_checked", "operation_id", "revision", "size", "value")
+    __slots__ = (
+        "age_end_ms", "is_checked", "is_servers", "operation_id", "revision", "safe_end_ms", "size", "value",
+    )  # fmt: skip
 
-    def __init__(self, revision: int, value: Value | None, operation_id: bytes = b"", size: int = 0) -> None:
+    def __init__(
+        self, revision: int, value: Value | None, operation_id: bytes = b"", size: int = 0, safe_end_ms: int = 0
+    ) -> None:
         self.revision = revision
         self.value = value
         self.operation_id = operation_id
         self.size = size
         self.is_checked = True
+        self.safe_end_ms = safe_end_ms
+        self.is_servers = safe_end_ms > 0
+        self.age_end_ms = 0
 
     def is_expired(self, now_ms: int) -> bool:
         return self.value is not None and self.value.is_expired(now_ms)
@@ -79,6 +85,8 @@ class Write(NamedTuple):
         expected_revision: Condition of the write: the key's last revision, 0 for a key without a message. `None`: no condition.
         keeps_history: Whether a marker leaves the earlier revisions, in a bucket with history.
         message_id: Id that all attempts at the same change have in common: the stream takes only one of them.
+        tells_ttl: Whether to tell the server the end of the value; see `may_tell_ttl`.
+        is_expiry: Whether a marker replaces an expired value.
     """
 
     bucket_key: str
@@ -89,15 +97,36 @@ class Write(NamedTuple):
     expected_revision: int | None
     keeps_history: bool = False
     message_id: bytes = b""
+    tells_ttl: bool = False
+    is_expiry: bool = False
 
 
-def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
+class Lifetimes(NamedTuple):
+    """The properties of a bucket that decide how its messages end.
+
+    Attributes:
+        honors_ttl: Whether the server removes messages by their TTL.
+        max_age_ms: The maximum age of a message; 0: no limit.
+    """
+
+    honors_ttl: bool = False
+    max_age_ms: int = 0
+
+
+NO_LIFETIMES = Lifetimes()
+
+
+def decode_entry(
+    revision: int, header: bytes, payload: bytes, lifetimes: Lifetimes = NO_LIFETIMES, time_ms: int = 0
+) -> Entry:
     """Decode a stored message. A message that no provider of this version could have written is a binary value.
 
     Args:
         revision: The message's sequence; 0 if it is in the header block, as in the reply to a direct get.
         header: The header block; b"" for a message without headers.
         payload: The body.
+        lifetimes: The ends that the bucket gives. Without them, only a provider's own end counts.
+        time_ms: When the message was stored; 0 if it is in the header block.
     """
     found = _read_headers(header)
     revision = revision or int(found.pop(SEQUENCE, 0))
@@ -108,38 +137,42 @@ def decode_entry(revision: int, header: bytes, payload: bytes) -> Entry:
     # A kind of a later version, or a payload that is not of its kind, was written by another program.
     kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
     data = decode_payload(kind, payload)
-    if data is None:
+    # So was an end in another form.
+    if data is None or (EXPIRES_AT in found and time_of(found[EXPIRES_AT]) is None):
         kind, data = Kind.BINARY, payload
-    expires_at = found.get(EXPIRES_AT) if found else None
-    expires_at_ms = _time_ms(expires_at) if expires_at is not None else 0
-    if expires_at_ms is None:  # so was an end in another form
-        kind, data, expires_at_ms = Kind.BINARY, payload, 0
-    return Entry(revision, Value(kind, data, expires_at_ms), operation_id, len(payload))
+    end = NO_END
+    if EXPIRES_AT in found or TTL in found or lifetimes.max_age_ms:
+        time_ms = time_ms or read_time_ms(found.get(TIME_STAMP, b"").decode(errors="replace"))
+        end = end_of(found, time_ms, honors_ttl=lifetimes.honors_ttl)
+    entry = Entry(revision, Value(kind, data, end.at_ms), operation_id, len(payload))
+    if end is not NO_END:
+        entry.is_servers, entry.safe_end_ms = end.is_servers, end.at_ms if end.is_safe else 0
+    if lifetimes.max_age_ms and end.at_ms != NEVER_MS:
+        entry.age_end_ms = time_ms + lifetimes.max_age_ms
+    return entry
 
 
-def is_live(header: bytes, now_ms: int) -> bool:
-    """Tell from a message's headers whether it has a value that can be read: it is neither a marker nor expired."""
-    expires_at = header_value(header, EXPIRES_AT)
-    is_expired = expires_at is not None and 0 < (_time_ms(expires_at) or 0) <= now_ms
-    return not is_expired and not is_deletion(header)
+def may_tell_ttl(value: Value, base: Entry) -> bool:
+    """Tell whether the server may remove a value by itself at its end: nothing older can show then; see `ttl`.
+
+    Args:
+        value: The value to write.
+        base: The entry that it replaces, by compare-and-set.
+    """
+    if value.expires_at_ms == NEVER_MS:
+        return True
+    return value.expires_at_ms > 0 and (base.revision == 0 or 0 < base.safe_end_ms <= value.expires_at_ms)
 
 
-def _time_ms(expires_at: bytes) -> int | None:
-    """Return the time in an `Expires-At` header: 0 for never, `None` if no provider could have written the header."""
-    return int(expires_at) if _TIME_MS.match(expires_at) else None
-
-
-def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool, sends_message_id: bool = False) -> bytes:
-    """Encode the header block of a write.
+def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False) -> bytes:
+    """Encode the header block of a write. A marker has no end: it stays.
 
     Args:
         write: The write.
         now_ms: The time by the store's clock.
-        sends_ttl: Whether to tell the server when the message ends. A server without TTLs ignores the header, but honours it
-            once it is upgraded; a bucket with history, or without TTLs on a newer server, must not get it.
         sends_message_id: Whether the stream must look for other attempts at the same change.
     """
-    pairs = [(OPERATION_ID, write.operation_id)]
+    pairs = [(OPERATION_ID, write.operation_id)] if write.operation_id else []
     if sends_message_id and write.message_id:
         pairs.append((MESSAGE_ID, write.message_id))
     if write.expected_revision is not None:
@@ -148,14 +181,16 @@ def encode_headers(write: Write, now_ms: int, *, sends_ttl: bool, sends_message_
     if value is None:
         # A purge removes the earlier revisions with the marker that it writes; a plain deletion leaves them.
         pairs += [(KV_OPERATION, b"DEL")] if write.keeps_history else [(KV_OPERATION, b"PURGE"), (ROLLUP, b"sub")]
-        if sends_ttl:
-            pairs.append((TTL, b"%ds" % MARKER_TTL_SECONDS))
+        if write.is_expiry:
+            pairs.append((MARKER_REASON, MAX_AGE))
         return header_block(*pairs)
     if value.kind is not Kind.TEXT:  # a text has no header, like a value of another client
         pairs.append((KIND, value.kind.value.encode()))
-    if value.expires_at_ms:
-        remaining_seconds = max(1, math.ceil((value.expires_at_ms - now_ms) / 1000))
+    if value.expires_at_ms > 0:
         pairs.append((EXPIRES_AT, b"%d" % value.expires_at_ms))
-        if sends_ttl:
-            pairs.append((TTL, b"%ds" % remaining_seconds))
+        if write.tells_ttl:
+            remaining_seconds = max(1, math.ceil((value.expires_at_ms - now_ms) / 1000))
+            pairs += [(EXPIRES_BY, SERVER), (TTL, b"%ds" % remaining_seconds)]
+    elif value.expires_at_ms and write.tells_ttl:
+        pairs.append((TTL, NEVER))
     return header_block(*pairs)

@@ -186,6 +186,18 @@ def plan_batch(changes: list[PendingChange], entry: Entry, now_ms: int) -> Batch
     return BatchPlan(outcomes, value, is_change and not is_absent_throughout, keeps_history)
 
 
-def is_overwrite(request: kv.Request) -> bool:
+def is_blind(changes: list[PendingChange], *, expires_by_itself: bool) -> bool:
+    """Tell whether changes can be written without a look at the entry that they replace.
+
+    Args:
+        changes: The changes, in the order of the calls.
+        expires_by_itself: Whether the store can remove a value at its end; then a value with an end needs a look.
+    """
+    if not _is_overwrite(changes[0].request):
+        return False
+    return not expires_by_itself or not any(getattr(change.request, "expires", 0) for change in changes)
+
+
+def _is_overwrite(request: kv.Request) -> bool:
     """Tell whether a change depends neither on the value before it nor on its revision."""
     return type(request) in OVERWRITES or (isinstance(request, Put) and request.revision is None)

@@ -19,7 +19,6 @@ from provider.keyvalue.values import MANY_BYTES, Value
 from provider.nats import jetstream as js
 from provider.nats.requests import Reply
 from provider.streaks import FailureStreak
-from provider.tasks import TaskOwner
 
 ReadValue = Callable[[Value | None, bool], None]
 """Called with a value, and whether it could be read."""
@@ -47,18 +46,16 @@ class Reads:
     Args:
         stream: The bucket's stream.
         writes: Used where a read has to write, and for the lease.
-        tasks: Owner of the removals of expired values.
 
     Attributes:
         failures: The reads that have failed since the last one that succeeded.
     """
 
-    def __init__(self, stream: BucketStream, writes: Writes, tasks: TaskOwner) -> None:
+    def __init__(self, stream: BucketStream, writes: Writes) -> None:
         self._stream = stream
         self._reader = KeyReader(stream, writes)
         self._direct_subject = self._reader.direct_subject
-        self._purge_up_to = writes.purge_up_to
-        self._tasks = tasks
+        self._expirations = writes.expirations
         self._connection = stream.jetstream.connection
         self._clock = stream.clock
         self._loop = asyncio.get_running_loop()
@@ -147,11 +144,11 @@ class Reads:
             return entry
 
     def _live_value(self, bucket_key: str, entry: Entry) -> Value | None:
-        """Return an entry's value unless it has expired; an expired value is removed if the server does not do it."""
+        """Return an entry's value unless it has expired; an expired one is left to the sweep if the server leaves it."""
         value = entry.value
-        if value is not None and value.expires_at_ms and value.is_expired(self._clock.now_ms()):
-            if not self._stream.traits.expires_by_itself:
-                self._tasks.start(self._purge_up_to(bucket_key, entry.revision), "remove expired")
+        if value is not None and value.expires_at_ms > 0 and value.is_expired(self._clock.now_ms()):
+            if not entry.is_servers:
+                self._expirations.note(bucket_key, entry.revision, value.expires_at_ms)
             return None
         return value
 

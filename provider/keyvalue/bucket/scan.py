@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 from contracts.extensions import ListKeys, ListKeysResponse
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.entries import is_live
 from provider.keyvalue.bucket.failures import store_error
+from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, end_of
 from provider.keyvalue.keys import RESERVED_KEY, decode_key
 from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, NO_SPACE, key_subject
 from provider.nats.consumer import PullConsumer, PullOptions, Status
+from provider.nats.frames import header_reader
+from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, TTL
 from provider.nats.jetstream import JetStream
 
 _REQUEST_SECONDS = 2.0
@@ -45,16 +47,29 @@ class KeyHeader(NamedTuple):
     Attributes:
         bucket_key: The key as stored.
         time_ms: When the message was stored, by the server's clock.
+        is_marker: Whether the message marks its key as deleted or expired.
+        end: The end of the message.
     """
 
     bucket_key: str
     revision: int
     time_ms: int
-    header: bytes
+    is_marker: bool
+    end: End
 
     def is_live(self, now_ms: int) -> bool:
         """Tell whether the message is a readable value: neither a marker nor expired."""
-        return is_live(self.header, now_ms)
+        return not self.is_marker and not 0 < self.end.at_ms <= now_ms
+
+
+_read_headers = header_reader(KV_OPERATION, MARKER_REASON, EXPIRES_AT, EXPIRES_BY, TTL)
+
+
+def decode_head(bucket_key: str, revision: int, time_ms: int, header: bytes, *, honors_ttl: bool) -> KeyHeader:
+    """Decode the headers of a message; see `ttl.end_of`."""
+    found = _read_headers(header)
+    is_marker = found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found
+    return KeyHeader(bucket_key, revision, time_ms, is_marker, end_of(found, time_ms, honors_ttl=honors_ttl))
 
 
 async def scan(
@@ -102,7 +117,13 @@ async def scan(
             except UnicodeDecodeError:
                 continue
             if message.sequence > after_revision:
-                yield KeyHeader(bucket_key, message.sequence, message.time_ms, message.header)
+                yield decode_head(
+                    bucket_key,
+                    message.sequence,
+                    message.time_ms,
+                    message.header,
+                    honors_ttl=bucket.traits.lifetimes.honors_ttl,
+                )
 
 
 def _check_complete(status: Status) -> None:

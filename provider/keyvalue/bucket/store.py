@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts import extensions
 from contracts import keyvalue as kv
@@ -24,7 +24,7 @@ from provider.keyvalue.bucket.stream import (
     refresh_stream,
     stream_differences,
 )
-from provider.keyvalue.bucket.sweep import SWEEP_SECONDS, sweep
+from provider.keyvalue.bucket.sweep import Sweeper
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
@@ -127,8 +127,24 @@ class BucketLink:
             return read(request, await bucket.read(bucket_key, self.config.consistency, deadline))
         if isinstance(request, extensions.GetEntry):
             entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
-            return entry_response(request.key, entry.value, entry.revision, bucket.now_ms())
+            return entry_response(request.key, entry.value, entry.revision, bucket.now_ms(), entry.age_end_ms)
         return await engine.change(request, bucket_key, deadline)
+
+
+class Upkeep(NamedTuple):
+    """The share of a process in the work on a bucket.
+
+    Attributes:
+        cached_bytes: Bound on the entries that the engine remembers.
+        under: Beginning of the keys whose expired values are removed, as stored: whole tokens, each with its dot. "": all.
+    """
+
+    cached_bytes: int = CACHED_BYTES
+    under: str = ""
+
+
+WHOLE_BUCKET = Upkeep()
+"""The share of a provider."""
 
 
 class BucketStore(SharedStore[BucketConfig]):
@@ -140,7 +156,7 @@ class BucketStore(SharedStore[BucketConfig]):
         config: Settings of the bucket; may be replaced by `configure`.
         tasks: Owner of the tasks of calls and of the engine.
         on_idle: Called when no link and no call holds the store any more.
-        cached_bytes: Bound on the entries that the engine remembers.
+        upkeep: The memory and the sweeping of this process.
 
     Attributes:
         opened: The bucket and its engine, or `None` while it is not open.
@@ -153,7 +169,7 @@ class BucketStore(SharedStore[BucketConfig]):
         config: BucketConfig,
         tasks: TaskOwner,
         on_idle: Callable[[], None],
-        cached_bytes: int = CACHED_BYTES,
+        upkeep: Upkeep = WHOLE_BUCKET,
     ) -> None:
         super().__init__(on_idle)
         self.tasks = tasks
@@ -161,7 +177,7 @@ class BucketStore(SharedStore[BucketConfig]):
         self._connections = connections
         self._settings = settings
         self._config = config
-        self._cached_bytes = cached_bytes
+        self._upkeep = upkeep
         self._reason = ""
         self._was_tried = asyncio.Event()
         self._is_reconfigured = asyncio.Event()
@@ -258,7 +274,7 @@ class BucketStore(SharedStore[BucketConfig]):
         bucket = Bucket(
             jetstream, self._config.name, Traits.from_info(info, level), clock, self.tasks, self._is_missed.set
         )
-        engine = Engine(bucket, self.tasks, self._cached_bytes)
+        engine = Engine(bucket, self.tasks, self._upkeep.cached_bytes)
         stack.callback(engine.close)
         for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):
             stack.callback(connection.on_reconnect(forget))
@@ -266,6 +282,10 @@ class BucketStore(SharedStore[BucketConfig]):
         self.jetstream, self._clock = jetstream, clock
         self.opened = bucket, engine
         stack.callback(setattr, self, "opened", None)
+        sweeping = asyncio.create_task(
+            Sweeper(jetstream, bucket, self._upkeep.under).run(), name=f"sweep {bucket.name}"
+        )
+        stack.push_async_callback(cancel, sweeping)
         if self._reason:
             _log.info("bucket_healed", extra={"bucket": self._config.name})
         self._reason = ""
@@ -282,8 +302,6 @@ class BucketStore(SharedStore[BucketConfig]):
             errors.ApiError: The bucket was deleted or made anew; it must be opened again.
             errors.LinkError: The stream was edited, and does not keep values any more. There is no other end.
         """
-        loop = asyncio.get_running_loop()
-        swept_at = loop.time()
         while self.opened is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_REFRESH_SECONDS):
@@ -294,9 +312,6 @@ class BucketStore(SharedStore[BucketConfig]):
             try:
                 await self._refresh(bucket)
                 await self._try_failing(bucket, engine)
-                if not bucket.traits.expires_by_itself and loop.time() - swept_at >= SWEEP_SECONDS:
-                    swept_at = loop.time()
-                    await self._sweep(bucket)
             except errors.ApiError as error:
                 if error.err_code == STREAM_NOT_FOUND:
                     raise
@@ -317,14 +332,6 @@ class BucketStore(SharedStore[BucketConfig]):
             if bucket.read_failures.reason and not bucket.read_failures.is_refused:
                 await bucket.read_latest(RESERVED_KEY, deadline)
                 bucket.read_failures.succeeded()
-
-    async def _sweep(self, bucket: Bucket) -> None:
-        """Remove expired values. A failure only delays that: expired values are never read."""
-        try:
-            removed = await sweep(self.jetstream, bucket)
-            _log.debug("bucket_swept", extra={"bucket": bucket.name, "removed": removed})
-        except (errors.NatsError, TimeoutError) as error:
-            _log.warning("bucket_not_swept", extra={"bucket": bucket.name, "reason": str(error)})
 
     async def _refresh(self, bucket: Bucket) -> None:
         deadline = asyncio.get_running_loop().time() + OPEN_SECONDS

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from msgspec import Struct
 
 from provider import errors
-from provider.keyvalue.bucket.entries import MARKER_TTL_SECONDS, RESERVED_HEADER
+from provider.keyvalue.bucket.entries import RESERVED_HEADER, Lifetimes
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.given_values import Remark, text_of
@@ -25,6 +25,7 @@ from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
 from provider.nats.buckets import (
     NANOSECONDS,
+    NANOSECONDS_PER_MS,
     NO_SPACE,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
@@ -32,6 +33,7 @@ from provider.nats.buckets import (
     key_subject,
     stream_name,
 )
+from provider.nats.times import time_ms
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ Answer = TypeVar("Answer")
 _ATTEMPT_SECONDS = 1.0
 """Time for one request while opening. A cluster without a leader does not answer at all, so the request is repeated; five
 attempts fit into the time that opening may take."""
+
+_EXPIRY_MARKER_SECONDS = 120
+"""Life of a marker that the server writes for an expired value: long enough for watchers that were away for a moment."""
 
 _DUPLICATE_WINDOW_SECONDS = 30
 """Time for which the server remembers message ids. An id is needed until the deadline of the calls that use it, which is a
@@ -70,8 +75,7 @@ class Traits(Struct, frozen=True):
         level: The server's API level; see `JetStream.level`.
         replicas: Number of replicas of the stream.
         allows_direct: Whether a replica may answer reads.
-        sends_ttl: Whether a write tells the server when the message ends.
-        expires_by_itself: Whether the server removes expired messages.
+        lifetimes: The ends that the stream gives its messages.
         has_history: Whether the stream keeps more than the last message of a key.
         max_value_bytes: Limit of one message, headers included; -1: no limit of its own.
     """
@@ -79,30 +83,31 @@ class Traits(Struct, frozen=True):
     level: int
     replicas: int
     allows_direct: bool
-    sends_ttl: bool
-    expires_by_itself: bool
+    lifetimes: Lifetimes
     has_history: bool
     max_value_bytes: int
 
     @classmethod
     def from_info(cls, info: js.StreamInfo, level: int) -> Self:
-        """Derive the traits from a stream's configuration and the server's API level.
-
-        A TTL is not sent where the server would refuse it, nor to a bucket with history: there, a value that expires
-        would uncover the one before it.
-        """
+        """Derive the traits from a stream's configuration and the server's API level."""
         config = info.config
-        has_history = config.max_msgs_per_subject != 1
-        has_ttl = level >= js.TTL_LEVEL and config.allow_msg_ttl
+        honors_ttl = level >= js.TTL_LEVEL and config.allow_msg_ttl
         return cls(
             level=level,
             replicas=config.num_replicas,
             allows_direct=config.allow_direct,
-            sends_ttl=not has_history and (has_ttl or level < js.TTL_LEVEL),
-            expires_by_itself=has_ttl and not has_history,
-            has_history=has_history,
+            lifetimes=Lifetimes(honors_ttl, config.max_age // NANOSECONDS_PER_MS),
+            has_history=config.max_msgs_per_subject != 1,
             max_value_bytes=config.max_msg_size,
         )
+
+    @property
+    def expires_by_itself(self) -> bool:
+        """True if the server may be told when a value ends.
+
+        In a bucket with history, a value that the server removes would uncover the one before it.
+        """
+        return self.lifetimes.honors_ttl and not self.has_history
 
 
 class BucketStream:
@@ -267,7 +272,7 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
     if level >= js.TTL_LEVEL:
         stream["allow_msg_ttl"] = True
         if config.marks_expired:
-            stream["subject_delete_marker_ttl"] = MARKER_TTL_SECONDS * NANOSECONDS
+            stream["subject_delete_marker_ttl"] = _EXPIRY_MARKER_SECONDS * NANOSECONDS
     return stream
 
 
@@ -279,7 +284,7 @@ async def refresh_stream(jetstream: js.JetStream, stream: str, clock: ServerCloc
     """
     info, sent_at = await _repeated(functools.partial(_timed_info, jetstream, stream), deadline)
     if info.server_time:
-        clock.measured(js.time_ms(info.server_time), sent_at, time.monotonic())
+        clock.measured(time_ms(info.server_time), sent_at, time.monotonic())
         return info
     subject = key_subject(stream.removeprefix(STREAM_PREFIX), RESERVED_KEY)
     sent_at = time.monotonic()

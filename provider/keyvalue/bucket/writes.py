@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 
 import msgspec
 
 from provider import errors
 from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
-from provider.keyvalue.bucket.entries import MESSAGE_ID, OPERATION_ID, RESERVED_HEADER, Write, encode_headers
+from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID, RESERVED_HEADER, Write, encode_headers
 from provider.keyvalue.bucket.failures import refusal
 from provider.keyvalue.bucket.lease import ReadLease
 from provider.keyvalue.bucket.stream import BucketStream
+from provider.keyvalue.bucket.ttl import Expirations
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats import jetstream as js
 from provider.nats.buckets import DUPLICATE_IN_PROCESS, MESSAGE_TOO_LARGE, NO_SPACE, WRONG_LAST_SEQUENCE
-from provider.nats.frames import header_block, header_value
+from provider.nats.frames import header_block
 from provider.nats.headers import KV_OPERATION, ROLLUP
 from provider.tasks import TaskOwner
-
-_log = logging.getLogger(__name__)
 
 _ATTEMPT_SECONDS = 0.6
 """Time for one attempt to fence a message id. Three fit into the two seconds that a host gives a call by default."""
@@ -32,8 +30,12 @@ _ATTEMPT_SECONDS = 0.6
 _PAUSE_SECONDS = 0.02
 """Pause between these attempts: far below an election's duration, and at most fifty a second while there is no leader."""
 
-_PURGE_SECONDS = 1.0
-"""Time to remove one expired value. No caller waits for it; a failed removal is left for the sweep."""
+_MARK_SECONDS = 1.0
+"""Time to replace one expired value by a marker. No caller waits for it; after a failure the sweep tries again."""
+
+_MOST_OWED_MARKERS = 10_000
+"""Keys that were removed without a marker, and whose marker is still to be put: about a megabyte of memory."""
+
 
 _RESERVED_PAYLOAD = bytes(128)
 """Room that the reserved key keeps in the bucket. In a full bucket its message is removed and written again without this
@@ -51,6 +53,10 @@ class Writes:
     def __init__(self, stream: BucketStream, tasks: TaskOwner) -> None:
         self.lease = ReadLease(self.write_reserved, stream.is_everywhere, tasks)
         """The read lease. Every acknowledged write may renew it."""
+        self.expirations = Expirations()
+        """The values that have to be removed at their end, because the server may not do it."""
+        self._owed_markers: dict[str, None] = {}
+        """The keys that were removed without a marker."""
         self._stream = stream
         self._jetstream = stream.jetstream
         self._connection = stream.jetstream.connection
@@ -63,9 +69,7 @@ class Writes:
         """Write an entry and return its revision; see `cas.CompareAndSetStore` for the other outcomes."""
         traits = self._stream.traits
         is_replicated = traits.replicas > 1
-        header = encode_headers(
-            write, self._stream.clock.now_ms(), sends_ttl=traits.sends_ttl, sends_message_id=is_replicated
-        )
+        header = encode_headers(write, self._stream.clock.now_ms(), sends_message_id=is_replicated)
         try:
             revision = await self._put_or_remove(write, header, deadline)
         except errors.ApiError as error:
@@ -80,10 +84,15 @@ class Writes:
                 self._stream.on_missed()
             raise _outcome(error, is_replicated=is_replicated) from None
         self._stream.note_revision(write.bucket_key, revision)
+        value = write.value
+        if value is not None and value.expires_at_ms > 0 and not write.tells_ttl:
+            self.expirations.note(write.bucket_key, revision, value.expires_at_ms)
+        else:
+            self.expirations.drop(write.bucket_key, revision)
         return revision
 
     async def _put_or_remove(self, write: Write, header: bytes, deadline: float) -> int:
-        """Put an entry; if it is a marker for which there is no room, remove the key without one."""
+        """Put an entry; if it is a marker for which there is no room, put a shorter one or remove the key."""
         can_remove = write.value is None and write.expected_revision and not write.keeps_history
         try:
             self._check_size(write.key, len(header) + len(write.payload))
@@ -94,7 +103,46 @@ class Writes:
         except errors.ApiError as error:
             if error.err_code not in NO_SPACE or not can_remove:
                 raise
-        return await self._remove_without_marker(write.bucket_key, write.expected_revision or 0, deadline)
+        return await self._put_short_marker(write.bucket_key, write.expected_revision or 0, deadline)
+
+    async def _put_short_marker(self, bucket_key: str, revision: int, deadline: float) -> int:
+        """Delete a key in a full bucket, or below a tiny MAX_VALUE_SIZE.
+
+        With one replica, a full bucket takes a message that is smaller than the one that it replaces. With several it takes
+        none. Then the key is removed without a marker, so that a caller can make room, and the marker follows.
+        """
+        header = _short_marker(revision)
+        is_too_large = 0 <= self._stream.traits.max_value_bytes < len(header)
+        if not is_too_large and self._stream.traits.replicas == 1:
+            try:
+                return await self._put(bucket_key, b"", header, deadline)
+            except errors.ApiError as error:
+                if error.err_code not in NO_SPACE:
+                    raise
+        subject = self._stream.subject_prefix + bucket_key
+        if not await self._jetstream.purge(self._stream.name, subject, deadline, below_sequence=revision + 1):
+            raise ConflictError
+        if not is_too_large and len(self._owed_markers) < _MOST_OWED_MARKERS:
+            self._owed_markers[bucket_key] = None
+            await self.place_owed_markers(deadline)
+        return 0
+
+    async def place_owed_markers(self, deadline: float | None = None) -> None:
+        """Put the markers of keys that were removed without one, as far as there is room.
+
+        Raises:
+            errors.NatsError: The server could not be asked, or refused.
+        """
+        deadline = deadline or self._loop.time() + _MARK_SECONDS
+        for bucket_key in list(self._owed_markers):
+            try:
+                await self._put(bucket_key, b"", _short_marker(0), deadline)
+            except errors.ApiError as error:
+                if error.err_code in NO_SPACE:
+                    return
+                if error.err_code not in WRONG_LAST_SEQUENCE:  # else the key has been written since
+                    raise
+            self._owed_markers.pop(bucket_key, None)
 
     async def _put(self, bucket_key: str, payload: bytes, header: bytes, deadline: float) -> int:
         sent_at = self._loop.time()
@@ -104,16 +152,6 @@ class Writes:
             raise AlreadyWrittenError(acknowledged.seq)
         self.lease.note_write(sent_at, acknowledged.seq)
         return acknowledged.seq
-
-    async def _remove_without_marker(self, bucket_key: str, revision: int, deadline: float) -> int:
-        """Delete a key without room for a marker: in a full bucket, or below a tiny MAX_VALUE_SIZE.
-
-        Watchers do not see the deletion, but a caller can make room. Returns 0, the revision of a missing key.
-        """
-        subject = self._stream.subject_prefix + bucket_key
-        if not await self._jetstream.purge(self._stream.name, subject, deadline, below_sequence=revision + 1):
-            raise ConflictError
-        return 0
 
     def _check_size(self, key: str, size: int) -> None:
         maximum = self._connection.max_payload_bytes
@@ -176,33 +214,28 @@ class Writes:
 
     # --- expired entries
 
-    async def purge_up_to(self, bucket_key: str, revision: int) -> bool:
-        """Remove a key and its history, unless it was written after a revision; return whether anything was removed.
+    async def mark_expired(self, bucket_key: str, revision: int) -> bool:
+        """Replace an expired value by a marker; return false if the key was written after a revision.
 
-        A history in which another writer has a part stays. A failure is logged; the next sweep tries again.
+        In a bucket with history, the earlier revisions stay.
+
+        Raises:
+            errors.StoreError, errors.NatsError: As for any write.
         """
-        deadline = self._loop.time() + _PURGE_SECONDS
+        has_history = self._stream.traits.has_history
+        write = Write(bucket_key, bucket_key, None, b"", b"", revision, keeps_history=has_history, is_expiry=True)
         try:
-            if self._stream.traits.has_history and not await self._is_all_own(bucket_key, revision, deadline):
-                return False
-            subject = self._stream.subject_prefix + bucket_key
-            return await self._jetstream.purge(self._stream.name, subject, deadline, below_sequence=revision + 1) > 0
-        except errors.NatsError as error:
-            _log.debug("expired_entry_left", extra={"bucket": self._stream.bucket, "reason": str(error)})
+            await self.write(write, self._loop.time() + _MARK_SECONDS)
+        except ConflictError:
             return False
-
-    async def _is_all_own(self, bucket_key: str, revision: int, deadline: float) -> bool:
-        """Tell whether providers have written all of a key's messages up to a revision."""
-        sequence = 0
-        subject = self._stream.subject_prefix + bucket_key
-        while sequence < revision:
-            message = await self._jetstream.next_message(self._stream.name, subject, sequence + 1, deadline)
-            if message is None:
-                return True
-            sequence = message.sequence
-            if sequence <= revision and header_value(message.header, OPERATION_ID) is None:
-                return False
+        except (NotWrittenError, MaybeWrittenError) as error:
+            raise errors.StoreUnreachableError(error.reason) from None
         return True
+
+
+def _short_marker(expected_revision: int) -> bytes:
+    """Return the headers of the shortest marker. In a bucket without history it needs no rollup."""
+    return header_block((KV_OPERATION, b"PURGE"), (EXPECTED_REVISION, b"%d" % expected_revision))
 
 
 def _outcome(error: errors.NatsError, *, is_replicated: bool) -> Exception:

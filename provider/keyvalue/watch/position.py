@@ -13,6 +13,7 @@ from typing import Any
 
 from provider.nats import jetstream as js
 from provider.nats.buckets import NANOSECONDS
+from provider.nats.times import time_ms
 
 _ACK_WAIT_SECONDS = 5
 """Time without acknowledgement or sign of progress after which the server gives a change to another instance.
@@ -79,7 +80,7 @@ class Position:
             start = {"deliver_policy": "by_start_sequence", "opt_start_seq": first}
         created = await jetstream.create_consumer(stream, self._config(subjects) | start, _deadline())
         if found is None or not self._created_ms:
-            self._created_ms = js.time_ms(created.created)
+            self._created_ms = time_ms(created.created)
         self._stream_created = info.created
         self.revision = max(self.revision, _done_revision(created))
 
@@ -90,7 +91,7 @@ class Position:
             errors.NatsError: The server refuses, or does not answer. It deletes an unused consumer by itself later.
         """
         found = await jetstream.consumer_info(stream, self.name, _deadline())
-        if found is not None and abs(js.time_ms(found.created) - self._created_ms) <= _SAME_CREATED_MS:
+        if found is not None and abs(time_ms(found.created) - self._created_ms) <= _SAME_CREATED_MS:
             await jetstream.delete_consumer(stream, self.name, _deadline())
 
     def begin_calls(self, revision: int) -> None:

@@ -29,7 +29,7 @@ from provider.nats.buckets import CONSUMER_NOT_FOUND, key_subject
 from provider.nats.connection import Connection
 from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status
 from provider.nats.frames import header_value
-from provider.nats.headers import MARKER_REASON
+from provider.nats.headers import MARKER_REASON, MAX_AGE
 from provider.tasks import cancel
 
 _log = logging.getLogger(__name__)
@@ -304,7 +304,7 @@ class Watch:
         revision = message.sequence
         value = decode_entry(revision, message.header, message.payload).value
         if value is None:
-            is_expiry = header_value(message.header, MARKER_REASON) == b"MaxAge"
+            is_expiry = header_value(message.header, MARKER_REASON) == MAX_AGE
             return HandleChange(key, "", "", revision, "expire" if is_expiry else "delete")
         text = "" if value.kind is Kind.BINARY else encode_payload(value).decode()
         return HandleChange(key, value.kind.value, text, revision, "put")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import errors
-from provider.keyvalue.bucket.entries import Write, decode_entry, encode_headers, is_live
+from provider.keyvalue.bucket.entries import Write, decode_entry, encode_headers
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key, encode_key
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Kind, Value
@@ -128,15 +128,15 @@ def test_a_stored_key_that_no_actor_of_the_prefix_can_have_written_is_not_a_key(
 
 @given(values, st.integers(0, 2**41), st.none() | st.integers(0, 2**53), st.booleans())
 def test_a_value_survives_the_way_through_a_bucket(
-    value: Value, expires_at_ms: int, revision: int | None, sends_ttl: bool
+    value: Value, expires_at_ms: int, revision: int | None, tells_ttl: bool
 ) -> None:
     value.expires_at_ms = expires_at_ms
-    write = Write("k", "k", value, encode_payload(value), b"op.1", revision)
-    header = encode_headers(write, 1000, sends_ttl=sends_ttl)
+    write = Write("k", "k", value, encode_payload(value), b"op.1", revision, tells_ttl=tells_ttl)
+    header = encode_headers(write, 1000)
     entry = decode_entry(7, header, write.payload)
     assert entry.value == value
     assert (entry.revision, entry.operation_id) == (7, b"op.1")
-    assert (header_value(header, b"Nats-TTL") is not None) is (sends_ttl and expires_at_ms > 0)
+    assert (header_value(header, b"Nats-TTL") is not None) is (tells_ttl and expires_at_ms > 0)
 
 
 @given(values)
@@ -152,16 +152,18 @@ def test_a_value_is_stored_as_nats_kv_get_should_show_it(value: Value) -> None:
 
 
 def test_a_ttl_is_whole_seconds_rounded_up() -> None:
-    write = Write("k", "k", Value(Kind.TEXT, "v", 10_001), b"v", b"op", 0)
-    assert header_value(encode_headers(write, 9_000, sends_ttl=True), b"Nats-TTL") == b"2s"
-    assert header_value(encode_headers(write, 99_000, sends_ttl=True), b"Nats-TTL") == b"1s"
+    write = Write("k", "k", Value(Kind.TEXT, "v", 10_001), b"v", b"op", 0, tells_ttl=True)
+    assert header_value(encode_headers(write, 9_000), b"Nats-TTL") == b"2s"
+    assert header_value(encode_headers(write, 99_000), b"Nats-TTL") == b"1s"
 
 
-def test_a_deletion_is_a_marker_that_ends() -> None:
-    header = encode_headers(Write("k", "k", None, b"", b"op", 3), 0, sends_ttl=True)
+@pytest.mark.parametrize("is_expiry", [False, True])
+def test_a_deletion_is_a_marker_that_stays(is_expiry: bool) -> None:
+    header = encode_headers(Write("k", "k", None, b"", b"op", 3, tells_ttl=True, is_expiry=is_expiry), 0)
     assert header_value(header, b"KV-Operation") == b"PURGE"
     assert header_value(header, b"Nats-Rollup") == b"sub"
-    assert header_value(header, b"Nats-TTL") == b"120s"
+    assert header_value(header, b"Nats-TTL") is None
+    assert header_value(header, b"Nats-Marker-Reason") == (b"MaxAge" if is_expiry else None)
     assert decode_entry(4, header, b"").value is None
 
 
@@ -209,12 +211,3 @@ def test_a_message_of_another_client_without_headers_is_a_text() -> None:
 @pytest.mark.parametrize("reason", [b"MaxAge", b"Purge", b"Remove"])
 def test_a_marker_of_the_server_is_absence(reason: bytes) -> None:
     assert decode_entry(1, header_block((b"Nats-Marker-Reason", reason)), b"").value is None
-
-
-@pytest.mark.parametrize(
-    "expires_at", [b"0", b"1", b"1000", b"1001", b"-1", b"soon", b"", b"9" * 13, b"9" * 14, b"9" * 5000]
-)
-def test_an_expiry_header_means_the_same_to_a_read_and_to_a_listing(expires_at: bytes) -> None:
-    header = header_block((b"Expires-At", expires_at))
-    assert is_live(header, 1000) is not decode_entry(1, header, b"v").is_expired(1000)
-    assert is_live(header, 1000) is (expires_at not in (b"1", b"1000"))

@@ -37,7 +37,7 @@ MINUTE_MS = 60_000
 def stored(kind: Kind = Kind.TEXT, payload: bytes = b"Ann", expires_at_ms: int = 0, key: str = "k") -> Revision:
     """Return a revision from a message in the form that the provider writes."""
     write = Write(key, key, Value(kind, None, expires_at_ms), payload, b"op.1", None)
-    return decode_revision(key, 7, NOON_MS, encode_headers(write, NOON_MS, sends_ttl=True), payload)
+    return decode_revision(key, 7, NOON_MS, encode_headers(write, NOON_MS), payload)
 
 
 def marker(*headers: tuple[bytes, bytes]) -> Revision:
