@@ -21,9 +21,7 @@ def main() -> int:
         _exit_on_signals()
         return _run_connector()
     if len(sys.argv) > 1:
-        from provider.commands.app import main as run_command
-
-        return run_command()
+        return _run_command()
     if sys.stdin is not None and sys.stdin.isatty():
         sys.stderr.write("keyvalue-nats is started by a lattice host, which writes to its standard input.\n")
         sys.stderr.write("Try 'keyvalue-nats dev' for a lattice on this machine, or 'keyvalue-nats --help'.\n")
@@ -32,6 +30,15 @@ def main() -> int:
     from provider.host_mode import run
 
     return run()
+
+
+def _run_command() -> int:
+    """Run the command line. While it is being imported, for up to half a second, an interrupt ends the process at once."""
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from provider.commands.app import main as run_command
+
+    signal.signal(signal.SIGINT, interrupted)
+    return run_command()
 
 
 def _run_connector() -> int:

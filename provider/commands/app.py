@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import re
+import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
@@ -13,11 +16,13 @@ from typer.core import TyperGroup
 from provider.commands import call, state_proxy
 from provider.commands.demo import command as demo
 from provider.commands.dev import command as dev
-from provider.commands.errors import CommandError, UsageError
+from provider.commands.errors import CommandError, OutputError, UsageError
 from provider.commands.kv.command import kv
+from provider.commands.options import CommandWithValues
 from provider.commands.output import stderr_console, write_line
 from provider.commands.par import command as par
-from provider.errors import StoreError
+from provider.commands.printing import discard
+from provider.errors import ProviderError, StoreError
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
 
@@ -28,6 +33,9 @@ _REWORDED = (
     (re.compile(r"Input should be (?:less|greater) than or equal to (\S+)"), r"the limit is \1"),
 )
 """Messages of pydantic, with which typer validates some options, in the words of the other commands."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of a write to a redirected output. Files that a command writes itself have their names in its errors."""
 
 
 class _Commands(TyperGroup):
@@ -73,7 +81,7 @@ def root(
 
 
 app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
-app.command("call", epilog=call.EXAMPLES, context_settings={"ignore_unknown_options": True})(call.call)
+app.command("call", cls=CommandWithValues, epilog=call.EXAMPLES)(call.call)
 app.command("demo")(demo.demo)
 app.command("state-proxy", epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
 app.add_typer(par.par, name="par")
@@ -82,10 +90,40 @@ app.add_typer(kv, name="kv")
 
 def main() -> int:
     """Run the command line; return the exit code. An error that a person can act on is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a character that the terminal's encoding lacks
     try:
-        app()  # exits with SystemExit
+        code = _run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of a pipe has ended, as `head` does
+        discard(sys.stdout)
+        return 0
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        discard(sys.stdout)
+        return _fail(OutputError((error.strerror or "error").lower()))
+
+
+def _run() -> int:
+    try:
+        app()
+    except KeyboardInterrupt:  # before typer has taken over, or while it ends
+        return 128 + signal.SIGINT
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (CommandError, StoreError) as error:
-        is_usage = isinstance(error, UsageError)
-        write_line(stderr_console(), f"{'usage' if is_usage else 'error'}: {error}", "red")
-        return 2 if is_usage else 1
+        return _fail(error)
     return 0
+
+
+def _fail(error: ProviderError) -> int:
+    """Print an error and return its exit code, which counts also where it cannot be printed."""
+    is_usage = isinstance(error, UsageError)
+    try:
+        write_line(stderr_console(), f"{'usage' if is_usage else 'error'}: {error}", "red")
+    except OSError:
+        discard(sys.stderr)
+    return 2 if is_usage else 1

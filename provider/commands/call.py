@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Annotated, Any
 
 import msgspec
@@ -20,6 +19,7 @@ from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.errors import CommandError
 from provider.commands.options import timeout_seconds
 from provider.commands.output import plain_result, stderr_console, write_line
+from provider.commands.printing import print_line
 
 EXAMPLES = f"""Operations:
 
@@ -46,7 +46,7 @@ keyvalue-nats call SetMany a=1 b=2
 
 keyvalue-nats call ListKeys user: "" 100
 
-Put -- before a value that begins with --:  keyvalue-nats call Set k -- --json
+Put -- before values of which one begins with - and is not a number:  keyvalue-nats call Set -- k --json
 
 Exit codes: 0 if the provider answered, also with false or success=false; 1 for an error of the provider, or no answer;
 2 if the command line is not valid. After an error nothing has changed, unless it says: outcome unknown.
@@ -100,7 +100,7 @@ async def _send(request: Request, found: ConnectionFile, timeout_seconds: float)
 
 
 def _print_json(answer: dict[str, Any]) -> None:
-    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+    print_line(msgspec.json.encode(answer).decode())
 
 
 def _print(result: Any) -> None:
@@ -108,6 +108,6 @@ def _print(result: Any) -> None:
     if isinstance(result, GetResponse) and not result.exists:
         write_line(stderr_console(), "(no value)", "dim")
     for line in plain_result(result):
-        sys.stdout.write(line + "\n")
+        print_line(line)
     if isinstance(result, ListKeysResponse) and result.cursor:
         write_line(stderr_console(), f"more: cursor {result.cursor}", "dim")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from provider.commands.connect import ConnectionOptions, settings_of
 from provider.commands.errors import OptionError
@@ -33,6 +35,34 @@ NatsOption = Annotated[
     str | None,
     typer.Option(metavar="URL", callback=_one_server, help="Use this nats-server instead of starting one."),
 ]
+
+_OPTION = re.compile(r"-(?![0-9]+(\.[0-9]*)?\Z).+", re.DOTALL)
+"""A word that begins with a dash, other than a negative number and a dash alone."""
+
+
+class CommandWithValues(TyperCommand):
+    """A command some of whose arguments are values. A negative number is one, an unknown option is not."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        unknown = self._unknown_option(ctx, args)
+        if unknown:
+            return super().parse_args(ctx, [unknown])  # fails, and names the options that resemble it
+        ctx.ignore_unknown_options = True  # only negative numbers look like such
+        return super().parse_args(ctx, args)
+
+    def _unknown_option(self, ctx: Any, args: list[str]) -> str:
+        """Return the first word before `--` that looks like an option but is not known; "" if all are known."""
+        options = {name: option for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                break
+            if word in options:
+                if not getattr(options[word], "is_flag", False):
+                    next(words, None)
+            elif word.partition("=")[0] not in options and _OPTION.fullmatch(word):
+                return word
+        return ""
 
 
 def timeout_seconds(seconds: float) -> float:

@@ -14,7 +14,6 @@ from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketS
 from provider.commands.kv.name_rules import actor_key, check_bucket, stored_pattern
 from provider.commands.kv.open_bucket import OpenBucket
 from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption, Target, parse_option
-from provider.commands.kv.printing import print_line, print_object
 from provider.commands.kv.rendering import (
     BUCKET_COLUMNS,
     aligned,
@@ -29,6 +28,7 @@ from provider.commands.kv.rendering import (
 )
 from provider.commands.kv.running import in_bucket, is_confirmed, perform
 from provider.commands.output import stderr_console, write_line
+from provider.commands.printing import print_line, print_object
 from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
 from provider.units import parse_bytes, parse_whole_seconds

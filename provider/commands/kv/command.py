@@ -8,6 +8,7 @@ from provider.commands.kv import bucket_commands as buckets
 from provider.commands.kv import entry_commands as entries
 from provider.commands.kv.parameters import with_target
 from provider.commands.kv.watch_command import watch
+from provider.commands.options import CommandWithValues
 
 EXAMPLES = """Examples:
 
@@ -26,7 +27,7 @@ keyvalue-nats kv watch my-kv 'orders.>' --json
 keyvalue-nats kv rm my-kv
 
 Exit codes: 0 success; 1 failure, with one line on standard error; 2 if the command line is not valid.
-Put -- before a value that begins with -.
+Put -- before a value that begins with - and is not a number.
 """
 
 kv = typer.Typer(no_args_is_help=True, help="Manage buckets, as the `nats kv` command does.", epilog=EXAMPLES)
@@ -46,6 +47,6 @@ for _name, _command, _aliases in (
     ("revert", entries.revert, ()),
     ("watch", watch, ()),
 ):
-    kv.command(_name)(with_target(_command))
+    kv.command(_name, cls=CommandWithValues)(with_target(_command))
     for _alias in _aliases:
-        kv.command(_alias, hidden=_alias != "rm")(with_target(_command))
+        kv.command(_alias, cls=CommandWithValues, hidden=_alias != "rm")(with_target(_command))

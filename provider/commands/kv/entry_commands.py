@@ -22,7 +22,6 @@ from provider.commands.kv.parameters import (
     TtlOption,
     parse_option,
 )
-from provider.commands.kv.printing import print_bytes, print_line, print_object
 from provider.commands.kv.rendering import (
     HISTORY_COLUMNS,
     aligned,
@@ -33,6 +32,7 @@ from provider.commands.kv.rendering import (
 )
 from provider.commands.kv.running import in_bucket, is_confirmed
 from provider.commands.output import stderr_console, write_line
+from provider.commands.printing import print_bytes, print_line, print_object
 from provider.keyvalue.link_values import Consistency
 from provider.units import parse_whole_seconds
 

@@ -17,7 +17,7 @@ from provider.commands.connect import connected
 from provider.commands.errors import NotConfirmedError
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.parameters import Target
-from provider.commands.kv.printing import discard
+from provider.commands.printing import discard
 from provider.nats.jetstream import JetStream
 
 T = TypeVar("T")

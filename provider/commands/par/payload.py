@@ -107,11 +107,16 @@ def compile_all(folder: Path, prefix: str) -> None:
         prefix: Text before the path of a module in tracebacks.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-Ss", "-W", "ignore", "-c", _COMPILE, str(folder), prefix],
         env=environment | {"PYTHONHASHSEED": "0"},
-        check=True,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise BuildError(f"the modules cannot be compiled: {last[0]}")
 
 
 def measured(folder: Path) -> Payload:
