@@ -479,8 +479,14 @@ class NoRespondersError(NatsError):
     text = "no JetStream server answers"
 
 
+class UnexpectedReplyError(NatsError):
+    """The reply is not of the kind that was requested, so another sender may have made it; the outcome is unknown."""
+
+    text = "answer that is not JetStream's"
+
+
 class PermissionsError(NatsError):
-    """The user of the connection lacks a permission. `reason` is the server's."""
+    """The user of the connection lacks a permission; the request was not carried out. `reason` is the server's."""
 
     reason: str
     text = "{reason}"

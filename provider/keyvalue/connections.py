@@ -63,6 +63,13 @@ class ConnectionPool:
                 connection, shared.connection = shared.connection, None
                 await connection.__aexit__(None, None, None)
 
+    def link_error(self, error: Exception, settings: ConnectionSettings) -> errors.LinkError:
+        """Return the error for a store that cannot be opened; it names the link value to correct, if there is one."""
+        found = link_error(error, settings)
+        is_of_user = isinstance(error, errors.PermissionsError)
+        # The lattice's user is not given by a link value.
+        return errors.LinkError("", found.reason) if is_of_user and settings == self._lattice.settings else found
+
     def _leave(self, settings: ConnectionSettings, shared: _SharedConnection) -> None:
         shared.users -= 1
         if shared.users == 0:

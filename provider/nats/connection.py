@@ -26,7 +26,7 @@ from provider.nats.connect_options import (
     load,
     seed_errors,
 )
-from provider.nats.frames import publish_frame
+from provider.nats.frames import publish_frame, refused_subject
 from provider.nats.requests import Reply, RequestMux
 from provider.nats.settings import ConnectionSettings
 from provider.nats.wire import Handler, WireClient
@@ -90,6 +90,7 @@ class Connection:
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._single_callbacks: list[Callable[[], None]] = []
         self._write_callbacks: list[Callable[[], None]] = []
+        self._refusal_callbacks: dict[bytes, Callable[[str], None]] = {}
         self._mux = RequestMux(self._write)
         self._client = self._new_client()
 
@@ -119,11 +120,6 @@ class Connection:
         return self._client.max_payload_bytes
 
     @property
-    def reason_down(self) -> str:
-        """The reason why the connection is down, without addresses; "" when it is unknown."""
-        return self._last_error
-
-    @property
     def writes(self) -> int:
         """Number of writes so far. Messages sent while it does not change go out together."""
         return self._client.writes
@@ -137,6 +133,16 @@ class Connection:
         """Call a function before every write, so that its messages go out with it; return a function that ends this."""
         self._write_callbacks.append(callback)
         return functools.partial(self._write_callbacks.remove, callback)
+
+    def on_refusal(self, subject: bytes, callback: Callable[[str], None]) -> Callable[[], object]:
+        """Call a function with the server's reason when it refuses a message to a subject; return a function that ends this.
+
+        Args:
+            subject: A subject that only the caller sends to.
+            callback: The function.
+        """
+        self._refusal_callbacks[subject] = callback
+        return lambda: self._refusal_callbacks.pop(subject, None)
 
     def on_single_message(self, callback: Callable[[], None]) -> None:
         """Call a function right after the handler of every message that arrived alone."""
@@ -165,7 +171,7 @@ class Connection:
             self._client.write(publish_frame(subject, b"", b"", payload))
 
     def publish_request(self, subject: bytes, reply: bytes, payload: bytes) -> None:
-        """Send a message whose replies go to a subject that the caller listens on.
+        """Send a message whose replies go to a subject that the caller listens on. See `on_refusal`.
 
         Raises:
             errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
@@ -186,6 +192,7 @@ class Connection:
         Raises (from the future, the first also at once):
             errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
             errors.NoRespondersError: There is no subscription to the subject.
+            errors.PermissionsError: The server has refused the request.
             errors.ConnectionLostError, errors.RequestTimeoutError: The request may or may not have been carried out.
         """
         return self._mux.request(subject, payload, header, deadline)
@@ -342,9 +349,11 @@ class Connection:
         _log.warning("nats_disconnected", extra={"connection": self._name, "requests_failed": failed})
 
     def _on_refused(self, reason: str) -> None:
-        self._last_error = reason
         _log.warning("nats_permission_refused", extra={"connection": self._name, "reason": reason})
-        self._mux.refuse(reason)
+        subject = refused_subject(reason)
+        self._mux.refuse(subject, reason)
+        if subject in self._refusal_callbacks:
+            self._refusal_callbacks[subject](reason)
 
     async def _on_reconnected(self) -> None:
         self._last_error = ""

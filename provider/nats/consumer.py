@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -79,6 +80,7 @@ class Delivery(NamedTuple):
     reply: bytes
     header: bytes
     payload: bytes
+    stream: str
     consumer: str
     sequence: int
     consumer_sequence: int
@@ -138,7 +140,8 @@ class PullConsumer:
         self._generation = 0
         self._reply = b""
         """The inbox of the present consumer. A status sent to an earlier one's does not concern this consumer."""
-        self._arrived: asyncio.Queue[_Arrival | Status] = asyncio.Queue()
+        self._arrived: asyncio.Queue[_Arrival | Status | errors.PermissionsError] = asyncio.Queue()
+        self._stop_refusals: Callable[[], object] = lambda: None
         self._is_own = False
         self._sequence = 0
         """Consumer sequence of the last message, counted here for a consumer of its own only."""
@@ -152,6 +155,7 @@ class PullConsumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop_refusals()
         await self._connection.unlisten(self._listener, self._close_seconds)
         if not self._is_own:
             self._give_all_back()
@@ -199,6 +203,7 @@ class PullConsumer:
 
         Raises:
             errors.NotConnectedError: The connection is down.
+            errors.PermissionsError: The user may not request messages.
             TimeoutError: Not even a heartbeat came: the server is stalled, or the request was lost with a connection.
         """
         while True:
@@ -208,12 +213,14 @@ class PullConsumer:
                 arrival = await self._arrived.get()
             if isinstance(arrival, Status):
                 return arrival
+            if isinstance(arrival, errors.PermissionsError):
+                raise arrival
             subject, reply, header, payload = arrival
             if reply.startswith(_ACKNOWLEDGEMENT):
                 delivery = _delivery(subject, reply, header, payload)
-                if delivery.consumer == self.name:
+                if (delivery.stream, delivery.consumer) == (self._stream, self.name):
                     return self._take(delivery)
-            elif subject == self._reply:
+            elif subject == self._reply and status_of(header):
                 return self._read_status(header)
 
     def give_back(self, reply: bytes) -> None:
@@ -228,7 +235,7 @@ class PullConsumer:
     def _give_all_back(self) -> None:
         while not self._arrived.empty():
             arrival = self._arrived.get_nowait()
-            if not isinstance(arrival, Status) and arrival[1].startswith(_ACKNOWLEDGEMENT):
+            if isinstance(arrival, tuple) and arrival[1].startswith(_ACKNOWLEDGEMENT):
                 self.give_back(arrival[1])
 
     def _restart(self) -> None:
@@ -240,6 +247,8 @@ class PullConsumer:
 
     def _begin(self, name: str, *, is_own: bool) -> None:
         self._request_subject = f"{self._jetstream.api_prefix}.CONSUMER.MSG.NEXT.{self._stream}.{name}".encode()
+        self._stop_refusals()
+        self._stop_refusals = self._connection.on_refusal(self._request_subject, self._on_refusal)
         # At once, not with the first `next`: until then, a bucket without history forgets every revision that is
         # overwritten.
         self._send_request()
@@ -248,6 +257,9 @@ class PullConsumer:
     def _send_request(self) -> None:
         self._connection.publish_request(self._request_subject, self._reply, self._request)
         self._outstanding += self._options.batch
+
+    def _on_refusal(self, reason: str) -> None:
+        self._arrived.put_nowait(errors.PermissionsError(reason))
 
     def _on_message(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         self._arrived.put_nowait((subject, reply, header, payload))
@@ -287,5 +299,14 @@ def _delivery(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> De
     sequence, consumer_sequence, nanoseconds, pending = (int(word) for word in words[first + 3 : first + 7])
     time_ms = nanoseconds // NANOSECONDS_PER_MS
     return Delivery(
-        subject, reply, header, payload, words[first + 1].decode(), sequence, consumer_sequence, time_ms, pending
+        subject,
+        reply,
+        header,
+        payload,
+        words[first].decode(),
+        words[first + 1].decode(),
+        sequence,
+        consumer_sequence,
+        time_ms,
+        pending,
     )

@@ -17,6 +17,10 @@ _MAX_CONTROL_LINE = 1024 * 1024
 """Limit for a line without an end. The longest real one is the INFO of a large cluster, far below this."""
 
 
+_PUBLISH_REFUSED = re.compile(r'Permissions Violation for Publish to "([^"\\]+)"')
+"""The subjects of this program have no character that the server would write with a backslash."""
+
+
 class FrameError(ValueError):
     """The bytes are not of the NATS protocol."""
 
@@ -106,6 +110,18 @@ def payload_size(frame: bytes) -> int:
     """Return the size of headers and payload of a PUB or HPUB in bytes; 0 for any other frame."""
     words = frame[: frame.find(CRLF)].split()
     return int(words[-1]) if words[0] in (b"PUB", b"HPUB") else 0
+
+
+def refused_subject(text: str) -> bytes:
+    """Return the subject that a server does not let this client publish to; b"" if its notice is about anything else.
+
+    The server quotes subjects: a stranger may choose one that contains quotes and another subject.
+
+    Args:
+        text: The text of an `-ERR` without the quotes around it.
+    """
+    match = _PUBLISH_REFUSED.fullmatch(text)
+    return match[1].encode() if match else b""
 
 
 def header_value(block: bytes, name: bytes) -> bytes | None:

@@ -46,13 +46,17 @@ class PublishAck(Struct, frozen=True, gc=False):
     """The answer to a message for a stream.
 
     Attributes:
+        stream: Name of the stream that has taken or refused the message.
         seq: Sequence of the message; of the earlier message if this one is a duplicate.
         duplicate: Whether the stream had a message with the same id already.
+        type: Kind of the answer; every answer of the API and of services has one, an acknowledgement has none.
     """
 
+    stream: str = ""
     seq: int = 0
     duplicate: bool = False
     error: ApiFailure | None = None
+    type: str = ""
 
 
 class StreamConfig(Struct, frozen=True):
@@ -163,6 +167,7 @@ class _RawMessage(Struct, gc=False):
 class _MessageResponse(Struct, gc=False):
     message: _RawMessage | None = None
     error: ApiFailure | None = None
+    type: str = ""
 
 
 class _Purged(Struct, gc=False):
@@ -171,12 +176,16 @@ class _Purged(Struct, gc=False):
 
 class _ErrorOnly(Struct, gc=False):
     error: ApiFailure | None = None
+    type: str = ""
 
 
-_SUBJECT, _SEQUENCE, _NUM_PENDING = b"Nats-Subject", b"Nats-Sequence", b"Nats-Num-Pending"
+_API_TYPE = "io.nats.jetstream.api."
+"""Beginning of the kind of every answer of the API, by which it differs from answers that a stranger may bring about."""
+
+_MANY_HEADERS = _SUBJECT, _SEQUENCE, _NUM_PENDING = b"Nats-Subject", b"Nats-Sequence", b"Nats-Num-Pending"
 _UP_TO_SEQUENCE = b"Nats-UpTo-Sequence"
 _NO_RESULTS = "No Results"
-_read_many_headers = header_reader(_SUBJECT, _SEQUENCE, _NUM_PENDING)
+_read_many_headers = header_reader(*_MANY_HEADERS)
 _ack_decoder = msgspec.json.Decoder(PublishAck)
 _message_decoder = msgspec.json.Decoder(_MessageResponse)
 _purge_decoder = msgspec.json.Decoder(_Purged)
@@ -227,9 +236,11 @@ class JetStream:
         """
         payload = msgspec.json.encode(body) if body is not None else b""
         _, answer = await self.connection.request(f"{self.api_prefix}.{name}".encode(), payload, deadline=deadline)
-        failure = _decode(_error_decoder, answer).error
-        if failure is not None:
-            raise failure.to_error()
+        response = _decode(_error_decoder, answer)
+        if not response.type.startswith(_API_TYPE):
+            raise errors.UnexpectedReplyError
+        if response.error is not None:
+            raise response.error.to_error()
         return answer
 
     async def level(self, deadline: float) -> int:
@@ -324,6 +335,8 @@ class JetStream:
                 return None
             up_to = _up_to(answers.end)
             headers = [_read_many_headers(header) for header, _ in replies]
+            if any(len(header) < len(_MANY_HEADERS) for header in headers):
+                raise errors.UnexpectedReplyError
             # How many messages are left is in the last message: in the answer's end, nats-server 2.11 has one too few.
             left, last = (int(headers[-1][_NUM_PENDING]), int(headers[-1][_SEQUENCE])) if headers else (0, 0)
             if pending not in (None, len(replies) + left):
@@ -341,6 +354,8 @@ class JetStream:
         subject = f"{self.api_prefix}.STREAM.MSG.GET.{stream}".encode()
         _, answer = await self.connection.request(subject, msgspec.json.encode(body), deadline=deadline)
         response = _decode(_message_decoder, answer)
+        if not response.type.startswith(_API_TYPE):
+            raise errors.UnexpectedReplyError
         if response.error is not None:
             if response.error.err_code == MESSAGE_NOT_FOUND:
                 return None
@@ -374,15 +389,24 @@ def _up_to(header: bytes) -> int:
     raise errors.ApiError(503 if status == 404 else status, 0, description)
 
 
-def acknowledged(reply: tuple[bytes, bytes]) -> PublishAck:
+def acknowledged(reply: tuple[bytes, bytes], stream: str = "") -> PublishAck:
     """Return a publish acknowledgement.
+
+    Args:
+        reply: The reply to the message.
+        stream: Name of the stream that should have the message; "": any.
 
     Raises:
         errors.ApiError: The server refuses the message.
+        errors.UnexpectedReplyError: The reply is not the stream's.
     """
     ack = _decode(_ack_decoder, reply[1])
+    if ack.type or (stream and ack.stream not in (stream, "")):
+        raise errors.UnexpectedReplyError
     if ack.error is not None:
         raise ack.error.to_error()
+    if not ack.stream or ack.seq <= 0:
+        raise errors.UnexpectedReplyError
     return ack
 
 
@@ -390,4 +414,4 @@ def _decode(decoder: msgspec.json.Decoder[T], answer: bytes) -> T:
     try:
         return decoder.decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise errors.ApiError(500, 0, "answer that is not JetStream's") from None
+        raise errors.UnexpectedReplyError from None

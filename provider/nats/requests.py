@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,14 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 """The header of the server's reply when the subject has no subscription."""
 
 
+_REFUSAL_SECONDS = 8.0
+"""Time in which the server refuses a request or the connection is given up, which takes six seconds; two are the margin."""
+
+_TOKEN_BYTES = 8
+_TOKENS_AT_ONCE = 256
+"""Tokens made by one call for random bytes, which costs ten times as much as a token."""
+
+
 def new_inbox() -> str:
     """Return a subject for replies that no other client uses: 88 random bits, in the length that NATS clients use."""
     return f"_INBOX.{secrets.token_hex(11)}"
@@ -28,7 +37,7 @@ def new_inbox() -> str:
 class _Pending:
     """A request with a future for its reply or replies."""
 
-    __slots__ = ("deadline", "future", "is_last", "replies", "subject")
+    __slots__ = ("deadline", "future", "is_last", "refusals", "replies", "subject")
 
     def __init__(
         self,
@@ -41,6 +50,8 @@ class _Pending:
         self.deadline = deadline
         self.future = future
         self.is_last = is_last
+        self.refusals = 0
+        """Number of publications to the subject that the server has refused since this one."""
         self.replies: list[Reply] = []
 
     def fail(self, error: errors.NatsError) -> None:
@@ -77,7 +88,9 @@ class RequestMux:
         self._pending: dict[bytes, _Pending] = {}
         self._callbacks: dict[bytes, tuple[float, Callable[[Reply | None], None]]] = {}
         """Deadline and function of each request without a future; see `Connection.request_then`."""
-        self._count = 0
+        self._unanswered: deque[tuple[float, bytes]] = deque()
+        """Subjects of requests that got no answer, and until when the server may still refuse each of them."""
+        self._tokens: list[bytes] = []
         self._tick: asyncio.TimerHandle | None = None
 
     def request(self, subject: bytes, payload: bytes, header: bytes, deadline: float) -> asyncio.Future[Reply]:
@@ -100,8 +113,9 @@ class RequestMux:
         self._pending[self._write_request(pending.subject, header, payload)] = pending
 
     def _write_request(self, subject: bytes, header: bytes, payload: bytes) -> bytes:
-        self._count += 1
-        token = b"%x" % self._count
+        if not self._tokens:
+            self._tokens = _new_tokens()
+        token = self._tokens.pop()
         self._write(publish_frame(subject, self._prefix + token, header, payload))
         if self._tick is None:
             self._tick = self._loop.call_later(_TICK_SECONDS, self._expire)
@@ -125,6 +139,7 @@ class RequestMux:
 
     def fail_all(self) -> int:
         """Fail all open requests, because the connection is down; return their number."""
+        self._unanswered.clear()
         pending, self._pending = self._pending, {}
         callbacks, self._callbacks = self._callbacks, {}
         for request in pending.values():
@@ -133,17 +148,21 @@ class RequestMux:
             then(None)
         return len(pending) + len(callbacks)
 
-    def refuse(self, reason: str) -> None:
-        """Fail the requests whose subject the server refuses; `reason` names the subject in lower case.
+    def refuse(self, subject: bytes, reason: str) -> None:
+        """Note that the server has refused one publication to a subject, and fail the requests for which that is certain.
 
-        When subjects differ only in letter case, the refused one is unknown, and so is what became of each request.
+        The server does not say which publication it was, and permissions may change between two. So the requests to a
+        subject fail when each of them must have been refused. Otherwise they end by their reply or their deadline.
         """
-        refused = [token for token, request in self._pending.items() if _quoted(request.subject) in reason]
-        is_certain = len({self._pending[token].subject for token in refused}) == 1
-        for token in refused:
-            self._pending.pop(token).fail(
-                errors.PermissionsError(reason) if is_certain else errors.ConnectionLostError()
-            )
+        tokens = [token for token, request in self._pending.items() if request.subject == subject]
+        for token in tokens:
+            self._pending[token].refusals += 1
+        self._drop_unanswered()
+        if any(unanswered == subject for _, unanswered in self._unanswered):
+            return
+        if all(self._pending[token].refusals >= len(tokens) for token in tokens):
+            for token in tokens:
+                self._pending.pop(token).fail(errors.PermissionsError(reason))
 
     def close(self) -> None:
         self.fail_all()
@@ -151,19 +170,32 @@ class RequestMux:
             self._tick.cancel()
             self._tick = None
 
+    def _drop_unanswered(self) -> None:
+        """Forget the requests that the server can no longer refuse."""
+        while self._unanswered and self._unanswered[0][0] <= self._loop.time():
+            self._unanswered.popleft()
+
     def _expire(self) -> None:
         now = self._loop.time()
         for token, request in list(self._pending.items()):
             if request.deadline <= now or request.future.done():
                 del self._pending[token]
                 request.fail(errors.RequestTimeoutError())
+                self._unanswered.append((now + _REFUSAL_SECONDS, request.subject))
         for token, (deadline, then) in list(self._callbacks.items()):
             if deadline <= now:
                 del self._callbacks[token]
                 then(None)
+        self._drop_unanswered()
         is_waiting = self._pending or self._callbacks
         self._tick = self._loop.call_later(_TICK_SECONDS, self._expire) if is_waiting else None
 
 
-def _quoted(subject: bytes) -> str:
-    return f'"{subject.decode(errors="replace").lower()}"'
+def _new_tokens() -> list[bytes]:
+    """Return tokens for replies that a client which sees earlier ones cannot predict.
+
+    Services answer to any subject that a request names. With the next token, a stranger would have them answer in place
+    of JetStream.
+    """
+    digits = secrets.token_hex(_TOKEN_BYTES * _TOKENS_AT_ONCE).encode()
+    return [digits[start : start + 2 * _TOKEN_BYTES] for start in range(0, len(digits), 2 * _TOKEN_BYTES)]

@@ -185,10 +185,11 @@ class WireClient(ClosableClient):
 
     async def _process_err(self, err_msg: str) -> None:
         """Reconnect after any error but a refused subject, for most of which nats-py would close for good."""
-        if "permissions violation" in err_msg:
-            self._on_refused(err_msg.strip("'"))
+        text = err_msg.strip("'")
+        if text.startswith("Permissions Violation"):
+            self._on_refused(text)
             return
-        self._err = nats_errors.Error(f"nats: {err_msg}")
+        self._err = nats_errors.Error(f"nats: {text}")
         await self._process_op_err(self._err)
 
     async def force_reconnect(self) -> None:
@@ -244,6 +245,6 @@ class _FastParser(Parser):
         elif word == b"INFO":
             await self.nc._process_info(json.loads(line[5:]))
         elif word == b"-ERR":
-            await self.nc._process_err(line[4:].strip().decode(errors="replace").lower())
+            await self.nc._process_err(line[4:].strip().decode(errors="replace"))
         elif not line.startswith(b"+OK"):
             raise nats_errors.ProtocolError

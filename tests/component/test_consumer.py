@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
+from provider import errors
 from provider.nats.connection import Connection
 from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status
 from provider.nats.jetstream import ConsumerInfo, JetStream, Sequences
@@ -35,13 +37,22 @@ class Listener:
         self.requests.append((subject, payload))
         self.reply = reply
 
+    def on_refusal(self, subject: bytes, callback: Callable[[str], None]) -> Callable[[], None]:
+        self.refuse = callback
+        return lambda: None
+
     def publish(self, subject: bytes, payload: bytes) -> None:
         self.published.append((subject, payload))
 
-    def deliver(self, number: int, consumer: str = "c", pending: int = 0) -> None:
+    def deliver(self, number: int, consumer: str = "c", pending: int = 0, stream: str = "KV_b") -> None:
         assert self._handler is not None
-        reply = f"$JS.ACK.KV_b.{consumer}.1.{number + 10}.{number}.5000000.{pending}"
+        reply = f"$JS.ACK.{stream}.{consumer}.1.{number + 10}.{number}.5000000.{pending}"
         self._handler(b"$KV.b.k", reply.encode(), b"", b"v")
+
+    def answer(self, payload: bytes) -> None:
+        """Deliver the answer of a service that a stranger has sent a request with the consumer's reply subject."""
+        assert self._handler is not None
+        self._handler(self.reply, b"", b"", payload)
 
     def say(self, status: bytes, subject: bytes = b"") -> None:
         assert self._handler is not None
@@ -148,3 +159,22 @@ async def test_a_reconnect_and_a_stalled_server_are_noticed() -> None:
         with pytest.raises(TimeoutError):
             await consumer.next()
         assert asyncio.get_running_loop().time() - began >= OPTIONS.silence_seconds
+
+
+async def test_a_refused_request_for_messages_is_an_error() -> None:
+    server = Server()
+    async with PullConsumer(server, "KV_b", OPTIONS, 1.0) as consumer:
+        consumer.attach("c")
+        server.listener.refuse("the reason")
+        with pytest.raises(errors.PermissionsError, match="the reason"):
+            await consumer.next()
+
+
+async def test_messages_of_another_stream_and_answers_of_services_are_ignored() -> None:
+    server = Server()
+    async with PullConsumer(server, "KV_b", OPTIONS, 1.0) as consumer:
+        consumer.attach("c")
+        server.listener.answer(b'{"type":"io.nats.micro.v1.ping_response"}')
+        server.listener.deliver(1, stream="KV_stranger")
+        server.listener.deliver(2)
+        assert cast(Delivery, await consumer.next()).consumer_sequence == 2

@@ -416,9 +416,9 @@ async def test_missing_permissions_are_reported(make_server: MakeServer) -> None
         opened(jetstream, name, SECONDS) as bucket,
     ):
         assert (await bucket.get("k", LEADER)).payload == b"v"
-        with pytest.raises(errors.StoreRefusedError, match="permissions violation"):
+        with pytest.raises(errors.StoreRefusedError, match=f"Permissions Violation .*{name}"):
             await bucket.put("k", b"v")
-        with pytest.raises(kv_errors.ServerRefusedError, match="permissions violation"):
+        with pytest.raises(kv_errors.ServerRefusedError, match=f"Permissions Violation .*{name}"):
             await bucket.history("k")
 
 

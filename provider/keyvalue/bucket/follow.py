@@ -158,10 +158,8 @@ class Follower:
         """Since when the server has not known the stream, on the event loop's clock; 0: it knows the stream."""
         self._is_consumer_deleted = False
         """True if the server has said that the last consumer was deleted."""
-        self._was_ever_heard = False
-        """True once a message or a heartbeat has come from any consumer."""
         self._is_heard = False
-        """True once one has come from the present consumer."""
+        """True once a message or a heartbeat has come from the present consumer."""
         self._is_interrupted = False
         self._is_current = False
         """True once all revisions stored at the beginning have been returned."""
@@ -251,14 +249,14 @@ class Follower:
             if isinstance(message, Status):
                 self._handle_status(message)
                 continue
-            self._is_heard = self._was_ever_heard = True
+            self._is_heard = True
             update = self._update(message)
             if update is not None:
                 return update
 
     def _handle_status(self, status: Status) -> None:
         if status in (Status.IDLE, Status.EXPIRED, Status.GAP):
-            self._is_heard = self._was_ever_heard = True
+            self._is_heard = True
         if status is Status.IDLE:
             # The server has nothing to deliver. Only the heartbeat shows this if the last of the stored revisions was
             # removed before it was delivered.
@@ -289,9 +287,6 @@ class Follower:
             self._check_not_gone(error)
             return
         self._missing_since = 0.0
-        # The server refuses requests for messages with a notice on the connection, not with an answer.
-        if not self._was_ever_heard and "permissions violation" in self._connection.reason_down:
-            raise errors.PermissionsError(self._connection.reason_down) from None
         if isinstance(error, errors.PermissionsError):
             raise error
         if isinstance(error, errors.ApiError) and error.code not in _PASSING_CODES:

@@ -27,7 +27,7 @@ from provider.keyvalue.bucket.stream import (
 from provider.keyvalue.bucket.sweep import Sweeper
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import entry_response
-from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
+from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool
 from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import RESERVED_KEY, encode_key
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
@@ -243,7 +243,7 @@ class BucketStore(SharedStore[BucketConfig]):
                     pause = _FIRST_RETRY_SECONDS
                     await self._look_after()
             except (errors.LinkError, errors.NatsError, TimeoutError) as error:
-                reason = str(link_error(error, self._settings))
+                reason = str(self._connections.link_error(error, self._settings))
                 if reason != self._reason:
                     _log.warning("bucket_unavailable", extra={"bucket": self._config.name, "reason": reason})
                 self._failed(reason)

@@ -147,7 +147,8 @@ class Writes:
     async def _put(self, bucket_key: str, payload: bytes, header: bytes, deadline: float) -> int:
         sent_at = self._loop.time()
         subject = self._subject + bucket_key.encode()
-        acknowledged = js.acknowledged(await self._connection.request(subject, payload, header, deadline=deadline))
+        reply = await self._connection.request(subject, payload, header, deadline=deadline)
+        acknowledged = js.acknowledged(reply, self._stream.name)
         if acknowledged.duplicate:
             raise AlreadyWrittenError(acknowledged.seq)
         self.lease.note_write(sent_at, acknowledged.seq)
@@ -250,7 +251,7 @@ def _outcome(error: errors.NatsError, *, is_replicated: bool) -> Exception:
             return refusal(error) or passing(error.description)
         case errors.NoRespondersError() | errors.NotConnectedError():
             return NotWrittenError(str(error))
-        case errors.ConnectionLostError() | errors.RequestTimeoutError():
+        case errors.ConnectionLostError() | errors.RequestTimeoutError() | errors.UnexpectedReplyError():
             return MaybeWrittenError(str(error))
         case errors.PermissionsError():
             return errors.StoreForbiddenError(error.reason)

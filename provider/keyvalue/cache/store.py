@@ -21,7 +21,7 @@ from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.replication import Replication
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.conditional import entry_response
-from provider.keyvalue.connections import ConnectionPool, link_error
+from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.link_config import CacheConfig, LinkConfig
@@ -249,7 +249,7 @@ class Cache(SharedStore[CacheConfig]):
                         pause = _FIRST_RETRY_SECONDS
                         await self._replication.run()
                 except (errors.NatsError, TimeoutError) as error:
-                    self._on_cut_off(str(link_error(error, self._settings)))
+                    self._on_cut_off(str(self._connections.link_error(error, self._settings)))
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))
                 pause = min(pause * 2, _LAST_RETRY_SECONDS)
 

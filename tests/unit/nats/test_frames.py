@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from provider.nats.frames import (
     header_reader,
     header_value,
     publish_frame,
+    refused_subject,
     status_of,
 )
 
@@ -56,6 +59,18 @@ def test_garbage_is_lines_or_an_error(pieces: list[bytes]) -> None:
             parser.feed(piece)
     except FrameError:
         return
+
+
+@given(st.text('".$Kk\\\\ x\u00e9', min_size=1))
+def test_a_refused_subject_is_the_whole_one_or_none(subject: str) -> None:
+    quoted = json.dumps(subject, ensure_ascii=False)  # as the server quotes it
+    assert refused_subject(f"Permissions Violation for Publish to {quoted}") in (subject.encode(), b"")
+
+
+def test_a_refusal_of_anything_but_a_publication_refuses_no_subject() -> None:
+    for what in ("Subscription to", "Publish with Reply of"):
+        assert refused_subject(f'Permissions Violation for {what} "$KV.b.k"') == b""
+    assert refused_subject('Permissions Violation for Publish to "$KV.b.k"') == b"$KV.b.k"
 
 
 @pytest.mark.parametrize("line", [b"MSG a\r\n", b"MSG a b c\r\n", b"HMSG a 1 x 5\r\n", b"MSG a 1 -\r\n"])
