@@ -76,7 +76,9 @@ class InvocationCall(Struct, eq=False):
             self.calls.succeed(self, operations.encode_response(result))
 
     def fail(self, error: BaseException) -> None:
-        if not self.is_done:
+        if self.is_done:  # its frames would hold the payload until the next collection
+            errors.bare(error)
+        else:
             self.calls.fail(self, error)
 
     @property

@@ -11,7 +11,7 @@ from typing import TypeVar
 from provider import errors
 from provider.keyvalue.bucket.consistency import MULTI_GET_LEVEL, KeyReader
 from provider.keyvalue.bucket.entries import Entry
-from provider.keyvalue.bucket.failures import refusal, too_late
+from provider.keyvalue.bucket.failures import refusal, store_error
 from provider.keyvalue.bucket.stream import BucketStream
 from provider.keyvalue.bucket.writes import Writes
 from provider.keyvalue.link_values import Consistency
@@ -163,17 +163,22 @@ class Reads:
                 # No server answers for the stream: it has no leader, or it was deleted. The store finds out which.
                 if isinstance(error, errors.NoRespondersError):
                     self._stream.on_missed()
-                failure = refusal(error)
-                if failure is None and loop.time() + _PAUSE_SECONDS >= deadline:
-                    failure = too_late(error, loop.time() - began)
-                if failure is not None:
-                    self.failures.failed(failure)
-                    raise failure from None
+                if refusal(error) is not None or loop.time() + _PAUSE_SECONDS >= deadline:
+                    raise self._failed(error, loop.time() - began) from None
             else:
                 if self.failures.count:
                     self.failures.succeeded()
                 return found
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _failed(self, error: Exception, waited_seconds: float) -> errors.StoreError:
+        """Count a read that failed, and return its error.
+
+        The caller raises it without keeping it: a frame with the error that it raises would wait for the collector.
+        """
+        failure = store_error(error, waited_seconds)
+        self.failures.failed(failure)
+        return failure
 
     # --- many keys
 
