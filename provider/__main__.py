@@ -18,8 +18,9 @@ def main() -> int:
     """Run the mode that the arguments ask for and return the exit code."""
     _fill_descriptors()
     if sys.argv[1:] == [_STATE_PROXY]:
-        _exit_on_signals()
-        return _run_connector()
+        from provider.state_proxy.start import start
+
+        return start()
     if len(sys.argv) > 1:
         return _run_command()
     if sys.stdin is not None and sys.stdin.isatty():
@@ -39,20 +40,6 @@ def _run_command() -> int:
 
     signal.signal(signal.SIGINT, interrupted)
     return run_command()
-
-
-def _run_connector() -> int:
-    """Run the state-proxy connector, which has 32 MiB for everything.
-
-    nats-py reads its own version when it is imported, and works without it. The modules that this would load (zip, CSV
-    and e-mail) would keep 1.6 MiB for good.
-    """
-    sys.modules["importlib.metadata"] = None  # type: ignore[assignment]  # makes its import fail
-    try:
-        from provider.state_proxy.run import run
-    finally:
-        del sys.modules["importlib.metadata"]
-    return run()
 
 
 def _fill_descriptors() -> None:

@@ -40,12 +40,6 @@ REQUEST_SECONDS = 3.0
 LISTING_SECONDS = 30.0
 """Time limit of a scan, which transfers the header of every key."""
 
-_MAX_ATTRIBUTE_BYTES = 4096
-"""Longest body that sets an attribute: a number in a JSON object."""
-
-_MAX_UNUSED_BYTES = 65536
-"""Longest body of a request that has no use for one."""
-
 _MAX_AT_ONCE = 32
 """Operations that run at the same time. Each holds an entry in memory; the others wait without one."""
 
@@ -89,12 +83,9 @@ class Connector:
             ops.CheckHealth: self._health,
         }
 
-    def max_body_bytes(self, operation: ops.FileOperation) -> int:
-        """Return the longest body of an operation. For a write that is the limit of the bucket and its server."""
-        if isinstance(operation, ops.WriteTtl):
-            return _MAX_ATTRIBUTE_BYTES
-        if not isinstance(operation, ops.WriteFile):
-            return _MAX_UNUSED_BYTES
+    @property
+    def max_value_bytes(self) -> int:
+        """The longest value: the limit of the bucket and its server."""
         maximum = self._connection.max_payload_bytes
         if self._store.opened is not None:
             bucket_maximum = self._store.opened[0].traits.max_value_bytes

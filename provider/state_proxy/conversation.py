@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from provider.state_proxy.file_operations import FileOperation, operation_of
 from provider.state_proxy.http1 import (
@@ -75,12 +75,20 @@ class ClientLimits:
     tick_seconds: float = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The functions that answer requests: the longest body of an operation, in bytes, and the operation itself."""
+class Service(Protocol):
+    """The functions that answer requests."""
 
-    max_body_bytes: Callable[[FileOperation], int]
-    perform: Callable[[FileOperation, bytes], Awaitable[Answer]]
+    async def max_body_bytes(self, operation: FileOperation) -> int:
+        """Return the longest body of an operation that begins, in bytes.
+
+        Raises:
+            RequestRefusedError: The operation cannot begin.
+        """
+        ...
+
+    async def perform(self, operation: FileOperation, body: bytes) -> Answer:
+        """Carry out an operation. Errors become answers."""
+        ...
 
 
 class _SlowClientError(Exception):
@@ -182,8 +190,11 @@ class Conversation:
         if head is None:
             return False
         operation, answer = self._operation(head)
-        limit = self._service.max_body_bytes(operation) if operation is not None else _SMALL_BODY_BYTES
+        self.deadline = _NEVER
+        limit = _SMALL_BODY_BYTES
         try:
+            if operation is not None:
+                limit = await self._service.max_body_bytes(operation)
             body = await self._body(head, limit)
             if operation is not None:
                 answer = await self._perform(operation, body)

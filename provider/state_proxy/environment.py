@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from provider.errors import LinkError, StartupError
 from provider.keyvalue.link_config import BucketConfig, parse_link
 from provider.nats.settings import ConnectionSettings
+from provider.state_proxy.variables import BUCKET, CREDS_FILE, PREFIX, SOCKET, URL
 
-SOCKET = "CONNECTOR_SOCKET"
-BUCKET = "NATS_KV_BUCKET"
-PREFIX = "STATE_PREFIX"
-
-_URL = "NATS_URL"
-_VARIABLES = {"URL": _URL, "BUCKET": BUCKET, "CREDS_FILE": "NATS_CREDS_FILE"}
+_VARIABLES = {"URL": URL, "BUCKET": BUCKET, "CREDS_FILE": CREDS_FILE}
 """The variable for each link value of the same meaning."""
 
 
@@ -29,14 +25,11 @@ class ConnectorSettings:
 
 
 def connector_settings(environment: Mapping[str, str]) -> ConnectorSettings:
-    """Parse the settings. An empty variable counts as unset.
+    """Parse the settings. An empty variable counts as unset; the required ones have been checked at the start.
 
     Raises:
-        StartupError: A variable is missing or invalid. The text has the name of the variable, but not its value.
+        StartupError: A variable is invalid. The text has the name of the variable, but not its value.
     """
-    for name in (SOCKET, _URL, BUCKET):
-        if not environment.get(name):
-            raise StartupError(f"{name}: not set")
     values = {setting: environment[name] for setting, name in _VARIABLES.items() if environment.get(name)}
     try:
         link = parse_link(
@@ -50,4 +43,4 @@ def connector_settings(environment: Mapping[str, str]) -> ConnectorSettings:
 
 def startup_error(error: LinkError) -> StartupError:
     """Name the variable that prevents the store from opening."""
-    return StartupError(f"{_VARIABLES.get(error.setting, _URL)}: {error.reason}")
+    return StartupError(f"{_VARIABLES.get(error.setting, URL)}: {error.reason}")

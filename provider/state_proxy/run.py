@@ -1,13 +1,12 @@
-"""The start and the end of the connector: environment in, exit code out."""
+"""The life of the connector: it answers at once, opens the bucket, and goes on for a while after the signal to end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
-import os
 import signal
-import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
@@ -15,92 +14,158 @@ import uvloop
 
 from provider import errors, logs
 from provider.keyvalue.bucket.store import BucketStore, Upkeep
+from provider.keyvalue.bucket.stream import open_stream
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
-from provider.nats.buckets import STREAM_NOT_FOUND, stream_name
+from provider.nats.buckets import NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT, STREAM_NOT_FOUND, stream_name
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.state_proxy.connector import Connector
-from provider.state_proxy.conversation import ClientLimits, Service
+from provider.state_proxy.conversation import ClientLimits
 from provider.state_proxy.environment import ConnectorSettings, connector_settings, startup_error
 from provider.state_proxy.keyspace import Keyspace
+from provider.state_proxy.service import ConnectorService
 from provider.state_proxy.socket_file import SocketFile
+from provider.state_proxy.start import NAME, STOP_SIGNALS
 from provider.state_proxy.unix_server import UnixServer
 from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
-_NAME = "keyvalue-nats state-proxy"
 _CACHED_BYTES = 256 * 1024
 """Memory for the entries that the engine keeps between two writes of a key: a small part of the connector's 32 MiB."""
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_GRACE_SECONDS = 24.0
+"""Time for which a handler that is still at work is answered after SIGTERM. A pod has 30 seconds to end in all."""
+
+_FIRST_RETRY_SECONDS = 0.25
+"""The pause after a first failure to open the bucket, doubled after each further one."""
+
+_LAST_RETRY_SECONDS = 2.0
+"""The longest pause. Reads wait for the bucket, so it is short."""
+
+_WRONG_SETTING = frozenset({STREAM_NOT_FOUND, NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT})
+"""Errors of JetStream that do not pass by themselves."""
 
 
-def run(environment: Mapping[str, str] = os.environ) -> int:
-    """Serve until a signal, and return the exit code."""
-    logs.configure("off", is_json=False)
-    try:
-        settings = connector_settings(environment)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
-    except errors.StartupError as error:
-        sys.stderr.write(f"{_NAME}: {error}\n")
-        return 1
-    return 0
-
-
-async def _serve(settings: ConnectorSettings) -> None:
-    serving = asyncio.current_task()
-    assert serving is not None, "a coroutine runs in a task"
-    loop = asyncio.get_running_loop()
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, serving.cancel)
-    try:
-        async with AsyncExitStack() as stack:
-            connector = await _open(settings, stack)
-            socket_file = stack.enter_context(SocketFile(settings.socket_path))
-            stop = asyncio.Event()
-            for number in _STOP_SIGNALS:
-                loop.add_signal_handler(number, stop.set)
-            service = Service(connector.max_body_bytes, connector.perform)
-            await stack.enter_async_context(UnixServer(socket_file.listener, service, ClientLimits()))
-            socket_file.show()
-            stack.callback(socket_file.hide)
-            logs.configure("info", is_json=False)
-            _log.info("connector_ready", extra={"bucket": settings.bucket.name, "prefix": settings.prefix})
-            gc.collect()
-            gc.freeze()
-            await stop.wait()
-    except asyncio.CancelledError:
-        return
-
-
-async def _open(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector:
-    """Open the bucket.
+def run(socket_file: SocketFile, environment: Mapping[str, str]) -> None:
+    """Serve until a signal.
 
     Raises:
-        errors.StartupError: The bucket does not exist or cannot be reached. The text names the variable.
+        errors.StartupError: A setting is wrong. The text names the variable.
+    """
+    logs.configure("off", is_json=False)
+    settings = connector_settings(environment)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, socket_file))
+
+
+async def _serve(settings: ConnectorSettings, socket_file: SocketFile) -> None:
+    """Answer from the first moment to the last, which is SIGINT, a second signal, or the end of the grace period."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+    is_over = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if number == signal.SIGINT or stop.done():
+            is_over.set()
+        if not stop.done():
+            stop.set_result(None)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    service = ConnectorService()
+    async with AsyncExitStack() as stack, UnixServer(socket_file.listener, service, ClientLimits()):
+        tasks = TaskOwner()
+        stack.push_async_callback(tasks.close)
+        tasks.start(_open_or_stop(settings, stack, service, stop), "open the bucket")
+        await stop
+        service.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await is_over.wait()
+
+
+async def _open_or_stop(
+    settings: ConnectorSettings, stack: AsyncExitStack, service: ConnectorService, stop: asyncio.Future[None]
+) -> None:
+    """Open the bucket, however long that takes. A wrong setting ends the connector, after all clients have been told."""
+    try:
+        service.opened(await _open(settings, stack, service))
+    except errors.StartupError as error:
+        service.failed(str(error))
+        if not stop.done():
+            stop.set_exception(error)
+        return
+    logs.configure("info", is_json=False)
+    _log.info("connector_ready", extra={"bucket": settings.bucket.name, "prefix": settings.prefix})
+    gc.collect()
+    gc.freeze()
+
+
+async def _open(settings: ConnectorSettings, stack: AsyncExitStack, service: ConnectorService) -> Connector:
+    """Try to open the bucket until it succeeds.
+
+    Raises:
+        errors.StartupError: A setting is wrong. The text names the variable.
+    """
+    pause, reason = _FIRST_RETRY_SECONDS, ""
+    while True:
+        async with AsyncExitStack() as attempt:
+            try:
+                connector = await _attempt(settings, attempt)
+            except (errors.LinkError, errors.NatsError, TimeoutError) as error:
+                found = startup_error(link_error(error, settings.connection))
+                if _is_wrong_setting(error):
+                    raise found from None
+            else:
+                stack.push_async_exit(attempt.pop_all())
+                return connector
+        if str(found) != reason:
+            reason = str(found)
+            service.reason = reason
+            logs.configure("info", is_json=False)
+            _log.warning("bucket_unavailable", extra={"bucket": settings.bucket.name, "reason": reason})
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LAST_RETRY_SECONDS)
+
+
+async def _attempt(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector:
+    """Connect, check that the bucket is one, and start the store, which keeps it open.
+
+    Raises:
+        errors.LinkError, errors.NatsError, TimeoutError: The bucket cannot be opened.
     """
     tasks = TaskOwner()
-    connection = Connection(settings.connection, _NAME, OPEN_SECONDS)
-    loop = asyncio.get_running_loop()
+    connection = Connection(settings.connection, NAME, OPEN_SECONDS)
+    await stack.enter_async_context(connection)
+    stack.push_async_callback(tasks.close)
+    jetstream, deadline = JetStream(connection), asyncio.get_running_loop().time() + OPEN_SECONDS
     try:
-        await stack.enter_async_context(connection)
-        stack.push_async_callback(tasks.close)
-        await JetStream(connection).stream_info(stream_name(settings.bucket.name), loop.time() + OPEN_SECONDS)
-    except (errors.NatsError, TimeoutError) as error:
-        found = link_error(error, settings.connection)
-        if isinstance(error, errors.ApiError) and error.err_code == STREAM_NOT_FOUND:
-            found = errors.LinkError("BUCKET", f"bucket {settings.bucket.name!r} does not exist")
-        raise startup_error(found) from None
-    pool = ConnectionPool(connection, _NAME)
+        await jetstream.stream_info(stream_name(settings.bucket.name), deadline)
+    except errors.ApiError as error:
+        if error.err_code == STREAM_NOT_FOUND:
+            raise errors.LinkError("BUCKET", f"bucket {settings.bucket.name!r} does not exist") from None
+        raise
+    await open_stream(jetstream, settings.bucket, deadline)
     keyspace = Keyspace(settings.prefix)
     upkeep = Upkeep(_CACHED_BYTES, keyspace.under)
+    pool = ConnectionPool(connection, NAME)
     store = BucketStore(pool, settings.connection, settings.bucket, tasks, lambda: None, upkeep)
     store.start()
     stack.push_async_callback(store.close)
-    try:
-        await store.wait_open(loop.time() + OPEN_SECONDS)
-    except errors.LinkUnavailableError as error:
-        raise startup_error(errors.LinkError("BUCKET", error.reason)) from None
+    with contextlib.suppress(errors.LinkUnavailableError):  # the store goes on trying
+        await store.wait_open(deadline)
     return Connector(store, connection, keyspace)
+
+
+def _is_wrong_setting(error: Exception) -> bool:
+    """Return whether trying again cannot help. All other errors are taken for an outage of NATS."""
+    match error:
+        case errors.LinkError() | errors.PermissionsError():
+            return True
+        case errors.ConnectError():
+            return error.is_credentials or (error.is_tls and not error.is_dropped)
+        case errors.ApiError():
+            return error.err_code in _WRONG_SETTING
+    return False

@@ -11,6 +11,7 @@ from typing import Self
 from provider.state_proxy.conversation import ClientLimits, Conversation, Service
 from provider.state_proxy.http1 import encode_answer
 from provider.state_proxy.refusals import UNAVAILABLE, refusal
+from provider.state_proxy.socket_file import BACKLOG
 from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ class UnixServer:
     """All connections, as an async context manager. Leaving it lets requests under way finish.
 
     Args:
-        listener: A bound socket that does not listen yet.
+        listener: A listening socket.
         service: The functions that answer.
         limits: Limits of the clients.
 
@@ -42,7 +43,7 @@ class UnixServer:
         self._tick: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._accept, sock=self._listener)
+        self._server = await asyncio.start_unix_server(self._accept, sock=self._listener, backlog=BACKLOG)
         self._check_deadlines()
         return self
 

@@ -22,6 +22,10 @@ CLIENT_SECONDS = 20.0
 """Time limit of a client's step, far over the connector's own limits."""
 
 
+START_SECONDS = 20.0
+"""Time limit of a start, on a machine that is busy with other tests."""
+
+
 class Reply(NamedTuple):
     """An HTTP response. Header names are in lower case."""
 
@@ -74,6 +78,10 @@ class UnixConnection(http.client.HTTPConnection):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         is_chunked = body is not None and not isinstance(body, bytes)
         self.request(method, target, body, named, encode_chunked=is_chunked)
+        return self.answer()
+
+    def answer(self) -> Reply:
+        """Return the response to the request that was sent."""
         answer = self.getresponse()
         return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
 
@@ -82,18 +90,18 @@ class ConnectorProcess(ChildProcess):
     """A started connector, as a context manager that kills it.
 
     Args:
-        folder: Folder for its socket and its output.
+        folder: Folder for its output, and for its socket unless the environment has a path.
         environment: Variables on top of those of the tests; `None` removes one.
-        is_ready: Whether to wait for its socket.
+        is_ready: Whether to wait until its bucket is open.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str | None], *, is_ready: bool = True) -> None:
-        self.socket_path = folder / "connector.sock"
-        wanted = {**os.environ, "CONNECTOR_SOCKET": str(self.socket_path), **environment}
+        wanted = {**os.environ, "CONNECTOR_SOCKET": str(folder / "connector.sock"), **environment}
         variables = {name: value for name, value in wanted.items() if value is not None}
+        self.socket_path = Path(variables.get("CONNECTOR_SOCKET", folder / "connector.sock"))
         super().__init__(COMMAND, folder, variables, stdin=subprocess.DEVNULL)
         if is_ready:
-            eventually_blocking(lambda: self.socket_path.exists() or self.exit_code is not None, "the socket")
+            eventually_blocking(lambda: self._is_healthy or self.exit_code is not None, "an open bucket", START_SECONDS)
             assert self.exit_code is None, self.stderr
 
     def __enter__(self) -> Self:
@@ -103,6 +111,14 @@ class ConnectorProcess(ChildProcess):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+
+    @property
+    def _is_healthy(self) -> bool:
+        try:
+            with self.connection() as connection:
+                return connection.ask("GET", "/healthz").status == 200
+        except OSError:
+            return False
 
     def connection(self) -> UnixConnection:
         return UnixConnection(self.socket_path)

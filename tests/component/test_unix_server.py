@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from provider.state_proxy import file_operations as ops
-from provider.state_proxy.conversation import ClientLimits, Service
+from provider.state_proxy.conversation import ClientLimits
 from provider.state_proxy.file_operations import FileOperation
 from provider.state_proxy.http1 import Answer
 from provider.state_proxy.unix_server import UnixServer
@@ -44,7 +44,7 @@ class GatedStore:
         self.begun = asyncio.Event()
         self.operations: list[FileOperation] = []
 
-    def max_body_bytes(self, operation: FileOperation) -> int:
+    async def max_body_bytes(self, operation: FileOperation) -> int:
         return MAX_BODY_BYTES
 
     async def perform(self, operation: FileOperation, body: bytes) -> Answer:
@@ -76,6 +76,7 @@ def serve(store: GatedStore, tmp_path: Path) -> Serve:
         path = str(tmp_path / "s")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
+            listener.listen()
             writers = []
 
             async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -83,7 +84,7 @@ def serve(store: GatedStore, tmp_path: Path) -> Serve:
                 writers.append(writer)
                 return reader, writer
 
-            async with UnixServer(listener, Service(store.max_body_bytes, store.perform), limits) as server:
+            async with UnixServer(listener, store, limits) as server:
                 yield server, connect
             for writer in writers:
                 writer.close()

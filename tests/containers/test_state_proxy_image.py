@@ -113,7 +113,7 @@ def test_the_connector_serves_the_shared_folder_within_its_memory_and_ends_in_or
             assert client.ask("GET", f"/keys/{number}.json").body == b"x" * 500
         print(f"{resident_bytes(container) / 2**20:.1f} MiB after {REQUESTS} requests")
         assert resident_bytes(container) <= LIMIT_BYTES
-    container.kill(signal.SIGTERM)
+    container.kill(signal.SIGINT)
     assert container.wait(timeout=10)["StatusCode"] == 0
     assert not socket_path.exists()
 

@@ -1,17 +1,12 @@
-"""The life of a connector: its start, outages of NATS, its end, and the resources it uses."""
+"""The life of a connector: its settings, outages of NATS, and the resources it uses."""
 
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,8 +19,8 @@ from tests.blackbox.nats.nats_buckets import make_bucket, with_bucket, with_jets
 from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.nats.operator_mode import Operator, creds_file
 from tests.blackbox.waiting import eventually_blocking
+from tests.process.state_proxy.started import BUCKET, refusal, variables
 
-BUCKET = "state"
 DEADLINE_SECONDS = 6.0
 """Longest time until an answer while NATS is away."""
 
@@ -35,61 +30,11 @@ REQUESTS = 4_000
 LONGEST_PATH = 107
 
 
-@pytest.fixture
-def server(own_nats_server: NatsServer) -> NatsServer:
-    make_bucket(own_nats_server.url, BUCKET)
-    return own_nats_server
-
-
-@pytest.fixture
-def connector(server: NatsServer, tmp_path: Path) -> Iterator[ConnectorProcess]:
-    with ConnectorProcess(tmp_path, variables(server.url)) as started:
-        yield started
-
-
-@pytest.fixture
-def client(connector: ConnectorProcess) -> Iterator[UnixConnection]:
-    with connector.connection() as connection:
-        yield connection
-
-
-def variables(url: str, **more: str | None) -> dict[str, str | None]:
-    return {"NATS_URL": url, "NATS_KV_BUCKET": BUCKET} | more
-
-
-def refusal(folder: Path, environment: dict[str, str | None]) -> str:
-    """Start a connector that must not come up, and return the one line it prints."""
-    with ConnectorProcess(folder, environment, is_ready=False) as connector:
-        assert connector.exited() == 1
-        assert not connector.socket_path.exists()
-        assert connector.stderr.count("\n") == 1, connector.stderr
-        return connector.stderr
-
-
 def wait_healed(client: UnixConnection, target: str = "/healthz") -> None:
     eventually_blocking(lambda: client.ask("GET", target).status == 200, "the connector healed", HEALED_SECONDS)
 
 
-def wait_answering(client: UnixConnection) -> None:
-    """Wait for a connector that answers on a path where a stale file may lie at first."""
-
-    def is_ready() -> bool:
-        try:
-            return client.ask("GET", "/healthz").status == 200
-        except OSError:
-            client.close()
-            return False
-
-    eventually_blocking(is_ready, "a connector that answers")
-
-
 # --- start
-
-
-@pytest.mark.parametrize("name", ["CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET"])
-def test_the_connector_does_not_start_without_a_required_variable(tmp_path: Path, name: str) -> None:
-    printed = refusal(tmp_path, variables("nats://127.0.0.1:1") | {name: None})
-    assert printed == f"keyvalue-nats state-proxy: {name}: not set\n"
 
 
 def test_the_connector_does_not_start_without_its_bucket(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -105,17 +50,6 @@ def test_a_stream_that_is_not_a_bucket_is_refused(nats_server: NatsServer, tmp_p
     printed = refusal(tmp_path, variables(nats_server.url, NATS_KV_BUCKET="other"))
     assert printed.startswith("keyvalue-nats state-proxy: NATS_KV_BUCKET: ")
     assert "does not have the subjects of a key-value bucket" in printed
-
-
-def test_the_connector_does_not_start_without_a_server(tmp_path: Path) -> None:
-    printed = refusal(tmp_path, variables(f"nats://127.0.0.1:{free_port()}"))
-    assert printed.startswith("keyvalue-nats state-proxy: NATS_URL: ")
-
-
-def test_the_connector_does_not_start_without_jetstream(tmp_path: Path) -> None:
-    with NatsServer(tmp_path / "server", has_jetstream=False) as server:
-        printed = refusal(tmp_path / "connector", variables(server.url))
-    assert printed.startswith("keyvalue-nats state-proxy: NATS_URL: ")
 
 
 @pytest.mark.parametrize("token", ["", "hidden-wrong@"], ids=["no token", "another token"])
@@ -159,92 +93,6 @@ def test_one_reachable_server_of_several_is_enough(server: NatsServer, tmp_path:
     urls = f"nats://127.0.0.1:{free_port()},{server.url}"
     with ConnectorProcess(tmp_path, variables(urls)) as connector, connector.connection() as client:
         assert client.ask("GET", "/healthz").status == 200
-
-
-def test_a_missing_folder_of_the_socket_is_an_error_of_its_variable(server: NatsServer, tmp_path: Path) -> None:
-    printed = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(tmp_path / "absent" / "s")))
-    assert printed.startswith("keyvalue-nats state-proxy: CONNECTOR_SOCKET: ")
-
-
-def test_other_users_may_connect(connector: ConnectorProcess) -> None:
-    assert stat.S_IMODE(connector.socket_path.stat().st_mode) == 0o666
-
-
-@pytest.mark.parametrize("is_socket", [True, False], ids=["socket", "empty file"])
-def test_a_stale_socket_is_replaced(server: NatsServer, tmp_path: Path, is_socket: bool) -> None:
-    path = tmp_path / "connector.sock"
-    if is_socket:
-        with socket.socket(socket.AF_UNIX) as stale:
-            stale.bind(str(path))
-    else:
-        path.touch()
-    with (
-        ConnectorProcess(tmp_path, variables(server.url), is_ready=False) as connector,
-        connector.connection() as client,
-    ):
-        wait_answering(client)
-
-
-def test_the_socket_of_a_running_connector_is_left_alone(
-    connector: ConnectorProcess, server: NatsServer, tmp_path: Path
-) -> None:
-    taken = {"CONNECTOR_SOCKET": str(connector.socket_path)}
-    with ConnectorProcess(tmp_path / "second", variables(server.url) | taken, is_ready=False) as second:
-        assert second.exited() == 1
-        assert second.stderr == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: another process is listening there\n"
-    with connector.connection() as client:
-        assert client.ask("GET", "/healthz").status == 200
-
-
-def test_the_socket_of_a_process_with_a_full_backlog_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
-    path = tmp_path / "busy.sock"
-    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
-        busy.bind(str(path))
-        busy.listen(0)
-        waiting.connect(str(path))
-        with ConnectorProcess(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)), is_ready=False) as connector:
-            assert connector.exited() == 1
-            assert (
-                connector.stderr == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: another process is listening there\n"
-            )
-
-
-def test_files_beside_the_socket_are_left_alone(server: NatsServer, tmp_path: Path) -> None:
-    beside = [tmp_path / name for name in ("connector.sock~", ".connector.sock")]
-    for path in beside:
-        path.write_text("content", encoding="utf-8")
-    with ConnectorProcess(tmp_path, variables(server.url)) as connector:
-        connector.signal(signal.SIGTERM)
-        assert connector.exited() == 0
-    assert [path.read_text(encoding="utf-8") for path in beside] == ["content"] * 2
-    assert {path.name for path in tmp_path.iterdir()} - {"own-nats-server"} == {
-        "stderr",
-        *(path.name for path in beside),
-    }
-
-
-@pytest.mark.parametrize("name", ["s", "connector.sock"])
-def test_the_longest_possible_path_is_served_and_a_longer_one_refused(
-    server: NatsServer, tmp_path: Path, name: str
-) -> None:
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        folder = Path(short) / ("f" * (LONGEST_PATH - len(short) - len(name) - 2))
-        folder.mkdir()
-        longest = folder / name
-        assert len(str(longest)) == LONGEST_PATH
-        given = variables(server.url, CONNECTOR_SOCKET=str(longest))
-        with ConnectorProcess(tmp_path, given, is_ready=False), UnixConnection(longest) as client:
-            wait_answering(client)
-        printed = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=f"{longest}s"))
-    assert printed == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: path is over 107 bytes long\n"
-
-
-def test_a_file_with_content_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
-    path = tmp_path / "precious"
-    path.write_text("content", encoding="utf-8")
-    printed = refusal(tmp_path, variables(server.url, CONNECTOR_SOCKET=str(path)))
-    assert printed == "keyvalue-nats state-proxy: CONNECTOR_SOCKET: the path exists and is not a socket\n"
-    assert path.read_text(encoding="utf-8") == "content"
 
 
 # --- while NATS is away
@@ -381,50 +229,6 @@ def test_a_full_bucket_is_an_error_with_that_reason(own_nats_server: NatsServer,
         refused = client.ask("PUT", "/keys/b", b"x" * 1000)
         assert refused.error == (500, "internal_error")
         assert "full" in refused.json["message"]
-
-
-# --- end
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_connector_in_order(
-    connector: ConnectorProcess, client: UnixConnection, number: signal.Signals
-) -> None:
-    assert client.ask("GET", "/healthz").status == 200
-    connector.signal(number)
-    assert connector.exited() == 0
-    assert not connector.socket_path.exists()
-
-
-def test_a_signal_lets_requests_under_way_finish(connector: ConnectorProcess) -> None:
-    body = b"x" * 500_000
-    with connector.raw() as raw, connector.raw() as idle:
-        raw.sendall(b"PUT /keys/a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
-        assert raw.recv(100).startswith(b"HTTP/1.1 100 ")
-        connector.signal(signal.SIGTERM)
-        assert idle.recv(100) == b""
-        assert not connector.socket_path.exists()
-        raw.sendall(body)
-        assert raw.recv(1000).startswith(b"HTTP/1.1 204 ")
-    assert connector.exited() == 0
-
-
-def test_a_signal_ends_the_connector_while_nats_is_away(server: NatsServer, connector: ConnectorProcess) -> None:
-    server.stop()
-    connector.signal(signal.SIGTERM)
-    assert connector.exited() == 0
-
-
-def test_a_signal_ends_a_start(tmp_path: Path) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
-        with ConnectorProcess(tmp_path, variables(url), is_ready=False) as connector:
-            accepted, _ = silent.accept()
-            connector.signal(signal.SIGTERM)
-            assert connector.exited() == 0
-            accepted.close()
 
 
 # --- resources

@@ -1,0 +1,82 @@
+"""The service behind the socket over the life of the process: it waits for the bucket, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+from provider.state_proxy import file_operations as ops
+from provider.state_proxy.connector import REQUEST_SECONDS, Connector
+from provider.state_proxy.http1 import Answer
+from provider.state_proxy.refusals import UNAVAILABLE, RequestRefusedError, refusal_of
+
+_MAX_ATTRIBUTE_BYTES = 4096
+"""Longest body that sets an attribute: a number in a JSON object."""
+
+_MAX_UNUSED_BYTES = 65536
+"""Longest body of a request that has no use for one."""
+
+_CHANGES = (ops.WriteFile, ops.DeleteFile, ops.WriteTtl)
+
+
+class ConnectorService:
+    """The operations of a connector, from before its bucket is open until the process ends.
+
+    Attributes:
+        reason: The reason why the bucket is not open.
+    """
+
+    def __init__(self) -> None:
+        self.reason = "the bucket is still being opened"
+        self._connector: Connector | None = None
+        self._is_settled = asyncio.Event()
+        self._is_ending = False
+
+    def opened(self, connector: Connector) -> None:
+        """Answer from now on, also the requests that wait."""
+        self._connector = connector
+        self._is_settled.set()
+
+    def failed(self, reason: str) -> None:
+        """Refuse all requests, also those that wait: the bucket will not be opened."""
+        self.reason = reason
+        self._is_settled.set()
+
+    def end(self) -> None:
+        """Begin no further changes. Those that have begun are finished, and reads are answered."""
+        self._is_ending = True
+
+    async def max_body_bytes(self, operation: ops.FileOperation) -> int:
+        """Return the longest body of an operation that begins. For a write the bucket and its server tell.
+
+        Raises:
+            RequestRefusedError: The operation cannot begin.
+        """
+        if self._is_ending and isinstance(operation, _CHANGES):
+            raise RequestRefusedError(UNAVAILABLE, "the connector is about to end")
+        if isinstance(operation, ops.WriteFile):
+            return (await self._opened()).max_value_bytes
+        return _MAX_ATTRIBUTE_BYTES if isinstance(operation, ops.WriteTtl) else _MAX_UNUSED_BYTES
+
+    async def perform(self, operation: ops.FileOperation, body: bytes) -> Answer:
+        """Carry out an operation. Errors become answers."""
+        try:
+            connector = await self._opened()
+        except RequestRefusedError as error:
+            return refusal_of(error, is_connected=True)
+        return await connector.perform(operation, body)
+
+    async def _opened(self) -> Connector:
+        """Return the connector; wait for it as long as a request may take.
+
+        Raises:
+            RequestRefusedError: The bucket is not open.
+        """
+        if self._connector is None:
+            try:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    await self._is_settled.wait()
+            except TimeoutError:
+                pass
+        if self._connector is None:
+            raise RequestRefusedError(UNAVAILABLE, self.reason)
+        return self._connector
