@@ -23,6 +23,7 @@ from provider.keyvalue.payloads import encode_payload
 from provider.nats.connection import Connection
 from provider.state_proxy import file_operations as ops
 from provider.state_proxy.http1 import Answer
+from provider.state_proxy.key_memory import UnansweredReads
 from provider.state_proxy.keyspace import FolderFilter, Keyspace, Listing
 from provider.state_proxy.refusals import (
     CONFLICT,
@@ -34,14 +35,24 @@ from provider.state_proxy.refusals import (
 )
 from provider.state_proxy.seen_revisions import SeenRevisions
 
-REQUEST_SECONDS = 3.0
-"""Time limit of one request. The actor's runtime has none of its own, so this bounds how long a file operation blocks."""
+CHANGE_SECONDS = 3.0
+"""Time limit of a change. The actor's runtime has none of its own, so this bounds how long a file operation blocks."""
+
+READ_SECONDS = 15.0
+"""Time limit of a read. It covers the restart of a server and the election of a leader, because a handler may take a read that
+fails for a missing file."""
+
+_PAUSE_SECONDS = 0.1
+"""Time between two attempts at a read while the bucket is not open."""
 
 LISTING_SECONDS = 30.0
 """Time limit of a scan, which transfers the header of every key."""
 
 _MAX_AT_ONCE = 32
 """Operations that run at the same time. Each holds an entry in memory; the others wait without one."""
+
+_PASSING = frozenset({503, 504})
+"""Statuses of failures that pass by themselves."""
 
 _DONE = Answer(204)
 _IS_FILE = b"X-Is-File: true\r\nContent-Length: %d\r\n"
@@ -58,12 +69,16 @@ class Connector:
         store: The bucket.
         connection: The store's connection.
         keyspace: The actor's keys.
+        unanswered: The keys that may not be written until they have been read.
     """
 
-    def __init__(self, store: BucketStore, connection: Connection, keyspace: Keyspace) -> None:
+    def __init__(
+        self, store: BucketStore, connection: Connection, keyspace: Keyspace, unanswered: UnansweredReads
+    ) -> None:
         self._store = store
         self._connection = connection
         self._keyspace = keyspace
+        self._unanswered = unanswered
         self._seen = SeenRevisions()
         self._folders = FolderFilter()
         self._bucket: Bucket | None = None
@@ -93,9 +108,17 @@ class Connector:
         return maximum
 
     async def perform(self, operation: ops.FileOperation, body: bytes) -> Answer:
-        """Carry out an operation. Errors become answers."""
-        seconds = LISTING_SECONDS if isinstance(operation, ops.ListFiles) else REQUEST_SECONDS
-        deadline = self._loop.time() + seconds
+        """Carry out an operation. Errors become answers, those of reads only after further attempts."""
+        now = self._loop.time()
+        deadline = now + seconds_of(operation)
+        last_attempt_at = now + READ_SECONDS - _PAUSE_SECONDS if isinstance(operation, ops.READS) else now
+        while True:
+            answer = await self._attempt(operation, body, deadline)
+            if answer.status not in _PASSING or self._loop.time() >= last_attempt_at:
+                return answer
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _attempt(self, operation: ops.FileOperation, body: bytes, deadline: float) -> Answer:
         try:
             if self._turns.locked():
                 await self._wait_for_turn(deadline)
@@ -149,18 +172,25 @@ class Connector:
         bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         self._seen.read(bucket_key, entry.revision)
+        self._unanswered.answered(bucket_key, is_read=True)
         if entry.value is None:
             raise _not_found(operation.key)
         return Answer(200, encode_payload(entry.value), _OCTETS)
 
     async def _write(self, operation: ops.WriteFile, body: bytes, deadline: float) -> Answer:
         bucket_key = self._keyspace.bucket_key(operation.key)
+        if bucket_key in self._unanswered and not operation.is_exclusive:
+            reason = (
+                f"the last read of key {errors.shown(operation.key)} failed, so it must be read before it is written"
+            )
+            raise RequestRefusedError(CONFLICT, reason)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key)
         put = Put(operation.key, body, revision=0 if operation.is_exclusive else seen)
         swap: SwapResponse = await engine.change(put, bucket_key, deadline)
         if swap.success:
             self._seen.written(bucket_key, seen, swap.revision)
+            self._unanswered.answered(bucket_key, is_read=True)
             return _DONE
         self._seen.forget(bucket_key)
         if operation.is_exclusive:
@@ -175,6 +205,7 @@ class Connector:
         if not swap.success:
             raise _not_found(operation.key)
         self._seen.written(bucket_key, seen, 0)
+        self._unanswered.answered(bucket_key, is_read=True)
         return _DONE
 
     # --- folders
@@ -185,9 +216,12 @@ class Connector:
         bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         if entry.value is not None:
+            self._unanswered.answered(bucket_key, is_read=False)
             return Answer(204, headers=_IS_FILE % len(encode_payload(entry.value)))
         self._seen.found_absent(bucket_key)
-        if await self._is_folder(operation.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS):
+        is_folder = await self._is_folder(operation.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS)
+        self._unanswered.answered(bucket_key, is_read=False)
+        if is_folder:
             return _IS_FOLDER
         raise _not_found(operation.key)
 
@@ -281,6 +315,13 @@ class Connector:
         with self._store_errors():
             await self._store.jetstream.stream_info(bucket.stream, deadline)
         return _READY
+
+
+def seconds_of(operation: ops.FileOperation) -> float:
+    """Return the time limit of an operation."""
+    if isinstance(operation, ops.ListFiles):
+        return LISTING_SECONDS
+    return READ_SECONDS if isinstance(operation, ops.READS) else CHANGE_SECONDS
 
 
 def _not_found(key: str) -> RequestRefusedError:

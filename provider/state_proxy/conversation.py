@@ -43,6 +43,9 @@ _UNSENT_BYTES = 65536
 
 _NEVER = float("inf")
 
+_NO_RESULT = frozenset({403, 500, 503, 504})
+"""Statuses from which the client cannot tell whether the key exists."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
@@ -88,6 +91,10 @@ class Service(Protocol):
 
     async def perform(self, operation: FileOperation, body: bytes) -> Answer:
         """Carry out an operation. Errors become answers."""
+        ...
+
+    def has_failed(self, operation: FileOperation) -> None:
+        """Take note of an operation whose client gets an error instead of a result."""
         ...
 
 
@@ -198,6 +205,8 @@ class Conversation:
             body = await self._body(head, limit)
             if operation is not None:
                 answer = await self._perform(operation, body)
+                if answer.status in _NO_RESULT:
+                    self._service.has_failed(operation)
             assert answer is not None, "a request without an operation has its refusal"
             await self._answer(answer, head)
         except _TooLargeError:

@@ -106,6 +106,9 @@ FileOperation = (
     | CheckHealth
 )
 
+READS = (ReadFile, StatFile, ListFiles, ListAttributes, ReadAttribute)
+CHANGES = (WriteFile, DeleteFile, WriteTtl)
+
 
 def operation_of(head: RequestHead) -> FileOperation:
     """Return the operation that a request asks for. Its `Host` does not matter: the socket has one connector.

@@ -19,7 +19,6 @@ from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_err
 from provider.nats.buckets import NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT, STREAM_NOT_FOUND, stream_name
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
-from provider.state_proxy.connector import Connector
 from provider.state_proxy.conversation import ClientLimits
 from provider.state_proxy.environment import ConnectorSettings, connector_settings, startup_error
 from provider.state_proxy.keyspace import Keyspace
@@ -74,7 +73,7 @@ async def _serve(settings: ConnectorSettings, socket_file: SocketFile) -> None:
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    service = ConnectorService()
+    service = ConnectorService(Keyspace(settings.prefix))
     async with AsyncExitStack() as stack, UnixServer(socket_file.listener, service, ClientLimits()):
         tasks = TaskOwner()
         stack.push_async_callback(tasks.close)
@@ -91,7 +90,7 @@ async def _open_or_stop(
 ) -> None:
     """Open the bucket, however long that takes. A wrong setting ends the connector, after all clients have been told."""
     try:
-        service.opened(await _open(settings, stack, service))
+        service.opened(*await _open(settings, stack, service))
     except errors.StartupError as error:
         service.failed(str(error))
         if not stop.done():
@@ -103,8 +102,10 @@ async def _open_or_stop(
     gc.freeze()
 
 
-async def _open(settings: ConnectorSettings, stack: AsyncExitStack, service: ConnectorService) -> Connector:
-    """Try to open the bucket until it succeeds.
+async def _open(
+    settings: ConnectorSettings, stack: AsyncExitStack, service: ConnectorService
+) -> tuple[BucketStore, Connection]:
+    """Try to open the bucket until it succeeds; return it and its connection.
 
     Raises:
         errors.StartupError: A setting is wrong. The text names the variable.
@@ -113,14 +114,14 @@ async def _open(settings: ConnectorSettings, stack: AsyncExitStack, service: Con
     while True:
         async with AsyncExitStack() as attempt:
             try:
-                connector = await _attempt(settings, attempt)
+                opened = await _attempt(settings, attempt)
             except (errors.LinkError, errors.NatsError, TimeoutError) as error:
                 found = startup_error(link_error(error, settings.connection))
                 if _is_wrong_setting(error):
                     raise found from None
             else:
                 stack.push_async_exit(attempt.pop_all())
-                return connector
+                return opened
         if str(found) != reason:
             reason = str(found)
             service.reason = reason
@@ -130,7 +131,7 @@ async def _open(settings: ConnectorSettings, stack: AsyncExitStack, service: Con
         pause = min(2 * pause, _LAST_RETRY_SECONDS)
 
 
-async def _attempt(settings: ConnectorSettings, stack: AsyncExitStack) -> Connector:
+async def _attempt(settings: ConnectorSettings, stack: AsyncExitStack) -> tuple[BucketStore, Connection]:
     """Connect, check that the bucket is one, and start the store, which keeps it open.
 
     Raises:
@@ -148,15 +149,14 @@ async def _attempt(settings: ConnectorSettings, stack: AsyncExitStack) -> Connec
             raise errors.LinkError("BUCKET", f"bucket {settings.bucket.name!r} does not exist") from None
         raise
     await open_stream(jetstream, settings.bucket, deadline)
-    keyspace = Keyspace(settings.prefix)
-    upkeep = Upkeep(_CACHED_BYTES, keyspace.under)
+    upkeep = Upkeep(_CACHED_BYTES, Keyspace(settings.prefix).under)
     pool = ConnectionPool(connection, NAME)
     store = BucketStore(pool, settings.connection, settings.bucket, tasks, lambda: None, upkeep)
     store.start()
     stack.push_async_callback(store.close)
     with contextlib.suppress(errors.LinkUnavailableError):  # the store goes on trying
         await store.wait_open(deadline)
-    return Connector(store, connection, keyspace)
+    return store, connection
 
 
 def _is_wrong_setting(error: Exception) -> bool:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-MAX_KEYS = 4096
-"""An actor works on few files at a time; a key that is forgotten is written unconditionally."""
-
-MAX_BYTES = 512 * 1024
-"""Long keys count by their size: the connector has 32 MiB for everything."""
+from provider.state_proxy.key_memory import MAX_BYTES, MAX_KEYS, KeyMemory
 
 _GONE = -1
 """A revision that no entry has."""
@@ -22,10 +16,7 @@ class SeenRevisions:
     """
 
     def __init__(self, max_keys: int = MAX_KEYS, max_bytes: int = MAX_BYTES) -> None:
-        self._revisions: OrderedDict[str, int] = OrderedDict()
-        self._bytes = 0
-        self._max_keys = max_keys
-        self._max_bytes = max_bytes
+        self._revisions: KeyMemory[int] = KeyMemory(max_keys, max_bytes)
 
     def __len__(self) -> int:
         return len(self._revisions)
@@ -36,16 +27,11 @@ class SeenRevisions:
 
     def read(self, key: str, revision: int) -> None:
         """Note the revision that a read has shown, in place of an earlier one."""
-        self.forget(key)
-        self._revisions[key] = revision
-        self._bytes += len(key)
-        while len(self._revisions) > self._max_keys or self._bytes > self._max_bytes:
-            dropped, _ = self._revisions.popitem(last=False)
-            self._bytes -= len(dropped)
+        self._revisions.put(key, revision)
 
     def found_absent(self, key: str) -> None:
         """Note that a lookup has not found a key. The revision of an earlier read stays."""
-        if key not in self._revisions:
+        if self._revisions.get(key) is None:
             self.read(key, 0)
 
     def written(self, key: str, expected: int | None, revision: int) -> None:
@@ -64,11 +50,8 @@ class SeenRevisions:
 
         Absence stays as it is, since 0 means the same in every bucket.
         """
-        for key, revision in self._revisions.items():
-            if revision:
-                self._revisions[key] = _GONE
+        self._revisions.replace_all(lambda revision: _GONE if revision else 0)
 
     def forget(self, key: str) -> None:
         """Drop a key, for example after a conflict."""
-        if self._revisions.pop(key, None) is not None:
-            self._bytes -= len(key)
+        self._revisions.drop(key)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+from provider import errors
+from provider.keyvalue.bucket.store import BucketStore
+from provider.nats.connection import Connection
 from provider.state_proxy import file_operations as ops
-from provider.state_proxy.connector import REQUEST_SECONDS, Connector
+from provider.state_proxy.connector import Connector, seconds_of
 from provider.state_proxy.http1 import Answer
+from provider.state_proxy.key_memory import UnansweredReads
+from provider.state_proxy.keyspace import Keyspace
 from provider.state_proxy.refusals import UNAVAILABLE, RequestRefusedError, refusal_of
 
 _MAX_ATTRIBUTE_BYTES = 4096
@@ -15,25 +21,28 @@ _MAX_ATTRIBUTE_BYTES = 4096
 _MAX_UNUSED_BYTES = 65536
 """Longest body of a request that has no use for one."""
 
-_CHANGES = (ops.WriteFile, ops.DeleteFile, ops.WriteTtl)
-
 
 class ConnectorService:
     """The operations of a connector, from before its bucket is open until the process ends.
+
+    Args:
+        keyspace: The actor's keys.
 
     Attributes:
         reason: The reason why the bucket is not open.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keyspace: Keyspace) -> None:
         self.reason = "the bucket is still being opened"
+        self._unanswered = UnansweredReads()
+        self._keyspace = keyspace
         self._connector: Connector | None = None
         self._is_settled = asyncio.Event()
         self._is_ending = False
 
-    def opened(self, connector: Connector) -> None:
+    def opened(self, store: BucketStore, connection: Connection) -> None:
         """Answer from now on, also the requests that wait."""
-        self._connector = connector
+        self._connector = Connector(store, connection, self._keyspace, self._unanswered)
         self._is_settled.set()
 
     def failed(self, reason: str) -> None:
@@ -51,29 +60,36 @@ class ConnectorService:
         Raises:
             RequestRefusedError: The operation cannot begin.
         """
-        if self._is_ending and isinstance(operation, _CHANGES):
+        if self._is_ending and isinstance(operation, ops.CHANGES):
             raise RequestRefusedError(UNAVAILABLE, "the connector is about to end")
         if isinstance(operation, ops.WriteFile):
-            return (await self._opened()).max_value_bytes
+            return (await self._opened(operation)).max_value_bytes
         return _MAX_ATTRIBUTE_BYTES if isinstance(operation, ops.WriteTtl) else _MAX_UNUSED_BYTES
 
     async def perform(self, operation: ops.FileOperation, body: bytes) -> Answer:
         """Carry out an operation. Errors become answers."""
         try:
-            connector = await self._opened()
+            connector = await self._opened(operation)
         except RequestRefusedError as error:
             return refusal_of(error, is_connected=True)
         return await connector.perform(operation, body)
 
-    async def _opened(self) -> Connector:
-        """Return the connector; wait for it as long as a request may take.
+    def has_failed(self, operation: ops.FileOperation) -> None:
+        """Take note of an operation whose client got an error instead of a result."""
+        if isinstance(operation, ops.ReadFile | ops.StatFile):
+            with contextlib.suppress(errors.StoreError):  # the name cannot be a key, or is that of the mount
+                bucket_key = self._keyspace.bucket_key(operation.key)
+                self._unanswered.failed(bucket_key, is_read=isinstance(operation, ops.ReadFile))
+
+    async def _opened(self, operation: ops.FileOperation) -> Connector:
+        """Return the connector; wait for it as long as the operation may take.
 
         Raises:
             RequestRefusedError: The bucket is not open.
         """
         if self._connector is None:
             try:
-                async with asyncio.timeout(REQUEST_SECONDS):
+                async with asyncio.timeout(seconds_of(operation)):
                     await self._is_settled.wait()
             except TimeoutError:
                 pass

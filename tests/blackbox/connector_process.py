@@ -18,7 +18,7 @@ from tests.blackbox.waiting import eventually_blocking
 
 COMMAND = (str(Path(sys.executable).parent / "keyvalue-nats"), "state-proxy")
 
-CLIENT_SECONDS = 20.0
+CLIENT_SECONDS = 40.0
 """Time limit of a client's step, far over the connector's own limits."""
 
 

@@ -43,9 +43,13 @@ class GatedStore:
         self.gate.set()
         self.begun = asyncio.Event()
         self.operations: list[FileOperation] = []
+        self.failed: list[FileOperation] = []
 
     async def max_body_bytes(self, operation: FileOperation) -> int:
         return MAX_BODY_BYTES
+
+    def has_failed(self, operation: FileOperation) -> None:
+        self.failed.append(operation)
 
     async def perform(self, operation: FileOperation, body: bytes) -> Answer:
         self.operations.append(operation)
@@ -312,6 +316,7 @@ async def test_the_number_of_large_answers_in_memory_is_limited_and_no_client_ke
     second, second_writer = await connect()
     second_writer.write(b"GET /keys/large HTTP/1.1\r\n\r\n")
     assert (await read_head(second)).startswith(b"HTTP/1.1 503 ")
+    assert store.failed == [ops.ReadFile("large")]
     second_writer.write(b"GET /keys/small HTTP/1.1\r\n\r\n")
     assert (await read_head(second)).endswith(b"\r\n\r\n")
     async with asyncio.timeout(5):

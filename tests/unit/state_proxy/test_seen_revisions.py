@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from provider.state_proxy.seen_revisions import SeenRevisions
 
 
@@ -63,21 +60,3 @@ def test_only_absence_is_still_valid_in_a_recreated_bucket() -> None:
     assert (seen.expected("b"), seen.expected("c")) == (0, None)
     seen.read("a", 1)
     assert seen.expected("a") == 1
-
-
-@given(st.lists(st.tuples(st.text("abc", min_size=1, max_size=8), st.integers(0, 99), st.sampled_from("rwf"))))
-def test_the_most_recent_keys_are_remembered_within_both_bounds(steps: list[tuple[str, int, str]]) -> None:
-    seen = SeenRevisions(max_keys=4, max_bytes=16)
-    model: dict[str, int] = {}
-    for key, revision, step in steps:
-        if step == "r" or (step == "w" and key in model):
-            seen.read(key, revision) if step == "r" else seen.written(key, seen.expected(key), revision)
-            model.pop(key, None)
-            model[key] = revision
-        elif step == "f":
-            seen.forget(key)
-            model.pop(key, None)
-        while len(model) > 4 or sum(map(len, model)) > 16:
-            del model[next(iter(model))]
-        assert len(seen) == len(model)
-        assert all(seen.expected(known) == value for known, value in model.items())
