@@ -111,8 +111,9 @@ def _connect_error(error: errors.ConnectError, settings: ConnectionSettings) -> 
         authority = "TLS_CA" if settings.tls_ca else "TLS_CA_FILE"
         return errors.LinkError("TLS_CERT_FILE" if is_our_certificate else authority, error.reason)
     if error.is_dropped and settings.uses_tls:
-        reason = f"{error.reason}, so the server may want another client certificate"
+        which = "another" if settings.tls_cert_file else "a"
+        reason = f"{error.reason}, so the server may want {which} client certificate"
         return errors.LinkError("TLS_CERT_FILE", reason)
-    if error.is_credentials and not settings.credentials_setting:
+    if error.is_credentials and not settings.has_credentials:
         return errors.LinkError("URL", f"{error.reason}, and the link gives no credentials")
-    return errors.LinkError(settings.credentials_setting if error.is_credentials else "URL", error.reason)
+    return errors.LinkError((error.is_credentials and settings.credentials_setting) or "URL", error.reason)

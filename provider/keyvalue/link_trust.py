@@ -90,7 +90,7 @@ def _lends_credentials(kept: Mapping[str, str], given: Mapping[str, str], lattic
         return False
     if "URL" in kept:
         return "@" in kept["URL"]
-    return bool(lattice.credentials_setting) or any("@" in server for server in lattice.servers)
+    return lattice.has_credentials
 
 
 def _servers(values: Mapping[str, str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""A nats-py client that stays closed.
+"""A nats-py client that stays closed, and that decodes the user in a server's URL.
 
 Closing cancels the task that reconnects. nats-py waits with `asyncio.wait_for`, which in Python 3.11 returns a result
 that came at the same moment and drops the cancellation. The task would then connect after the closing, or try for ever.
@@ -7,8 +7,12 @@ that came at the same moment and drops the cancellation. The task would then con
 from __future__ import annotations
 
 import asyncio
+import json
+from urllib.parse import unquote
 
 from nats.aio.client import Client, Srv
+
+_CONNECT = b"CONNECT "
 
 
 class ClosableClient(Client):
@@ -29,6 +33,17 @@ class ClosableClient(Client):
     async def _process_connect_init(self) -> None:
         await super()._process_connect_init()
         self._check_not_ended()
+
+    def _connect_command(self) -> bytes:
+        """Return the command with the user, password or token of the URL decoded, as other NATS clients do."""
+        command = super()._connect_command()
+        assert self._current_server is not None, "the client is connecting"
+        is_encoded = "%" in self._current_server.uri.netloc.rpartition("@")[0]
+        if not is_encoded or self.options["user"] is not None or self.options["token"] is not None:
+            return command
+        options = json.loads(command.removeprefix(_CONNECT))
+        decoded = {name: unquote(options[name]) for name in ("user", "pass", "auth_token") if name in options}
+        return b"%b%b\r\n" % (_CONNECT, json.dumps(options | decoded).encode())
 
     def _check_not_ended(self) -> None:
         if not self._has_ended:

@@ -44,6 +44,11 @@ class ConnectionSettings:
         return bool(is_given) or any(server.startswith("tls://") for server in self.servers)
 
     @property
+    def has_credentials(self) -> bool:
+        """True if there are credentials, in a setting of their own or in a server's URL."""
+        return bool(self.credentials_setting) or any("@" in server for server in self.servers)
+
+    @property
     def credentials_setting(self) -> str:
         """The link value that holds the credentials, for the error when they are refused; "" without credentials."""
         given = {

@@ -46,17 +46,35 @@ class DirectTransport(TcpTransport):
         self._bare_io_reader, self._bare_io_writer = reader, writer
         self._io_reader, self._io_writer = reader, writer
 
+    async def is_greeted(self, seconds: float) -> bool:
+        """Wait for the first bytes of the server, or the end of the connection; return false if neither comes in time."""
+        assert self._protocol is not None, "connect comes first"
+        try:
+            async with asyncio.timeout(seconds):
+                await self._protocol.greeted.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def connect_tls(
         self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
     ) -> None:
         assert self._io_writer is not None, "connect comes first"
+        assert self._protocol is not None, "the same"
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=buffer_size)
-        self._protocol = protocol = _Protocol(reader, self._on_data, is_tls=True)
+        plain, protocol = self._protocol, _Protocol(reader, self._on_data, is_tls=True)
         name = uri if isinstance(uri, str) else uri.hostname
-        async with asyncio.timeout(connect_timeout):
-            transport = await loop.start_tls(self._io_writer.transport, protocol, ssl_context, server_hostname=name)
+        try:
+            async with asyncio.timeout(connect_timeout):
+                transport = await loop.start_tls(self._io_writer.transport, protocol, ssl_context, server_hostname=name)
+        except BaseException:
+            # The event loop does not tell the replaced protocol, for whose end nats-py would wait for ever.
+            self._io_writer.transport.abort()
+            plain.connection_lost(None)
+            raise
         assert transport is not None
+        self._protocol = protocol
         self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def read(self, buffer_size: int) -> bytes:
@@ -98,6 +116,8 @@ class _Protocol(asyncio.StreamReaderProtocol):
         self._is_over = False
         self._error: Exception | None = None
         self._wake = asyncio.Event()
+        self.greeted = asyncio.Event()
+        """Set once bytes have come, or the connection has ended."""
 
     @property
     def is_at_end(self) -> bool:
@@ -121,6 +141,7 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._is_direct:
+            self.greeted.set()
             super().data_received(data)
         elif self._on_data(data):
             self._has_work = True
@@ -137,5 +158,6 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
     def _end(self, error: Exception | None) -> None:
         self._is_over = True
+        self.greeted.set()
         self._error = self._error or error
         self._wake.set()

@@ -10,8 +10,11 @@ any error that it does not know. This module uses private names of nats-py, whos
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -34,6 +37,9 @@ Handler = Callable[[bytes, bytes, bytes, bytes], None]
 _PONG = b"PONG\r\n"
 _BUFFER_BYTES = 32768
 """Read buffer while a connection is set up, as large as nats-py's own."""
+
+_GREETING_SECONDS = 0.5
+"""Time in which a server that does not wait for a handshake greets: ten times that of one with `handshake_first: auto`."""
 
 _MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """Limit of what waits for a server that has stopped reading; then writes fail instead of filling the memory."""
@@ -69,6 +75,8 @@ class WireClient(ClosableClient):
         """Number of writes so far. Frames added while it does not change go out together."""
         self._renew = renew
         self._loaded: Loaded | None = None
+        self._handshakes: dict[str, bool] = {}
+        """True for a server that waits for the TLS handshake, by its address. A server that is missing has to be tried."""
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._on_single = on_single
@@ -151,6 +159,30 @@ class WireClient(ClosableClient):
         if not self._transport:
             self._transport = DirectTransport(self._receive)
         await self._transport.connect(s.uri, _BUFFER_BYTES, self.options["connect_timeout"])
+        self.options["tls_handshake_first"] = "tls" in self.options and await self._is_handshake_first(s)
+
+    async def _is_handshake_first(self, server: Srv) -> bool:
+        """Tell whether to begin with the TLS handshake, as a server with `handshake_first` waits for it in silence."""
+        expected = self._handshakes.get(server.uri.netloc)
+        if expected is not None:
+            return expected
+        assert isinstance(self._transport, DirectTransport), "it was made by `_connect_to_server`"
+        return not await self._transport.is_greeted(_GREETING_SECONDS)
+
+    async def _process_connect_init(self) -> None:
+        """Set the connection up; remember who begins at this server, or learn it from the failure."""
+        assert self._current_server is not None, "the server is connected"
+        server, is_first = self._current_server.uri.netloc, bool(self.options["tls_handshake_first"])
+        self._handshakes.pop(server, None)
+        try:
+            await super()._process_connect_init()
+        except ssl.SSLError as error:
+            if not is_first or isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or ""):
+                raise
+            # Its greeting came in place of its part of the handshake: it is only slow. The next attempt waits for it.
+            self._handshakes[server] = False
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
+        self._handshakes[server] = is_first
 
     def _use(self, loaded: Loaded) -> None:
         """Set the options that come from files, as nats-py's `connect` does once."""
@@ -174,7 +206,7 @@ class WireClient(ClosableClient):
         nats-py would send the credentials in clear to a server that does not require it.
         """
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
-            if not info.get("tls_available"):
+            if not info.get("tls_available") and not self.options["tls_handshake_first"]:
                 raise nats_errors.Error("nats: TLS was asked for, and the server offers none")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)

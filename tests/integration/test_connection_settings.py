@@ -13,11 +13,14 @@ from pathlib import Path
 import nkeys
 import pytest
 
+from provider.nats.connection import Connection
+from provider.nats.settings import ConnectionSettings
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.link_checks import reason, served
 from tests.blackbox.nats.certificates import Authority
 from tests.blackbox.nats.nats_server import free_port
 from tests.blackbox.nats.operator_mode import Operator, SigningKey, creds_file
+from tests.blackbox.nats.tcp_proxy import Proxy
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor, fresh
 from tests.integration.conftest import MakeActor, MakeServer
@@ -81,10 +84,10 @@ def credentials(folder: Path) -> Case:
     return Case("CREDS_FILE", values, ours.server_config(), other.server_config(), [user_token, seed])
 
 
-def tls_server(authority: Authority, clients: Authority | None = None) -> str:
+def tls_server(authority: Authority, clients: Authority | None = None, further: str = "") -> str:
     certificate, key = authority.issue(f"server-{fresh()}")
     verify = f'ca_file: "{clients.file}", verify: true' if clients else ""
-    return f'tls {{ cert_file: "{certificate}", key_file: "{key}", {verify} }}'
+    return f'tls {{ cert_file: "{certificate}", key_file: "{key}", {verify} {further} }}'
 
 
 def tls_ca_file(folder: Path) -> Case:
@@ -348,3 +351,52 @@ async def test_credentials_that_are_revoked_while_the_link_is_open_are_named(
     server.start()
     await healed(actor)
     assert await actor.get("k") == "1"
+
+
+@pytest.mark.parametrize("first", ["true", '"auto"', '"300ms"', '"1s"', "false"])
+async def test_a_server_that_waits_for_the_tls_handshake_is_served_and_found_again(
+    make_actor: MakeActor, make_server: MakeServer, tmp_path: Path, first: str
+) -> None:
+    authority = Authority(tmp_path, "ours")
+    server = make_server(tls_server(authority, further=f"handshake_first: {first}"))
+    server.start()
+    actor = await make_actor(URL=server.url.replace("nats:", "tls:"), TLS_CA_FILE=str(authority.file))
+    await served(actor)
+    server.restart()
+    await served(actor)
+
+
+async def test_a_false_authority_or_a_missing_certificate_is_named_also_when_the_handshake_is_first(
+    make_actor: MakeActor, make_server: MakeServer, tmp_path: Path
+) -> None:
+    authority, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
+    server = make_server(tls_server(authority, authority, "handshake_first: true"))
+    server.start()
+    for file, setting in ((other.file, "TLS_CA_FILE"), (authority.file, "TLS_CERT_FILE")):
+        message = await reason(await make_actor(URL=server.url, TLS_CA_FILE=str(file)))
+        assert f"link value {setting}:" in message, message
+        assert "another client certificate" not in message, "the link has none"
+
+
+async def test_a_tls_server_that_greets_late_is_reached(
+    make_actor: MakeActor, make_server: MakeServer, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "ours")
+    server = make_server(tls_server(authority, further="timeout: 10"))
+    server.start()
+    async with Proxy(server.port, delay_seconds=0.7) as proxy:
+        connection_settings = ConnectionSettings((proxy.url,), tls_ca_file=str(authority.file))
+        async with Connection(connection_settings, "test", 20) as connection:
+            assert connection.is_connected
+
+
+async def test_a_server_whose_handshake_fails_does_not_keep_the_next_one_from_being_tried(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    authority, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
+    wrong, right = make_server(tls_server(other)), make_server(tls_server(authority))
+    wrong.start()
+    right.start()
+    connection_settings = ConnectionSettings((wrong.url, right.url), tls_ca_file=str(authority.file))
+    async with Connection(connection_settings, "test", 10) as connection:
+        assert connection.is_connected

@@ -54,6 +54,15 @@ def free_port() -> int:
         return port
 
 
+def accepts(address: str, port: int) -> bool:
+    """Return whether a server accepts a new connection."""
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def greets(address: str, port: int) -> bool:
     """Return whether a nats-server greets a new connection."""
     try:
@@ -168,7 +177,8 @@ class NatsServer:
         return path
 
     def _greets(self) -> str:
-        return "up" if greets("127.0.0.1", self.port) else ""
+        is_up = accepts if "handshake_first" in self.config else greets  # such a server waits for the client
+        return "up" if is_up("127.0.0.1", self.port) else ""
 
     def _has_ended(self) -> str:
         assert self._process is not None
