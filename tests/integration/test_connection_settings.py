@@ -87,7 +87,7 @@ def credentials(folder: Path) -> Case:
 def tls_server(authority: Authority, clients: Authority | None = None, further: str = "") -> str:
     certificate, key = authority.issue(f"server-{fresh()}")
     verify = f'ca_file: "{clients.file}", verify: true' if clients else ""
-    return f'tls {{ cert_file: "{certificate}", key_file: "{key}", {verify} {further} }}'
+    return f'tls {{ cert_file: "{certificate}", key_file: "{key}", {verify}\n{further} }}'
 
 
 def tls_ca_file(folder: Path) -> Case:
