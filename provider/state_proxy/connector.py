@@ -282,7 +282,7 @@ class Connector:
         if operation.name == ops.TTL:
             bucket, _ = await self._opened(deadline)
             assert entry.value is not None, "the entry is live"
-            number = seconds_left(entry.value, entry.age_end_ms, bucket.now_ms()) or ops.NEVER
+            number = seconds_left(entry.value, entry.end.age_ms, bucket.now_ms()) or ops.NEVER
         return Answer(200, msgspec.json.encode({"attr": operation.name, "value": str(number)}))
 
     async def _write_ttl(self, operation: ops.WriteTtl, body: bytes, deadline: float) -> Answer:

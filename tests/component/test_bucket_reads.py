@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.entries import Lifetimes
 from provider.keyvalue.bucket.stream import Traits
+from provider.keyvalue.bucket.ttl import Lifetimes
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.values import Kind, Value
 from provider.nats.connection import Connection

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from provider.keyvalue.bucket.entries import Lifetimes, decode_entry
+from provider.keyvalue.bucket.entries import decode_entry
+from provider.keyvalue.bucket.ttl import Lifetimes
 from provider.keyvalue.values import Kind
 from provider.nats.frames import header_value
 from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON
@@ -59,7 +60,7 @@ def decode_revision(
     kind, expires_at_ms = "", 0
     if value is not None:
         kind = _BINARY if value.kind is Kind.BINARY else value.kind.value
-        expires_at_ms = min((end_ms for end_ms in (value.expires_at_ms, entry.age_end_ms) if end_ms > 0), default=0)
+        expires_at_ms = min((end_ms for end_ms in (value.expires_at_ms, entry.end.age_ms) if end_ms > 0), default=0)
     return Revision(
         bucket_key=bucket_key,
         revision=revision,

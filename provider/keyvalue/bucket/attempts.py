@@ -23,6 +23,7 @@ from provider.keyvalue.bucket.cas import (
 )
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write, may_tell_ttl
 from provider.keyvalue.bucket.plans import Batch, BatchPlan, PendingChange, is_blind, plan_batch
+from provider.keyvalue.bucket.ttl import NO_END, End
 from provider.keyvalue.payloads import encode_payload
 from provider.streaks import FailureStreak
 
@@ -197,8 +198,8 @@ class BatchWriter:
             return True
         if self._failures.count:
             self._failures.succeeded()
-        safe_end_ms = max(value.expires_at_ms, 0) if value is not None and tells_ttl else 0
-        self._cache.put(write.bucket_key, Entry(revision, value, safe_end_ms=safe_end_ms), len(write.payload))
+        end = End(value.expires_at_ms, is_servers=True, is_safe=True) if value is not None and tells_ttl else NO_END
+        self._cache.put(write.bucket_key, Entry(revision, value, end=end), len(write.payload))
         plan.answer(revision)
         return True
 

@@ -10,10 +10,21 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, NEVER, NO_END, SERVER, end_of, time_of
+from provider.keyvalue.bucket.ttl import (
+    EXPIRES_AT,
+    EXPIRES_BY,
+    NEVER,
+    NO_END,
+    NO_LIFETIMES,
+    SERVER,
+    End,
+    Lifetimes,
+    end_of,
+    time_of,
+)
 from provider.keyvalue.payloads import decode_payload
 from provider.keyvalue.values import NEVER_MS, Kind, Value
-from provider.nats.frames import header_block, header_reader
+from provider.nats.frames import header_block, header_reader, header_value
 from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, MAX_AGE, ROLLUP, TTL
 from provider.nats.times import TIME_STAMP
 from provider.nats.times import time_ms as read_time_ms
@@ -29,9 +40,7 @@ MESSAGE_ID = b"Nats-Msg-Id"
 RESERVED_HEADER = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"))
 """Headers of the message under the reserved key. It is a marker, so that no listing shows it."""
 
-_read_headers = header_reader(
-    OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL, SEQUENCE, TIME_STAMP
-)
+_read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL, SEQUENCE)
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
@@ -44,26 +53,20 @@ class Entry:
         operation_id: Id of the attempt that wrote the message; b"" if it was another client.
         size: Size of the payload in bytes.
         is_checked: Whether this is the last message for sure. If not, it is only good as the base of a compare-and-set.
-        safe_end_ms: The time at which the server removes the message, if nothing older can show then; else 0.
-        is_servers: Whether the server removes the message at the value's end.
-        age_end_ms: The end by the bucket's maximum age; 0: the bucket has none, or the message outlives it.
+        end: The end of the message. The value has the time of its own end, too.
     """
 
-    __slots__ = (
-        "age_end_ms", "is_checked", "is_servers", "operation_id", "revision", "safe_end_ms", "size", "value",
-    )  # fmt: skip
+    __slots__ = ("end", "is_checked", "operation_id", "revision", "size", "value")
 
     def __init__(
-        self, revision: int, value: Value | None, operation_id: bytes = b"", size: int = 0, safe_end_ms: int = 0
+        self, revision: int, value: Value | None, operation_id: bytes = b"", size: int = 0, end: End = NO_END
     ) -> None:
         self.revision = revision
         self.value = value
         self.operation_id = operation_id
         self.size = size
+        self.end = end
         self.is_checked = True
-        self.safe_end_ms = safe_end_ms
-        self.is_servers = safe_end_ms > 0
-        self.age_end_ms = 0
 
     def is_expired(self, now_ms: int) -> bool:
         return self.value is not None and self.value.is_expired(now_ms)
@@ -101,21 +104,6 @@ class Write(NamedTuple):
     is_expiry: bool = False
 
 
-class Lifetimes(NamedTuple):
-    """The properties of a bucket that decide how its messages end.
-
-    Attributes:
-        honors_ttl: Whether the server removes messages by their TTL.
-        max_age_ms: The maximum age of a message; 0: no limit.
-    """
-
-    honors_ttl: bool = False
-    max_age_ms: int = 0
-
-
-NO_LIFETIMES = Lifetimes()
-
-
 def decode_entry(
     revision: int, header: bytes, payload: bytes, lifetimes: Lifetimes = NO_LIFETIMES, time_ms: int = 0
 ) -> Entry:
@@ -137,19 +125,16 @@ def decode_entry(
     # A kind of a later version, or a payload that is not of its kind, was written by another program.
     kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
     data = decode_payload(kind, payload)
-    # So was an end in another form.
-    if data is None or (EXPIRES_AT in found and time_of(found[EXPIRES_AT]) is None):
+    if data is None:
         kind, data = Kind.BINARY, payload
-    end = NO_END
-    if EXPIRES_AT in found or TTL in found or lifetimes.max_age_ms:
-        time_ms = time_ms or read_time_ms(found.get(TIME_STAMP, b"").decode(errors="replace"))
-        end = end_of(found, time_ms, honors_ttl=lifetimes.honors_ttl)
-    entry = Entry(revision, Value(kind, data, end.at_ms), operation_id, len(payload))
-    if end is not NO_END:
-        entry.is_servers, entry.safe_end_ms = end.is_servers, end.at_ms if end.is_safe else 0
-    if lifetimes.max_age_ms and end.at_ms != NEVER_MS:
-        entry.age_end_ms = time_ms + lifetimes.max_age_ms
-    return entry
+    if not (EXPIRES_AT in found or TTL in found or lifetimes.max_age_ms):
+        return Entry(revision, Value(kind, data), operation_id, len(payload))
+    if EXPIRES_AT in found and time_of(found[EXPIRES_AT]) is None:  # so was an end in another form
+        kind, data = Kind.BINARY, payload
+    if not time_ms and (EXPIRES_AT not in found or lifetimes.max_age_ms):
+        time_ms = read_time_ms((header_value(header, TIME_STAMP) or b"").decode(errors="replace"))
+    end = end_of(found, time_ms, lifetimes)
+    return Entry(revision, Value(kind, data, end.at_ms), operation_id, len(payload), end)
 
 
 def may_tell_ttl(value: Value, base: Entry) -> bool:
@@ -161,7 +146,9 @@ def may_tell_ttl(value: Value, base: Entry) -> bool:
     """
     if value.expires_at_ms == NEVER_MS:
         return True
-    return value.expires_at_ms > 0 and (base.revision == 0 or 0 < base.safe_end_ms <= value.expires_at_ms)
+    return value.expires_at_ms > 0 and (
+        base.revision == 0 or (base.end.is_safe and 0 < base.end.at_ms <= value.expires_at_ms)
+    )
 
 
 def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False) -> bytes:

@@ -147,7 +147,7 @@ class Reads:
         """Return an entry's value unless it has expired; an expired one is left to the sweep if the server leaves it."""
         value = entry.value
         if value is not None and value.expires_at_ms > 0 and value.is_expired(self._clock.now_ms()):
-            if not entry.is_servers:
+            if not entry.end.is_servers:
                 self._expirations.note(bucket_key, entry.revision, value.expires_at_ms)
             return None
         return value

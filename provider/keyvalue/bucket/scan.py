@@ -11,7 +11,7 @@ from contracts.extensions import ListKeys, ListKeysResponse
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.failures import store_error
-from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, end_of
+from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, Lifetimes, end_of
 from provider.keyvalue.keys import RESERVED_KEY, decode_key
 from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, NO_SPACE, key_subject
 from provider.nats.consumer import PullConsumer, PullOptions, Status
@@ -65,11 +65,11 @@ class KeyHeader(NamedTuple):
 _read_headers = header_reader(KV_OPERATION, MARKER_REASON, EXPIRES_AT, EXPIRES_BY, TTL)
 
 
-def decode_head(bucket_key: str, revision: int, time_ms: int, header: bytes, *, honors_ttl: bool) -> KeyHeader:
+def decode_head(bucket_key: str, revision: int, time_ms: int, header: bytes, lifetimes: Lifetimes) -> KeyHeader:
     """Decode the headers of a message; see `ttl.end_of`."""
     found = _read_headers(header)
     is_marker = found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found
-    return KeyHeader(bucket_key, revision, time_ms, is_marker, end_of(found, time_ms, honors_ttl=honors_ttl))
+    return KeyHeader(bucket_key, revision, time_ms, is_marker, end_of(found, time_ms, lifetimes))
 
 
 async def scan(
@@ -122,7 +122,7 @@ async def scan(
                     message.sequence,
                     message.time_ms,
                     message.header,
-                    honors_ttl=bucket.traits.lifetimes.honors_ttl,
+                    bucket.traits.lifetimes,
                 )
 
 

@@ -127,7 +127,7 @@ class BucketLink:
             return read(request, await bucket.read(bucket_key, self.config.consistency, deadline))
         if isinstance(request, extensions.GetEntry):
             entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
-            return entry_response(request.key, entry.value, entry.revision, bucket.now_ms(), entry.age_end_ms)
+            return entry_response(request.key, entry.value, entry.revision, bucket.now_ms(), entry.end.age_ms)
         return await engine.change(request, bucket_key, deadline)
 
 

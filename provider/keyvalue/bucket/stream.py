@@ -16,8 +16,9 @@ from typing import Any, Self, TypeVar
 from msgspec import Struct
 
 from provider import errors
-from provider.keyvalue.bucket.entries import RESERVED_HEADER, Lifetimes
+from provider.keyvalue.bucket.entries import RESERVED_HEADER
 from provider.keyvalue.bucket.requirements import unmet_requirement
+from provider.keyvalue.bucket.ttl import Lifetimes
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.given_values import Remark, text_of
 from provider.keyvalue.keys import RESERVED_KEY

@@ -41,34 +41,53 @@ class End(NamedTuple):
         at_ms: The time, in milliseconds since 1970; 0: the message has no end; `NEVER_MS`: as for `values.Value`.
         is_servers: Whether the server removes the message then.
         is_safe: Whether nothing older can show once the server has removed it.
+        age_ms: The time at which the message reaches the maximum age of its bucket; 0: never.
     """
 
     at_ms: int
     is_servers: bool = False
     is_safe: bool = False
+    age_ms: int = 0
 
 
 NO_END = End(0)
 
 
-def end_of(headers: dict[bytes, bytes], time_ms: int, *, honors_ttl: bool) -> End:
-    """Return the end of a message, the bucket's maximum age aside.
+class Lifetimes(NamedTuple):
+    """The properties of a bucket that decide how its messages end.
+
+    Attributes:
+        honors_ttl: Whether the server removes messages by their TTL. If not, a TTL has no meaning.
+        max_age_ms: The maximum age of a message; 0: no limit.
+    """
+
+    honors_ttl: bool = False
+    max_age_ms: int = 0
+
+
+NO_LIFETIMES = Lifetimes()
+
+
+def end_of(headers: dict[bytes, bytes], time_ms: int, lifetimes: Lifetimes) -> End:
+    """Return the end of a message.
 
     Args:
         headers: The message's headers by name; others than the three of the end may be left out.
-        time_ms: When the message was stored; not needed if it has no `Nats-TTL`.
-        honors_ttl: Whether the server removes messages of this bucket by their TTL. If not, a TTL has no meaning.
+        time_ms: When the message was stored; not needed for a provider's own end in a bucket without a maximum age.
+        lifetimes: The ends that the bucket gives.
     """
-    ttl = headers.get(TTL) if honors_ttl else None
+    age_ms = time_ms + lifetimes.max_age_ms if lifetimes.max_age_ms else 0
+    ttl = headers.get(TTL) if lifetimes.honors_ttl else None
     expires_at = headers.get(EXPIRES_AT)
     if expires_at is not None:
-        return End(time_of(expires_at) or 0, ttl is not None, ttl is not None and headers.get(EXPIRES_BY) == SERVER)
+        is_safe = ttl is not None and headers.get(EXPIRES_BY) == SERVER
+        return End(time_of(expires_at) or 0, ttl is not None, is_safe, age_ms)
     if ttl is None:
-        return NO_END
+        return End(0, age_ms=age_ms) if age_ms else NO_END
     if ttl.lower() == NEVER:
         return End(NEVER_MS)
     seconds = ttl_seconds(ttl)
-    return End(min(time_ms + seconds * 1000, _LAST_MS), is_servers=True) if seconds else NO_END
+    return End(min(time_ms + seconds * 1000, _LAST_MS) if seconds else 0, seconds > 0, age_ms=age_ms)
 
 
 def time_of(expires_at: bytes) -> int | None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider.keyvalue.bucket.entries import Entry, Lifetimes, Write, decode_entry, encode_headers, may_tell_ttl
+from provider.keyvalue.bucket.entries import Entry, Write, decode_entry, encode_headers, may_tell_ttl
 from provider.keyvalue.bucket.scan import decode_head
-from provider.keyvalue.bucket.ttl import end_of
+from provider.keyvalue.bucket.ttl import End, Lifetimes, end_of
 from provider.keyvalue.values import NEVER_MS, Kind, Value
 from provider.nats.frames import header_block, header_value
 from provider.nats.headers import ttl_seconds
@@ -54,17 +54,15 @@ def test_a_value_of_another_client_ends_at_its_own_time_and_that_of_its_bucket(
     entry = decode_entry(1, header, b"v", Lifetimes(honors_ttl, max_age_seconds * 1000), NOW_MS)
     assert entry.value is not None
     assert entry.value.expires_at_ms == (NOW_MS + own_end_after_ms if own_end_after_ms > 0 else own_end_after_ms)
-    assert entry.age_end_ms == (NOW_MS + age_end_after_ms if age_end_after_ms else 0)
-    assert entry.is_servers is (own_end_after_ms > 0)
-    assert entry.safe_end_ms == 0, "what stood under the key before is not known"
+    assert entry.end.age_ms == (NOW_MS + age_end_after_ms if age_end_after_ms else 0)
+    assert entry.end.is_servers is (own_end_after_ms > 0)
+    assert not entry.end.is_safe, "what stood under the key before is not known"
 
 
 def test_the_end_of_a_provider_counts_before_the_ttl_that_was_rounded_from_it() -> None:
     header = header_block((b"Expires-At", b"%d" % (NOW_MS + 1)), (b"Nats-TTL", b"1s"))
-    assert (
-        end_of({b"Expires-At": b"%d" % (NOW_MS + 1), b"Nats-TTL": b"1s"}, NOW_MS, honors_ttl=True).at_ms == NOW_MS + 1
-    )
-    assert decode_head("k", 1, NOW_MS, header, honors_ttl=True).end.at_ms == NOW_MS + 1
+    assert end_of({b"Expires-At": b"%d" % (NOW_MS + 1), b"Nats-TTL": b"1s"}, NOW_MS, HONORED).at_ms == NOW_MS + 1
+    assert decode_head("k", 1, NOW_MS, header, HONORED).end.at_ms == NOW_MS + 1
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,7 @@ def test_the_end_of_a_provider_counts_before_the_ttl_that_was_rounded_from_it() 
 )
 def test_an_expiry_header_means_the_same_to_a_read_and_to_a_listing(expires_at: bytes) -> None:
     header = header_block((b"Expires-At", expires_at))
-    is_live = decode_head("k", 1, 1000, header, honors_ttl=True).is_live(1000)
+    is_live = decode_head("k", 1, 1000, header, HONORED).is_live(1000)
     assert is_live is not decode_entry(1, header, b"v").is_expired(1000)
     assert is_live is (expires_at not in (b"1", b"1000"))
 
@@ -83,6 +81,7 @@ def test_an_end_is_told_to_the_server_where_no_message_stood_and_nowhere_else(va
     assert may_tell_ttl(new, Entry(0, None))
     assert not may_tell_ttl(new, Entry(7, value))
     assert not may_tell_ttl(Value(Kind.TEXT, "new"), Entry(0, None)), "it has no end"
+    assert not may_tell_ttl(new, Entry(7, value, end=End(NEVER_MS, is_servers=True, is_safe=True))), "it stays"
 
 
 @pytest.mark.parametrize(("end_after_ms", "is_told"), [(8_999, False), (9_000, True), (60_000, True)])
@@ -124,7 +123,7 @@ def test_no_older_value_can_show_after_the_server_has_removed_a_newer_one(
         newest = Value(Kind.TEXT, str(number), end_ms)
         is_told = seconds is not None and may_tell_ttl(newest, base)
         server.messages.append((None if seconds is None else newest, end_ms if is_told else 0))
-        base = Entry(number + 1, newest, safe_end_ms=end_ms if is_told else 0)
+        base = Entry(number + 1, newest, end=End(end_ms, is_told, is_told))
     now_ms += later * 1000
     # 3. The server is killed: every message that has no end of the server's is possibly back.
     value, _ = server.last(now_ms)
