@@ -37,6 +37,12 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 DUPLICATE_IN_PROCESS = 10158
 """A message with the same id is being stored."""
 
+SEALED = 10109
+"""The stream takes nothing any more."""
+
+FORBIDDEN_BY_STREAM = frozenset({10057, 10111})
+"""The stream's settings forbid a deletion or a rollup. The server calls these internal errors, but they do not pass."""
+
 NO_SPACE = frozenset({10002, 10023, 10028, 10047, 10077})
 """A limit is exceeded: the resources of the account or the server, memory, storage, or the stream's own size."""
 

@@ -169,6 +169,40 @@ async def test_strong_reads_and_deletions_still_work_in_a_full_bucket(cluster: C
     await actor.set("new", "x")
 
 
+async def test_strong_reads_go_on_where_rollups_are_forbidden_and_in_a_sealed_bucket(
+    cluster: Cluster, make_actor: MakeActor
+) -> None:
+    name = fresh("b")
+    stored = StoredBucket(cluster.client, name)
+    await stored.create(num_replicas=SIZE, allow_rollup_hdrs=False, deny_purge=True)
+    await cluster.all_current(name)
+    actor = await make_actor(URL=cluster.urls(), BUCKET=name, CREATE="never")
+    await served(actor)
+    await actor.set("k", "v")
+    renewed = await stored.revision("=_lease")
+
+    async def is_renewed() -> bool:
+        assert await actor.get("k") == "v"
+        return await stored.revision("=_lease") > renewed
+
+    for _ in range(2):
+        await eventually(is_renewed, "a renewed lease", 8)
+        renewed = await stored.revision("=_lease")
+    assert await actor.delete("k") is True
+    await actor.set("k", "last")
+    await stored.edit(sealed=True)
+
+    async def is_refused() -> bool:
+        return "sealed" in await actor.error("Set", {"key": "k", "value": "w", "expires": 0})
+
+    await eventually(is_refused, "the refusal of writes", 10)
+    new = await make_actor(URL=cluster.urls(), BUCKET=name, CREATE="never")
+    for _ in range(5):
+        assert await new.get("k") == "last"
+    page = await new.call("KeyValueStore.ListKeys", {"prefix": "", "cursor": "", "limit": 9})
+    assert "k" in page["keys"]
+
+
 async def test_a_bucket_that_another_client_has_filled_can_be_emptied(cluster: Cluster, make_actor: MakeActor) -> None:
     name = fresh("b")
     stored, jetstream = StoredBucket(cluster.client, name), cluster.client.jetstream()

@@ -15,6 +15,7 @@ from provider.commands.errors import (
     BucketUnusableError,
     KeyNotFoundError,
     NotRevertibleError,
+    ServerRefusedError,
     WrongRevisionError,
 )
 from provider.commands.kv.bucket_admin import check_is_bucket
@@ -195,15 +196,21 @@ class OpenBucket:
 
     async def purge(self, key: str) -> bool:
         """Mark a key as deleted and remove its history; return whether it had a value."""
-        if (await self._change(Delete(key, False))).success:
+        traits = self._bucket.traits
+        if traits.has_history and traits.denies_purge and not traits.is_sealed:
+            raise ServerRefusedError(
+                f"stream {self._bucket.stream} has deny_purge: history stays, only del is possible"
+            )
+        is_deleted = (await self._change(Delete(key, False))).success
+        if is_deleted and (traits.rolls_up or not traits.has_history):
             return True
         deadline = self._deadline()
         latest = await self._bucket.read_latest(key, deadline)
-        if latest.revision and self._bucket.traits.has_history:  # a marker, with old revisions before it
+        if latest.revision and traits.has_history:  # a marker, with old revisions before it
             with explained(self.name):
                 subject = key_subject(self.name, key)
                 await self._jetstream.purge(self._bucket.stream, subject, deadline, below_sequence=latest.revision)
-        return False
+        return is_deleted
 
     async def revert(self, key: str, revision: int) -> int:
         """Put an old value again and return the new revision. A concurrent write makes it fail."""

@@ -19,9 +19,8 @@ from provider.keyvalue.bucket.writes import Writes
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link_values import Consistency
 from provider.nats import jetstream as js
-from provider.nats.buckets import WRONG_LAST_SEQUENCE
-from provider.nats.frames import header_block, header_value, status_of, status_text
-from provider.nats.headers import KV_OPERATION
+from provider.nats.buckets import SEALED, WRONG_LAST_SEQUENCE
+from provider.nats.frames import header_value, status_of, status_text
 
 ReadEntry = Callable[[str, float], Awaitable[Entry]]
 """Reads the entry under a key before a deadline. Every failure is a `NatsError`, a `StoreError` or a `TimeoutError`."""
@@ -121,11 +120,17 @@ class KeyReader:
 
     async def strong(self, bucket_key: str, deadline: float) -> Entry:
         """Read an entry that no write acknowledged before this call is missing from, whatever happens in the cluster."""
-        if self._stream.traits.replicas == 1:
+        if self._stream.traits.replicas == 1 or self._stream.traits.is_sealed:
             return await self.leader(bucket_key, deadline)
         while True:
             # 1. Get the lease: until it ends, there is no second leader.
-            proof = await self._lease.hold(deadline)
+            try:
+                proof = await self._lease.hold(deadline)
+            except errors.ApiError as error:
+                if error.err_code != SEALED:
+                    raise
+                # The stream takes no write that could renew the lease, and has nothing newer to miss.
+                return await self.leader(bucket_key, deadline)
             # There is no lease if a replica is down or behind. Then there is a write that this read can wait for.
             if not proof.until:
                 return await self._after_write(bucket_key, proof, deadline)
@@ -158,11 +163,9 @@ class KeyReader:
         subject = (self._stream.subject_prefix + bucket_key).encode()
         while True:
             entry = await self.leader(bucket_key, deadline)
-            condition = header_block(
-                (KV_OPERATION, b"PURGE"), (EXPECTED_REVISION, b"%d" % entry.revision), (EXPECTED_SUBJECT, subject)
-            )
+            conditions = (EXPECTED_REVISION, b"%d" % entry.revision), (EXPECTED_SUBJECT, subject)
             try:
-                await self._writes.write_reserved(deadline, condition)
+                await self._writes.write_reserved(deadline, *conditions)
             except errors.ApiError as error:
                 # A conflict: the leader was deposed, or the key was written in between. Read again.
                 if error.err_code not in WRONG_LAST_SEQUENCE:

@@ -37,8 +37,8 @@ EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
 """Subject that the expected revision is of, if not the one that is written to. Since nats-server 2.11."""
 MESSAGE_ID = b"Nats-Msg-Id"
 
-RESERVED_HEADER = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"))
-"""Headers of the message under the reserved key. It is a marker, so that no listing shows it."""
+_ROLL_UP = (ROLLUP, b"sub")
+"""The header by which a message removes the earlier ones of its key. A bucket without history does that by itself."""
 
 _read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL, SEQUENCE)
 _KINDS = {kind.value.encode(): kind for kind in Kind}
@@ -151,13 +151,24 @@ def may_tell_ttl(value: Value, base: Entry) -> bool:
     )
 
 
-def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False) -> bytes:
+def reserved_header(*pairs: tuple[bytes, bytes], rolls_up: bool) -> bytes:
+    """Encode the header block of a message under the reserved key. It is a marker, so that no listing shows it.
+
+    Args:
+        pairs: Further headers.
+        rolls_up: Whether the marker has to remove the one before it.
+    """
+    return header_block((KV_OPERATION, b"PURGE"), *([_ROLL_UP] if rolls_up else []), *pairs)
+
+
+def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False, rolls_up: bool = False) -> bytes:
     """Encode the header block of a write. A marker has no end: it stays.
 
     Args:
         write: The write.
         now_ms: The time by the store's clock.
         sends_message_id: Whether the stream must look for other attempts at the same change.
+        rolls_up: Whether a marker that keeps no history has to remove it.
     """
     pairs = [(OPERATION_ID, write.operation_id)] if write.operation_id else []
     if sends_message_id and write.message_id:
@@ -167,7 +178,9 @@ def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False)
     value = write.value
     if value is None:
         # A purge removes the earlier revisions with the marker that it writes; a plain deletion leaves them.
-        pairs += [(KV_OPERATION, b"DEL")] if write.keeps_history else [(KV_OPERATION, b"PURGE"), (ROLLUP, b"sub")]
+        pairs.append((KV_OPERATION, b"DEL" if write.keeps_history else b"PURGE"))
+        if rolls_up and not write.keeps_history:
+            pairs.append(_ROLL_UP)
         if write.is_expiry:
             pairs.append((MARKER_REASON, MAX_AGE))
         return header_block(*pairs)

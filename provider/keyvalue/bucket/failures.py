@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from provider import errors
-from provider.nats.buckets import NO_SPACE, STREAM_NOT_FOUND
+from provider.nats.buckets import FORBIDDEN_BY_STREAM, NO_SPACE, STREAM_NOT_FOUND
 
 _PASSING_CODES = frozenset({408, 429, 500, 503})
 """Time-out, too many requests, internal error, unavailable: seen while a cluster elects a leader or a server starts."""
@@ -23,7 +23,9 @@ def refusal(error: Exception) -> errors.StoreError | None:
     if error.err_code in NO_SPACE:
         return errors.StoreFullError(str(error))
     # A stream that is missing is made anew by the store, or appears once the server that starts has loaded it.
-    is_passing = error.code in _PASSING_CODES or error.err_code == STREAM_NOT_FOUND
+    is_passing = (
+        error.code in _PASSING_CODES and error.err_code not in FORBIDDEN_BY_STREAM
+    ) or error.err_code == STREAM_NOT_FOUND
     return None if is_passing else errors.StoreRefusedError(str(error))
 
 

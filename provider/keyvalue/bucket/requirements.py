@@ -23,6 +23,8 @@ def unmet_requirement(config: StreamConfig) -> str:
         return f"{stream} subject_transform, so it stores values under other names"
     if config.allow_msg_counter:
         return f"{stream} allow_msg_counter, so it takes only the server's own counters"
+    if config.discard_new_per_subject:
+        return f"{stream} discard_new_per_subject, so it does not take another value for a key"
     if config.discard == "old":
         limits = [name for name in ("max_bytes", "max_msgs") if getattr(config, name) > 0]
         if limits:

@@ -13,7 +13,7 @@ from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, Lifetimes, end_of
 from provider.keyvalue.keys import RESERVED_KEY, decode_key
-from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, NO_SPACE, key_subject
+from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, NO_SPACE, SEALED, key_subject
 from provider.nats.consumer import PullConsumer, PullOptions, Status
 from provider.nats.frames import header_reader
 from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, TTL
@@ -164,7 +164,8 @@ def _filter(bucket: Bucket, under: str) -> dict[str, Any]:
 
 
 def _has_marks(bucket: Bucket, under: str) -> bool:
-    return bucket.traits.replicas > 1 and (not under or bucket.traits.level >= _FILTERS_LEVEL)
+    traits = bucket.traits
+    return traits.replicas > 1 and not traits.is_sealed and (not under or traits.level >= _FILTERS_LEVEL)
 
 
 async def _write_mark(bucket: Bucket, after_revision: int, under: str, deadline: float) -> int:
@@ -173,7 +174,7 @@ async def _write_mark(bucket: Bucket, after_revision: int, under: str, deadline:
     The consumer may read from a replica that lags behind. Once that replica delivers the mark, it has delivered every
     write that was acknowledged before.
 
-    Returns 0 when the scan must do without a mark: there is one replica, no permission, or no room.
+    Returns 0 when the scan must do without a mark: there is one replica, no permission, or no room, or the bucket is sealed.
     """
     if not _has_marks(bucket, under):
         return 0
@@ -182,7 +183,7 @@ async def _write_mark(bucket: Bucket, after_revision: int, under: str, deadline:
     except errors.PermissionsError:
         return 0
     except errors.ApiError as error:
-        if error.err_code not in NO_SPACE:
+        if error.err_code not in NO_SPACE and error.err_code != SEALED:
             raise
         return 0
     return revision if revision > after_revision else 0

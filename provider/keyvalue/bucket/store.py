@@ -195,6 +195,8 @@ class BucketStore(SharedStore[BucketConfig]):
         if not reason and self.opened is not None:
             bucket, engine = self.opened
             reason = engine.failures.reason or bucket.read_failures.reason or ""
+            if bucket.traits.is_sealed:
+                reason = f"stream {bucket.stream!r} is sealed, so it takes no writes"
         return f"bucket {self._config.name!r}: {reason}" if reason else None
 
     def start(self) -> None:

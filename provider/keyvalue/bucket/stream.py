@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from msgspec import Struct
 
 from provider import errors
-from provider.keyvalue.bucket.entries import RESERVED_HEADER
+from provider.keyvalue.bucket.entries import reserved_header
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.ttl import Lifetimes
 from provider.keyvalue.clock import ServerClock
@@ -79,6 +79,9 @@ class Traits(Struct, frozen=True):
         lifetimes: The ends that the stream gives its messages.
         has_history: Whether the stream keeps more than the last message of a key.
         max_value_bytes: Limit of one message, headers included; -1: no limit of its own.
+        rolls_up: Whether a marker may, and has to, remove the history of its key by a header.
+        denies_purge: Whether the stream forbids to remove messages by a request.
+        is_sealed: Whether the stream takes nothing any more.
     """
 
     level: int
@@ -87,6 +90,9 @@ class Traits(Struct, frozen=True):
     lifetimes: Lifetimes
     has_history: bool
     max_value_bytes: int
+    rolls_up: bool = False
+    denies_purge: bool = False
+    is_sealed: bool = False
 
     @classmethod
     def from_info(cls, info: js.StreamInfo, level: int) -> Self:
@@ -100,6 +106,9 @@ class Traits(Struct, frozen=True):
             lifetimes=Lifetimes(honors_ttl, config.max_age // NANOSECONDS_PER_MS),
             has_history=config.max_msgs_per_subject != 1,
             max_value_bytes=config.max_msg_size,
+            rolls_up=_rolls_up(config),
+            denies_purge=config.deny_purge,
+            is_sealed=config.sealed,
         )
 
     @property
@@ -109,6 +118,10 @@ class Traits(Struct, frozen=True):
         In a bucket with history, a value that the server removes would uncover the one before it.
         """
         return self.lifetimes.honors_ttl and not self.has_history
+
+
+def _rolls_up(config: js.StreamConfig) -> bool:
+    return config.max_msgs_per_subject != 1 and config.allow_rollup_hdrs and not config.deny_purge
 
 
 class BucketStream:
@@ -281,16 +294,18 @@ async def refresh_stream(jetstream: js.JetStream, stream: str, clock: ServerCloc
     """Return a stream's current info, and set the clock by the server's answer.
 
     nats-server before 2.10 does not tell its time; there, a message is written and its time read back. In a bucket
-    without room for it, the clock stays as it is.
+    without room for it, and in a sealed one, the clock stays as it is.
     """
     info, sent_at = await _repeated(functools.partial(_timed_info, jetstream, stream), deadline)
     if info.server_time:
         clock.measured(time_ms(info.server_time), sent_at, time.monotonic())
         return info
+    if info.config.sealed:
+        return info
     subject = key_subject(stream.removeprefix(STREAM_PREFIX), RESERVED_KEY)
     sent_at = time.monotonic()
     try:
-        await jetstream.publish(subject, b"", RESERVED_HEADER, deadline)
+        await jetstream.publish(subject, b"", reserved_header(rolls_up=_rolls_up(info.config)), deadline)
     except errors.ApiError as error:
         if error.err_code not in NO_SPACE:
             raise

@@ -12,7 +12,7 @@ import msgspec
 
 from provider import errors
 from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
-from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID, RESERVED_HEADER, Write, encode_headers
+from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID, Write, encode_headers, reserved_header
 from provider.keyvalue.bucket.failures import refusal
 from provider.keyvalue.bucket.lease import ReadLease
 from provider.keyvalue.bucket.stream import BucketStream
@@ -21,7 +21,7 @@ from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats import jetstream as js
 from provider.nats.buckets import DUPLICATE_IN_PROCESS, MESSAGE_TOO_LARGE, NO_SPACE, WRONG_LAST_SEQUENCE
 from provider.nats.frames import header_block
-from provider.nats.headers import KV_OPERATION, ROLLUP
+from provider.nats.headers import KV_OPERATION
 from provider.tasks import TaskOwner
 
 _ATTEMPT_SECONDS = 0.6
@@ -69,7 +69,12 @@ class Writes:
         """Write an entry and return its revision; see `cas.CompareAndSetStore` for the other outcomes."""
         traits = self._stream.traits
         is_replicated = traits.replicas > 1
-        header = encode_headers(write, self._stream.clock.now_ms(), sends_message_id=is_replicated)
+        if write.value is None and traits.has_history and not traits.rolls_up:
+            # The stream does not let a marker remove the history, so the marker must not say that it has.
+            write = write._replace(keeps_history=True)
+        header = encode_headers(
+            write, self._stream.clock.now_ms(), sends_message_id=is_replicated, rolls_up=traits.rolls_up
+        )
         try:
             revision = await self._put_or_remove(write, header, deadline)
         except errors.ApiError as error:
@@ -119,6 +124,8 @@ class Writes:
             except errors.ApiError as error:
                 if error.err_code not in NO_SPACE:
                     raise
+        if self._stream.traits.denies_purge:
+            raise errors.StoreFullError("there is no room for a marker, and the stream has deny_purge")
         subject = self._stream.subject_prefix + bucket_key
         if not await self._jetstream.purge(self._stream.name, subject, deadline, below_sequence=revision + 1):
             raise ConflictError
@@ -176,11 +183,10 @@ class Writes:
         The stream takes one message of each id. So after this one, no attempt under the id can be stored; and if an
         attempt was stored before, the server answers with its revision.
         """
-        header = header_block((KV_OPERATION, b"PURGE"), (ROLLUP, b"sub"), (MESSAGE_ID, message_id))
         reason = ""
         while True:
             try:
-                await self.write_reserved(min(deadline, self._loop.time() + _ATTEMPT_SECONDS), header)
+                await self.write_reserved(min(deadline, self._loop.time() + _ATTEMPT_SECONDS), (MESSAGE_ID, message_id))
             except AlreadyWrittenError as error:
                 # The message found may be a fence of ours whose acknowledgement was lost, and not the attempt.
                 if reason:
@@ -194,20 +200,25 @@ class Writes:
                 return None
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def write_reserved(self, deadline: float, header: bytes = RESERVED_HEADER) -> int:
+    async def write_reserved(self, deadline: float, *conditions: tuple[bytes, bytes]) -> int:
         """Write the reserved key, which no listing shows, and return its revision.
 
         A replica that has this write has everything that was acknowledged before it.
 
+        Args:
+            deadline: On the event loop's clock.
+            conditions: Headers by which the stream decides whether it takes the write.
+
         Raises:
-            errors.NatsError: The write failed, or a condition in `header` was not met.
+            errors.NatsError: The write failed, or a condition was not met.
         """
+        header = reserved_header(*conditions, rolls_up=self._stream.traits.rolls_up)
         maximum = self._stream.traits.max_value_bytes
         is_padded = maximum < 0 or len(header) + len(_RESERVED_PAYLOAD) <= maximum
         try:
             return await self._put(RESERVED_KEY, _RESERVED_PAYLOAD if is_padded else b"", header, deadline)
         except errors.ApiError as error:
-            if error.err_code not in NO_SPACE:
+            if error.err_code not in NO_SPACE or self._stream.traits.denies_purge:
                 raise
         # A full stream of several replicas takes nothing, not even a message smaller than the one that it replaces.
         await self._jetstream.purge(self._stream.name, self._stream.subject_prefix + RESERVED_KEY, deadline)

@@ -161,10 +161,18 @@ def test_a_ttl_is_whole_seconds_rounded_up() -> None:
 def test_a_deletion_is_a_marker_that_stays(is_expiry: bool) -> None:
     header = encode_headers(Write("k", "k", None, b"", b"op", 3, tells_ttl=True, is_expiry=is_expiry), 0)
     assert header_value(header, b"KV-Operation") == b"PURGE"
-    assert header_value(header, b"Nats-Rollup") == b"sub"
+    assert header_value(header, b"Nats-Rollup") is None, "a bucket without history needs no rollup, and may forbid it"
     assert header_value(header, b"Nats-TTL") is None
     assert header_value(header, b"Nats-Marker-Reason") == (b"MaxAge" if is_expiry else None)
     assert decode_entry(4, header, b"").value is None
+
+
+@pytest.mark.parametrize(("keeps_history", "operation", "rollup"), [(False, b"PURGE", b"sub"), (True, b"DEL", None)])
+def test_a_marker_removes_history_only_if_it_says_so(keeps_history: bool, operation: bytes, rollup: bytes) -> None:
+    write = Write("k", "k", None, b"", b"op", 3, keeps_history=keeps_history)
+    header = encode_headers(write, 0, rolls_up=True)
+    assert header_value(header, b"KV-Operation") == operation
+    assert header_value(header, b"Nats-Rollup") == rollup
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ def test_the_buckets_made_here_meet_every_requirement() -> None:
         {"max_msgs": 100},
         {"max_bytes": 1000},
         {"max_age": 10**9},
+        {"sealed": True, "deny_purge": True},
+        {"deny_purge": True},
+        {"allow_rollup_hdrs": False},
     ],
 )
 def test_a_bucket_of_another_client_may_differ_in_what_loses_nothing(config: dict[str, Any]) -> None:
@@ -44,6 +47,7 @@ def test_a_bucket_of_another_client_may_differ_in_what_loses_nothing(config: dic
         ({"retention": "interest"}, "retention interest"),
         ({"retention": "workqueue"}, "retention workqueue"),
         ({"no_ack": True}, "no_ack"),
+        ({"discard_new_per_subject": True}, "discard_new_per_subject"),
         ({"subject_transform": {"src": ">", "dest": "x.>"}}, "subject_transform"),
         ({"allow_msg_counter": True}, "allow_msg_counter"),
         ({"discard": "old", "max_msgs": 1}, "discard old with max_msgs"),
