@@ -171,10 +171,10 @@ class Connector:
     async def _read(self, operation: ops.ReadFile, body: bytes, deadline: float) -> Answer:
         bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
-        self._seen.read(bucket_key, entry.revision)
         self._unanswered.answered(bucket_key, is_read=True)
         if entry.value is None:
             raise _not_found(operation.key)
+        self._seen.read(bucket_key, entry.revision)
         return Answer(200, encode_payload(entry.value), _OCTETS)
 
     async def _write(self, operation: ops.WriteFile, body: bytes, deadline: float) -> Answer:
@@ -185,26 +185,27 @@ class Connector:
             )
             raise RequestRefusedError(CONFLICT, reason)
         _, engine = await self._opened(deadline)
-        seen = self._seen.expected(bucket_key)
+        seen = self._seen.expected(bucket_key, self._loop.time())
         put = Put(operation.key, body, revision=0 if operation.is_exclusive else seen)
         swap: SwapResponse = await engine.change(put, bucket_key, deadline)
         if swap.success:
             self._seen.written(bucket_key, seen, swap.revision)
             self._unanswered.answered(bucket_key, is_read=True)
             return _DONE
-        self._seen.forget(bucket_key)
         if operation.is_exclusive:
             raise RequestRefusedError(CONFLICT, f"key {errors.shown(operation.key)} exists")
-        raise RequestRefusedError(CONFLICT, f"key {errors.shown(operation.key)} has changed since it was read")
+        self._seen.conflicted(bucket_key, swap.revision, self._loop.time())
+        raise RequestRefusedError(
+            CONFLICT, f"key {errors.shown(operation.key)} has changed since it was read or written"
+        )
 
     async def _delete(self, operation: ops.DeleteFile, body: bytes, deadline: float) -> Answer:
         bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
-        seen = self._seen.expected(bucket_key)
         swap: SwapResponse = await engine.change(Delete(operation.key), bucket_key, deadline)
         if not swap.success:
             raise _not_found(operation.key)
-        self._seen.written(bucket_key, seen, 0)
+        self._seen.forget(bucket_key)
         self._unanswered.answered(bucket_key, is_read=True)
         return _DONE
 
@@ -218,7 +219,6 @@ class Connector:
         if entry.value is not None:
             self._unanswered.answered(bucket_key, is_read=False)
             return Answer(204, headers=_IS_FILE % len(encode_payload(entry.value)))
-        self._seen.found_absent(bucket_key)
         is_folder = await self._is_folder(operation.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS)
         self._unanswered.answered(bucket_key, is_read=False)
         if is_folder:
@@ -294,7 +294,7 @@ class Connector:
         expires = ops.expires_of(body)
         bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
-        seen = self._seen.expected(bucket_key)
+        seen = self._seen.expected(bucket_key, self._loop.time())
         if seen:
             swap: SwapResponse = await engine.change(Expire(operation.key, expires, seen), bucket_key, deadline)
             if swap.success:

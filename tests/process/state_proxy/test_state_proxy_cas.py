@@ -13,6 +13,7 @@ from tests.blackbox.actor_files import ActorFiles, FileConflictError
 from tests.blackbox.connector_process import ConnectorProcess
 from tests.blackbox.nats.nats_buckets import make_bucket, with_bucket
 from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.waiting import eventually_blocking
 
 BUCKET = "shared"
 CYCLES = 60
@@ -43,24 +44,55 @@ def name() -> str:
     return f"file_{next(_numbers)}.txt"
 
 
-def test_a_write_conflicts_once_if_the_file_has_changed_since_it_was_read(pair: Pair, name: str) -> None:
+def test_after_a_conflict_every_write_is_refused_until_the_file_is_read(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
     assert one.open(name).read() == b"0"
+    other.open(name)
     other.write(name, b"1")
-    with pytest.raises(FileConflictError, match="changed since it was read"):
-        one.write(name, b"2")
+    for _ in range(3):
+        with pytest.raises(FileConflictError, match="changed since it was read"):
+            one.write(name, b"2")
+        assert one.size(name) == 1
+        assert name in one.names()
     assert one.open(name).read() == b"1"
     one.write(name, b"2")
     assert other.open(name).read() == b"2"
 
 
-def test_a_write_of_a_file_that_was_never_read_overwrites(pair: Pair, name: str) -> None:
+def test_a_write_of_a_file_that_was_neither_read_nor_written_overwrites(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
     other.write(name, b"1")
-    one.write(name, b"2")
-    assert other.open(name).read() == b"2"
+    assert one.open(name).read() == b"1"
+
+
+@pytest.mark.parametrize("is_exclusive", [False, True], ids=["plain", "exclusive"])
+def test_a_clients_own_write_is_remembered(pair: Pair, name: str, is_exclusive: bool) -> None:
+    one, other = pair
+    one.write(name, b"0", is_exclusive=is_exclusive)
+    other.write(name, b"1")
+    for _ in range(2):
+        with pytest.raises(FileConflictError):
+            one.write(name, b"2")
+    assert one.open(name).read() == b"1"
+
+
+@pytest.mark.slow
+def test_a_client_that_only_writes_is_not_locked_out_for_ever(pair: Pair, name: str) -> None:
+    one, other = pair
+    one.write(name, b"0")
+    other.write(name, b"1")
+
+    def is_written() -> bool:
+        try:
+            one.write(name, b"2")
+        except FileConflictError:
+            return False
+        return True
+
+    assert not is_written()
+    eventually_blocking(is_written, "a write of the client that never reads", 45, poll_seconds=1)
 
 
 def test_consecutive_writes_after_one_read_do_not_conflict(pair: Pair, name: str) -> None:
@@ -75,33 +107,51 @@ def test_consecutive_writes_after_one_read_do_not_conflict(pair: Pair, name: str
 
 
 @pytest.mark.parametrize("is_looked_up", [False, True], ids=["read", "looked up"])
-def test_a_file_created_since_it_was_found_absent_is_not_overwritten(pair: Pair, name: str, is_looked_up: bool) -> None:
+def test_absence_is_not_remembered(pair: Pair, name: str, is_looked_up: bool) -> None:
     one, other = pair
     with pytest.raises(FileNotFoundError):
         one.size(name) if is_looked_up else one.open(name)
     other.write(name, b"theirs")
+    one.write(name, b"mine")
+    assert other.open(name).read() == b"mine"
+
+
+def test_a_lookup_neither_remembers_nor_forgets(pair: Pair, name: str) -> None:
+    one, other = pair
+    other.write(name, b"0")
+    assert one.exists(name)
+    other.write(name, b"1")
+    one.write(name, b"2")
+    other.open(name)
+    other.write(name, b"3")
+    assert one.exists(name)
     with pytest.raises(FileConflictError):
-        one.write(name, b"mine")
-    assert other.open(name).read() == b"theirs"
+        one.write(name, b"4")
 
 
-def test_a_write_conflicts_if_the_file_was_removed_since_it_was_read(pair: Pair, name: str) -> None:
+@pytest.mark.parametrize("is_seen_absent", [False, True])
+def test_a_write_conflicts_once_if_the_file_was_removed_since_it_was_read(
+    pair: Pair, name: str, is_seen_absent: bool
+) -> None:
     one, other = pair
     one.write(name, b"0")
-    one.open(name)
     other.remove(name)
+    if is_seen_absent:
+        with pytest.raises(FileNotFoundError):
+            one.open(name)
     with pytest.raises(FileConflictError):
         one.write(name, b"1")
+    one.write(name, b"1")
+    assert other.open(name).read() == b"1"
 
 
-def test_a_write_after_the_clients_own_removal_does_not_overwrite_a_newer_file(pair: Pair, name: str) -> None:
+def test_a_removal_of_the_clients_own_forgets_the_file(pair: Pair, name: str) -> None:
     one, other = pair
     one.write(name, b"0")
-    one.open(name)
     one.remove(name)
     other.write(name, b"theirs")
-    with pytest.raises(FileConflictError):
-        one.write(name, b"mine")
+    one.write(name, b"mine")
+    assert other.open(name).read() == b"mine"
 
 
 def test_a_write_by_any_other_client_causes_a_conflict(pair: Pair, nats_server: NatsServer, name: str) -> None:
@@ -113,15 +163,18 @@ def test_a_write_by_any_other_client_causes_a_conflict(pair: Pair, nats_server: 
         one.write(name, b"1")
 
 
-def test_after_a_failed_exclusive_create_a_file_counts_as_never_read(pair: Pair, name: str) -> None:
+def test_a_failed_exclusive_create_changes_nothing(pair: Pair, name: str) -> None:
     one, other = pair
-    with pytest.raises(FileNotFoundError):
-        one.open(name)
     other.write(name, b"theirs")
     with pytest.raises(FileConflictError, match="exists"):
         one.write(name, b"mine", is_exclusive=True)
     one.write(name, b"mine")
-    assert other.open(name).read() == b"mine"
+    other.open(name)
+    other.write(name, b"theirs")
+    with pytest.raises(FileConflictError, match="exists"):
+        one.write(name, b"mine", is_exclusive=True)
+    with pytest.raises(FileConflictError, match="changed"):
+        one.write(name, b"mine")
 
 
 def test_all_connections_to_a_connector_share_the_revisions_read(
@@ -148,12 +201,13 @@ def test_no_update_of_concurrent_read_and_write_cycles_is_lost(
         barrier.wait()
         for _ in range(CYCLES):
             while True:
+                mode = "w"
                 try:
                     total = int(files.open(name).read())
                 except FileNotFoundError:
-                    total = 0
+                    total, mode = 0, "x"
                 try:
-                    with files.open(name, "w") as file:
+                    with files.open(name, mode) as file:
                         file.write(b"%d" % (total + 1))
                     break
                 except FileConflictError:

@@ -29,7 +29,7 @@ def test_a_file_that_could_not_be_read_is_not_overwritten_by_a_handler_that_begi
     if is_looked_up:
         assert not files.exists(NAME)
     else:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="nothing was"):
             files.open(NAME)
     server.thaw() if is_frozen else server.start()
     with connector.connection() as client:
