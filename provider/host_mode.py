@@ -18,6 +18,7 @@ from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily, decode_host_data
 from provider import errors, logs
 from provider.config import ProviderConfig, load_config, wanted_log_level
+from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.pool import StorePool
 from provider.lattice.actor_calls import ActorCaller
 from provider.links import Links
@@ -75,7 +76,7 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
         except asyncio.CancelledError:
             return
         stack.push_async_callback(watchers.close)
-        pool = await stack.enter_async_context(StorePool(tasks, connection, f"{name} store"))
+        pool = await stack.enter_async_context(StorePool(tasks, connection, f"{name} store", _keys(host_data)))
         watches = Watches(host_data, pool, ActorCaller(connection, host_data), tasks)
         links = Links(config, host_data, pool, watches)
         provider = Provider(config, host_data, connection, links, tasks, telemetry)
@@ -85,6 +86,14 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD, 50, 50)
         await provider.run()
+
+
+def _keys(host_data: HostData) -> ClusterKeys | None:
+    """Return the keys by which this provider and others of the lattice know each other; None without a seed."""
+    try:
+        return ClusterKeys(host_data.lattice_rpc_prefix, host_data.invocation_seed, host_data.cluster_issuers)
+    except ValueError:
+        return None
 
 
 async def _watch_host(family: HostFamily, stop: Callable[[str], None]) -> None:

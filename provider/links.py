@@ -103,13 +103,14 @@ class Links:
         before = self._links.get(event.key)
         try:
             wanted, remarks = link_config(self._config, self._host_data, event.definition)
+            store = self._pool.acquire(wanted)
         except errors.LinkError as error:
             self._links[event.key] = error
             self._remarks.pop(event.key, None)
             self._watches.suspend(event.key)
             _log.warning("link_failed", extra=_named(event.key) | {"reason": str(error)})
         else:
-            self._links[event.key] = self._pool.acquire(wanted)
+            self._links[event.key] = store
             self._remarks[event.key] = remarks
             self._watches.put(event.key, wanted)
             fields = {"backend": wanted.backend.value, "store": wanted.store_name, "is_change": event.is_change}

@@ -17,7 +17,7 @@ from msgspec import Struct
 from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue.keys import encode_key, encode_part
-from provider.keyvalue.link_values import LINK_VALUES, Backend, Consistency, Group
+from provider.keyvalue.link_values import LINK_VALUES, Backend, Consistency, Group, ReplicationAuth
 from provider.nats.settings import ConnectionSettings
 
 
@@ -49,6 +49,7 @@ class CacheConfig(Struct, frozen=True):
     Attributes:
         state_subject: Subject on which replicas publish their changes.
         replay_subject: Subject on which a replica is asked for changes that another one lacks; its id follows.
+        auth: Proof that replicas demand of each other.
         heartbeat_seconds: Time between two heartbeats of a replica.
         max_keys: Maximum number of keys.
         max_bytes: Maximum size of all keys and values.
@@ -60,6 +61,7 @@ class CacheConfig(Struct, frozen=True):
 
     state_subject: str
     replay_subject: str
+    auth: ReplicationAuth
     heartbeat_seconds: int
     max_keys: int
     max_bytes: int
@@ -178,6 +180,7 @@ def _cache(values: Mapping[str, Any], lattice: str, link_name: str, given: froze
     return CacheConfig(
         state_subject=subject("STATE_REPL_SUBJECT"),
         replay_subject=subject("REPLAY_REQ_SUBJECT"),
+        auth=ReplicationAuth(values["REPLICATION_AUTH"]),
         heartbeat_seconds=values["REPLAY_HEARTBEAT_SECS"],
         max_keys=values["MAX_KEYS"],
         max_bytes=max(values["MAX_BYTES"], 0),

@@ -40,6 +40,19 @@ class Consistency(enum.Enum):
     """The value on any replica, but never older than one that this process has seen."""
 
 
+class ReplicationAuth(enum.Enum):
+    """The proof that replicas of a cache demand of each other."""
+
+    ON = "on"
+    """Messages that a key of the cluster has signed."""
+
+    UPGRADE = "upgrade"
+    """Signed messages. Values are also pulled from replicas of releases that do not sign."""
+
+    OFF = "off"
+    """No proof: every client that may publish on the subjects is believed."""
+
+
 class Group(enum.Enum):
     """The groups of link values, in the order of the documentation."""
 
@@ -209,6 +222,16 @@ _VALUES = (
         "Subject on which a replica is asked for changes that another one lacks. A `.` and the replica's id follow it.",
         example="cache.sessions.replay",
         derived_default="kvcache.{lattice}.{link_name}.replay",
+    ),
+    LinkValue(
+        "REPLICATION_AUTH",
+        Group.CACHE,
+        form.one_of(*(proof.value for proof in ReplicationAuth)),
+        "The proof that replicas demand of each other. `on`: messages signed with a key of the cluster. `upgrade`: a new "
+        "instance also takes the values of instances of releases that do not sign, for the time of an upgrade. `off`: "
+        "none, every client that may publish on the subjects is believed.",
+        example="upgrade",
+        default="on",
     ),
     LinkValue(
         "REPLAY_HEARTBEAT_SECS",

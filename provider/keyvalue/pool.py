@@ -6,11 +6,13 @@ import asyncio
 import functools
 from typing import Self
 
+from provider import errors
 from provider.keyvalue.bucket.store import BucketLink, BucketStore
 from provider.keyvalue.cache.store import Cache, CacheLink
+from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.link_config import LinkConfig
-from provider.keyvalue.link_values import Backend
+from provider.keyvalue.link_values import Backend, ReplicationAuth
 from provider.keyvalue.store import Store
 from provider.keyvalue.watch.watch import Deliver, Watch
 from provider.nats.connection import Connection
@@ -27,10 +29,14 @@ class StorePool:
         tasks: Owner of the background tasks.
         lattice: The lattice's own connection.
         connection_name: Name of the other connections, shown in the servers' monitoring.
+        keys: Keys by which the replicas of caches know each other; None: the host gave none.
     """
 
-    def __init__(self, tasks: TaskOwner, lattice: Connection, connection_name: str) -> None:
+    def __init__(
+        self, tasks: TaskOwner, lattice: Connection, connection_name: str, keys: ClusterKeys | None = None
+    ) -> None:
         self._tasks = tasks
+        self._keys = keys
         self._connections = ConnectionPool(lattice, connection_name)
         self._stores: dict[_StoreKey, BucketStore | Cache] = {}
 
@@ -46,7 +52,11 @@ class StorePool:
         await asyncio.gather(*(store.close() for store in stores))
 
     def acquire(self, config: LinkConfig) -> Store:
-        """Return a link's view of its store, held for the caller. A new store is opened in the background."""
+        """Return a link's view of its store, held for the caller. A new store is opened in the background.
+
+        Raises:
+            errors.LinkError: The link is of a cache whose messages are to be signed, and there is no key for it.
+        """
         return self._cache(config) if config.backend is Backend.CACHE else self._bucket(config)
 
     def watch(self, config: LinkConfig, name: str, lattice: str, deliver: Deliver) -> Watch:
@@ -65,12 +75,16 @@ class StorePool:
         return BucketLink(config, store)
 
     def _cache(self, config: LinkConfig) -> Store:
+        if self._keys is None and config.cache.auth is not ReplicationAuth.OFF:
+            raise errors.LinkError(
+                "REPLICATION_AUTH", "must be off, as the host gave no seed of the cluster to sign with"
+            )
         subjects = f"{config.cache.state_subject} {config.cache.replay_subject}"
         key = (config.backend, config.connection, subjects)
         store = self._stores.get(key)
         if not isinstance(store, Cache):
             on_idle = functools.partial(self._retire, key)
-            store = Cache(self._connections, config.connection, config.cache, self._tasks, on_idle)
+            store = Cache(self._connections, config.connection, config.cache, self._keys, self._tasks, on_idle)
             self._stores[key] = store
             store.start()
         store.link(config.cache)

@@ -214,8 +214,8 @@ def call() -> Picture:
     bucket = picture.box(Box(40, 490, 424, 94), "ours", "keyvalue/bucket", *reads)
     memory = (
         "answers from memory, at once;",
-        "the change leaves for the other replicas in the",
-        "same write as the answer",
+        "the change leaves for the other replicas, signed,",
+        "right after the answer",
     )
     cache = picture.box(Box(496, 490, 424, 94), "ours", "keyvalue/cache", *memory)
     stream = picture.box(Box(40, 616, 424, 60), "nats", "JetStream", "stores a write only if its revision is the last")
@@ -248,9 +248,9 @@ def delta() -> Picture:
     event = picture.box(Box(here, 50, width, 76), "ours", "1. cache/operations", *operation)
     commit = "applies the event to the state, adds its dot to the", "context; the actor has its answer now"
     committed = picture.box(Box(here, 150, width, 76), "ours", "2. cache/replica, state", *commit)
-    turn = "all events of a turn of the event loop become one", "message, sent in the same write as the answer"
+    turn = "all events of a turn of the event loop become one", "message, signed and sent right after the answer"
     sent = picture.box(Box(here, 250, width, 76), "ours", "3. cache/replication, channel", *turn)
-    checks = "refuses other versions, and clocks that are", "more than a minute ahead"
+    checks = "refuses what no member has signed, what it has", "had before, and clocks a minute ahead"
     received = picture.box(Box(there, 250, width, 76), "ours", "4. cache/channel, replication", *checks)
     apply = "ignores a dot that the context has; else removes", "what the author had seen, and adds the rest"
     applied = picture.box(Box(there, 150, width, 76), "ours", "5. cache/replica, state", *apply)

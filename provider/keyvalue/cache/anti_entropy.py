@@ -110,9 +110,10 @@ class AntiEntropy:
 
     async def _receive_pages(self, peer: str, receiver: Receiver) -> bool:
         failures = 0
+        is_signed = self._peers.is_signed(peer)
         while not receiver.is_done and failures < _PAGE_TRIES:
             try:
-                page = await self._channel.request_page(peer, receiver.request(), _PAGE_SECONDS)
+                page = await self._channel.request_page(peer, receiver.request(), _PAGE_SECONDS, is_signed=is_signed)
                 receiver.receive(page, wall_clock_ms())
             except ForeignMessageError as error:
                 self._channel.refuse(error)

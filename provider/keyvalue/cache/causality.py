@@ -25,7 +25,7 @@ a minute leaves room for those that have just started.
 MAX_OBSERVED_DRIFT_MS = 30_000
 """Time by which another replica may move the own clock ahead.
 
-Half of what others accept: a replica whose clock is 30 seconds behind still accepts the times that follow from it. A
+Half of the time that others accept: a replica whose clock is 30 seconds behind still accepts the times that follow from it. A
 change from further ahead is taken in, but later changes are not dated after it.
 """
 

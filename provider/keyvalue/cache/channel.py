@@ -1,32 +1,39 @@
 """The messages of one replica on NATS: it sends and receives typed structs, and refuses the bytes of strangers.
 
-Two subjects make a cache. All replicas publish and listen on one. Below the other, each replica answers the requests of
-those that lack something, under its own id.
+Two subjects make a cache. All replicas publish and listen on one. Below the other, each replica listens under its own id
+for the requests of those that lack something, and for the answers to its own requests.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 from provider import errors
 from provider.keyvalue.cache.messages import (
     MAX_EVENTS,
+    UNSIGNED_VERSION,
     Deltas,
     Event,
+    Heartbeat,
     Message,
     TransferPage,
     TransferRequest,
     decode_message,
-    encode_message,
     frame,
-    is_from,
     pack,
+    version_of,
 )
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust import signed
+from provider.keyvalue.cache.trust.authentication import Authentication
+from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal, Refusals
+from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.link_config import CacheConfig
+from provider.keyvalue.link_values import ReplicationAuth
 from provider.nats.connection import Connection
 
 _log = logging.getLogger(__name__)
@@ -49,8 +56,8 @@ _UNPACKED = 2
 _DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
 """Default of a NATS server, assumed until the server has told its own."""
 
-_QUIET_SECONDS = 60.0
-"""Time between log lines about refused messages of the same kind."""
+_UNPROVEN_SECONDS = 0.2
+"""Time for a page to arrive although something else has answered first: anyone may say that a replica is not there."""
 
 
 class Channel:
@@ -59,33 +66,43 @@ class Channel:
     Args:
         replica_id: Id of the replica.
         config: Settings of the cache.
-        on_message: Function called with the sender and the message, for each message to all replicas.
+        authentication: Signing and checking of messages; None if `REPLICATION_AUTH` is off.
+        on_message: Function called with the sender, the message and whether that is signed, for each message to all
+            replicas.
         on_request: Function called with the sender and the request of a page; it returns the page.
+        on_refusal: Function called with the reason for each message that is refused.
 
     Attributes:
         config: Settings of the cache; may be replaced, subjects excepted.
+        refusals: Messages that were refused.
     """
 
     def __init__(
         self,
         replica_id: str,
         config: CacheConfig,
-        on_message: Callable[[str, Message], None],
+        authentication: Authentication | None,
+        on_message: Callable[[str, Message, bool], None],
         on_request: Callable[[str, TransferRequest], TransferPage],
+        on_refusal: Callable[[Refusal], None],
     ) -> None:
         self.config = config
+        self.refusals = Refusals()
         self._id = replica_id
+        self._authentication = authentication
         self._on_message = on_message
         self._on_request = on_request
+        self._on_refusal = on_refusal
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
-        self._quiet_until: dict[Refusal, float] = {}
+        self._awaited: dict[int, tuple[str, asyncio.Future[TransferPage]]] = {}
+        """By the sequence of a request, the replica that is asked and the future of its page."""
 
     async def open(self, connection: Connection, stack: AsyncExitStack) -> None:
         """Send and receive on a connection until the stack is closed."""
         listeners = [
             await connection.listen(self.config.state_subject, self._receive),
-            await connection.listen(f"{self.config.replay_subject}.{self._id}", self._answer),
+            await connection.listen(self._subject_of(self._id), self._receive_own),
         ]
         for listener in listeners:
             stack.push_async_callback(connection.unlisten, listener, _UNLISTEN_SECONDS)
@@ -116,12 +133,26 @@ class Channel:
         most = self.max_payload_bytes
         return max(most - _MESSAGE_RESERVE_BYTES, most // 2)
 
+    def _subject_of(self, replica: str) -> str:
+        """Return the subject that a replica alone listens on."""
+        return f"{self.config.replay_subject}.{replica}"
+
     # --- sending
+
+    @property
+    def signs(self) -> bool:
+        """True if messages are signed."""
+        return self._signing is not None
+
+    @property
+    def _signing(self) -> Authentication | None:
+        return None if self.config.auth is ReplicationAuth.OFF else self._authentication
 
     def publish(self, message: Message) -> None:
         """Send a message to all replicas, if there is a connection. What cannot be sent now will be pulled by them."""
         if self._connection is not None:
-            self._send(encode_message(self._id, message))
+            subject = self.config.state_subject
+            self._send(subject, self._encode(subject, signed.KINDS[type(message)], pack(message)))
 
     def publish_events(self, first: int, events: list[Event]) -> None:
         """Publish consecutive own events, in one message or, if they are too large together, in several."""
@@ -133,33 +164,61 @@ class Channel:
             self.publish_events(first, events[:middle])
             self.publish_events(first + middle, events[middle:])
         else:
-            self._send(frame(self._id, body))
+            subject = self.config.state_subject
+            self._send(subject, self._encode(subject, signed.DELTAS, body))
 
-    async def request_page(self, peer: str, request: TransferRequest, timeout_seconds: float) -> TransferPage:
+    async def request_page(
+        self, peer: str, request: TransferRequest, timeout_seconds: float, *, is_signed: bool
+    ) -> TransferPage:
         """Request a page from another replica.
+
+        Args:
+            peer: Id of the replica.
+            request: Request for the page.
+            timeout_seconds: Time for the page to arrive.
+            is_signed: Whether the replica signs its messages.
 
         Raises:
             ForeignMessageError: The reply is not a page.
-            errors.NatsError: There is no reply.
+            errors.NatsError: There is no page.
         """
-        if self._connection is None:
+        connection, authentication = self._connection, self._signing if is_signed else None
+        if connection is None:
             raise errors.NotConnectedError
-        subject = f"{self.config.replay_subject}.{peer}".encode()
-        data = encode_message(self._id, request)
-        _, payload = await self._connection.request(subject, data, deadline=self._loop.time() + timeout_seconds)
-        _, page = self._decode(payload)
-        if not isinstance(page, TransferPage):
-            raise ForeignMessageError("not a page")
-        return page
+        subject, deadline = self._subject_of(peer), self._loop.time() + timeout_seconds
+        if authentication is None:
+            reply = await connection.request(subject.encode(), frame(self._id, pack(request)), deadline=deadline)
+            return self._unsigned_page(reply[1])
+        data = self._encode(subject, signed.REQUEST, pack(request))
+        sequence = authentication.sequence
+        # The page arrives on the own subject. Only the server answers to the inbox, if the replica is not there.
+        other: asyncio.Future[Any] = connection.request(subject.encode(), data, deadline=deadline)
+        page: asyncio.Future[Any] = self._loop.create_future()
+        self._awaited[sequence] = peer, page
+        try:
+            await asyncio.wait({page, other}, return_when=asyncio.FIRST_COMPLETED)
+            if not page.done():
+                await asyncio.wait({page}, timeout=_UNPROVEN_SECONDS)
+            if page.done():
+                received: TransferPage = page.result()
+                return received
+            await other
+            raise errors.RequestTimeoutError
+        finally:
+            del self._awaited[sequence]
+            if not other.cancel() and not other.cancelled():
+                other.exception()
 
-    def _send(self, data: bytes, reply_subject: bytes = b"") -> None:
+    def _encode(self, subject: str, kind: int, body: bytes, answers: int = 0) -> bytes:
+        if self._signing is None:
+            return frame(self._id, body)
+        return self._signing.sign(subject, kind, body, wall_clock_ms(), answers)
+
+    def _send(self, subject: str, data: bytes) -> None:
         if self._connection is None:
             return
         try:
-            if reply_subject:
-                self._connection.answer(reply_subject, data)
-            else:
-                self._connection.publish(self.config.state_subject.encode(), data)
+            self._connection.publish(subject.encode(), data)
         except errors.NotConnectedError:
             pass
         except errors.MessageTooLargeError as error:
@@ -169,28 +228,92 @@ class Channel:
     # --- receiving
 
     def _receive(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        if is_from(payload, self._id):
-            return
+        """Take a message to all replicas."""
         try:
-            self._on_message(*self._decode(payload))
+            version = version_of(payload)
+            if version == signed.VERSION and self._signing is not None:
+                self._receive_signed(payload)
+            elif version == UNSIGNED_VERSION and self.config.auth is not ReplicationAuth.ON:
+                sender, message = self._decode(payload)
+                # During an upgrade the changes themselves are not believed. A transfer brings those that count.
+                if sender != self._id and (self._signing is None or isinstance(message, Heartbeat)):
+                    self._on_message(sender, message, False)
+            else:
+                raise _another_version(version)
         except ForeignMessageError as error:
             self.refuse(error)
 
-    def _answer(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+    def _receive_signed(self, payload: bytes) -> None:
+        if signed.is_from(payload, self._id):
+            return
+        head = self._check(payload, self.config.state_subject)
+        self._on_message(head.sender, self._message(head, payload, signed.DELTAS, signed.HEARTBEAT), True)
+
+    def _receive_own(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+        """Take a request, or the answer to an own one."""
         try:
-            sender, request = self._decode(payload)
-            if reply and isinstance(request, TransferRequest):
-                self._send(encode_message(self._id, self._on_request(sender, request)), reply)
+            version = version_of(payload)
+            if version == signed.VERSION and self._signing is not None:
+                self._answer_signed(payload)
+            elif version == UNSIGNED_VERSION and self._signing is None:
+                self._answer_unsigned(payload, reply)
+            else:
+                raise _another_version(version)
         except ForeignMessageError as error:
             self.refuse(error)
+
+    def _answer_signed(self, payload: bytes) -> None:
+        answers = signed.head_of(payload).answers
+        # An answer that comes too late is not worth a check, nor is an own message that was sent back.
+        if (answers and answers not in self._awaited) or signed.is_from(payload, self._id):
+            return
+        head = self._check(payload, self._subject_of(self._id))
+        message = self._message(head, payload, signed.PAGE if answers else signed.REQUEST)
+        if isinstance(message, TransferRequest):
+            page = pack(self._on_request(head.sender, message))
+            # To the subject of its sender, not to one that the request names.
+            subject = self._subject_of(head.sender)
+            self._send(subject, self._encode(subject, signed.PAGE, page, head.sequence))
+        elif isinstance(message, TransferPage):
+            peer, future = self._awaited[answers]
+            if peer == head.sender and not future.done():
+                future.set_result(message)
+
+    def _answer_unsigned(self, payload: bytes, reply: bytes) -> None:
+        sender, request = self._decode(payload)
+        if not reply or not isinstance(request, TransferRequest) or self._connection is None:
+            return
+        data = frame(self._id, pack(self._on_request(sender, request)))
+        with contextlib.suppress(errors.NotConnectedError, errors.MessageTooLargeError):
+            self._connection.answer(reply, data)
+
+    def _check(self, payload: bytes, subject: str) -> signed.Head:
+        assert self._signing is not None
+        return self._signing.check(payload, subject, wall_clock_ms(), self._loop.time())
+
+    def _message(self, head: signed.Head, payload: bytes, *kinds: int) -> Message:
+        if head.kind not in kinds:
+            raise ForeignMessageError("a message of a kind that does not belong on its subject")
+        return signed.message_of(head, payload, _UNPACKED * self.max_payload_bytes)
 
     def _decode(self, payload: bytes) -> tuple[str, Message]:
+        """Return the sender and the message of unsigned bytes."""
         return decode_message(payload, _UNPACKED * self.max_payload_bytes)
 
+    def _unsigned_page(self, payload: bytes) -> TransferPage:
+        _, page = self._decode(payload)
+        if not isinstance(page, TransferPage):
+            raise ForeignMessageError("not a page")
+        return page
+
     def refuse(self, error: ForeignMessageError) -> None:
-        """Log a message that cannot be used, but not each one."""
-        now = self._loop.time()
-        if self._quiet_until.get(error.refusal, 0.0) <= now:
-            self._quiet_until[error.refusal] = now + _QUIET_SECONDS
+        """Count a message that cannot be used, and log it, but not each one."""
+        if self.refusals.note(error.refusal, self._loop.time()):
             fields = {"subject": self.config.state_subject, "reason": str(error)}
             _log.warning("cache_message_refused", extra=fields | {"version": error.version})
+        self._on_refusal(error.refusal)
+
+
+def _another_version(version: int) -> ForeignMessageError:
+    text = "a message of another version of the format, or of another REPLICATION_AUTH"
+    return ForeignMessageError(text, Refusal.VERSION, version)

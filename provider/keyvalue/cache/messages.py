@@ -1,9 +1,11 @@
-"""The messages between the replicas of a cache, as typed structs and as bytes. Pure.
+"""The messages between the replicas of a cache, as typed structs, as bodies, and as unsigned bytes. Pure.
 
-Layout of a message: four bytes of magic, one of version, one that tells whether the body is compressed, four of a
-checksum (CRC-32 of everything after it), twelve of the sender's id, and the body in msgpack. The structs are encoded as
-arrays, so the order of their fields is part of the format and their names are not. A message in another format, or with
-a body that does not fit the types, is refused as a whole.
+A body is in msgpack. The structs are encoded as arrays, so the order of their fields is part of the format and their names
+are not. A body that does not fit the types is refused as a whole.
+
+Replicas sign their messages: `trust.signed` has that format. The unsigned one, of earlier releases and of
+`REPLICATION_AUTH=off`, has version 1: four bytes of magic, one of version, one that tells whether the body is compressed,
+four of a checksum (CRC-32 of everything after it), twelve of the sender's id, and the body.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from msgspec import Meta, Struct
 from provider.keyvalue.cache.causality import Context, Dot
 from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
 
-_MAGIC = b"kvrc"
-VERSION = 1
+MAGIC = b"kvrc"
+UNSIGNED_VERSION = 1
 _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
 """Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves."""
@@ -41,19 +43,19 @@ MAX_CLOUD_DOTS = 10_000
 _MAX_CELLS = 100
 """Cells on a page: more than a sender puts on one."""
 
-_FORM_AT = len(_MAGIC) + 1
+_FORM_AT = len(MAGIC) + 1
 _CHECKSUM_AT = _FORM_AT + 1
 _ID_AT = _CHECKSUM_AT + 4
-_ID_LENGTH = 12
-_BODY_AT = _ID_AT + _ID_LENGTH
-_ID = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
+ID_LENGTH = 12
+_BODY_AT = _ID_AT + ID_LENGTH
+ID = re.compile(rb"[A-Za-z0-9_-]{12}\Z")
 
-ReplicaId = Annotated[str, Meta(min_length=_ID_LENGTH, max_length=_ID_LENGTH)]
+ReplicaId = Annotated[str, Meta(min_length=ID_LENGTH, max_length=ID_LENGTH)]
 Count = Annotated[int, Meta(ge=1, lt=2**62)]
 Clock = Annotated[int, Meta(ge=0, lt=2**62)]
 Expiry = Annotated[int, Meta(ge=0, lt=2**53)]
 Key = Annotated[str, Meta(min_length=1)]
-Alive = Annotated[dict[ReplicaId, Count], Meta(max_length=MAX_ALIVE)]
+Alive = Annotated[dict[ReplicaId, Annotated[int, Meta(ge=0, lt=2**62)]], Meta(max_length=MAX_ALIVE)]
 Vector = Annotated[dict[ReplicaId, Count], Meta(max_length=MAX_REPLICAS)]
 CloudCounts = Annotated[list[Count], Meta(max_length=10 * MAX_CLOUD_DOTS)]
 """Merging contexts adds up their clouds, so there may be more events than one replica adds."""
@@ -137,7 +139,8 @@ class Heartbeat(Struct, array_like=True, tag=2, frozen=True):
     """The context of the sender, in short.
 
     Attributes:
-        vector: Version vector, restricted to the replicas that the sender knows to be alive.
+        vector: Version vector, restricted to the replicas that the sender knows to be alive. 0: it has applied no event
+            of that one. Releases that do not sign leave such replicas out.
         rest: Digest of the rest of the context; see `peers`.
         wants_answer: Whether the others answer with theirs at once.
         is_leaving: Whether the sender is about to end.
@@ -258,9 +261,7 @@ def new_replica_id() -> str:
     return secrets.token_urlsafe(9)
 
 
-def encode_message(sender: str, message: Message) -> bytes:
-    """Return the bytes of a message."""
-    return frame(sender, pack(message))
+# --- bodies
 
 
 def pack(message: Message) -> bytes:
@@ -268,47 +269,26 @@ def pack(message: Message) -> bytes:
     return _encode(message)
 
 
-def frame(sender: str, body: bytes) -> bytes:
-    """Return the bytes of a message with a given body, compressed if it is large and that makes it smaller."""
-    form = _PLAIN
+def compress(body: bytes) -> tuple[int, bytes]:
+    """Return the form of a body and its bytes, compressed if it is large and that makes it smaller."""
     if len(body) >= _COMPRESS_FROM_BYTES:
         compressed = zlib.compress(body, 1)
         if len(compressed) < len(body):
-            body, form = compressed, _COMPRESSED
-    checked = sender.encode() + body
-    return b"%b%c%c%b%b" % (_MAGIC, VERSION, form, zlib.crc32(checked).to_bytes(4, "big"), checked)
+            return _COMPRESSED, compressed
+    return _PLAIN, body
 
 
-def is_from(data: bytes, sender: str) -> bool:
-    """Tell whether a message comes from a given sender, without decoding it."""
-    return data[_ID_AT:_BODY_AT] == sender.encode()
-
-
-def decode_message(data: bytes, max_bytes: int) -> tuple[str, Message]:
-    """Return the sender's id and the message.
+def unpack(form: int, body: memoryview, max_bytes: int) -> Message:
+    """Return the message of a body.
 
     Args:
-        data: Message as received.
+        form: Form that `compress` returned.
+        body: Bytes that it returned.
         max_bytes: Greatest size of the body after decompression.
 
     Raises:
-        ForeignMessageError: The bytes are damaged, of another version, or not a message of a replica at all.
+        ForeignMessageError: The body is damaged or too large, or does not fit the types.
     """
-    if not data.startswith(_MAGIC) or len(data) <= len(_MAGIC):
-        raise ForeignMessageError("not a message of a replica", Refusal.FOREIGN)
-    if data[len(_MAGIC)] != VERSION:
-        raise ForeignMessageError(
-            "a message of another version of the format", Refusal.VERSION, version=data[len(_MAGIC)]
-        )
-    view = memoryview(data)
-    if zlib.crc32(view[_ID_AT:]).to_bytes(4, "big") != data[_CHECKSUM_AT:_ID_AT]:
-        raise ForeignMessageError("a damaged message", Refusal.DAMAGED)
-    if not _ID.match(data[_ID_AT:_BODY_AT]):
-        raise ForeignMessageError("not a message of a replica", Refusal.FOREIGN)
-    return data[_ID_AT:_BODY_AT].decode(), _unpack(view[_BODY_AT:], data[_FORM_AT], max_bytes)
-
-
-def _unpack(body: memoryview, form: int, max_bytes: int) -> Message:
     packed = _decompress(body, max_bytes) if form == _COMPRESSED else body
     try:
         message: Message = _decode(packed)
@@ -335,3 +315,50 @@ def context_state(context: Context) -> ContextState:
 
 def context_of(state: ContextState) -> Context:
     return Context(state.vector, {replica: set(counts) for replica, counts in state.cloud.items()})
+
+
+# --- the unsigned format
+
+
+def encode_message(sender: str, message: Message) -> bytes:
+    """Return the bytes of an unsigned message."""
+    return frame(sender, pack(message))
+
+
+def frame(sender: str, body: bytes) -> bytes:
+    """Return the bytes of an unsigned message with a given body."""
+    form, body = compress(body)
+    checked = sender.encode() + body
+    return b"%b%c%c%b%b" % (MAGIC, UNSIGNED_VERSION, form, zlib.crc32(checked).to_bytes(4, "big"), checked)
+
+
+def version_of(data: bytes) -> int:
+    """Return the version of the format that a message claims to have.
+
+    Raises:
+        ForeignMessageError: It is not a message of a replica.
+    """
+    if not data.startswith(MAGIC) or len(data) <= len(MAGIC):
+        raise ForeignMessageError("not a message of a replica", Refusal.FOREIGN)
+    return data[len(MAGIC)]
+
+
+def decode_message(data: bytes, max_bytes: int) -> tuple[str, Message]:
+    """Return the sender's id and the message of unsigned bytes.
+
+    Args:
+        data: Message as received.
+        max_bytes: Greatest size of the body after decompression.
+
+    Raises:
+        ForeignMessageError: The bytes are damaged, of another version, or not a message of a replica at all.
+    """
+    version = version_of(data)
+    if version != UNSIGNED_VERSION:
+        raise ForeignMessageError("a message of another version of the format", Refusal.VERSION, version=version)
+    view = memoryview(data)
+    if zlib.crc32(view[_ID_AT:]).to_bytes(4, "big") != data[_CHECKSUM_AT:_ID_AT]:
+        raise ForeignMessageError("a damaged message", Refusal.DAMAGED)
+    if not ID.match(data[_ID_AT:_BODY_AT]):
+        raise ForeignMessageError("not a message of a replica", Refusal.FOREIGN)
+    return data[_ID_AT:_BODY_AT].decode(), unpack(data[_FORM_AT], view[_BODY_AT:], max_bytes)

@@ -8,6 +8,7 @@ also those of living replicas, as such a replica may have ended unnoticed.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Container
 
 from provider.keyvalue.cache.causality import Context
@@ -20,11 +21,16 @@ _MAX_PEERS = 1000
 class _Peer:
     """Another replica."""
 
-    __slots__ = ("confirmed", "heartbeat", "received_at")
+    __slots__ = ("confirmed", "heartbeat", "is_bound", "is_signed", "received_at", "unheard_since")
 
-    def __init__(self, heartbeat: Heartbeat, received_at: float) -> None:
+    def __init__(self, heartbeat: Heartbeat, received_at: float, *, is_signed: bool) -> None:
         self.heartbeat = heartbeat
         self.received_at = received_at
+        self.is_signed = is_signed
+        self.is_bound = False
+        """True once a signed heartbeat of it has named this replica."""
+        self.unheard_since = received_at
+        """Time of the first of its heartbeats since the last one that named this replica."""
         self.confirmed: dict[str, int] = {}
         """Version vector of a context of this peer that the own context covers."""
 
@@ -49,22 +55,60 @@ class Peers:
 
     # --- heartbeats
 
-    def heartbeat(self, context: Context, *, wants_answer: bool = False, is_leaving: bool = False) -> Heartbeat:
-        """Return the own heartbeat."""
-        alive = {self.id, *self._peers}
-        vector = {replica: count for replica, count in context.vector.items() if replica in alive}
+    def heartbeat(
+        self, context: Context, *, wants_answer: bool = False, is_leaving: bool = False, names_idle: bool = True
+    ) -> Heartbeat:
+        """Return the own heartbeat. It names all replicas that are heard, so that each learns that it is.
+
+        Args:
+            context: Own context.
+            wants_answer: Whether the others answer with theirs at once.
+            is_leaving: Whether this replica is about to end.
+            names_idle: Whether replicas are named that have made no event. Releases that do not sign refuse that.
+        """
+        counts = {replica: context.vector.get(replica, 0) for replica in (self.id, *self._peers)}
+        vector = {replica: count for replica, count in counts.items() if count or names_idle}
         return Heartbeat(vector, _digest(context, vector), wants_answer, is_leaving)
 
-    def receive(self, peer_id: str, heartbeat: Heartbeat, now: float) -> bool:
-        """Note the heartbeat of another replica; return whether the replica is new."""
+    def receive(self, peer_id: str, heartbeat: Heartbeat, now: float, *, is_signed: bool = True) -> bool:
+        """Note the heartbeat of another replica; return whether that replica needs to hear from this one.
+
+        It does if it is new, or does not name this replica. An unsigned heartbeat in the name of a replica that signs is
+        ignored.
+        """
         peer = self._peers.get(peer_id)
-        if peer is not None:
-            peer.heartbeat, peer.received_at = heartbeat, now
+        if peer is not None and peer.is_signed and not is_signed:
             return False
-        if len(self._peers) >= _MAX_PEERS:
-            del self._peers[min(self._peers, key=lambda name: self._peers[name].received_at)]
-        self._peers[peer_id] = _Peer(heartbeat, now)
-        return True
+        is_new = peer is None
+        if peer is None:
+            if len(self._peers) >= _MAX_PEERS:
+                del self._peers[min(self._peers, key=lambda name: self._peers[name].received_at)]
+            peer = self._peers[peer_id] = _Peer(heartbeat, now, is_signed=is_signed)
+        peer.heartbeat, peer.received_at, peer.is_signed = heartbeat, now, is_signed
+        hears_this = self.id in heartbeat.vector
+        if hears_this:
+            peer.is_bound = peer.is_bound or is_signed
+            peer.unheard_since = math.inf
+        else:
+            peer.unheard_since = min(peer.unheard_since, now)
+        return is_signed and (is_new or not hears_this)
+
+    def knows(self, peer_id: str) -> bool:
+        return peer_id in self._peers
+
+    def is_bound(self, peer_id: str) -> bool:
+        """Tell whether a replica's changes count: a signed heartbeat of it has named this replica.
+
+        The id of this replica is new with its process. So that heartbeat, and the changes that are numbered after it, are
+        not recordings from before the start, when this replica had applied changes that it does not know of any more.
+        """
+        peer = self._peers.get(peer_id)
+        return peer is not None and peer.is_bound
+
+    def is_signed(self, peer_id: str) -> bool:
+        """Tell whether a replica signs its messages."""
+        peer = self._peers.get(peer_id)
+        return peer is None or peer.is_signed
 
     def is_alive(self, peer_id: str, since: float) -> bool:
         """Tell whether a replica has sent a heartbeat since a given time."""
@@ -75,6 +119,10 @@ class Peers:
         """Tell whether a replica has announced that it is about to end."""
         peer = self._peers.get(peer_id)
         return peer is not None and peer.heartbeat.is_leaving
+
+    def deaf(self, since: float) -> list[str]:
+        """Return the ids of the replicas that are heard and have not named this one since a given time."""
+        return [name for name, peer in self._peers.items() if peer.is_signed and peer.unheard_since < since]
 
     def remove(self, peer_id: str) -> None:
         """Remove a replica that has ended."""

@@ -30,9 +30,12 @@ from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.tombstones import discard_tombstones
 from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Sender
 from provider.keyvalue.cache.trust.admission import Admission
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError
+from provider.keyvalue.cache.trust.authentication import Authentication
+from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
+from provider.keyvalue.cache.trust.refusals import SIGNS_OF_OTHERS, ForeignMessageError, Refusal
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.link_config import CacheConfig
+from provider.keyvalue.link_values import ReplicationAuth
 from provider.nats.connection import Connection
 
 _log = logging.getLogger(__name__)
@@ -49,6 +52,17 @@ _SILENT_HEARTBEATS = 2.5
 _LEAVE_SECONDS = 0.15
 """Time for the others to pull from a replica that ends: half of what the strictest host allows for a shutdown."""
 
+_SHOWN_DRIFT_MS = 10_000
+"""Difference between clocks that health tells of: far more than synchronised ones have, a sixth of what is accepted."""
+
+_DRIFT_SECONDS = 60.0
+"""Time after which the clock of a silent replica is not compared any more."""
+
+_AUTH_REMARKS = {
+    ReplicationAuth.UPGRADE: "REPLICATION_AUTH is upgrade: values of replicas that do not sign are believed",
+    ReplicationAuth.OFF: "REPLICATION_AUTH is off: every client that may publish on its subjects is believed",
+}
+
 _TOMBSTONE_SLICE = 500
 """Tombstones looked at before other work gets a turn: less than a millisecond."""
 
@@ -58,6 +72,7 @@ class Replication:
 
     Args:
         config: Settings of the cache; `configure` replaces them.
+        keys: Keys by which replicas know each other; None if `REPLICATION_AUTH` is off.
         on_expiry: Function that schedules an expiry; see `ReplicaState`.
 
     Attributes:
@@ -65,11 +80,14 @@ class Replication:
         joined: Set once the replica has what the others had when it started, or there are no others.
     """
 
-    def __init__(self, config: CacheConfig, on_expiry: Callable[[str, Item], None]) -> None:
+    def __init__(self, config: CacheConfig, keys: ClusterKeys | None, on_expiry: Callable[[str, Item], None]) -> None:
         self.replica = Replica(new_replica_id(), self._on_event, on_expiry)
         self.joined = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(self.replica.id, config, self._on_message, self._on_request)
+        self._authentication = Authentication(self.replica.id, keys) if keys is not None else None
+        self._channel = Channel(
+            self.replica.id, config, self._authentication, self._on_message, self._on_request, self._on_refusal
+        )
         self._admission = Admission(self.replica)
         self._peers = Peers(self.replica.id, config.forget_seconds)
         self._sender = Sender(self.replica)
@@ -77,6 +95,8 @@ class Replication:
             self.replica, self._admission, self._peers, self._channel, self._on_pulled, self.joined.set
         )
         self._heartbeat_received = asyncio.Event()
+        self._joiner_until = 0.0
+        """Time until which this replica has only just joined, so that others may have what it lacks."""
         self._is_flush_due = False
         self._is_answer_due = False
         self._is_leaving = False
@@ -91,6 +111,28 @@ class Replication:
         """Greatest size of a key and a value together that fits into a message, in bytes."""
         return self._channel.event_bytes
 
+    @property
+    def strangers(self) -> list[Refusal]:
+        """Reasons for which messages of other replicas have been refused of late, if this one understands no other."""
+        seconds = max(_SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds, _ALONE_AFTER_SECONDS)
+        return [] if self._peers.ids else self._channel.refusals.signs_of_others(self._loop.time(), seconds)
+
+    def remarks(self) -> list[str]:
+        """Return the remarks of health on the other replicas: refused messages, disagreement, clocks."""
+        now, auth = self._loop.time(), self._channel.config.auth
+        remarks = []
+        if auth is not ReplicationAuth.ON:
+            remarks.append(_AUTH_REMARKS[auth])
+        if refused := self._channel.refusals.recent(now):
+            counts = ", ".join(f"{count} {refusal.value}" for refusal, count in refused.items())
+            remarks.append(f"messages refused: {counts}")
+        if deaf := self._peers.deaf(now - _SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds):
+            remarks.append(f"{len(deaf)} of {len(self._peers.ids)} other replicas do not hear this one, or refuse it")
+        drift_ms = self._authentication.drift_ms(now - _DRIFT_SECONDS) if self._authentication is not None else 0
+        if drift_ms > _SHOWN_DRIFT_MS:
+            remarks.append(f"its clock and that of another replica differ by {drift_ms // 1000} s")
+        return remarks
+
     def configure(self, config: CacheConfig) -> None:
         """Replace the settings."""
         self._channel.config = config
@@ -102,12 +144,12 @@ class Replication:
     async def subscribe(self, connection: Connection, stack: AsyncExitStack) -> None:
         """Receive the messages of the others on a connection until the stack is closed."""
         stack.callback(connection.on_reconnect(self._on_reconnect))
-        stack.callback(connection.on_write(self._flush))
         await self._channel.open(connection, stack)
         self._admission.event_bytes = self._channel.event_bytes
 
     async def run(self) -> None:
         """Join the others and stay in step with them until cancelled."""
+        self._joiner_until = self._loop.time() + _SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send_heartbeats())
             await self._join()
@@ -115,14 +157,16 @@ class Replication:
 
     async def _join(self) -> None:
         """Pull from the first replica that has what the others have."""
-        # 1. Ask who is there.
+        # 1. Ask who is there. A replica of a release that does not sign is not asked: its next heartbeat is waited for.
         self._channel.publish(self._heartbeat(wants_answer=True))
+        config = self._channel.config
+        is_upgrade = config.auth is ReplicationAuth.UPGRADE
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ALONE_AFTER_SECONDS):
+            async with asyncio.timeout(_ALONE_AFTER_SECONDS + (1.1 * config.heartbeat_seconds if is_upgrade else 0)):
                 await self._heartbeat_received.wait()
         # 2. Pull from one after the other until a transfer is complete.
         began = self._loop.time()
-        subject = self._channel.config.state_subject
+        subject = config.state_subject
         for peer in self._peers.ids:
             if await self._anti_entropy.pull(peer):
                 seconds = round(self._loop.time() - began, 3)
@@ -130,8 +174,8 @@ class Replication:
                 _log.info("cache_caught_up", extra=fields)
                 self.joined.set()
                 return
-        # 3. Nobody is there: there is nothing to wait for. Or all pulls failed: anti-entropy repeats them.
-        if not self._peers.ids:
+        # 3. No other replica is there, so there is nothing to wait for. Or all pulls failed: anti-entropy repeats them.
+        if not self._peers.ids and not self.strangers:
             self.joined.set()
             return
         _log.warning("cache_catching_up", extra={"subject": subject, "replicas": len(self._peers.ids)})
@@ -157,7 +201,12 @@ class Replication:
     # --- heartbeats
 
     def _heartbeat(self, *, wants_answer: bool = False) -> Heartbeat:
-        return self._peers.heartbeat(self.replica.context, wants_answer=wants_answer, is_leaving=self._is_leaving)
+        return self._peers.heartbeat(
+            self.replica.context,
+            wants_answer=wants_answer,
+            is_leaving=self._is_leaving,
+            names_idle=self._channel.signs,
+        )
 
     async def _send_heartbeats(self) -> None:
         """Send a heartbeat at every interval, discard tombstones, and pull from replicas that have more."""
@@ -167,8 +216,12 @@ class Replication:
             config = self._channel.config
             for peer in self._peers.remove_silent(self._loop.time()):
                 _log.info("cache_replica_forgotten", extra={"subject": config.state_subject, "replica": peer})
+            if self._authentication is not None:
+                self._authentication.forget_idle(self._loop.time())
             self._peers.confirm(self.replica.context)
             await self._discard_tombstones()
+            if not self._peers.ids and not self.strangers:
+                self.joined.set()
             self._channel.publish(self._heartbeat())
             silent_since = self._loop.time() - _SILENT_HEARTBEATS * config.heartbeat_seconds
             for peer in self._peers.ids:
@@ -201,16 +254,27 @@ class Replication:
         self._is_answer_due = False
         self._channel.publish(self._heartbeat())
 
+    def _on_refusal(self, refusal: Refusal) -> None:
+        """Count as catching up again if a joiner that seemed to be alone hears others that it does not understand."""
+        if (
+            refusal in SIGNS_OF_OTHERS
+            and self.joined.is_set()
+            and self._loop.time() < self._joiner_until
+            and self.strangers
+        ):
+            self.joined.clear()
+
     # --- publishing
 
     def _on_event(self) -> None:
-        """Publish at the end of the turn, or earlier with the next write, which is the answer to the event's caller."""
+        """Publish after the answers of this turn have been written: their callers do not wait for the signature."""
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self._flush)
+            # The answers are written in the next turn at the latest, so the events go out in the one after it.
+            self._loop.call_soon(self._loop.call_soon, self._flush)
 
     def _flush(self) -> None:
-        """Publish the events of this turn. What cannot be sent now will be pulled by the others."""
+        """Publish the events that have not been sent. What cannot be sent now will be pulled by the others."""
         self._is_flush_due = False
         replica = self.replica
         if replica.unsent:
@@ -219,13 +283,18 @@ class Replication:
 
     # --- receiving
 
-    def _on_message(self, sender: str, message: Message) -> None:
+    def _on_message(self, sender: str, message: Message, is_signed: bool) -> None:
         if isinstance(message, Deltas):
             self._receive_deltas(sender, message)
         elif isinstance(message, Heartbeat):
-            self._receive_heartbeat(sender, message)
+            self._receive_heartbeat(sender, message, is_signed=is_signed)
 
     def _receive_deltas(self, sender: str, deltas: Deltas) -> None:
+        if self._channel.signs and not self._peers.is_bound(sender):
+            # They may be a recording from before the start. A transfer brings those that count.
+            if self._peers.knows(sender):
+                self._anti_entropy.schedule(sender)
+            return
         self._admission.check_deltas(sender, deltas, wall_clock_ms())
         replica = self.replica
         is_gap = deltas.first > replica.context.vector.get(sender, 0) + 1
@@ -235,18 +304,23 @@ class Replication:
         if is_gap:
             self._anti_entropy.schedule(sender)
 
-    def _receive_heartbeat(self, sender: str, heartbeat: Heartbeat) -> None:
+    def _receive_heartbeat(self, sender: str, heartbeat: Heartbeat, *, is_signed: bool) -> None:
         replica = self.replica
         if heartbeat.vector.get(replica.id, 0) > replica.count:
             raise ForeignMessageError(f"replica {sender} names events of this one that do not exist")
-        is_new = self._peers.receive(sender, heartbeat, self._loop.time())
-        if is_new and not heartbeat.is_leaving:
+        if not heartbeat.is_leaving and not self._peers.knows(sender):
             fields = {"subject": self._channel.config.state_subject, "replica": sender}
             _log.info("cache_replica_heard", extra=fields)
+        is_deaf = self._peers.receive(sender, heartbeat, self._loop.time(), is_signed=is_signed)
         self._heartbeat_received.set()
-        if heartbeat.wants_answer:
+        self._joiner_until = 0.0
+        if heartbeat.wants_answer or is_deaf:
             self._answer_soon(at_once=heartbeat.is_leaving)
-        self._anti_entropy.schedule_if_behind(sender)
+        if self.joined.is_set():
+            self._anti_entropy.schedule_if_behind(sender)
+        else:
+            # Also if it has nothing more, so that the joiner learns that it has everything.
+            self._anti_entropy.schedule(sender)
         if heartbeat.is_leaving:
             self._anti_entropy.hurry()
             if not self._anti_entropy.is_scheduled(sender):

@@ -19,6 +19,7 @@ from provider.keyvalue.cache.expiry import ExpiryQueue
 from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation, list_keys
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.replication import Replication
+from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import ConnectionPool
@@ -129,6 +130,7 @@ class Cache(SharedStore[CacheConfig]):
         connections: Pool of connections.
         settings: Settings of the connection.
         config: Settings of the cache; `configure` replaces them.
+        keys: Keys by which replicas know each other; None if `REPLICATION_AUTH` is off.
         tasks: Owner of the tasks of calls that wait.
         on_idle: Function called when no link and no call holds the cache any more.
 
@@ -143,6 +145,7 @@ class Cache(SharedStore[CacheConfig]):
         connections: ConnectionPool,
         settings: ConnectionSettings,
         config: CacheConfig,
+        keys: ClusterKeys | None,
         tasks: TaskOwner,
         on_idle: Callable[[], None],
     ) -> None:
@@ -151,7 +154,7 @@ class Cache(SharedStore[CacheConfig]):
         self.event_bytes = 0
         self._connections = connections
         self._settings = settings
-        self._replication = Replication(config, self._on_expiry)
+        self._replication = Replication(config, keys, self._on_expiry)
         self._reason = ""
         self._join_deadline = asyncio.get_running_loop().time() + config.join_wait_seconds
         self._expiry_queue = ExpiryQueue(self._replication.replica)
@@ -164,11 +167,17 @@ class Cache(SharedStore[CacheConfig]):
 
     @property
     def unhealthy(self) -> str | None:
-        """Reason the cache cannot reach the other replicas, or None if it can."""
+        """Reason the cache cannot reach or understand the other replicas, or None if it can."""
         if self._replication.is_cut_off:
             return f"cache {self._config.state_subject!r}: connection to NATS lost, it serves alone"
         if self._reason:
             return f"cache {self._config.state_subject!r}: {self._reason}, it serves alone"
+        if not self._replication.joined.is_set() and (strangers := self._replication.strangers):
+            reasons = ", ".join(refusal.value for refusal in strangers)
+            return (
+                f"cache {self._config.state_subject!r}: catching up, but it refuses the messages of all other replicas "
+                f"({reasons})"
+            )
         ahead_ms = self.replica.clock.ahead_ms(wall_clock_ms())
         if ahead_ms > MAX_DRIFT_MS:
             seconds = (ahead_ms - MAX_DRIFT_MS) // 1000
@@ -180,10 +189,11 @@ class Cache(SharedStore[CacheConfig]):
 
     @property
     def notice(self) -> str | None:
-        """Remark that the cache has not caught up with the other replicas yet, or None."""
-        if self._replication.joined.is_set():
-            return None
-        return f"cache {self._config.state_subject!r}: catching up with the other replicas"
+        """Remarks on the other replicas, or None: that the cache is catching up, refuses messages, or disagrees."""
+        remarks = self._replication.remarks()
+        if not self._replication.joined.is_set():
+            remarks.insert(0, "catching up with the other replicas")
+        return f"cache {self._config.state_subject!r}: {'; '.join(remarks)}" if remarks else None
 
     @property
     def is_joining(self) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import math
 import sys
 import time
@@ -25,7 +26,9 @@ from typing import Any
 import uvloop
 
 from contracts import keyvalue
+from contracts.nkeys import KeyKind, encode_seed
 from provider.keyvalue.cache.store import Cache, CacheLink
+from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.given_values import canonical_values
 from provider.keyvalue.link_config import parse_link
@@ -74,7 +77,10 @@ async def _cache(
     values = canonical_values({"BACKEND": "cache"}).known
     config = parse_link(values, lattice=name, link_name="bench", lattice_connection=settings)
     async with _Watched(settings, config.cache.state_subject, on_handled) as connection:
-        cache = Cache(ConnectionPool(connection, ""), settings, config.cache, TaskOwner(), lambda: None)
+        # Both processes make the same key out of the name that they were given.
+        seed = encode_seed(KeyKind.CLUSTER, hashlib.sha256(name.encode()).digest()).text
+        keys = ClusterKeys(name, seed, [])
+        cache = Cache(ConnectionPool(connection, ""), settings, config.cache, keys, TaskOwner(), lambda: None)
         cache.start()
         try:
             yield CacheLink(config, cache), connection

@@ -1,5 +1,6 @@
-"""The part of a replica that decides what it takes in from others.
+"""The part of a replica that decides which messages of others it takes in.
 
-`refusals` names the reasons for which a message is refused. `admission` checks the content of messages against limits
-before any of it is merged.
+Read `signed` first: the format of messages, on the keys of `cluster_keys`. `authentication` checks that a message comes from
+a member, and with `sequences` that it comes for the first time. `admission` then checks its content against limits, before
+any of it is merged. `refusals` names the reasons for which a message is refused.
 """

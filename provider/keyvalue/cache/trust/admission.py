@@ -41,7 +41,7 @@ _DEFAULT_EVENT_BYTES = 1024 * 1024
 
 
 class Admission:
-    """The limits of one replica on what others send.
+    """The limits of one replica on the messages of others.
 
     Args:
         replica: Replica that is to take the messages in.

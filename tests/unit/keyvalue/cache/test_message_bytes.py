@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from contracts.nkeys import KeyKind, encode_seed
 from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import (
     AddCount,
@@ -23,8 +24,12 @@ from provider.keyvalue.cache.messages import (
     TransferRequest,
     decode_message,
     encode_message,
+    pack,
 )
 from provider.keyvalue.cache.peers import Peers
+from provider.keyvalue.cache.trust import signed
+from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
+from provider.keyvalue.cache.trust.signed import Head
 
 MAX_BYTES = 2 * 1024 * 1024
 SENDER = "sender-00001"
@@ -140,3 +145,20 @@ def test_a_heartbeat_has_the_digest_that_other_releases_compute() -> None:
         "3030303203cf00c7639f326346f2c2c2"
     )
     assert encode_message(A, members.heartbeat(context)).hex() == recorded
+
+
+def test_a_signed_message_has_the_bytes_that_other_releases_send_and_understand() -> None:
+    keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
+    head = Head(signed.HEARTBEAT, SENDER, 7, 1_700_000_000_000, 3, keys.issuer)
+    message = Heartbeat({A: 7, B: 0}, 5, True, False)
+    recorded = (
+        "6b76726302000203a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
+        "30303100000000000000070000018bcfe568000000000000000003950564624eff66fccb16a313ade0dd6576edd29921"
+        "9baa1941ed6250f1c832ec4bec12b62d88886f65f1fc2861c1f10a18ca05385a05c8c7c812ebaeba8f9509950282ac72"
+        "65706c6963612d3030303107ac7265706c6963612d303030320005c3c2"
+    )
+    data = signed.sign(keys, "cache.state", head, pack(message))
+    assert data.hex() == recorded
+    assert signed.head_of(data) == head
+    assert signed.is_signed(keys, "cache.state", head, data)
+    assert signed.message_of(head, data, MAX_BYTES) == message

@@ -94,3 +94,49 @@ def test_the_number_of_peers_is_bounded_and_the_one_that_was_silent_longest_make
         peers.receive("peer-of-long", Heartbeat({}, 0, False, False), number)
     assert len(peers.ids) == 1000
     assert {"peer-of-long", "peer-0001999"} <= set(peers.ids)
+
+
+# --- who is heard
+
+
+def test_a_replica_counts_once_a_signed_heartbeat_of_it_has_named_this_one() -> None:
+    peers, other = Peers("own-00000001", 100.0), "peer-0000001"
+    assert not peers.is_bound(other)
+    assert peers.receive(other, Heartbeat({other: 3}, 0, False, False), 0.0), "it needs to hear from this one"
+    assert not peers.is_bound(other)
+    assert not peers.receive(other, Heartbeat({other: 3, "own-00000001": 0}, 0, False, False), 1.0)
+    assert peers.is_bound(other)
+    assert peers.receive(other, Heartbeat({other: 3}, 0, False, False), 2.0)
+    assert peers.is_bound(other), "it has named this process once"
+    peers.remove(other)
+    assert not peers.is_bound(other)
+
+
+def test_a_heartbeat_names_every_replica_that_is_heard_also_those_without_events() -> None:
+    peers = Peers("own-00000001", 100.0)
+    peers.receive("peer-0000001", Heartbeat({}, 0, False, False), 0.0)
+    assert peers.heartbeat(Context()).vector == {"own-00000001": 0, "peer-0000001": 0}
+    assert peers.heartbeat(Context({"own-00000001": 2}), names_idle=False).vector == {"own-00000001": 2}
+
+
+def test_an_unsigned_heartbeat_counts_for_nothing_and_does_not_replace_a_signed_one() -> None:
+    peers = Peers("own-00000001", 100.0)
+    naming = Heartbeat({"own-00000001": 0}, 0, False, False)
+    assert not peers.receive("old-00000001", naming, 0.0, is_signed=False)
+    assert not peers.is_bound("old-00000001")
+    assert not peers.is_signed("old-00000001")
+    peers.receive("peer-0000001", naming, 0.0)
+    forged = Heartbeat({"peer-0000001": 99}, 1, False, True)
+    assert not peers.receive("peer-0000001", forged, 0.0, is_signed=False)
+    assert peers.is_signed("peer-0000001")
+    assert not peers.is_leaving("peer-0000001")
+
+
+def test_replicas_that_do_not_name_this_one_for_a_while_are_told() -> None:
+    peers = Peers("own-00000001", 100.0)
+    for second in range(10):
+        peers.receive("deaf-0000001", Heartbeat({}, 0, False, False), second)
+        peers.receive("peer-0000001", Heartbeat({"own-00000001": 0}, 0, False, False), second)
+        peers.receive("late-0000001", Heartbeat({"own-00000001": 0} if second > 3 else {}, 0, False, False), second)
+    assert peers.deaf(9.0 - 2.5) == ["deaf-0000001"]
+    assert peers.deaf(0.0) == []

@@ -1,0 +1,48 @@
+"""The keys by which replicas know each other: that of the cluster, which every member of the lattice is given. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ed25519_zebra import ed_verify
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+
+from contracts.nkeys import decode_public_key, is_usable, parse_seed
+from contracts.secret import Secret
+
+SIGNATURE_BYTES = 64
+
+
+class ClusterKeys:
+    """The key that signs for this replica, and those that are believed. The own one always is.
+
+    Args:
+        lattice: Name of the lattice, which every signature covers.
+        seed: Seed of the cluster's key.
+        issuers: Public keys of the cluster's issuers. Unusable ones are left out.
+
+    Attributes:
+        issuer: The 32 bytes of the own public key.
+
+    Raises:
+        ValueError: The text is not a seed. It does not appear in the error.
+    """
+
+    def __init__(self, lattice: str, seed: Secret, issuers: Iterable[str]) -> None:
+        self.lattice = lattice
+        self.issuer, self._key = crypto_sign_seed_keypair(parse_seed(seed.reveal()).raw())
+        self._issuers = {self.issuer, *(decode_public_key(issuer)[1] for issuer in issuers if is_usable(issuer))}
+
+    def __repr__(self) -> str:
+        return f"ClusterKeys(lattice={self.lattice!r}, {len(self._issuers)} issuers)"
+
+    def sign(self, data: bytes) -> bytes:
+        return crypto_sign(data, self._key)[:SIGNATURE_BYTES]
+
+    def is_believed(self, issuer: bytes) -> bool:
+        return issuer in self._issuers
+
+    @staticmethod
+    def is_signed(data: bytes, signature: bytes, issuer: bytes) -> bool:
+        """Tell whether a signature is that of an issuer."""
+        return bool(ed_verify(signature, data, issuer))
