@@ -137,7 +137,7 @@ class Replication:
         """Replace the settings."""
         self._channel.config = config
         self._peers.forget_seconds = config.forget_seconds
-        self._admission.allow(config.max_keys, config.max_bytes)
+        self._admission.limit(config.max_keys, config.max_bytes)
 
     # --- joining and leaving
 

@@ -53,13 +53,13 @@ class Admission:
     def __init__(self, replica: Replica) -> None:
         self.event_bytes = _DEFAULT_EVENT_BYTES
         self._replica = replica
-        self._max_keys: float = 0
-        self._max_bytes: float = 0
+        self._max_keys: float = math.inf
+        self._max_bytes: float = math.inf
 
-    def allow(self, max_keys: int, max_bytes: int) -> None:
-        """Allow for the limits of a link; 0: no limit. Of several links on one cache, the widest limits count."""
-        self._max_keys = max(self._max_keys, max_keys or math.inf)
-        self._max_bytes = max(self._max_bytes, max_bytes or math.inf)
+    def limit(self, max_keys: int, max_bytes: int) -> None:
+        """Set the limits of the cache; 0: no limit."""
+        self._max_keys = max_keys or math.inf
+        self._max_bytes = max_bytes or math.inf
 
     # --- deltas
 

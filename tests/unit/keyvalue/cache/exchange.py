@@ -73,7 +73,7 @@ def apply_all(replica: Replica, events: list[tuple[str, int, Event]]) -> None:
 
 def admission_of(replica: Replica, max_keys: int = 0, max_bytes: int = 0) -> Admission:
     admission = Admission(replica)
-    admission.allow(max_keys, max_bytes)
+    admission.limit(max_keys, max_bytes)
     return admission
 
 

@@ -223,16 +223,6 @@ def test_bytes_of_others_are_taken_in_up_to_twice_the_limit_and_removals_always(
     admission.check_page(page(cell("key 1"), vector={OWN: 100}), NOW_MS)
 
 
-def test_of_several_links_on_a_cache_the_widest_limit_counts() -> None:
-    replica = Replica(OWN)
-    fill(replica, 100)
-    admission = admission_of(replica, max_keys=10)
-    with pytest.raises(ForeignMessageError):
-        admission.check_deltas(MAD, Deltas(1, [text("other")]), NOW_MS)
-    admission.allow(0, 0)
-    admission.check_deltas(MAD, Deltas(1, [text("other")]), NOW_MS)
-
-
 # --- pages
 
 REFUSED_PAGES: dict[str, TransferPage] = {
