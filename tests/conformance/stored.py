@@ -35,15 +35,15 @@ class StoredBucket:
 
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
-        self._name = name
+        self.name = name
 
     async def message(self, bucket_key: str) -> Message | None:
         """Return the last message of a bucket key, which may be a marker, or `None`."""
-        answer = await self._api(f"STREAM.MSG.GET.KV_{self._name}", {"last_by_subj": f"$KV.{self._name}.{bucket_key}"})
+        answer = await self._api(f"STREAM.MSG.GET.KV_{self.name}", {"last_by_subj": f"$KV.{self.name}.{bucket_key}"})
         if "error" in answer:
             assert answer["error"]["err_code"] == 10037, answer
             return None
-        subject = f"$JS.API.DIRECT.GET.KV_{self._name}.$KV.{self._name}.{bucket_key}"
+        subject = f"$JS.API.DIRECT.GET.KV_{self.name}.$KV.{self.name}.{bucket_key}"
         message = await self._client.request(subject, b"", timeout=5)
         headers = dict(message.headers or {})
         return Message(int(headers["Nats-Sequence"]), message.data, headers)
@@ -59,30 +59,30 @@ class StoredBucket:
         return message.revision if message is not None else 0
 
     async def info(self) -> dict[str, Any]:
-        return await self._api(f"STREAM.INFO.KV_{self._name}", None)
+        return await self._api(f"STREAM.INFO.KV_{self.name}", None)
 
     async def create(self, **config: Any) -> None:
         """Create the bucket as an operator does, with `config` over the usual fields."""
         usual = {
-            "name": f"KV_{self._name}",
-            "subjects": [f"$KV.{self._name}.>"],
+            "name": f"KV_{self.name}",
+            "subjects": [f"$KV.{self.name}.>"],
             "max_msgs_per_subject": 1,
             "discard": "new",
             "deny_delete": True,
             "allow_rollup_hdrs": True,
             "allow_direct": True,
         }
-        answer = await self._api(f"STREAM.CREATE.KV_{self._name}", usual | config)
+        answer = await self._api(f"STREAM.CREATE.KV_{self.name}", usual | config)
         assert "error" not in answer, answer
 
     async def edit(self, **config: Any) -> None:
         """Change settings of the bucket's stream, as an operator does."""
         before = (await self.info())["config"]
-        answer = await self._api(f"STREAM.UPDATE.KV_{self._name}", before | config)
+        answer = await self._api(f"STREAM.UPDATE.KV_{self.name}", before | config)
         assert "error" not in answer, answer
 
     async def delete(self) -> None:
-        answer = await self._api(f"STREAM.DELETE.KV_{self._name}", None)
+        answer = await self._api(f"STREAM.DELETE.KV_{self.name}", None)
         assert answer.get("success"), answer
 
     async def _api(self, call: str, request: dict[str, Any] | None) -> dict[str, Any]:

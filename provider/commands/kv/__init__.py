@@ -1,6 +1,6 @@
 """`keyvalue-nats kv`: buckets by hand, with the commands and names of `nats kv`.
 
-Read `command` first, then the commands: `entry_commands`, `bucket_commands`, `watch_command`. They share `parameters`,
+Read `command` first, then the commands: `entry_commands`, `bucket_commands`, `watch_command`, `compact_command`. They share `parameters`,
 `running` (connection, event loop, signals) and `printing`. Work on keys goes through `open_bucket` and
 `stored_revision`, work on buckets through `bucket_admin` and `bucket_info`. `name_rules` and `rendering` are pure.
 """

@@ -6,6 +6,7 @@ import typer
 
 from provider.commands.kv import bucket_commands as buckets
 from provider.commands.kv import entry_commands as entries
+from provider.commands.kv.compact_command import compact
 from provider.commands.kv.parameters import with_target
 from provider.commands.kv.watch_command import watch
 from provider.commands.options import CommandWithValues
@@ -46,6 +47,7 @@ for _name, _command, _aliases in (
     ("history", entries.history, ()),
     ("revert", entries.revert, ()),
     ("watch", watch, ()),
+    ("compact", compact, ()),
 ):
     kv.command(_name, cls=CommandWithValues)(with_target(_command))
     for _alias in _aliases:

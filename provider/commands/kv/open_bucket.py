@@ -78,30 +78,30 @@ class OpenBucket:
 
     def __init__(self, jetstream: js.JetStream, bucket: Bucket, engine: Engine, timeout_seconds: float) -> None:
         self.name = bucket.name
-        self._jetstream = jetstream
-        self._bucket = bucket
+        self.jetstream = jetstream
+        self.bucket = bucket
         self._engine = engine
         self._timeout_seconds = timeout_seconds
 
     def is_left_by_server(self, key: str) -> bool:
         """Tell whether the server does not remove the value, just put, at its end."""
-        return self._bucket.expirations.has(key)
+        return self.bucket.expirations.has(key)
 
     def now_ms(self) -> int:
         """Return the time by the server's clock, in milliseconds since 1970."""
-        return self._bucket.now_ms()
+        return self.bucket.now_ms()
 
     # --- reading
 
     async def get(self, key: str, consistency: Consistency) -> Revision:
         """Return the current value of a key, or raise `KeyNotFoundError`."""
         deadline = self._deadline()
-        entry = await self._bucket.read_entry(key, consistency, deadline)
+        entry = await self.bucket.read_entry(key, consistency, deadline)
         if entry.value is None:
             raise KeyNotFoundError(noted_key(key))
         found = await self._message(key, entry.revision, deadline)
         if found is not None:
-            return decode_revision(*found, self._bucket.traits.lifetimes)
+            return decode_revision(*found, self.bucket.traits.lifetimes)
         # The entry was overwritten or deleted since, so its time cannot be read any more.
         return Revision(
             bucket_key=key,
@@ -117,7 +117,7 @@ class OpenBucket:
     async def at_revision(self, key: str, revision: int) -> Revision:
         """Return an old value of a key, or raise `KeyNotFoundError`, also for markers and expired values."""
         message = await self._message(key, revision, self._deadline())
-        found = decode_revision(*message, self._bucket.traits.lifetimes) if message is not None else None
+        found = decode_revision(*message, self.bucket.traits.lifetimes) if message is not None else None
         if found is None or found.operation != PUT or found.is_expired(self.now_ms()):
             raise KeyNotFoundError(noted_key(key), revision)
         return found
@@ -126,7 +126,7 @@ class OpenBucket:
         """Yield the keys that have a value, each once, in the order in which they were last written."""
         seen: set[str] = set()
         with explained(self.name):
-            async with contextlib.aclosing(scan(self._jetstream, self._bucket)) as found:
+            async with contextlib.aclosing(scan(self.jetstream, self.bucket)) as found:
                 async for head in found:
                     is_wanted = head.bucket_key != RESERVED_KEY and matches(pattern, head.bucket_key)
                     if is_wanted and head.is_live(self.now_ms()) and head.bucket_key not in seen:
@@ -155,7 +155,7 @@ class OpenBucket:
     ) -> AsyncIterator[Updates]:
         """Follow the bucket. `on_state` is called with a reason when the server is gone, and with None when it is back."""
         with explained(self.name):
-            async with Follower(self._jetstream, self.name, selection, self._deadline(), on_state) as follower:
+            async with Follower(self.jetstream, self.name, selection, self._deadline(), on_state) as follower:
                 yield Updates(self.name, follower)
 
     # --- writing
@@ -182,7 +182,7 @@ class OpenBucket:
         if not response.success and not response.revision:
             # The key has no value. If its marker has the given revision, create the value. The engine creates only over
             # a marker, so a value written in between still makes the change fail.
-            current = (await self._bucket.read_latest(key, self._deadline())).revision
+            current = (await self.bucket.read_latest(key, self._deadline())).revision
             if current != revision:
                 raise WrongRevisionError(current)
             response = await self._change(Put(key, payload, expires_seconds, 0))
@@ -196,20 +196,18 @@ class OpenBucket:
 
     async def purge(self, key: str) -> bool:
         """Mark a key as deleted and remove its history; return whether it had a value."""
-        traits = self._bucket.traits
+        traits = self.bucket.traits
         if traits.has_history and traits.denies_purge and not traits.is_sealed:
-            raise ServerRefusedError(
-                f"stream {self._bucket.stream} has deny_purge: history stays, only del is possible"
-            )
+            raise ServerRefusedError(f"stream {self.bucket.stream} has deny_purge: history stays, only del is possible")
         is_deleted = (await self._change(Delete(key, False))).success
         if is_deleted and (traits.rolls_up or not traits.has_history):
             return True
         deadline = self._deadline()
-        latest = await self._bucket.read_latest(key, deadline)
+        latest = await self.bucket.read_latest(key, deadline)
         if latest.revision and traits.has_history:  # a marker, with old revisions before it
             with explained(self.name):
                 subject = key_subject(self.name, key)
-                await self._jetstream.purge(self._bucket.stream, subject, deadline, below_sequence=latest.revision)
+                await self.jetstream.purge(self.bucket.stream, subject, deadline, below_sequence=latest.revision)
         return is_deleted
 
     async def revert(self, key: str, revision: int) -> int:
@@ -217,7 +215,7 @@ class OpenBucket:
         old = await self.at_revision(key, revision)
         if old.kind not in ("text", "binary"):
             raise NotRevertibleError(f"revision {revision} of {key} is a {old.kind}, which only an actor can write")
-        latest = await self._bucket.read_latest(key, self._deadline())
+        latest = await self.bucket.read_latest(key, self._deadline())
         return await self.update(key, old.payload, latest.revision)
 
     async def _change(self, request: SingleKeyRequest) -> SwapResponse:
@@ -227,8 +225,8 @@ class OpenBucket:
 
     async def _message(self, key: str, revision: int, deadline: float) -> Update | None:
         with explained(self.name):
-            found = await self._jetstream.next_message(
-                self._bucket.stream, key_subject(self.name, key), revision, deadline
+            found = await self.jetstream.next_message(
+                self.bucket.stream, key_subject(self.name, key), revision, deadline
             )
         if found is None or found.sequence != revision:
             return None

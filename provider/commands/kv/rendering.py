@@ -164,6 +164,7 @@ def status_rows(status: BucketStatus) -> list[Row]:
         ("Maximum Value Size", _limit(config.max_msg_size)),
         ("Maximum Age", format_seconds(config.max_age / NANOSECONDS) if config.max_age else "unlimited"),
         ("Expiry of Keys", _expiry_note(status)),
+        ("If the Server Is Killed", _return_note(status)),
         ("Limit Marker TTL", _marker_ttl(config.subject_delete_marker_ttl)),
         ("JetStream Stream", config.name),
         ("Storage", config.storage.capitalize()),
@@ -252,6 +253,15 @@ def _limit(size: int) -> str:
 
 def _marker_ttl(nanoseconds: int) -> str:
     return format_seconds(nanoseconds / NANOSECONDS) if nanoseconds else ""
+
+
+def _return_note(status: BucketStatus) -> str:
+    """Return whether removed values may come back when the server is killed. Source: nats-server issue 8505."""
+    config = status.info.config
+    if not config.allow_msg_ttl:
+        return ""
+    bound = ", until the maximum age" if config.max_age else ""
+    return f"values that other clients replaced by some with a Nats-TTL may come back{bound}; the provider's do not"
 
 
 def _expiry_note(status: BucketStatus) -> str:

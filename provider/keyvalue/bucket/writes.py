@@ -117,21 +117,23 @@ class Writes:
         none. Then the key is removed without a marker, so that a caller can make room, and the marker follows.
         """
         header = _short_marker(revision)
-        is_too_large = 0 <= self._stream.traits.max_value_bytes < len(header)
-        if not is_too_large and self._stream.traits.replicas == 1:
+        traits = self._stream.traits
+        is_too_large = 0 <= traits.max_value_bytes < len(header)
+        if not is_too_large and traits.replicas == 1 and not traits.has_history:
             try:
                 return await self._put(bucket_key, b"", header, deadline)
             except errors.ApiError as error:
                 if error.err_code not in NO_SPACE:
                     raise
-        if self._stream.traits.denies_purge:
+        if traits.denies_purge:
             raise errors.StoreFullError("there is no room for a marker, and the stream has deny_purge")
         subject = self._stream.subject_prefix + bucket_key
         if not await self._jetstream.purge(self._stream.name, subject, deadline, below_sequence=revision + 1):
             raise ConflictError
         if not is_too_large and len(self._owed_markers) < _MOST_OWED_MARKERS:
             self._owed_markers[bucket_key] = None
-            await self.place_owed_markers(deadline)
+            with contextlib.suppress(errors.NatsError):  # the key is removed all the same, and the sweep tries again
+                await self.place_owed_markers(deadline)
         return 0
 
     async def place_owed_markers(self, deadline: float | None = None) -> None:

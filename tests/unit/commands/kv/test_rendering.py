@@ -142,7 +142,16 @@ def test_a_bucket_is_shown_with_all_its_settings() -> None:
     assert rows["Republishing Headers"] == "> to copy.>"
     assert rows["Limit Marker TTL"] == "1m"
     assert "the bucket keeps history" in rows["Expiry of Keys"]
+    assert "If the Server Is Killed" not in rows
     assert status_object(BucketStatus(found, ""))["expires_by_itself"] is True
+
+
+def test_a_bucket_tells_whose_values_may_come_back() -> None:
+    rows = dict(status_rows(BucketStatus(info(allow_msg_ttl=True), "")))
+    assert "other clients" in rows["If the Server Is Killed"]
+    assert "maximum age" not in rows["If the Server Is Killed"]
+    rows = dict(status_rows(BucketStatus(info(allow_msg_ttl=True, max_age=10**9), "")))
+    assert "until the maximum age" in rows["If the Server Is Killed"]
 
 
 def test_missing_limits_are_unlimited_and_missing_features_are_left_out() -> None:
