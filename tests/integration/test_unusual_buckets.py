@@ -143,11 +143,17 @@ async def test_a_full_bucket_that_forbids_purges_is_emptied_by_markers_or_says_s
     keys: list[str] = []
     assert "full" in await filled(actor, "x" * 2000, keys)
     assert "full" in await filled(actor, "x", keys)
-    said = await actor.error("Del", keys[-1])
-    assert "deny_purge" in said
-    assert "nothing was changed" in said
+    small = keys.pop()
+    try:
+        said = str(await actor.delete(small))
+    except CallFailedError as error:
+        said = str(error)
+    # The marker is larger than the value. nats-server 2.9 takes it all the same.
+    assert said == "True" or ("deny_purge" in said and "nothing was changed" in said)
+    assert await actor.contains(small) is (said != "True")
     assert await actor.delete(keys[0]) is True, "the marker is smaller than the value"
-    assert await actor.delete(keys[-1]) is True
+    await actor.delete(small)
+    assert await actor.contains(small) is False
 
 
 async def test_a_sealed_bucket_is_read_and_its_writes_are_refused_by_that_name(
