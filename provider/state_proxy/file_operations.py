@@ -1,11 +1,15 @@
-"""The operations of the protocol, read from the head of a request. Pure."""
+"""The operations of the protocol, read from the head of a request. Pure.
+
+The client escapes nothing, and a key is everything behind `/keys/`, as it is: `%41` is three characters, and `?` is one of a
+name.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote_to_bytes
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -31,6 +35,12 @@ _MAX_QUERY_FIELDS = 16
 """The protocol uses at most two; a client may add its own."""
 
 _AUTHORITY = re.compile(r"\Ahttps?://[^/?#]*", re.IGNORECASE)
+_TARGET = re.compile(r"/([^/?]*)/?(.*)", re.DOTALL)
+"""A path's first part, and the key or the query behind it."""
+
+_LISTING = re.compile(r"\?prefix=(.*)&delimiter=/", re.DOTALL)
+"""The only query for a listing that the runtime sends. Its prefix is not escaped, whatever characters it has."""
+
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,10}\Z")
 
 
@@ -60,7 +70,7 @@ class DeleteFile(NamedTuple):
 
 
 class ListFiles(NamedTuple):
-    """List the keys that begin with a prefix, cut after the first delimiter that follows it; "": uncut."""
+    """List the keys that begin with a prefix, cut after the first delimiter that follows it."""
 
     prefix: str
     delimiter: str
@@ -117,16 +127,16 @@ def operation_of(head: RequestHead) -> FileOperation:
         RequestRefusedError: There is no operation for the path, the method or the query.
     """
     target = head.target if head.target.startswith("/") else _AUTHORITY.sub("", head.target, count=1)
-    path, _, query = target.partition("?")
-    area, _, rest = path.removeprefix("/").partition("/")
-    routes = _ROUTES.get((area, bool(rest))) if path.startswith("/") else None
+    found = _TARGET.fullmatch(target)
+    area, rest = found.groups() if found is not None else ("", "")
+    routes = _ROUTES.get((area, rest[:1] not in ("", "?")))
     if routes is None:
         raise RequestRefusedError(NOT_FOUND, "no such path")
     make = routes.get(head.method)
     if make is None:
         allowed = ", ".join(sorted(routes))
         raise RequestRefusedError(METHOD_NOT_ALLOWED, f"{head.method} is not for this path, only {allowed}")
-    return make(_text(rest), _fields(query), head)
+    return make(rest, head)
 
 
 def expires_of(body: bytes) -> int:
@@ -152,14 +162,13 @@ class _AttributeBody(msgspec.Struct, frozen=True):
 
 _ttl_decoder = msgspec.json.Decoder(_AttributeBody)
 
-_Fields = dict[str, list[str]]
-_Make = Callable[[str, _Fields, RequestHead], FileOperation]
+_Make = Callable[[str, RequestHead], FileOperation]
 
 
 def _of_key(kind: Callable[[str], FileOperation]) -> _Make:
     """Return a route whose operation depends only on the key."""
 
-    def make(key: str, fields: _Fields, head: RequestHead) -> FileOperation:
+    def make(key: str, head: RequestHead) -> FileOperation:
         return kind(key)
 
     return make
@@ -168,60 +177,66 @@ def _of_key(kind: Callable[[str], FileOperation]) -> _Make:
 def _always(operation: FileOperation) -> _Make:
     """Return a route whose operation depends on nothing."""
 
-    def make(key: str, fields: _Fields, head: RequestHead) -> FileOperation:
+    def make(rest: str, head: RequestHead) -> FileOperation:
         return operation
 
     return make
 
 
-def _text(escaped: str) -> str:
-    """Decode percent-escapes."""
-    if "%" not in escaped:
-        return escaped
-    try:
-        return unquote_to_bytes(escaped).decode()
-    except UnicodeDecodeError:
-        raise RequestRefusedError(BAD_REQUEST, "the path is not UTF-8") from None
-
-
-def _fields(query: str) -> _Fields:
-    if not query:
-        return {}
+def _fields(query: str) -> dict[str, list[str]]:
     try:
         return parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS)
     except ValueError:
         raise RequestRefusedError(BAD_REQUEST, "the query is not UTF-8, or has too many fields") from None
 
 
-def _list_files(key: str, fields: _Fields, head: RequestHead) -> FileOperation:
-    return ListFiles(fields.get("prefix", [""])[0], fields.get("delimiter", [""])[0])
+def _list_files(query: str, head: RequestHead) -> FileOperation:
+    found = _LISTING.fullmatch(query)
+    if found is not None:
+        return ListFiles(found[1], "/")
+    fields = _fields(query[1:])
+    return ListFiles(fields.get("prefix", [""])[0], fields.get("delimiter", [""])[0] or "/")
 
 
-def _write(key: str, fields: _Fields, head: RequestHead) -> FileOperation:
+def _write(key: str, head: RequestHead) -> FileOperation:
     if head.if_none_match not in ("", "*"):
         raise RequestRefusedError(BAD_REQUEST, "If-None-Match can only be *")
     return WriteFile(key, head.if_none_match == "*")
 
 
-def _no_key(key: str, fields: _Fields, head: RequestHead) -> FileOperation:
-    raise RequestRefusedError(BAD_REQUEST, "key is empty")
+def _stat_mount(query: str, head: RequestHead) -> FileOperation:
+    return StatFile("") if not query else _no_key(query, head)
 
 
-def _read_attribute(key: str, fields: _Fields, head: RequestHead) -> FileOperation:
-    if "attr" not in fields:
-        return ListAttributes(key)
-    return ReadAttribute(key, _attribute(fields["attr"][0]))
+def _no_key(query: str, head: RequestHead) -> FileOperation:
+    raise RequestRefusedError(NOT_FOUND, "a key is not empty and does not begin with a question mark")
 
 
-def _write_attribute(key: str, fields: _Fields, head: RequestHead) -> FileOperation:
-    if "attr" not in fields:
+def _read_attribute(rest: str, head: RequestHead) -> FileOperation:
+    key, name = _key_and_attribute(rest)
+    return ListAttributes(key) if name is None else ReadAttribute(key, _known(name))
+
+
+def _write_attribute(rest: str, head: RequestHead) -> FileOperation:
+    key, name = _key_and_attribute(rest)
+    if name is None:
         raise RequestRefusedError(BAD_REQUEST, "the query needs attr=NAME")
-    if _attribute(fields["attr"][0]) != TTL:
+    if _known(name) != TTL:
         raise RequestRefusedError(PERMISSION_DENIED, f"attribute {VERSION!r} is read-only")
     return WriteTtl(key)
 
 
-def _attribute(name: str) -> str:
+def _key_and_attribute(rest: str) -> tuple[str, str | None]:
+    """Split at the query, which the runtime puts behind a key that may have question marks itself."""
+    key, mark, name = rest.rpartition("?attr=")
+    if mark:
+        return key, name.partition("&")[0]
+    key, _, query = rest.partition("?")
+    names = _fields(query).get("attr")
+    return (key, names[0]) if names else (rest, None)
+
+
+def _known(name: str) -> str:
     if name not in ATTRIBUTES:
         raise RequestRefusedError(UNSUPPORTED_ATTRIBUTE, f"no such attribute, only {' and '.join(ATTRIBUTES)}")
     return name
@@ -229,7 +244,7 @@ def _attribute(name: str) -> str:
 
 _ROUTES: dict[tuple[str, bool], dict[str, _Make]] = {
     ("keys", True): {"GET": _of_key(ReadFile), "PUT": _write, "HEAD": _of_key(StatFile), "DELETE": _of_key(DeleteFile)},
-    ("keys", False): {"GET": _list_files, "PUT": _no_key, "HEAD": _of_key(StatFile), "DELETE": _no_key},
+    ("keys", False): {"GET": _list_files, "PUT": _no_key, "HEAD": _stat_mount, "DELETE": _no_key},
     ("meta", True): {"GET": _read_attribute, "PUT": _write_attribute},
     ("meta", False): {"GET": _no_key, "PUT": _no_key},
     ("query", False): {"POST": _always(QueryFiles())},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 MAX_KEYS = 4096
@@ -43,10 +42,9 @@ class KeyMemory(Generic[Known]):
         if self._known.pop(key, None) is not None:
             self._bytes -= len(key)
 
-    def replace_all(self, new: Callable[[Known], Known]) -> None:
-        """Replace the value of each key by a function of it."""
-        for key, known in self._known.items():
-            self._known[key] = new(known)
+    def items(self) -> list[tuple[str, Known]]:
+        """Return all keys with their values, the least recently used one first."""
+        return list(self._known.items())
 
 
 class UnansweredReads:

@@ -53,7 +53,7 @@ class Listing:
         """Add a key if it begins with the prefix."""
         if not key.startswith(self._prefix):
             return
-        end = key.find(self._delimiter, len(self._prefix)) if self._delimiter else -1
+        end = key.find(self._delimiter, len(self._prefix))
         if end < 0:
             self.keys.add(key)
         else:

@@ -78,11 +78,15 @@ class SeenRevisions:
             self._seen.put(key, seen._replace(lapses_at=now + UNREAD_SECONDS))
 
     def outdate(self) -> None:
-        """Make the next write of every key conflict: the bucket was recreated, and its revisions begin again.
+        """Make the next write of every key that was read conflict: the bucket was recreated, and its revisions begin again.
 
-        Absence stays as it is, since 0 means the same in every bucket.
+        Absence stays as it is, since 0 means the same in every bucket. A key that was only written is forgotten.
         """
-        self._seen.replace_all(lambda seen: seen._replace(revision=_GONE if seen.revision else 0))
+        for key, seen in self._seen.items():
+            if not seen.is_read:
+                self._seen.drop(key)
+            elif seen.revision:
+                self._seen.put(key, seen._replace(revision=_GONE))
 
     def forget(self, key: str) -> None:
         """Drop a key, after the client has deleted it."""

@@ -63,7 +63,7 @@ def test_empty_keys_and_keys_that_are_too_long_are_refused() -> None:
 @given(
     st.lists(st.text("ab/", min_size=1, max_size=6)),
     st.text("ab/", max_size=3),
-    st.sampled_from(["", "/", "a", "ab", "//"]),
+    st.sampled_from(["/", "a", "ab", "//"]),
 )
 def test_a_listing_covers_each_key_once_whole_or_cut(found: list[str], prefix: str, delimiter: str) -> None:
     listing = Listing(prefix, delimiter)
