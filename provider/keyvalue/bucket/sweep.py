@@ -65,12 +65,11 @@ class Sweeper:
                 if self._loop.time() >= scan_at:
                     scan_at = self._loop.time() + _SCAN_SECONDS
                     await self.scan()
+                    self._reason = ""
                 await self._bucket.place_owed_markers()
                 await self.mark_due()
             except (errors.NatsError, errors.StoreError, TimeoutError) as error:
                 self._log_once(str(error) or "no answer in time")
-            else:
-                self._reason = ""
 
     async def scan(self) -> None:
         """Find the values that a provider has to remove, among those written since the last scan."""
