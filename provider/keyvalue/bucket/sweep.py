@@ -70,6 +70,9 @@ class Sweeper:
                 await self.mark_due()
             except (errors.NatsError, errors.StoreError, TimeoutError) as error:
                 self._log_once(str(error) or "no answer in time")
+            except Exception:  # noqa: BLE001  (a defect must not leave the expired values of a bucket for good)
+                _log.exception("bucket_sweep_failed", extra={"bucket": self._bucket.name})
+                await asyncio.sleep(_SCAN_SECONDS)
 
     async def scan(self) -> None:
         """Find the values that a provider has to remove, among those written since the last scan."""
