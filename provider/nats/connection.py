@@ -299,7 +299,11 @@ class Connection:
             if not self._client.is_connected:
                 await self._close_client()
             await cancel(given_up, connecting)
-        await self._subscribe_all()
+        try:
+            await self._subscribe_all()
+        except errors.NotConnectedError:
+            await self._close_client()
+            raise errors.ConnectError("the server ends each connection soon after it was made") from None
 
     async def _subscribe_all(self) -> None:
         await self._client.listen(f"{self._mux.inbox}.*", self._mux.on_reply)

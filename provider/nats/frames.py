@@ -13,8 +13,15 @@ Message = tuple[int, bytes, bytes, bytes, bytes]
 
 CRLF = b"\r\n"
 _HEADER_LINE = b"NATS/1.0"
-_MAX_CONTROL_LINE = 1024 * 1024
-"""Limit for a line without an end. The longest real one is the INFO of a large cluster, far below this."""
+_MAX_CONTROL_LINE = 128 * 1024
+"""Limit for a line without an end: the INFO of a cluster of some thousand servers. The beginning is searched again with each
+piece, so a larger limit would let a server that sends single bytes take all the time."""
+
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Limit of a message until the server has announced its own, and the largest that a nats-server can be configured to."""
+
+_ADDED_BYTES = 64 * 1024
+"""Room for the headers that a server adds to a message, over its limit for publications."""
 
 
 _PUBLISH_REFUSED = re.compile(r'Permissions Violation for Publish to "([^"\\]+)"')
@@ -29,12 +36,17 @@ class FrameParser:
     """A parser that splits a server's bytes into messages and control lines (PING, PONG, INFO, -ERR, +OK)."""
 
     def __init__(self) -> None:
+        self._max_message_bytes = _MAX_MESSAGE_BYTES
         self._parts: list[bytes] = []
         """The beginning of an incomplete frame, in pieces as they arrived."""
         self._have = 0
         """Length of the pieces together."""
         self._need = 0
         """Length of the incomplete frame; 0 while its control line is incomplete. No parsing is tried before that."""
+
+    def limit(self, max_payload_bytes: int) -> None:
+        """Refuse messages that are larger than those which the server accepts, with the headers that it may add."""
+        self._max_message_bytes = min(max_payload_bytes + _ADDED_BYTES, _MAX_MESSAGE_BYTES)
 
     def feed(self, data: bytes) -> list[Message | bytes]:
         """Take bytes and return the frames that they complete, in order; a control line is bytes without its line end.
@@ -58,6 +70,7 @@ class FrameParser:
     def _split(self, data: bytes, frames: list[Message | bytes]) -> int:
         """Append the frames in `data`; return where the incomplete rest begins, and set the length that it needs."""
         position, end = 0, len(data)
+        last_stop = end - len(CRLF)
         self._need = 0
         while position < end:
             line_end = data.find(CRLF, position)
@@ -72,19 +85,25 @@ class FrameParser:
                 position = line_end + 2
                 continue
             try:
-                size = int(words[-1])
-                header_size = int(words[-2]) if has_header else 0
                 reply = words[3] if len(words) == 5 + has_header else b""
-                start = line_end + 2
-                if start + size + 2 > end:
-                    self._need = start + size + 2 - position
+                start = header_end = line_end + 2
+                stop = start + int(words[-1])
+                if has_header:
+                    header_end += int(words[-2])
+                if not start <= header_end <= stop <= last_stop:
+                    self._check_size(start, header_end, stop)
+                    self._need = stop + 2 - position
                     break
-                header_end = start + header_size
-                position = start + size + 2
-                frames.append((int(words[2]), words[1], reply, data[start:header_end], data[header_end : start + size]))
+                position = stop + 2
+                frames.append((int(words[2]), words[1], reply, data[start:header_end], data[header_end:stop]))
             except (ValueError, IndexError):
                 raise FrameError("malformed message line") from None
         return position
+
+    def _check_size(self, start: int, header_end: int, stop: int) -> None:
+        """Raise `ValueError` if a message cannot become complete: a negative size, a header beyond it, too large."""
+        if not start <= header_end <= stop or stop - start > self._max_message_bytes:
+            raise ValueError
 
 
 def header_block(*pairs: tuple[bytes, bytes]) -> bytes:

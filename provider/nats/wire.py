@@ -27,6 +27,7 @@ from provider import errors
 from provider.nats.closable_client import ClosableClient
 from provider.nats.connect_options import Loaded
 from provider.nats.frames import FrameError, FrameParser, Message, payload_size
+from provider.nats.guards import LineBudget, checked_info
 from provider.nats.transport import DirectTransport
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,11 @@ Handler = Callable[[bytes, bytes, bytes, bytes], None]
 """A function called with subject, reply subject, header block and payload of a message; it must not block."""
 
 _PONG = b"PONG\r\n"
+_REFUSED = b"-ERR 'Permissions Violation"
+
+_MAX_DISCOVERED = 256
+"""Servers that are tried besides those of the settings: more than a cluster has. The last ones named are kept."""
+
 _BUFFER_BYTES = 32768
 """Read buffer while a connection is set up, as large as nats-py's own."""
 
@@ -93,7 +99,10 @@ class WireClient(ClosableClient):
 
     async def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
         """Subscribe, and renew the subscription after every reconnect; return its id."""
-        subscription = await self.subscribe(subject, queue)
+        try:
+            subscription = await self.subscribe(subject, queue)
+        except nats_errors.Error:
+            raise errors.NotConnectedError from None
         sid = int(subscription._id)
         self._handlers[sid] = handler
         return sid
@@ -176,6 +185,10 @@ class WireClient(ClosableClient):
         self._handshakes.pop(server, None)
         try:
             await super()._process_connect_init()
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, OSError):  # an error of TLS that is a ValueError too
+                raise
+            raise nats_errors.Error("nats: the INFO of the server is not valid") from error
         except ssl.SSLError as error:
             if not is_first or isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or ""):
                 raise
@@ -201,15 +214,22 @@ class WireClient(ClosableClient):
         return not (self.is_closed or self.is_reconnecting) and self._frames.feed(data)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Require TLS if the settings do.
+        """Check the values, and require TLS if the settings do.
 
         nats-py would send the credentials in clear to a server that does not require it.
         """
+        checked_info(info)
+        if "max_payload" in info:
+            self._max_payload = info["max_payload"]
+            self._frames.limit(self._max_payload)
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
             if not info.get("tls_available") and not self.options["tls_handshake_first"]:
                 raise nats_errors.Error("nats: TLS was asked for, and the server offers none")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+        discovered = [server for server in self._server_pool if server.discovered]
+        for server in discovered[:-_MAX_DISCOVERED]:
+            self._server_pool.remove(server)
 
     async def _process_op_err(self, e: Exception) -> None:
         self._lost()
@@ -238,9 +258,18 @@ class _FastParser(Parser):
 
     nc: WireClient
 
+    def __init__(self, nc: WireClient) -> None:
+        self._budget = LineBudget()
+        super().__init__(nc)
+
+    def limit(self, max_payload_bytes: int) -> None:
+        """Set the size of messages that the server has announced."""
+        self._frames.limit(max_payload_bytes)
+
     def reset(self) -> None:
         super().reset()
         self._frames = FrameParser()
+        self._frames.limit(self.nc._max_payload)
         self._waiting: list[Message | bytes | FrameError] = []
 
     def feed(self, data: bytes) -> bool:
@@ -260,13 +289,22 @@ class _FastParser(Parser):
         """Handle control lines, and messages of nats-py's own subscriptions. The read loop's bytes are ignored."""
         waiting, self._waiting = self._waiting, []
         for frame in waiting:
+            if not self.nc.is_connected:
+                return
             if isinstance(frame, FrameError):
                 raise nats_errors.ProtocolError from frame
+            if not self._budget.spend(
+                time.monotonic(), is_light=isinstance(frame, tuple) or frame.startswith(_REFUSED)
+            ):
+                raise nats_errors.ProtocolError
             if isinstance(frame, tuple):
                 sid, subject, reply, header, payload = frame
                 await self.nc._process_msg(sid, subject, reply, payload, header)
-            else:
+                continue
+            try:
                 await self._control(frame)
+            except (ValueError, TypeError, RecursionError, errors.NotConnectedError) as error:
+                raise nats_errors.ProtocolError from error
 
     async def _control(self, line: bytes) -> None:
         word = line[:4].upper()
@@ -275,8 +313,11 @@ class _FastParser(Parser):
         elif word == b"PONG":
             await self.nc._process_pong()
         elif word == b"INFO":
-            await self.nc._process_info(json.loads(line[5:]))
+            if self._budget.allows_info():
+                await self.nc._process_info(json.loads(line[5:]))
         elif word == b"-ERR":
+            if line.startswith(_REFUSED) and not self._budget.allows_refusal():
+                return
             await self.nc._process_err(line[4:].strip().decode(errors="replace"))
         elif not line.startswith(b"+OK"):
             raise nats_errors.ProtocolError

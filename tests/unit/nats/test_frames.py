@@ -31,6 +31,20 @@ messages = st.tuples(
 controls = st.sampled_from([b"PING", b"PONG", b"+OK", b"-ERR 'x'", b'INFO {"a":1}'])
 
 
+IMPOSSIBLE = [
+    b"MSG a 1 -13\r\n\r\n",
+    b"PING\r\nMSG a 1 -21\r\n",
+    b"MSG a 1 -1\r\n\r\n",
+    b"MSG a 1 67108865\r\n",
+    b"MSG a 1 99999999999999999999\r\n",
+    b"HMSG a 1 -5 3\r\nabc\r\n",
+    b"HMSG a 1 5 3\r\nabc\r\nx\r\n",
+    b"HMSG a 1 3 -2\r\nabc\r\n",
+    b"HMSG a 1 -9 -9\r\nabc\r\n",
+]
+"""Messages whose sizes no server means."""
+
+
 def encoded(frame: Message | bytes) -> bytes:
     if isinstance(frame, bytes):
         return frame + b"\r\n"
@@ -73,10 +87,36 @@ def test_a_refusal_of_anything_but_a_publication_refuses_no_subject() -> None:
     assert refused_subject('Permissions Violation for Publish to "$KV.b.k"') == b"$KV.b.k"
 
 
-@pytest.mark.parametrize("line", [b"MSG a\r\n", b"MSG a b c\r\n", b"HMSG a 1 x 5\r\n", b"MSG a 1 -\r\n"])
+@pytest.mark.parametrize("line", [b"MSG a\r\n", b"MSG a b c\r\n", b"HMSG a 1 x 5\r\n", b"MSG a 1 -\r\n", *IMPOSSIBLE])
 def test_a_malformed_message_line_is_an_error(line: bytes) -> None:
     with pytest.raises(FrameError):
         FrameParser().feed(line)
+
+
+@given(
+    st.sampled_from([b"MSG a 1 %d", b"HMSG a 1 %d %d"]),
+    st.integers(-100, 100),
+    st.integers(-100, 100),
+    st.binary(max_size=60),
+)
+def test_any_sizes_end_in_an_error_or_in_frames_that_are_as_large(
+    line: bytes, first: int, second: int, rest: bytes
+) -> None:
+    sizes = (first, second)[: line.count(b"%d")]
+    try:
+        frames = FrameParser().feed(line % sizes + b"\r\n" + rest)
+    except FrameError:
+        return
+    if frames and isinstance(frames[0], tuple):
+        assert len(frames[0][3]) + len(frames[0][4]) == sizes[-1] >= 0
+
+
+def test_a_message_over_the_servers_own_limit_is_an_error() -> None:
+    parser = FrameParser()
+    parser.limit(1_000_000)
+    assert parser.feed(b"MSG a 1 1010000\r\n") == [], "the server may have added headers"
+    with pytest.raises(FrameError):
+        parser.feed(b"x" * 1_010_000 + b"\r\nMSG a 1 2000000\r\n")
 
 
 def test_a_line_without_end_is_an_error_before_it_fills_the_memory() -> None:
