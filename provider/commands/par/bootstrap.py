@@ -6,7 +6,8 @@ copies. The environment may be empty, and every folder except the executable's o
 
 The unpacked folder is named after the hash of its content. It is written under another name and renamed when it is
 complete, so no process sees half of it. A folder that belongs to another user, or that others can write to, is not
-trusted: in a shared temporary folder, anyone can create it.
+trusted: in a shared temporary folder, anyone can create it. A folder whose content differs, as after a loss of power or a
+clean-up of the temporary folder, is replaced.
 """
 
 from __future__ import annotations
@@ -20,10 +21,7 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
 
 BUILD_NAME = "build"
-"""File beside this module with digest, number of files and size of the payload, and the version of Python."""
-
-BUILD_BYTES = 128
-"""Fixed size of that file, so that the payload's measure can include it. Its text has about 90 characters."""
+"""File beside this module with the digest and the measure of the payload, and the version of Python."""
 
 PAYLOAD_NAME = "payload.tar"
 NATIVE_NAME = "native"
@@ -50,12 +48,18 @@ class UnpackError(Exception):
 
 
 class Build:
-    """The content of the build file."""
+    """The content of the build file.
 
-    def __init__(self, text: str) -> None:
-        digest, files, size, self.python = text.split()
+    Args:
+        text: The content.
+        is_inside: Whether the file is in the unpacked folder.
+    """
+
+    def __init__(self, text: str, *, is_inside: bool = False) -> None:
+        self.text = text if is_inside else ""
+        digest, files, size, checksum, self.python = text.split()
         self.folder_name = FOLDER_PREFIX + digest[:16]
-        self.measure = int(files), int(size)
+        self.measure = int(files), int(size), int(checksum)
 
 
 def run_zipapp() -> int:
@@ -82,7 +86,7 @@ def run_bundled() -> int:
     here = os.path.dirname(os.path.abspath(__file__))
     if final:
         with open(os.path.join(here, BUILD_NAME), encoding="ascii") as file:
-            build = Build(file.read())
+            build = Build(file.read(), is_inside=True)
         try:
             put_in_place(here, final, build)
         except OSError as error:
@@ -117,7 +121,7 @@ def unpacked(build: Build, parents: list[str], unpack: Callable[[str], None]) ->
     for parent in parents:
         folder = os.path.join(parent, build.folder_name)
         is_trusted = parent == parents[0] or is_own(parent)
-        if is_trusted and is_own(folder) and measure(folder) == build.measure:
+        if is_trusted and is_own(folder) and is_whole(folder, build):
             return folder
     tried = []
     for parent in parents:
@@ -144,7 +148,7 @@ def put_in_place(partial: str, folder: str, build: Build) -> None:
     Raises:
         OSError: The folder is not complete, or the final name belongs to another user.
     """
-    if measure(partial) != build.measure:
+    if not is_whole(partial, build):
         raise OSError(0, "the unpacked folder is not complete")
     for _ in range(_ATTEMPTS):
         try:
@@ -154,7 +158,7 @@ def put_in_place(partial: str, folder: str, build: Build) -> None:
                 raise
         else:
             return
-        if measure(folder) == build.measure:
+        if is_whole(folder, build):
             _remove(partial)
             return
         aside = _private_folder(folder)
@@ -184,16 +188,56 @@ def _belongs_here(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def measure(folder: str) -> tuple[int, int]:
-    """Return the number of files below a folder and their size in bytes, or (0, 0) if it cannot be read."""
-    files = size = 0
+def is_whole(folder: str, build: Build) -> bool:
+    """Return whether a folder has exactly the build's content, and only this user can change any of it."""
     try:
-        for entry in _entries(folder):
-            files += 1
-            size += entry.stat(follow_symlinks=False).st_size
+        return _is_closed(folder) and measure(folder) == build.measure and _build_text(folder) == build.text
     except OSError:
-        return 0, 0
-    return files, size
+        return False
+
+
+def _build_text(folder: str) -> str:
+    """Return the content of a folder's build file, or "" if it has none."""
+    try:
+        with open(os.path.join(folder, BUILD_NAME), encoding="latin-1") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _is_closed(folder: str) -> bool:
+    folders = [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                    return False
+                if entry.is_dir():
+                    folders.append(entry.path)
+    return True
+
+
+def measure(folder: str) -> tuple[int, int, int]:
+    """Return the number of files below a folder, their size in bytes, and a checksum of their names and contents.
+
+    The checksum is for accidents, and so the fastest that Python has: every start computes it. The file of the build,
+    which the checksum stands in, is left out.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    import zlib
+
+    size, checksum = 0, 1
+    paths = sorted(os.path.relpath(entry.path, folder) for entry in _entries(folder))
+    paths = [path for path in paths if path != BUILD_NAME]
+    for path in paths:
+        with open(os.path.join(folder, path), "rb") as file:
+            content = file.read()
+        size += len(content)
+        checksum = zlib.adler32(content, zlib.adler32(f"{path} {len(content)} ".encode(), checksum))
+    return len(paths), size, checksum
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -252,12 +296,16 @@ def _unpack_zip(executable: str, folder: str) -> None:
                 path = os.path.join(folder, member.name)
                 content = tar.extractfile(member)
                 if content is None:
-                    os.mkdir(path)
+                    os.mkdir(path, 0o700)
                 else:
-                    with open(path, "wb") as file:
+                    with open(path, "xb", opener=_private_file) as file:
                         file.write(content.read())
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         raise OSError(0, f"{executable} is damaged: {error}") from None
+
+
+def _private_file(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _remove(folder: str) -> None:

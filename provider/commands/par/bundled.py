@@ -4,11 +4,12 @@ The script unpacks the tar beside itself, once, and replaces itself by the Pytho
 PyInstaller does not fit: it unpacks at every start, and the process that the host knows is not the provider but its
 parent, so the host's SIGKILL leaves an orphan, an unpacked folder, or both. Here the process that the host starts is the
 provider, and the unpacked folder is kept for the next start. In return the target machine needs a shell, `tar`, `dd`,
-`find`, `wc` and `id`, which every image with a shell has, and a glibc not older than that of the build machine.
+`find`, `sort`, `cksum` and `id`, which every image with a shell has, and a glibc not older than that of the build machine.
 """
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,7 +19,10 @@ from provider.commands.par.zipapp import build_text, compiled_bootstrap
 
 _START = "start.pyc"
 _HEADER_BYTES = 4096
-"""Size of the script, padded, so that `dd` can skip it with one block. The script needs about 2,500 bytes."""
+"""Size of the script, padded, so that `dd` can skip it with one block. The script needs about 3,200 bytes."""
+
+_CHECKSUM = "find . -type f -exec cksum {} + | LC_ALL=C sort | cksum"
+"""Of all files of the current folder and their names. Computed at every start, by the fastest program that all have."""
 
 _HEADER = """#!/bin/sh
 # keyvalue-nats, a wasmCloud capability provider, with the Python that runs it: a tar behind this script, which unpacks
@@ -40,21 +44,34 @@ start() {{ # the unpacked folder, what it is to become or "", arguments
     exec "$unpacked/{python}" -IS "$unpacked/{start}" "$self" "$@"
 }}
 
-is_own() {{ # a folder, no link, of this user
-    [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]
+is_own() {{ # a folder, no link, that only this user can write to
+    [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -z "$(find "$1" -prune \\( -perm -020 -o -perm -002 \\))" ]
 }}
 
-own=keyvalue-nats-$(id -u)
+is_whole() {{ # the content of this file, which only this user can change
+    [ -x "$1/{python}" ] &&
+        [ -z "$(find "$1" \\( -type l -o ! -user "$user" -o -perm -020 -o -perm -002 \\) 2>&1)" ] &&
+        [ "$(cd "$1" && {checksum})" = "{sum}" ]
+}}
+
+user=$(id -u)
+own=keyvalue-nats-$user
 for parent in "$here" "${{TMPDIR:-/tmp}}/$own" "/tmp/$own" "/var/tmp/$own"; do
+    case $parent in
+    *[:\\;]*) continue ;; # they would separate two paths in LD_LIBRARY_PATH
+    esac
     folder=$parent/{folder}
     if [ "$parent" != "$here" ] && ! is_own "$parent"; then
         continue
     fi
-    if is_own "$folder" && [ "$(find "$folder" -type f 2>/dev/null | wc -l)" -eq {files} ]; then
+    if is_own "$folder" && is_whole "$folder"; then
         start "$folder" "" "$@"
     fi
 done
 for parent in "$here" "${{TMPDIR:-/tmp}}/$own" "/tmp/$own" "/var/tmp/$own"; do
+    case $parent in
+    *[:\\;]*) continue ;;
+    esac
     folder=$parent/{folder}
     partial=$folder.partial-$$
     if [ "$parent" != "$here" ]; then
@@ -88,11 +105,17 @@ def header(built: payload.Payload) -> bytes:
         python=interpreter.EXECUTABLE,
         start=_START,
         folder=bootstrap.FOLDER_PREFIX + built.digest[:16],
-        files=built.files + 1,  # and the text of the build
+        checksum=_CHECKSUM,
+        sum=_sum(built.folder),
         header_bytes=_HEADER_BYTES,
     )
     assert len(text) < _HEADER_BYTES
     return text.ljust(_HEADER_BYTES - 1, "#").encode() + b"\n"
+
+
+def _sum(folder: Path) -> str:
+    command = ["/bin/sh", "-c", _CHECKSUM]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def write_bundled(path: Path, target: str, provider_toml: str) -> None:
@@ -113,7 +136,7 @@ def write_bundled(path: Path, target: str, provider_toml: str) -> None:
             payload.write_modules(archive, site)
         (folder / _START).write_bytes(compiled_bootstrap(Path(temporary)))
         built = payload.measured(folder)
-        (folder / bootstrap.BUILD_NAME).write_text(build_text(built, counts_itself=True), encoding="ascii")
+        (folder / bootstrap.BUILD_NAME).write_text(build_text(built), encoding="ascii")
         with path.open("wb") as file:
             file.write(header(built))
             payload.write_tar(built, file)

@@ -24,7 +24,7 @@ from typing import IO
 import contracts
 import provider
 from provider.commands.errors import BuildError
-from provider.commands.par import distributions
+from provider.commands.par import bootstrap, distributions
 
 _COMPILE = """
 import os, py_compile, sys
@@ -54,12 +54,11 @@ _IMPORTANT = ("provider/__main__.pyc", "provider/host_mode.pyc", "provider/provi
 
 @dataclass(frozen=True)
 class Payload:
-    """A finished folder and its measure. `digest` covers every name, mode and byte."""
+    """A finished folder. `digest` covers every name, mode and byte; `measure` is that of the bootstrap."""
 
     folder: Path
     digest: str
-    files: int
-    size: int
+    measure: tuple[int, int, int]
 
 
 def build_site(folder: Path, target: str, provider_toml: str) -> None:
@@ -121,14 +120,13 @@ def compile_all(folder: Path, prefix: str) -> None:
 
 def measured(folder: Path) -> Payload:
     """Measure a finished folder."""
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     for path in paths:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{_mode(path):o}\0{content}\n".encode())
-        size += path.stat().st_size
-    return Payload(folder, digest.hexdigest(), len(paths), size)
+    return Payload(folder, digest.hexdigest(), bootstrap.measure(str(folder)))
 
 
 def write_tar(payload: Payload, file: IO[bytes]) -> None:

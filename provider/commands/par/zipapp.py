@@ -90,17 +90,11 @@ def write_zipapp(path: Path, target: str, python: str | None, provider_toml: str
     path.chmod(0o755)
 
 
-def build_text(built: payload.Payload, *, counts_itself: bool = False) -> str:
-    """Return the text that tells the bootstrap how to verify a payload.
-
-    Args:
-        built: Measured payload.
-        counts_itself: True if the text is itself a file of the payload, and so part of its measure.
-    """
-    files, size = (1, bootstrap.BUILD_BYTES) if counts_itself else (0, 0)
+def build_text(built: payload.Payload) -> str:
+    """Return the text that tells the bootstrap how to verify a payload."""
+    files, size, checksum = built.measure
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    text = f"{built.digest} {built.files + files} {built.size + size} {version}"
-    return text.ljust(bootstrap.BUILD_BYTES - 1) + "\n"
+    return f"{built.digest} {files} {size} {checksum} {version}\n"
 
 
 def bootstrap_source() -> Path:

@@ -170,6 +170,71 @@ async def test_an_unpacked_folder_is_used_again_unless_it_is_damaged(hosts: Host
     assert unpacked(executable) == [folder]
 
 
+def start(executable: Path, **variables: str) -> str:
+    """Start an executable without a host, and return its message: the provider's own, if it came that far."""
+    done = subprocess.run([executable], input=b"\n", capture_output=True, env=variables, timeout=60, check=False)
+    return done.stderr.decode(errors="replace")
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def zero(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def alter(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("damage", [empty, zero, alter])
+def test_an_unpacked_folder_with_any_damaged_file_is_replaced(executable: Path, damage: Callable[[Path], None]) -> None:
+    assert "host data" in start(executable)
+    (folder,) = unpacked(executable)
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    kinds = {path.suffix: path for path in files}  # of each kind the largest
+    assert ".so" in kinds
+    for file in kinds.values():
+        content = file.read_bytes()
+        damage(file)
+        assert "host data" in start(executable), file
+        assert file.read_bytes() == content
+        assert unpacked(executable) == [folder]
+
+
+@pytest.mark.parametrize("writable", ["", "native"], ids=["the folder", "one below it"])
+def test_an_unpacked_folder_that_others_may_write_to_is_not_used(
+    executable: Path, tmp_path: Path, writable: str
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    assert "host data" in start(executable)
+    (folder,) = unpacked(executable)
+    below = next(path for path in folder.iterdir() if path.is_dir())
+    (below if writable else folder).chmod(0o777)
+    inode = folder.stat().st_ino
+    assert "host data" in start(executable, TMPDIR=str(temporary))
+    if writable:
+        assert folder.stat().st_ino != inode, "it was replaced"
+    else:
+        assert len(list(temporary.glob(f"*/{FOLDERS}"))) == 1
+
+
+@pytest.mark.parametrize("name", ["a;b", "a:b", "a b", "$(exit 1)", "`exit`", "-n", "a\nb", "ä"])
+def test_it_starts_below_a_folder_of_any_name(archive: Archive, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    executable = folder / "executable"
+    executable.write_bytes(archive.executable)
+    executable.chmod(0o755)
+    temporary = tmp_path / "tmp"  # for the bundled one, where `:` and `;` separate paths
+    temporary.mkdir()
+    assert "host data" in start(executable, TMPDIR=str(temporary))
+    assert unpacked(executable) or list(temporary.glob(f"*/{FOLDERS}"))
+
+
 @pytest.mark.parametrize("writable", ["", "/tmp"], ids=["beside it", "the temporary folder"])
 async def test_it_needs_one_writable_folder(hosts: Hosts, executable: Path, tmp_path: Path, writable: str) -> None:
     host = await hosts(RUST, command=confined(executable, tmp_path / "root", writable=writable))

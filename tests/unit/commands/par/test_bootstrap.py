@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from provider.commands.par import bootstrap
 from provider.commands.par.bootstrap import Build, UnpackError, is_own, measure, unpacked
 
-BUILD = Build("0123456789abcdef0123 2 7 3.11")
+CHECKSUM = 561775529
+BUILD = Build(f"0123456789abcdef0123 2 7 {CHECKSUM} 3.11")
 
 
 def fill(folder: str) -> None:
@@ -26,18 +28,44 @@ def names(folder: Path) -> list[str]:
 
 def test_an_unpacked_folder_is_found_again(tmp_path: Path) -> None:
     folder = unpacked(BUILD, [str(tmp_path)], fill)
-    assert measure(folder) == (2, 7)
+    assert measure(folder) == BUILD.measure
     assert is_own(folder)
     assert Path(folder).stat().st_mode & 0o777 == 0o700
     assert unpacked(BUILD, [str(tmp_path)], never) == folder
     assert names(tmp_path) == [BUILD.folder_name]
 
 
-def test_a_damaged_folder_is_replaced(tmp_path: Path) -> None:
-    folder = unpacked(BUILD, [str(tmp_path)], fill)
-    Path(folder, "a").unlink()
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a missing file": lambda folder: (folder / "a").unlink(),
+    "an empty file": lambda folder: (folder / "a").write_text(""),
+    "another content of the same size": lambda folder: (folder / "a").write_text("1243"),
+    "zeros of the same size": lambda folder: (folder / "b" / "c").write_bytes(bytes(3)),
+    "the bytes of one file at the end of another": lambda folder: (
+        (folder / "a").write_text("123"),
+        (folder / "b" / "c").write_text("4567"),
+    ),
+    "another name": lambda folder: (folder / "a").rename(folder / "x"),
+    "one file more": lambda folder: (folder / "x").touch(),
+    "a link in place of a file": lambda folder: (
+        (folder / "b").rename(folder.parent.parent / "b"),
+        (folder / "b").symlink_to(folder.parent.parent / "b"),  # type: ignore[func-returns-value]
+    ),
+    "a file that others may write to": lambda folder: (folder / "a").chmod(0o646),
+    "a folder below that others may write to": lambda folder: (folder / "b").chmod(0o775),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_folder_is_replaced(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    folder = unpacked(BUILD, [str(parent)], fill)
+    damage(Path(folder))
+    assert unpacked(BUILD, [str(parent)], fill) == folder
+    assert unpacked(BUILD, [str(parent)], never) == folder
+    tmp_path = parent
     assert unpacked(BUILD, [str(tmp_path)], fill) == folder
-    assert measure(folder) == (2, 7)
+    assert measure(folder) == BUILD.measure
     assert names(tmp_path) == [BUILD.folder_name]
 
 
@@ -87,7 +115,7 @@ def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path, monkeypatch: py
     assert not is_own(folder)
     with pytest.raises(UnpackError):
         unpacked(BUILD, [str(tmp_path)], fill)
-    assert measure(folder) == (2, 7)
+    assert measure(folder) == BUILD.measure
 
 
 def test_a_temporary_folder_writable_by_others_is_not_used(tmp_path: Path) -> None:
@@ -107,7 +135,7 @@ def test_concurrent_starts_all_get_the_same_complete_folder(tmp_path: Path, is_d
         with ThreadPoolExecutor(8) as threads:
             folders = set(threads.map(lambda _, at: unpacked(BUILD, [at], fill), range(32), [str(parent)] * 32))
         assert len(folders) == 1
-        assert measure(folders.pop()) == (2, 7)
+        assert measure(folders.pop()) == BUILD.measure
         assert names(parent) == [BUILD.folder_name]
 
 
