@@ -48,16 +48,23 @@ def folder() -> Path:
     """Return this user's runtime folder, which other users cannot read.
 
     Raises:
-        NoLatticeError: The folder belongs to another user, or cannot be created.
+        NoLatticeError: The folder is a link or belongs to another user, or cannot be created.
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
     path = Path(base, "keyvalue-nats") if base else Path(tempfile.gettempdir(), f"keyvalue-nats-{os.getuid()}")
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.stat().st_uid != os.getuid():
-            raise NoLatticeError(f"{path} belongs to another user")
-        path.chmod(0o700)
+        # In a shared temporary folder another user may have put a link there, to a folder of this user.
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            if os.fstat(descriptor).st_uid != os.getuid():
+                raise NoLatticeError(f"{path} belongs to another user")
+            os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
     except OSError as error:
+        if path.is_symlink():
+            raise NoLatticeError(f"{path} is a link, which another user may have made; remove it") from None
         raise NoLatticeError(f"{path} cannot be made: {(error.strerror or 'error').lower()}") from None
     return path
 

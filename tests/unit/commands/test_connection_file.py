@@ -29,6 +29,27 @@ def test_only_its_user_can_read_the_file() -> None:
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("is_there", [True, False], ids=["to a folder", "to nowhere"])
+def test_a_link_in_place_of_the_folder_is_not_followed(runtime_folder: Path, is_there: bool) -> None:
+    target = runtime_folder / "private"
+    if is_there:
+        target.mkdir(mode=0o755)
+    (runtime_folder / "keyvalue-nats").symlink_to(target)
+    with pytest.raises(NoLatticeError, match="is a link"):
+        connection_file.folder()
+    assert target.exists() is is_there
+    if is_there:
+        assert stat.S_IMODE(target.stat().st_mode) == 0o755
+        assert list(target.iterdir()) == []
+
+
+def test_a_folder_of_another_user_is_not_used(runtime_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection_file.folder()
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    with pytest.raises(NoLatticeError, match="another user"):
+        connection_file.folder()
+
+
 def test_the_seed_is_never_shown() -> None:
     link = make_identity("default", "default")
     with connection_file.announced(link, "nats://127.0.0.1:4222"):
