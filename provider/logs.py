@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
@@ -10,9 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-import msgspec
-
-from provider.plain_text import cut, printable
+from provider.plain_text import cut, json_line, printable
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -125,7 +122,7 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": _time(record), "level": record.levelname.lower(), "event": _event(record), **_fields(record)}
-        return _json(line)
+        return json_line(line)
 
 
 class _TextFormatter(logging.Formatter):
@@ -156,17 +153,7 @@ def _bounded(value: object) -> object:
 def _plain(value: object) -> str:
     text = str(value)
     needs_quotes = not text or not text.isprintable() or any(character in text for character in " =\"'")
-    return _json(text) if needs_quotes else text
-
-
-def _json(value: object) -> str:
-    """Return a value as JSON on one line, with escapes for the characters that control a terminal."""
-    text = msgspec.json.encode(value).decode()
-    return text if text.isprintable() else "".join(c if c.isprintable() else _json_escape(c) for c in text)
-
-
-def _json_escape(char: str) -> str:
-    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+    return json_line(text) if needs_quotes else text
 
 
 def _time(record: logging.LogRecord) -> str:

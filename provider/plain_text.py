@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
+
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -25,6 +29,19 @@ def cut(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     return f"{text[:characters]}… ({len(text)} characters)"
+
+
+def json_line(value: object) -> str:
+    """Return a value as JSON on one line, with escapes for the characters that control a terminal.
+
+    To a program it is the same as without the escapes.
+    """
+    text = msgspec.json.encode(value, enc_hook=str).decode()
+    return text if text.isprintable() else "".join(char if char.isprintable() else _json_escape(char) for char in text)
+
+
+def _json_escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def _escape(char: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from contracts.extensions import ListKeysResponse
@@ -19,7 +18,7 @@ from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.errors import CommandError
 from provider.commands.options import timeout_seconds
 from provider.commands.output import plain_result, stderr_console, write_line
-from provider.commands.printing import print_line
+from provider.commands.printing import print_line, print_object
 
 EXAMPLES = f"""Operations:
 
@@ -76,10 +75,10 @@ def call(
         result = asyncio.run(_send(request, _running_lattice(lattice), timeout))
     except CommandError as error:
         if json:
-            _print_json({"operation": operation_name(request), "error": str(error)})
+            print_object({"operation": operation_name(request), "error": str(error)})
         raise
     if json:
-        _print_json({"operation": operation_name(request), "result": result})
+        print_object({"operation": operation_name(request), "result": result})
     else:
         _print(result)
 
@@ -99,15 +98,11 @@ async def _send(request: Request, found: ConnectionFile, timeout_seconds: float)
         return await Actor(connection, found.identity, timeout_seconds=timeout_seconds).call(request)
 
 
-def _print_json(answer: dict[str, Any]) -> None:
-    print_line(msgspec.json.encode(answer).decode())
-
-
 def _print(result: Any) -> None:
     """Print a result for scripts. Remarks (no value, more keys) go to standard error."""
     if isinstance(result, GetResponse) and not result.exists:
         write_line(stderr_console(), "(no value)", "dim")
     for line in plain_result(result):
-        print_line(line)
+        print_line(line, "\n\t" if isinstance(result, GetResponse) else "")
     if isinstance(result, ListKeysResponse) and result.cursor:
         write_line(stderr_console(), f"more: cursor {result.cursor}", "dim")

@@ -16,6 +16,7 @@ from contracts import extensions
 from contracts.extensions import HandleChange
 from contracts.keyvalue import GetResponse
 from provider.commands.dev_lattice.provider_process import LogEvent
+from provider.plain_text import printable
 
 _PLAIN_WIDTH = 200
 """Columns of a table when piped: wide enough for the longest row of the demonstration and the benchmark."""
@@ -49,6 +50,8 @@ def _console(*, is_stderr: bool) -> Console:
 
 
 def write_line(console: Console, text: str | Text, style: str = "") -> None:
+    """Print a line. Control characters in a plain text are escaped, since an actor may have chosen them."""
+    text = printable(text, "\n") if isinstance(text, str) else text
     console.print(text, style=style or None, soft_wrap=True)
 
 
@@ -101,11 +104,13 @@ def event_line(event: LogEvent, now: datetime) -> Text | None:
         if "microseconds" in fields:
             line.append(f"{fields['microseconds']:>7} µs", style="dim")
         if reason := fields.get("error") or fields.get("reason"):
-            line.append(f"  {_LEVELS.get(event.level, 'ERROR')}  {reason}", style="red")
+            line.append(f"  {_LEVELS.get(event.level, 'ERROR')}  {printable(str(reason))}", style="red")
         return line
     level = _LEVELS.get(event.level, "")
     if event.name in _SHOWN_EVENTS or level:
-        shown = "  ".join(f"{name}={value}" for name, value in fields.items() if name not in ("time", "actor_id"))
+        shown = "  ".join(
+            f"{name}={printable(str(value))}" for name, value in fields.items() if name not in ("time", "actor_id")
+        )
         level = f"{level}  " if level else ""
         return Text(f"{now:%H:%M:%S}  {_name(event.name or 'log')}{level}{shown}", style="red" if level else "dim")
     return None
@@ -124,7 +129,7 @@ def change_line(change: HandleChange, now: datetime) -> Text:
 
 def _name(name: str) -> str:
     """Return a name as a column, separated from the next one even if the name is too long."""
-    return f"{name:<{_NAME_WIDTH}}  "
+    return f"{printable(name):<{_NAME_WIDTH}}  "
 
 
 def _key(key: Any) -> str:

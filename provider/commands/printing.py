@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-import msgspec
 import typer
 
 from provider.commands.errors import OutputError
+from provider.plain_text import json_line, printable
 
 
 @contextlib.contextmanager
@@ -33,13 +33,19 @@ def flushed() -> Iterator[None]:
         raise OutputError((error.strerror or "error").lower()) from None
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, kept: str = "\n\t") -> None:
+    """Print a text. A terminal gets escapes in place of control characters; a pipe gets the text as it is.
+
+    Args:
+        text: The text, which may be an actor's.
+        kept: Control characters that a terminal gets too.
+    """
     with flushed():
-        sys.stdout.write(text + "\n")
+        sys.stdout.write((printable(text, kept) if sys.stdout.isatty() else text) + "\n")
 
 
 def print_object(fields: dict[str, Any]) -> None:
-    print_line(msgspec.json.encode(fields).decode())
+    print_line(json_line(fields))
 
 
 def print_bytes(data: bytes) -> None:

@@ -243,4 +243,4 @@ def _print_status(status: BucketStatus, *, is_json: bool) -> None:
     print_line(heading(status, None))
     print_line("")
     for label, text in status_rows(status):
-        print_line(f"{label:>{_LABEL_WIDTH}}: {text}")
+        print_line(f"{label:>{_LABEL_WIDTH}}: {text}", kept="")
