@@ -5,7 +5,6 @@ It turns them into texts under canonical names, and remarks on what cannot be me
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -120,6 +119,8 @@ def unknown_reason(name: str, names: Mapping[str, str] = NAMES) -> str:
         name: The unknown name.
         names: Spelling of `normal_name` -> name of a setting.
     """
+    import difflib  # noqa: PLC0415  (0.2 MiB, only for a name that is unknown)
+
     close = difflib.get_close_matches(normal_name(name)[:_MOST_SHOWN_CHARACTERS], names, n=1, cutoff=_CLOSE)
     return f"there is no such setting; did you mean {names[close[0]]}?" if close else "there is no such setting"
 

@@ -51,31 +51,40 @@ _NO_RESULT = frozenset({403, 500, 503, 504})
 class ClientLimits:
     """Limits of the clients. Times are spent waiting for the client, not for the bucket.
 
+    A body has no time limit: an actor that writes a file as a stream may pause between two writes. The number of bodies is
+    limited instead.
+
     Attributes:
-        connections: Connections open at once; further ones are refused.
-        large_bodies: Bodies over 64 KiB, of requests and answers, in memory at once; further ones wait for
-            `turn_seconds` and are then refused.
+        connections: Connections served at once; further ones wait for an idle one to be closed.
+        waiting_connections: Connections that wait; further ones are refused.
+        large_bodies: Bodies over 64 KiB of a known length, of requests and answers, in memory at once; further ones wait
+            for `turn_seconds` and are then refused.
+        large_streams: The same for bodies in chunks, which may stay for any time.
         idle_seconds: Time between two requests.
         head_seconds: Time from the first byte of a request to the end of its head.
-        body_seconds: Time between two pieces of a body.
-        whole_body_seconds: Time until the body is complete.
         answer_seconds: Time until the client has received an answer, or a large part of it.
-        rest_seconds: Time for which the rest of a refused request is read, so that the client can read the refusal.
         ending_seconds: Time for requests under way when the server closes.
         tick_seconds: Interval at which deadlines are checked.
     """
 
     connections: int = 256
+    waiting_connections: int = 1024
     large_bodies: int = 4
+    large_streams: int = 4
     turn_seconds: float = 5.0
     idle_seconds: float = 600.0
     head_seconds: float = 10.0
-    body_seconds: float = 20.0
-    whole_body_seconds: float = 60.0
     answer_seconds: float = 20.0
-    rest_seconds: float = 5.0
     ending_seconds: float = 5.0
     tick_seconds: float = 0.25
+
+
+class Turns:
+    """The turns of large bodies in memory, shared by all connections: of those with a known length, and of streams."""
+
+    def __init__(self, limits: ClientLimits) -> None:
+        self.bodies = asyncio.Semaphore(limits.large_bodies)
+        self.streams = asyncio.Semaphore(limits.large_streams)
 
 
 class Service(Protocol):
@@ -122,7 +131,7 @@ class Conversation:
         writer: The bytes for the client.
         service: The functions that answer.
         limits: Limits of the client.
-        large_bodies: Turns of large bodies, shared by all connections.
+        turns: Turns of large bodies.
 
     Attributes:
         deadline: Time on the event loop's clock by which the client must act; infinity while it need not.
@@ -134,21 +143,22 @@ class Conversation:
         writer: asyncio.StreamWriter,
         service: Service,
         limits: ClientLimits,
-        large_bodies: asyncio.Semaphore,
+        turns: Turns,
     ) -> None:
         self.deadline = _NEVER
         self._reader = reader
         self._writer = writer
         self._service = service
         self._limits = limits
-        self._large_bodies = large_bodies
+        self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._parser = RequestParser()
         self._events: deque[Event] = deque()
         self._is_idle = True
+        self._has_answered = False
         self._is_writing = False
         self._is_ending = False
-        self._holds_turn = False
+        self._turn: asyncio.Semaphore | None = None
 
     def expire(self) -> None:
         """Stop waiting for the client, whose deadline has passed."""
@@ -157,6 +167,13 @@ class Conversation:
             self._writer.transport.abort()
         else:
             self._reader.set_exception(_SlowClientError())
+
+    def is_spare(self, now: float) -> bool:
+        """Return whether the client loses nothing if the connection is closed: it is idle, and not because it is new."""
+        if not self._is_idle or self.deadline == _NEVER:
+            return False
+        idle_seconds = now - (self.deadline - self._limits.idle_seconds)
+        return self._has_answered or idle_seconds > self._limits.head_seconds
 
     def end(self) -> None:
         """Close an idle connection now, and any other after the request under way."""
@@ -168,7 +185,7 @@ class Conversation:
         """Answer requests until the client closes the connection or it becomes unusable; then close it."""
         try:
             while await self._exchange():
-                pass
+                self._has_answered = True
         except _UnusableError as error:
             if error.answer is not None:
                 await self._answer(error.answer, None)
@@ -225,7 +242,7 @@ class Conversation:
         """Wait for a request. Return `None` if the client has closed the connection between two requests."""
         self._is_idle = not self._events and not self._parser.is_amid
         self.deadline = self._loop.time() + (self._limits.idle_seconds if self._is_idle else self._limits.head_seconds)
-        event = await self._next(self._limits.head_seconds)
+        event = await self._next()
         self._is_idle = False
         match event:
             case None:
@@ -236,12 +253,8 @@ class Conversation:
                 raise _UnusableError(refusal(BAD_REQUEST, event.reason))
         raise AssertionError(f"a request begins with its head, not with {event!r}")
 
-    async def _next(self, seconds: float) -> Event | None:
-        """Return the next event, or `None` at the end of the client's bytes.
-
-        Args:
-            seconds: Time in which a request must be complete that begins while this waits.
-        """
+    async def _next(self) -> Event | None:
+        """Return the next event, or `None` at the end of the client's bytes."""
         while not self._events:
             data = await self._reader.read(_READ_BYTES)
             if not data:
@@ -251,7 +264,7 @@ class Conversation:
             self._events.extend(self._parser.feed(data))
             if self._is_idle:
                 self._is_idle = False
-                self.deadline = self._loop.time() + seconds
+                self.deadline = self._loop.time() + self._limits.head_seconds
         return self._events.popleft()
 
     async def _body(self, head: RequestHead, limit: int) -> bytes:
@@ -263,55 +276,52 @@ class Conversation:
         """
         if head.length is not None and head.length > limit:
             raise _TooLargeError
+        turns = self._turns.streams if head.length is None else self._turns.bodies
         if head.length is not None and head.length > _SMALL_BODY_BYTES:
-            await self._take_turn()
+            await self._take_turn(turns)
         if head.expects_continue and not self._events:
             self._writer.write(CONTINUE)
-        parts: list[bytes] = []
-        size = 0
-        last = self._loop.time() + self._limits.whole_body_seconds
+        body = bytearray()  # a list of parts would take many times its bytes if they are short
         while True:
-            self.deadline = min(self._loop.time() + self._limits.body_seconds, last)
-            match await self._next(self._limits.body_seconds):
+            match await self._next():
                 case RequestEnd():
-                    self.deadline = _NEVER
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                    return bytes(body)
                 case bytes() as part:
-                    size += len(part)
-                    if size > limit:
+                    if len(body) + len(part) > limit:
                         raise _TooLargeError
-                    if size > _SMALL_BODY_BYTES:
-                        await self._take_turn()
-                    parts.append(part)
+                    if len(body) + len(part) > _SMALL_BODY_BYTES:
+                        await self._take_turn(turns)
+                    body += part
                 case Malformed(reason):
                     raise _UnusableError(refusal(BAD_REQUEST, reason))
 
-    async def _take_turn(self) -> None:
+    async def _take_turn(self, turns: asyncio.Semaphore) -> None:
         """Wait for one of the turns of large bodies. A chunked body asks for it once it has become large."""
-        if self._holds_turn:
+        if self._turn is not None:
             return
         self.deadline = _NEVER
         try:
             async with asyncio.timeout(self._limits.turn_seconds):
-                await self._large_bodies.acquire()
+                await turns.acquire()
         except TimeoutError:
-            raise RequestRefusedError(UNAVAILABLE, f"{self._limits.large_bodies} large bodies are under way") from None
-        self._holds_turn = True
+            raise RequestRefusedError(UNAVAILABLE, "as many large bodies as possible are under way") from None
+        self._turn = turns
 
     def _give_turn_back(self) -> None:
-        if self._holds_turn:
-            self._holds_turn = False
-            self._large_bodies.release()
+        if self._turn is not None:
+            self._turn.release()
+            self._turn = None
 
     async def _refuse_rest(self, answer: Answer, head: RequestHead) -> None:
-        """Answer before the request is complete, then read and drop its rest for a while.
+        """Answer before the request is complete, then read and drop its rest.
 
-        A client that is still sending when the connection closes would get an error in place of the answer.
+        A client that is still sending when the connection closes would get an error in place of the answer. An actor that
+        writes a stream reads the answer when it closes the file.
         """
         await self._answer(answer, head._replace(keeps_alive=False))
         if head.expects_continue and not self._events:
             return
-        self.deadline = self._loop.time() + self._limits.rest_seconds
+        self._give_turn_back()
         self._is_idle = True
         while not any(isinstance(event, RequestEnd | Malformed) for event in self._events):
             self._events.clear()
@@ -337,11 +347,11 @@ class Conversation:
         answer = await self._performed(operation, body)
         if len(answer.body) <= _SMALL_BODY_BYTES:
             return answer
-        has_to_wait = self._large_bodies.locked()
+        has_to_wait = self._turns.bodies.locked()
         if has_to_wait:
             del answer
         try:
-            await self._take_turn()
+            await self._take_turn(self._turns.bodies)
         except RequestRefusedError as error:
             return refusal_of(error, is_connected=True)
         return await self._performed(operation, body) if has_to_wait else answer

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from provider.state_proxy.key_memory import MAX_BYTES, MAX_KEYS, KeyMemory
 
 UNREAD_SECONDS = 20.0
 """Time after a conflict from which a key that was never read may be overwritten. It is longer than a handler that is at work
 goes on, and short for a message that is tried again and again."""
 
-_GONE = -1
+_GONE = 2**63
 """A revision that no entry has."""
 
 _FOREVER = float("inf")
-
-
-class _Seen(NamedTuple):
-    """The newest revision that the client has read or written.
-
-    Attributes:
-        revision: The revision; 0: no entry.
-        is_read: Whether the client has read the key, not only written it.
-        lapses_at: Time at which the revision is forgotten.
-    """
-
-    revision: int
-    is_read: bool
-    lapses_at: float = _FOREVER
 
 
 class SeenRevisions:
@@ -40,16 +24,22 @@ class SeenRevisions:
     """
 
     def __init__(self, max_keys: int = MAX_KEYS, max_bytes: int = MAX_BYTES) -> None:
-        self._seen: KeyMemory[_Seen] = KeyMemory(max_keys, max_bytes)
+        self._seen: KeyMemory[int] = KeyMemory(max_keys, max_bytes)
+        """The revision of each key that was read, and its complement, which is negative, if the key was only written. One
+        number takes a fifth of the memory of an object."""
+        self._lapses_at: KeyMemory[float] = KeyMemory(max_keys, max_bytes)
+        """Times at which keys that were only written, and have conflicted, are forgotten."""
 
     def expected(self, key: str, now: float) -> int | None:
         """Return the revision that a write of a key requires; 0: no entry; `None`: any."""
         seen = self._seen.get(key)
-        return seen.revision if seen is not None and now < seen.lapses_at else None
+        if seen is None or seen >= 0:
+            return seen
+        return ~seen if now < (self._lapses_at.get(key) or _FOREVER) else None
 
     def read(self, key: str, revision: int) -> None:
         """Note the revision of the content that the client gets, in place of an earlier one."""
-        self._seen.put(key, _Seen(revision, is_read=True))
+        self._seen.put(key, revision)
 
     def written(self, key: str, expected: int | None, revision: int) -> None:
         """Note a write of the client's own.
@@ -60,22 +50,20 @@ class SeenRevisions:
             revision: Revision after the write.
         """
         seen = self._seen.get(key)
-        if seen is None:
-            self._seen.put(key, _Seen(revision, is_read=False))
-        elif not seen.is_read:  # of two writes at the same time, the later one counts
-            self._seen.put(key, _Seen(max(revision, seen.revision), is_read=False))
-        elif seen.revision == expected:
-            self._seen.put(key, _Seen(revision, is_read=True))
+        if seen is None or seen < 0:
+            newest = max(revision, ~seen) if seen is not None else revision  # of two writes at the same time
+            self._lapses_at.drop(key)
+            self._seen.put(key, ~newest)
+        elif seen == expected:
+            self._seen.put(key, revision)
 
     def conflicted(self, key: str, found: int, now: float) -> None:
         """Note that a write did not find the expected revision, but another one; 0: no entry."""
         seen = self._seen.get(key)
-        if seen is None:
-            return
-        if not found:
-            self._seen.put(key, _Seen(0, seen.is_read))
-        elif not seen.is_read and seen.lapses_at == _FOREVER:
-            self._seen.put(key, seen._replace(lapses_at=now + UNREAD_SECONDS))
+        if seen is not None and not found:
+            self._seen.put(key, 0)
+        elif seen is not None and seen < 0 and self._lapses_at.get(key) is None:
+            self._lapses_at.put(key, now + UNREAD_SECONDS)
 
     def outdate(self) -> None:
         """Make the next write of every key that was read conflict: the bucket was recreated, and its revisions begin again.
@@ -83,10 +71,10 @@ class SeenRevisions:
         Absence stays as it is, since 0 means the same in every bucket. A key that was only written is forgotten.
         """
         for key, seen in self._seen.items():
-            if not seen.is_read:
+            if seen < 0:
                 self._seen.drop(key)
-            elif seen.revision:
-                self._seen.put(key, seen._replace(revision=_GONE))
+            elif seen:
+                self._seen.put(key, _GONE)
 
     def forget(self, key: str) -> None:
         """Drop a key, after the client has deleted it."""

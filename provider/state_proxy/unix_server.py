@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from types import TracebackType
 from typing import Self
 
-from provider.state_proxy.conversation import ClientLimits, Conversation, Service
+from provider.state_proxy.conversation import ClientLimits, Conversation, Service, Turns
 from provider.state_proxy.http1 import encode_answer
 from provider.state_proxy.refusals import UNAVAILABLE, refusal
 from provider.state_proxy.socket_file import BACKLOG
@@ -26,17 +27,18 @@ class UnixServer:
         limits: Limits of the clients.
 
     Attributes:
-        large_bodies: Turns of the large bodies in memory.
+        turns: Turns of the large bodies in memory.
     """
 
     def __init__(self, listener: socket.socket, service: Service, limits: ClientLimits) -> None:
-        self.large_bodies = asyncio.Semaphore(limits.large_bodies)
+        self.turns = Turns(limits)
         self._service = service
         self._limits = limits
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._tasks = TaskOwner()
         self._conversations: set[Conversation] = set()
+        self._waiting: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
         self._is_ending = False
         self._all_ended = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -66,12 +68,20 @@ class UnixServer:
         await self._tasks.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._conversations) >= self._limits.connections:
+        if len(self._conversations) < self._limits.connections:
+            self._begin(reader, writer)
+        elif len(self._waiting) < self._limits.waiting_connections:
+            # Not refused: a client that cannot look up a file takes it for absent, and has no time limit for waiting.
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport can read
+            self._waiting.append((reader, writer))
+            self._close_spare()
+        else:
             answer = refusal(UNAVAILABLE, f"{self._limits.connections} connections are open")
             writer.write(encode_answer(answer, is_head=False, is_last=True, is_http_1_0=False))
             writer.close()
-            return
-        conversation = Conversation(reader, writer, self._service, self._limits, self.large_bodies)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversation = Conversation(reader, writer, self._service, self._limits, self.turns)
         self._conversations.add(conversation)
         if self._is_ending:  # accepted by the kernel before the listener was closed
             conversation.end()
@@ -82,8 +92,19 @@ class UnixServer:
             await conversation.run()
         finally:
             self._conversations.discard(conversation)
+            if self._waiting:
+                reader, writer = self._waiting.popleft()
+                writer.transport.resume_reading()  # type: ignore[attr-defined]
+                self._begin(reader, writer)
             if not self._conversations and self._is_ending:
                 self._all_ended.set()
+
+    def _close_spare(self) -> None:
+        """Close as many spare connections as others wait, those that have been idle for longest first."""
+        now = self._loop.time()
+        spare = sorted((each for each in self._conversations if each.is_spare(now)), key=lambda each: each.deadline)
+        for conversation in spare[: len(self._waiting)]:
+            conversation.end()
 
     def _check_deadlines(self) -> None:
         """End waits for clients whose deadline has passed. One timer for all of them is cheaper than one for each step."""
@@ -91,4 +112,6 @@ class UnixServer:
         for conversation in self._conversations:
             if conversation.deadline <= now:
                 conversation.expire()
+        if self._waiting:
+            self._close_spare()
         self._tick = self._loop.call_later(self._limits.tick_seconds, self._check_deadlines)

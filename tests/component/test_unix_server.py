@@ -21,14 +21,13 @@ from tests.blackbox.waiting import eventually
 MAX_BODY_BYTES = 200_000
 LIMITS = ClientLimits(
     connections=4,
+    waiting_connections=2,
     large_bodies=1,
+    large_streams=1,
     turn_seconds=0.1,
     idle_seconds=0.2,
     head_seconds=0.1,
-    body_seconds=0.1,
-    whole_body_seconds=0.5,
     answer_seconds=0.2,
-    rest_seconds=0.2,
     ending_seconds=0.5,
     tick_seconds=0.01,
 )
@@ -150,14 +149,11 @@ UNFINISHED = [
 ]
 
 
-@pytest.mark.parametrize("sent", UNFINISHED)
-async def test_an_unfinished_request_times_out_and_nothing_is_stored(
-    connect: Open, store: GatedStore, sent: bytes
-) -> None:
+async def test_an_unfinished_head_times_out(connect: Open, store: GatedStore) -> None:
     reader, writer = await connect()
-    writer.write(sent)
+    writer.write(UNFINISHED[0])
     assert (await read_all(reader)).startswith(b"HTTP/1.1 408 ")
-    assert store.values == {}
+    assert store.operations == []
 
 
 @pytest.mark.parametrize("sent", UNFINISHED)
@@ -180,25 +176,54 @@ async def test_a_request_that_begins_behind_another_has_the_same_time_limit(serv
     assert b"HTTP/1.1 408 " in everything
 
 
+STREAM = b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    ("head", "piece"),
+    ("parts", "stored"),
     [
-        (put("a", 100_000) + b"x" * 99_000, b"x"),
-        (b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        ((put("a", 6), b"one", b"two"), b"onetwo"),
+        ((STREAM, b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n"), b"onetwo"),
+        ((STREAM, b"11170\r\n" + b"x" * 70_000, b"\r\n0\r\n", b"\r\n"), b"x" * 70_000),
     ],
-    ids=["by length", "in chunks"],
+    ids=["by length", "in chunks", "a large stream"],
 )
-async def test_a_dripping_body_has_a_time_limit_as_a_whole(
-    connect: Open, store: GatedStore, head: bytes, piece: bytes
+async def test_a_body_may_pause_for_longer_than_any_limit(
+    connect: Open, store: GatedStore, parts: tuple[bytes, ...], stored: bytes
 ) -> None:
     reader, writer = await connect()
-    writer.write(head)
-    answered = asyncio.ensure_future(read_head(reader))
-    while not answered.done():
-        writer.write(piece)
-        await asyncio.wait([answered], timeout=LIMITS.body_seconds / 4)
-    assert answered.result().startswith(b"HTTP/1.1 408 ")
-    assert store.values == {}
+    for part in parts:
+        writer.write(part)
+        await asyncio.sleep(2 * LIMITS.ending_seconds)
+    assert (await read_head(reader)).startswith(b"HTTP/1.1 204 ")
+    assert store.values == {"a": stored}
+
+
+async def test_a_refused_stream_may_go_on_for_any_time_and_its_client_reads_the_answer(connect: Open) -> None:
+    reader, writer = await connect()
+    writer.write(STREAM)
+    for _ in range(8):
+        writer.write(b"186a0\r\n" + b"x" * 100_000 + b"\r\n")
+        await writer.drain()
+        await asyncio.sleep(LIMITS.idle_seconds)
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+    assert (await read_all(reader)).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_streams_that_pause_leave_room_for_other_bodies(connect: Open, store: GatedStore) -> None:
+    paused, paused_writer = await connect()
+    paused_writer.write(STREAM + b"186a0\r\n" + b"x" * 100_000)
+    await paused_writer.drain()
+    second, second_writer = await connect()
+    second_writer.write(STREAM + b"186a0\r\n" + b"x" * 100_000)
+    assert (await read_head(second)).startswith(b"HTTP/1.1 503 ")
+    third, third_writer = await connect()
+    third_writer.write(put("b", 100_000) + b"b" * 100_000)
+    assert (await read_head(third)).startswith(b"HTTP/1.1 204 ")
+    paused_writer.write(b"\r\n0\r\n\r\n")
+    assert (await read_head(paused)).startswith(b"HTTP/1.1 204 ")
+    assert store.values.keys() == {"a", "b"}
 
 
 async def test_a_client_that_has_closed_its_sending_side_is_answered(connect: Open) -> None:
@@ -208,31 +233,22 @@ async def test_a_client_that_has_closed_its_sending_side_is_answered(connect: Op
     assert (await read_all(reader)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_client_that_does_not_read_its_answer_is_disconnected(connect: Open, store: GatedStore) -> None:
+async def test_a_client_that_does_not_read_its_answer_is_disconnected(serve: Serve, store: GatedStore) -> None:
     store.values["a"] = b"x" * 10_000_000
-    reader, writer = await connect()
-    writer.write(b"GET /keys/a HTTP/1.1\r\n\r\n")
-    assert (await read_head(reader)).startswith(b"HTTP/1.1 200 ")
-    reader._transport.pause_reading()  # type: ignore[attr-defined]
-    await asyncio.wait_for(asyncio.shield(_gone(connect)), 5)
-    reader._transport.resume_reading()  # type: ignore[attr-defined]
-    assert len(await read_all(reader)) < 10_000_000
-
-
-async def _gone(connect: Open) -> None:
-    """Wait until all other connections are closed, so that the full number of connections is accepted again."""
-    while True:
-        opened = [await connect() for _ in range(LIMITS.connections)]
-        for _, writer in opened:
-            writer.write(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
-        if all([(await read_all(reader)).startswith(b"HTTP/1.1 200 ") for reader, _ in opened]):
-            return
+    async with serve(LIMITS) as (server, connect):
+        reader, writer = await connect()
+        writer.write(b"GET /keys/a HTTP/1.1\r\n\r\n")
+        assert (await read_head(reader)).startswith(b"HTTP/1.1 200 ")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await eventually(lambda: not server._conversations, "the end of the connection")
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await read_all(reader)) < 10_000_000
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_sent(connect: Open, store: GatedStore) -> None:
     reader, writer = await connect()
     writer.write(put("a", MAX_BODY_BYTES + 1))
-    assert (await read_all(reader)).startswith(b"HTTP/1.1 413 ")
+    assert (await read_head(reader)).startswith(b"HTTP/1.1 413 ")
     assert store.values == {}
 
 
@@ -279,14 +295,32 @@ async def test_a_refused_request_with_a_small_body_does_not_end_the_connection(c
     assert b"HTTP/1.1 200 " in everything
 
 
-async def test_the_number_of_connections_is_limited(connect: Open) -> None:
-    opened = [await connect() for _ in range(LIMITS.connections)]
-    for _, writer in opened:
+async def test_a_connection_over_the_limit_replaces_one_whose_client_has_its_answer(serve: Serve) -> None:
+    async with serve(ClientLimits(connections=3, tick_seconds=0.01)) as (_, connect):
+        silent, silent_writer = await connect()
+        opened = [await connect() for _ in range(2)]
+        for reader, writer in opened:
+            writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+            assert (await read_head(reader)).startswith(b"HTTP/1.1 200 ")
+        reader, writer = await connect()
         writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
-    for reader, _ in opened:
         assert (await read_head(reader)).startswith(b"HTTP/1.1 200 ")
-    reader, _ = await connect()
-    assert (await read_all(reader)).startswith(b"HTTP/1.1 503 ")
+        assert (await read_all(opened[0][0])).endswith(b"{}")
+        silent_writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert (await read_head(silent)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_while_all_connections_are_busy_further_ones_wait(connect: Open, store: GatedStore) -> None:
+    store.gate.clear()
+    opened = [await connect() for _ in range(LIMITS.connections + LIMITS.waiting_connections)]
+    for _, writer in opened:
+        writer.write(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    refused, _ = await connect()
+    assert (await read_all(refused)).startswith(b"HTTP/1.1 503 ")
+    assert len(store.operations) <= LIMITS.connections
+    store.gate.set()
+    for reader, _ in opened:
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_the_number_of_large_bodies_in_memory_is_limited(connect: Open, store: GatedStore) -> None:
@@ -334,13 +368,13 @@ async def test_the_number_of_large_answers_in_memory_is_limited_and_no_client_ke
 async def test_a_large_answer_that_has_to_wait_is_dropped_and_read_again(serve: Serve, store: GatedStore) -> None:
     store.values["a"] = b"old" * 30_000
     async with serve(ClientLimits(large_bodies=1, tick_seconds=0.01)) as (server, connect):
-        await server.large_bodies.acquire()
+        await server.turns.bodies.acquire()
         reader, writer = await connect()
         writer.write(b"GET /keys/a HTTP/1.1\r\nConnection: close\r\n\r\n")
         await store.begun.wait()
-        await eventually(lambda: server.large_bodies._waiters, "a conversation that waits for a turn")
+        await eventually(lambda: server.turns.bodies._waiters, "a conversation that waits for a turn")
         store.values["a"] = b"new" * 30_000
-        server.large_bodies.release()
+        server.turns.bodies.release()
         assert (await read_all(reader)).endswith(b"\r\n\r\n" + b"new" * 30_000)
     assert store.operations == [ops.ReadFile("a")] * 2
 

@@ -1,0 +1,69 @@
+"""Files of a mount with `write=passthrough`: a request that begins with `open` and grows with each write."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+import pytest
+
+from tests.blackbox.actor_files import ActorFiles
+from tests.blackbox.connector_process import ConnectorProcess
+
+LARGE = b"x" * 100_000
+PAUSE_SECONDS = 25.0
+"""More than an answer, a head or the rest of a refused request may take."""
+
+
+@pytest.mark.slow
+def test_a_stream_may_pause_between_two_writes(connector: ConnectorProcess) -> None:
+    files = ActorFiles(connector)
+    streams = {name: files.stream(name) for name in ("small", "large", "empty", "too-large")}
+    streams["small"].write(b"one")
+    streams["large"].write(LARGE)
+    streams["too-large"].write(*[LARGE] * 12)
+    time.sleep(PAUSE_SECONDS)
+    streams["small"].write(b"two")
+    streams["large"].write(LARGE)
+    streams["too-large"].write(*[LARGE] * 12)
+    for name in ("small", "large", "empty"):
+        streams[name].close()
+    with pytest.raises(OSError, match="over") as raised:
+        streams["too-large"].close()
+    assert raised.value.errno == errno.EFBIG
+    assert files.open("small").read() == b"onetwo"
+    assert files.open("large").read() == 2 * LARGE
+    assert files.open("empty").read() == b""
+    assert not files.exists("too-large")
+
+
+@pytest.mark.parametrize("parts", [11, 200])
+def test_a_stream_that_is_too_large_fails_at_its_end_and_not_in_a_write(
+    connector: ConnectorProcess, parts: int
+) -> None:
+    files = ActorFiles(connector)
+    stream = files.stream("too-large")
+    for _ in range(parts):
+        stream.write(LARGE)
+    with pytest.raises(OSError, match="over 1048576 bytes") as raised:
+        stream.close()
+    assert raised.value.errno == errno.EFBIG
+    with pytest.raises(OSError, match="over 1048576 bytes"):
+        files.write("too-large", LARGE * parts)
+    assert not files.exists("too-large")
+
+
+def test_many_open_streams_leave_room_for_other_files(connector: ConnectorProcess) -> None:
+    files = ActorFiles(connector)
+    streams = [files.stream(f"stream-{number}") for number in range(100)]
+    for stream in streams:
+        stream.write(b"begun")
+    large = [files.stream(f"large-{number}") for number in range(4)]
+    for stream in large:
+        stream.write(LARGE)
+    files.write("file", 5 * LARGE)
+    assert files.open("file").read() == 5 * LARGE
+    for stream in streams + large:
+        stream.close()
+    assert files.size("stream-99") == 5
+    assert files.size("large-3") == len(LARGE)
