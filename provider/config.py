@@ -64,7 +64,7 @@ class ProviderToml(Struct, frozen=True, forbid_unknown_fields=True):
 
     identity: Identity
     limits: ProcessLimits = ProcessLimits()
-    link: dict[str, str | int | bool] = field(default_factory=dict)
+    link: dict[str, Any] = field(default_factory=dict)
 
 
 class ProviderConfig(Struct, frozen=True):
@@ -134,6 +134,8 @@ def load_provider_toml(path: str | None = None) -> ProviderToml:
     given = canonical_values(toml.link)
     for remark in given.remarks:
         raise errors.ConfigError(f"link.{remark}", where)
+    for name, reason in given.wrong.items():
+        raise errors.ConfigError(f"link.{name.lower()}: {reason}", where)
     _check_link_defaults(given.known, where)
     return toml
 
@@ -207,6 +209,8 @@ def _config_json(text: Secret) -> tuple[dict[str, Any], dict[str, Any]]:
         value = codec.unpack_json(text.reveal(), "config_json")
     except codec.MalformedError:
         raise errors.ConfigError("not JSON", "config_json") from None
+    if value is None:
+        return {}, {}
     if not isinstance(value, dict):
         raise errors.ConfigError("expected a JSON object", "config_json")
     names = {raw_name: raw_name.lower().replace("-", "_") for raw_name in value}

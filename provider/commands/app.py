@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import signal
 import sys
@@ -90,6 +91,8 @@ app.add_typer(kv, name="kv")
 
 def main() -> int:
     """Run the command line; return the exit code. An error that a person can act on is one line on standard error."""
+    # In a locale without UTF-8, Python decodes what the shell passes by another encoding.
+    sys.argv = [os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a character that the terminal's encoding lacks

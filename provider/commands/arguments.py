@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import msgspec
@@ -21,11 +22,14 @@ def operation_type(name: str) -> type[Request]:
     """Return the request type of an operation. Case does not matter; the interface (`KeyValue.Get`) may be left out.
 
     Raises:
-        ArgumentsError: There is no such operation; the text lists all of them.
+        ArgumentsError: There is no such operation; the text has the one that resembles it, or all of them.
     """
     found = _BY_NAME.get(name.lower()) or _BY_WHOLE_NAME.get(name.lower())
     if found is None:
-        raise ArgumentsError(f"there is no operation {name!r}; the operations are {_NAMES}")
+        names = {known.lower(): type_.__name__ for known, type_ in (_BY_NAME | _BY_WHOLE_NAME).items()}
+        close = difflib.get_close_matches(name.lower(), names, n=1)
+        hint = f"did you mean {names[close[0]]}?" if close else f"the operations are {_NAMES}"
+        raise ArgumentsError(f"there is no operation {name!r}; {hint}")
     return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +38,7 @@ NatsOption = Annotated[
     typer.Option(metavar="URL", callback=_one_server, help="Use this nats-server instead of starting one."),
 ]
 
-_OPTION = re.compile(r"-(?![0-9]+(\.[0-9]*)?\Z).+", re.DOTALL)
+_OPTION = re.compile(r"-(?!([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\Z).+", re.DOTALL | re.IGNORECASE)
 """A word that begins with a dash, other than a negative number and a dash alone."""
 
 
@@ -44,25 +46,40 @@ class CommandWithValues(TyperCommand):
     """A command some of whose arguments are values. A negative number is one, an unknown option is not."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        unknown = self._unknown_option(ctx, args)
+        options = {name: option for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
+        unknown = _unknown_option(options, args)
         if unknown:
-            return super().parse_args(ctx, [unknown])  # fails, and names the options that resemble it
+            raise _NoSuchOptionError(unknown, options, ctx)
         ctx.ignore_unknown_options = True  # only negative numbers look like such
         return super().parse_args(ctx, args)
 
-    def _unknown_option(self, ctx: Any, args: list[str]) -> str:
-        """Return the first word before `--` that looks like an option but is not known; "" if all are known."""
-        options = {name: option for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
-        words = iter(args)
-        for word in words:
-            if word == "--":
-                break
-            if word in options:
-                if not getattr(options[word], "is_flag", False):
-                    next(words, None)
-            elif word.partition("=")[0] not in options and _OPTION.fullmatch(word):
-                return word
-        return ""
+
+class _NoSuchOptionError(typer.BadParameter):
+    """An option that does not exist. The text has the one that resembles it most, else all."""
+
+    def __init__(self, option: str, options: Iterable[str], ctx: Any) -> None:
+        close = difflib.get_close_matches(option, options, n=1)
+        known = ", ".join(sorted(name for name in options if name.startswith("--")))
+        hint = f"did you mean {close[0]}?" if close else f"the options are {known}"
+        super().__init__(f"No such option: {option}; {hint} (-- goes before values that begin with a dash)", ctx)
+
+    def format_message(self) -> str:
+        return self.message
+
+
+def _unknown_option(options: Mapping[str, Any], args: list[str]) -> str:
+    """Return the first option before `--` that is not known; "" if all are known."""
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            break
+        name = word.partition("=")[0]
+        if word in options:
+            if not getattr(options[word], "is_flag", False):
+                next(words, None)
+        elif name not in options and _OPTION.fullmatch(word):
+            return name
+    return ""
 
 
 def timeout_seconds(seconds: float) -> float:

@@ -134,6 +134,7 @@ def _unknown_remarks(names: set[str], others: Iterable[str]) -> list[Remark]:
 
 
 def _shown(name: str) -> str:
+    name = name if name.isprintable() else ascii(name)
     return name if len(name) <= _MOST_SHOWN_CHARACTERS else name[:_MOST_SHOWN_CHARACTERS] + "..."
 
 

@@ -77,7 +77,7 @@ def _parts(text: str) -> list[str]:
 
 
 def server_url(text: str) -> str:
-    """Return a server's URL with a scheme.
+    """Return a server's URL with a scheme, in one spelling: links with equal servers share a connection.
 
     Raises:
         ValueError: The text is not such a URL. The message does not show it, since it may hold a password.
@@ -92,7 +92,7 @@ def server_url(text: str) -> str:
         raise ValueError(f"expected a URL of scheme nats or tls, not {parts.scheme[:20]!r}")  # the rest may be anything
     if not parts.hostname or port == 0:
         raise ValueError("expected a URL like nats://host:4222")
-    return url
+    return url.rstrip("/")
 
 
 def seed(text: str) -> Secret:

@@ -15,7 +15,6 @@ from provider.keyvalue.given_values import Remark, text_of
 from provider.keyvalue.link_config import BucketConfig, CacheConfig
 
 _FIELDS = {
-    "CREATE": "is_created",
     "REPLICAS": "replicas",
     "STORAGE": "storage",
     "TTL": "ttl_seconds",
@@ -45,6 +44,9 @@ def joined_settings(configs: Iterable[StoreConfig]) -> StoreConfig:
         if added:
             fields = {_FIELDS[name]: getattr(other, _FIELDS[name]) for name in added}
             joined = structs.replace(joined, given=joined.given | added, **fields)
+        # A link with CREATE=never waits for the bucket; it does not keep another link from creating it.
+        if getattr(other, "is_created", False):
+            joined = structs.replace(joined, is_created=True)
     return joined
 
 

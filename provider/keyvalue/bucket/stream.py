@@ -202,7 +202,7 @@ async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: f
         if error.err_code != STREAM_NOT_FOUND:
             raise
         if not config.is_created:
-            raise errors.LinkError("BUCKET", f"bucket {config.name!r} does not exist, and CREATE is never") from None
+            raise errors.LinkError("CREATE", f"bucket {config.name!r} does not exist, and CREATE is never") from None
         info = await _create(jetstream, config, level, deadline)
     if info.config.subjects != [key_subject(config.name, ">")]:
         raise errors.LinkError("BUCKET", f"stream {name!r} does not have the subjects of a key-value bucket")
@@ -221,8 +221,9 @@ async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, dea
         if error.err_code == STREAM_NAME_IN_USE:
             # Another provider has made it in the meantime, with other settings.
             return await _repeated(functools.partial(jetstream.stream_info, stream["name"]), deadline)
-        if error.err_code in _SETTING_AT_FAULT:
-            raise errors.LinkError(_SETTING_AT_FAULT[error.err_code], f"the server says: {error.description}") from None
+        setting = _SETTING_AT_FAULT.get(error.err_code, "REPLICAS" if "replicas" in error.description else "")
+        if setting:
+            raise errors.LinkError(setting, f"the server says: {error.description}") from None
         raise
     _log.info("bucket_created", extra={"bucket": config.name, "replicas": config.replicas, "storage": config.storage})
     return info

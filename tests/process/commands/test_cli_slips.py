@@ -87,6 +87,13 @@ def test_a_character_that_the_terminals_encoding_lacks_is_escaped(server: NatsSe
     assert ended.stderr == b""
 
 
+def test_arguments_are_read_as_utf8_in_any_locale(server: NatsServer) -> None:
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [COMMAND.encode(), b"kv", b"put", b"b", "s\u00fcr\u00fc".encode(), "\u4e16".encode()]
+    ended = subprocess.run(command, env=environment(server, **variables), capture_output=True, check=True)
+    assert ended.stdout == "\u4e16\n".encode()
+
+
 @pytest.mark.parametrize("words", [("--help",), ("kv", "ls"), ("call", "Get", "k"), ("dev",), ("demo",)])
 def test_an_interrupt_while_a_command_starts_leaves_no_traceback(tmp_path: Path, words: tuple[str, ...]) -> None:
     """The interrupt comes while the modules of the command are being imported, at several moments of that."""
@@ -133,7 +140,8 @@ def test_an_interrupt_while_an_archive_is_built_leaves_no_traceback(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("call", "SetMany", "a=1", "--ttl=60"), "No such option: --ttl"),
+        (("call", "SetMany", "a=1", "--ttl=60"), "No such option: --ttl; the options are --expires, "),
+        (("call", "Gett", "k"), "did you mean Get?"),
         (("call", "Set", "k", "v", "--expire", "60"), "--expires"),
         (("call", "Get", "k", "--jsn"), "--json"),
         (("call", "Get", "-k"), "No such option: -k"),
@@ -149,7 +157,17 @@ def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one(words: t
 
 
 @pytest.mark.parametrize(
-    "words", [("k", "-5"), ("k", "-1.5"), ("--", "k", "--ttl=60"), ("--", "--key", "-v"), ("k", "-")]
+    "words",
+    [
+        ("k", "-5"),
+        ("k", "-1.5"),
+        ("k", "-.5"),
+        ("k", "-1e3"),
+        ("k", "-1_000"),
+        ("--", "k", "--ttl=60"),
+        ("--", "--key", "-v"),
+        ("k", "-"),
+    ],
 )
 def test_negative_numbers_and_words_after_two_dashes_are_values(server: NatsServer, words: tuple[str, ...]) -> None:
     subprocess.run([COMMAND, "kv", "add", "numbers"], env=environment(server), capture_output=True, check=False)

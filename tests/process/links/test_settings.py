@@ -154,6 +154,16 @@ async def test_a_replaced_link_is_not_held_to_its_old_settings(hosts: Hosts) -> 
     assert (await config_of(host, name))["max_age"] == 30_000_000_000
 
 
+async def test_a_setting_that_the_server_refuses_is_named(hosts: Hosts) -> None:
+    host = await hosts(RUST)
+    actor, waiting = host.actor(), host.actor()
+    await host.start_provider(
+        [host.link(actor, {"REPLICAS": 6}), host.link(waiting, {"BUCKET": f"x{host.who.lattice}", "CREATE": "never"})]
+    )
+    assert "link value REPLICAS:" in await host.error(actor, "Get", "k")
+    assert "link value CREATE:" in await host.error(waiting, "Get", "k")
+
+
 async def test_two_links_on_one_cache_add_up_too(hosts: Hosts) -> None:
     host = await hosts(RUST)
     limited, plain, other = host.actor(), host.actor(), host.actor()

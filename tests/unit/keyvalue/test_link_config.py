@@ -50,6 +50,14 @@ def test_an_alias_is_as_good_as_the_name(name: str) -> None:
     assert connection.servers == ("nats://a:1", "tls://b:2", "nats://c")
 
 
+def test_equal_servers_have_one_spelling() -> None:
+    assert parse({"URL": "nats://a:1/"}).connection == parse({"URL": "a:1"}).connection
+
+
+def test_a_name_with_control_characters_is_shown_escaped() -> None:
+    assert canonical_values({"TTL\n": "1"}).remarks[0].setting == "'TTL\\n'"
+
+
 def test_the_lattices_credentials_go_to_no_other_server() -> None:
     connection = parse({"URL": "nats://elsewhere:4222"}).connection
     assert not connection.client_jwt

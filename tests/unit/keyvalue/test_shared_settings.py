@@ -15,7 +15,6 @@ TEXTS = {
     "TTL": ["0", "60"],
     "MAX_BYTES": ["-1", "1M"],
     "MAX_VALUE_SIZE": ["-1", "64K"],
-    "CREATE": ["always", "never"],
     "EXPIRY_MARKERS": ["false", "true"],
     "MAX_KEYS": ["0", "10"],
     "FORGET_SECS": ["3600", "60"],
@@ -55,6 +54,15 @@ def test_a_contradiction_is_told_to_both_links(links: list[dict[str, str]]) -> N
             if any(other.get(name, values[name]) != values[name] for other in links)
         )
         assert [remark.setting for remark in contradictions(config, configs)] == expected
+
+
+def test_a_link_that_waits_for_its_bucket_keeps_no_other_link_from_creating_it() -> None:
+    waits, creates = link({"CREATE": "never"})[0], link({"TTL": "60"})[0]
+    for configs in ([waits, creates], [creates, waits]):
+        joined = joined_settings(configs)
+        assert (joined.is_created, joined.ttl_seconds) == (True, 60)
+        assert contradictions(waits, configs) == contradictions(creates, configs) == []
+    assert not joined_settings([waits, waits]).is_created
 
 
 def test_a_setting_that_only_has_its_default_contradicts_nothing() -> None:
