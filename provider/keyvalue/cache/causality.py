@@ -60,9 +60,9 @@ class HybridClock:
         return max((self.last >> _LOGICAL_BITS) - now_ms, 0)
 
 
-def is_drifted(time: int, now_ms: int) -> bool:
-    """Tell whether a hybrid time is further in the future than clocks may differ."""
-    return time >> _LOGICAL_BITS > now_ms + MAX_DRIFT_MS
+def latest_time(now_ms: int) -> int:
+    """Return the latest hybrid time that is not further in the future than clocks may differ."""
+    return (now_ms + MAX_DRIFT_MS + 1 << _LOGICAL_BITS) - 1
 
 
 class Context:

@@ -40,7 +40,7 @@ MAX_ALIVE = 2000
 MAX_CLOUD_DOTS = 10_000
 """Size of a replica's dot cloud up to which it adds events, so that contexts fit into messages."""
 
-_MAX_CELLS = 100
+_MAX_CELLS = 200
 """Cells on a page: more than a sender puts on one."""
 
 _FORM_AT = len(MAGIC) + 1

@@ -18,6 +18,10 @@ _MAX_PEERS = 1000
 """Replicas that are remembered: far more than a lattice has. Beyond that, the one that was silent longest makes room."""
 
 
+_UNMET_SECONDS = 30.0
+"""Time after which a silent replica is forgotten that has never named this one. It may have been a recording."""
+
+
 class _Peer:
     """Another replica."""
 
@@ -33,6 +37,11 @@ class _Peer:
         """Time of the first of its heartbeats since the last one that named this replica."""
         self.confirmed: dict[str, int] = {}
         """Version vector of a context of this peer that the own context covers."""
+
+    @property
+    def is_met(self) -> bool:
+        """True if it is proven to live now, or signs nothing. Anything else may be a recording."""
+        return self.is_bound or not self.is_signed
 
 
 class Peers:
@@ -51,7 +60,13 @@ class Peers:
 
     @property
     def ids(self) -> list[str]:
-        return list(self._peers)
+        """Ids of the replicas that hear this one too, or that do not sign."""
+        return [name for name, peer in self._peers.items() if peer.is_met]
+
+    @property
+    def unmet_ids(self) -> list[str]:
+        """Ids of replicas that have been heard of late and have not named this one: it is not sure that they live."""
+        return [name for name, peer in self._peers.items() if not peer.is_met]
 
     # --- heartbeats
 
@@ -82,7 +97,7 @@ class Peers:
         is_new = peer is None
         if peer is None:
             if len(self._peers) >= _MAX_PEERS:
-                del self._peers[min(self._peers, key=lambda name: self._peers[name].received_at)]
+                del self._peers[min(self._peers, key=lambda name: self._order(self._peers[name]))]
             peer = self._peers[peer_id] = _Peer(heartbeat, now, is_signed=is_signed)
         peer.heartbeat, peer.received_at, peer.is_signed = heartbeat, now, is_signed
         hears_this = self.id in heartbeat.vector
@@ -95,6 +110,11 @@ class Peers:
 
     def knows(self, peer_id: str) -> bool:
         return peer_id in self._peers
+
+    @staticmethod
+    def _order(peer: _Peer) -> tuple[bool, float]:
+        """Order in which replicas make room for others."""
+        return peer.is_met, peer.received_at
 
     def is_bound(self, peer_id: str) -> bool:
         """Tell whether a replica's changes count: a signed heartbeat of it has named this replica.
@@ -130,7 +150,12 @@ class Peers:
 
     def remove_silent(self, now: float) -> list[str]:
         """Remove the replicas that have been silent for too long, and return their ids."""
-        silent = [name for name, peer in self._peers.items() if now - peer.received_at > self.forget_seconds]
+        silent = [
+            name
+            for name, peer in self._peers.items()
+            if now - peer.received_at
+            > (self.forget_seconds if peer.is_met else min(_UNMET_SECONDS, self.forget_seconds))
+        ]
         for name in silent:
             del self._peers[name]
         return silent
@@ -140,7 +165,7 @@ class Peers:
     def has_more(self, peer_id: str, context: Context) -> bool:
         """Tell whether a replica, by its last heartbeat, has applied an event that is not in a context."""
         peer = self._peers.get(peer_id)
-        if peer is None:
+        if peer is None or not peer.is_met:
             return False
         vector = peer.heartbeat.vector
         is_beyond = any(count > context.vector.get(name, 0) for name, count in vector.items())
@@ -164,7 +189,7 @@ class Peers:
         The digest of the rest was equal as well, so such a replica has applied the same events of ended replicas.
         """
         for peer_id, peer in self._peers.items():
-            if not self.has_more(peer_id, context):
+            if peer.is_met and not self.has_more(peer_id, context):
                 vector = peer.heartbeat.vector
                 rest = {replica: count for replica, count in context.vector.items() if replica not in vector}
                 peer.confirmed = {**rest, **vector}

@@ -112,10 +112,14 @@ class Replication:
         return self._channel.event_bytes
 
     @property
-    def strangers(self) -> list[Refusal]:
-        """Reasons for which messages of other replicas have been refused of late, if this one understands no other."""
+    def strangers(self) -> list[str]:
+        """Reasons for which this replica does not exchange anything with those that it hears, if there are no others."""
+        if self._peers.ids:
+            return []
         seconds = max(_SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds, _ALONE_AFTER_SECONDS)
-        return [] if self._peers.ids else self._channel.refusals.signs_of_others(self._loop.time(), seconds)
+        refusals = self._channel.refusals.signs_of_others(self._loop.time(), seconds)
+        deaf = ["they do not hear this one, or refuse it"] if self._peers.unmet_ids else []
+        return [refusal.value for refusal in refusals] + deaf
 
     def remarks(self) -> list[str]:
         """Return the remarks of health on the other replicas: refused messages, disagreement, clocks."""
@@ -127,7 +131,7 @@ class Replication:
             counts = ", ".join(f"{count} {refusal.value}" for refusal, count in refused.items())
             remarks.append(f"messages refused: {counts}")
         if deaf := self._peers.deaf(now - _SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds):
-            remarks.append(f"{len(deaf)} of {len(self._peers.ids)} other replicas do not hear this one, or refuse it")
+            remarks.append(f"replicas that do not hear this one, or refuse it: {len(deaf)}")
         drift_ms = self._authentication.drift_ms(now - _DRIFT_SECONDS) if self._authentication is not None else 0
         if drift_ms > _SHOWN_DRIFT_MS:
             remarks.append(f"its clock and that of another replica differ by {drift_ms // 1000} s")
@@ -255,13 +259,12 @@ class Replication:
         self._channel.publish(self._heartbeat())
 
     def _on_refusal(self, refusal: Refusal) -> None:
-        """Count as catching up again if a joiner that seemed to be alone hears others that it does not understand."""
-        if (
-            refusal in SIGNS_OF_OTHERS
-            and self.joined.is_set()
-            and self._loop.time() < self._joiner_until
-            and self.strangers
-        ):
+        if refusal in SIGNS_OF_OTHERS:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        """Count as catching up again if a joiner that seemed to be alone hears others that it cannot exchange with."""
+        if self.joined.is_set() and self._loop.time() < self._joiner_until and self.strangers:
             self.joined.clear()
 
     # --- publishing
@@ -292,8 +295,6 @@ class Replication:
     def _receive_deltas(self, sender: str, deltas: Deltas) -> None:
         if self._channel.signs and not self._peers.is_bound(sender):
             # They may be a recording from before the start. A transfer brings those that count.
-            if self._peers.knows(sender):
-                self._anti_entropy.schedule(sender)
             return
         self._admission.check_deltas(sender, deltas, wall_clock_ms())
         replica = self.replica
@@ -312,10 +313,14 @@ class Replication:
             fields = {"subject": self._channel.config.state_subject, "replica": sender}
             _log.info("cache_replica_heard", extra=fields)
         is_deaf = self._peers.receive(sender, heartbeat, self._loop.time(), is_signed=is_signed)
+        if heartbeat.wants_answer or is_deaf:
+            self._answer_soon(at_once=heartbeat.is_leaving or self._is_leaving)
+        if sender in self._peers.unmet_ids:
+            # It may be a recording. A replica that lives hears the answer, and names this one in its next heartbeat.
+            self._doubt()
+            return
         self._heartbeat_received.set()
         self._joiner_until = 0.0
-        if heartbeat.wants_answer or is_deaf:
-            self._answer_soon(at_once=heartbeat.is_leaving)
         if self.joined.is_set():
             self._anti_entropy.schedule_if_behind(sender)
         else:

@@ -173,10 +173,9 @@ class Cache(SharedStore[CacheConfig]):
         if self._reason:
             return f"cache {self._config.state_subject!r}: {self._reason}, it serves alone"
         if not self._replication.joined.is_set() and (strangers := self._replication.strangers):
-            reasons = ", ".join(refusal.value for refusal in strangers)
             return (
-                f"cache {self._config.state_subject!r}: catching up, but it refuses the messages of all other replicas "
-                f"({reasons})"
+                f"cache {self._config.state_subject!r}: catching up, but it can exchange nothing with the replicas that it "
+                f"hears: {', '.join(strangers)}"
             )
         ahead_ms = self.replica.clock.ahead_ms(wall_clock_ms())
         if ahead_ms > MAX_DRIFT_MS:

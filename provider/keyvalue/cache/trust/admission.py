@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS, is_drifted
+from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS, latest_time
 from provider.keyvalue.cache.cells import Cell, size_of
 from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
@@ -75,8 +75,9 @@ class Admission:
         vector = replica.context.vector
         if sender not in vector and len(vector) >= MAX_REPLICAS:
             raise ForeignMessageError("the cache has had too many replicas", Refusal.LIMIT)
+        latest = latest_time(now_ms)
         for event in events:
-            if is_drifted(event.clock, now_ms):
+            if event.clock > latest:
                 raise ForeignMessageError(f"replica {sender} has a clock too far ahead", Refusal.CLOCK)
             self._check_text(event.key, "" if event.add is None or isinstance(event.add, AddCount) else event.add.value)
             if event.counter_removals or isinstance(event.add, AddCount):
@@ -129,34 +130,37 @@ class Admission:
         replica, known = self._replica, self._replica.context.vector
         context = page.context.vector if page.context is not None else {}
         for vector in (context, page.discarded, *(cell.vector for cell in page.cells)):
-            if vector.get(replica.id, 0) > replica.count:
+            if replica.id in vector and vector[replica.id] > replica.count:
                 raise ForeignMessageError("another replica has this one's id")
-            if len(vector.keys() - known.keys()) + len(known) > MAX_REPLICAS:
+            # The first condition is an upper bound that is cheap to compute.
+            if len(vector) + len(known) > MAX_REPLICAS < len(known.keys() | vector.keys()):
                 raise ForeignMessageError("the cache has had too many replicas", Refusal.LIMIT)
         deferred = sum(map(len, replica.deferred.values())) if replica.deferred else 0
         if deferred + sum(len(cell.deferred) for cell in page.cells) > 2 * _MAX_DEFERRED:
             raise ForeignMessageError("too many removals of items that have not arrived", Refusal.LIMIT)
+        # Another replica may have taken in a time that was as far ahead of its own clock as it allows.
+        latest = latest_time(now_ms + MAX_DRIFT_MS)
         for cell in page.cells:
-            self._check_cell(cell, now_ms)
+            self._check_cell(cell, latest)
         if self._may_be_full(len(page.cells)) and any(self._adds_state(cell) for cell in page.cells):
             self._check_room({cell.key for cell in page.cells if cell.items or cell.tallies})
         replica.clock.ceiling_ms = now_ms + MAX_OBSERVED_DRIFT_MS
 
-    def _check_cell(self, cell: CellState, now_ms: int) -> None:
-        replica, own = self._replica, self._replica.id
-        # Another replica may have taken in a time that was as far ahead of its own clock as it allows.
-        latest_ms = now_ms + MAX_DRIFT_MS
+    def _check_cell(self, cell: CellState, latest: int) -> None:
+        """Check a cell on a page; its times are up to a given hybrid time."""
+        replica, key = self._replica, cell.key
+        own, count = replica.id, replica.count
         if len(cell.tallies) > _MAX_TALLIES:
             raise ForeignMessageError("a counter with too many tallies", Refusal.LIMIT)
         for item in cell.items:
-            self._check_text(cell.key, item.value or "")
-            if item.value is None and not replica.has_seen(cell.key, (item.replica, item.count)):
+            self._check_text(key, item.value or "")
+            if item.value is None and not replica.has_seen(key, (item.replica, item.count)):
                 raise ForeignMessageError("an item without the value that this replica lacks")
         states: list[ItemState | TallyState] = [*cell.items, *cell.tallies]
         for state in states:
-            if is_drifted(state.clock, latest_ms):
+            if state.clock > latest:
                 raise ForeignMessageError("a time too far in the future", Refusal.CLOCK)
-            if state.replica == own and state.count > replica.count:
+            if state.replica == own and state.count > count:
                 raise ForeignMessageError("another replica has this one's id")
 
     def _adds_state(self, sent: CellState) -> bool:

@@ -85,7 +85,7 @@ def item(count: int = 1, value: str | None = "v", clock: int = NOW, author: str 
         Deltas(1, [text("k")] * (MAX_EVENTS + 1)),
         Heartbeat(dict.fromkeys(ids(MAX_ALIVE + 1), 1), 0, False, False),
         page(vector=dict.fromkeys(ids(20_001), 1)),
-        page(*[cell("k")] * 101),
+        page(*[cell("k")] * 201),
         TransferPage("t" * 65, 0, True, False, None, {}, []),
     ],
     ids=["events", "heartbeat", "context", "cells", "id"],

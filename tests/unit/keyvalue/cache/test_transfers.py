@@ -179,7 +179,7 @@ def test_what_arrived_before_its_sender_ended_reaches_all_replicas_or_none() -> 
     pull_some(asker, ended, 3)
     assert 0 < sum(seen(asker, f"k{number}") is not None for number in range(30)) < 30
     peers = Peers(third.id, 1000.0)
-    peers.receive(asker.id, Peers(asker.id, 1000.0).heartbeat(asker.context), 0.0)
+    peers.receive(asker.id, Peers(asker.id, 1000.0).heartbeat(asker.context), 0.0, is_signed=False)
     assert peers.has_more(asker.id, third.context)
     exchange(asker, third)
     assert all_states(asker) == all_states(third)
