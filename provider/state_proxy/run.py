@@ -33,8 +33,17 @@ _log = logging.getLogger(__name__)
 _CACHED_BYTES = 256 * 1024
 """Memory for the entries that the engine keeps between two writes of a key: a small part of the connector's 32 MiB."""
 
-_GRACE_SECONDS = 24.0
+_POD_GRACE_SECONDS = 24.0
 """Time for which a handler that is still at work is answered after SIGTERM. A pod has 30 seconds to end in all."""
+
+_GRACE_SECONDS = 2.5
+"""The same outside of a pod, where others wait for the end: `docker stop` kills after ten seconds."""
+
+_IN_POD = "KUBERNETES_SERVICE_HOST"
+"""A variable that every container of a pod has. Source: kubernetes.io, "Service", environment variables."""
+
+_REFUSING_SECONDS = 1.0
+"""Time for which clients are told of a wrong setting before the connector ends: more than the next request of one takes."""
 
 _FIRST_RETRY_SECONDS = 0.25
 """The pause after a first failure to open the bucket, doubled after each further one."""
@@ -55,10 +64,11 @@ def run(socket_file: SocketFile, environment: Mapping[str, str]) -> None:
     logs.configure("off", is_json=False)
     settings = connector_settings(environment)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, socket_file))
+        grace_seconds = _POD_GRACE_SECONDS if environment.get(_IN_POD) else _GRACE_SECONDS
+        runner.run(_serve(settings, socket_file, grace_seconds))
 
 
-async def _serve(settings: ConnectorSettings, socket_file: SocketFile) -> None:
+async def _serve(settings: ConnectorSettings, socket_file: SocketFile, grace_seconds: float) -> None:
     """Answer from the first moment to the last, which is SIGINT, a second signal, or the end of the grace period."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
@@ -81,7 +91,7 @@ async def _serve(settings: ConnectorSettings, socket_file: SocketFile) -> None:
         await stop
         service.end()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE_SECONDS):
+            async with asyncio.timeout(grace_seconds):
                 await is_over.wait()
 
 
@@ -93,6 +103,7 @@ async def _open_or_stop(
         service.opened(*await _open(settings, stack, service))
     except errors.StartupError as error:
         service.failed(str(error))
+        await asyncio.sleep(_REFUSING_SECONDS)
         if not stop.done():
             stop.set_exception(error)
         return

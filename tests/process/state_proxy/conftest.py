@@ -1,4 +1,4 @@
-"""A connector on a server of its own, which the test may stop."""
+"""A connector on a server of its own, which the test may stop. It runs as in a pod."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def server(own_nats_server: NatsServer) -> NatsServer:
 
 @pytest.fixture
 def connector(server: NatsServer, tmp_path: Path) -> Iterator[ConnectorProcess]:
-    with ConnectorProcess(tmp_path, variables(server.url)) as started:
+    with ConnectorProcess(tmp_path, variables(server.url, KUBERNETES_SERVICE_HOST="10.0.0.1")) as started:
         yield started
 
 
