@@ -98,10 +98,13 @@ async def scan(
         mark = await _write_mark(bucket, after_revision, under, loop.time() + _REQUEST_SECONDS)
         config = _consumer_config(bucket, after_revision, under, has_earlier)
         await consumer.create(config, loop.time() + _REQUEST_SECONDS)
+        has_begun = False
         while True:
             message = await consumer.next()
             if isinstance(message, Status):
-                if not mark:
+                # In a cluster, a request may be faster than the news of the consumer that was just created.
+                is_unknown_yet = message is Status.UNSERVED and not has_begun
+                if not mark and not is_unknown_yet:
                     _check_complete(message)
                     return
                 # The replica has no more messages, but the mark is missing: it lags behind. Ask it again.
@@ -110,6 +113,7 @@ async def scan(
                     raise TimeoutError
                 await asyncio.sleep(_BEHIND_SECONDS)
                 continue
+            has_begun = True
             if message.sequence >= mark:
                 mark = 0
             try:
