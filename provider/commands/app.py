@@ -38,13 +38,19 @@ _REWORDED = (
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of a write to a redirected output. Files that a command writes itself have their names in its errors."""
 
+_SEED = (re.compile(r"\bS[A-Z][A-Z2-7]{56}\b"), "(a seed)")
+"""The seed of an nkey, which a person may give where a file or a name is expected. No error shows it."""
+
+_CommandLineError: Any = typer.BadParameter.__base__
+"""Every error of typer's about the command line."""
+
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            for pattern, text in _REWORDED:
+        except _CommandLineError as error:
+            for pattern, text in (*_REWORDED, _SEED):
                 error.message = pattern.sub(text, error.message)
             raise
 
@@ -126,7 +132,8 @@ def _fail(error: ProviderError) -> int:
     """Print an error and return its exit code, which counts also where it cannot be printed."""
     is_usage = isinstance(error, UsageError)
     try:
-        write_line(stderr_console(), f"{'usage' if is_usage else 'error'}: {error}", "red")
+        text = _SEED[0].sub(_SEED[1], str(error))
+        write_line(stderr_console(), f"{'usage' if is_usage else 'error'}: {text}", "red")
     except OSError:
         discard(sys.stderr)
     return 2 if is_usage else 1

@@ -17,6 +17,8 @@ from tests.blackbox.nats.nats_server import NatsServer
 
 COMMAND = str(Path(sys.executable).parent / "keyvalue-nats")
 
+SEED = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
@@ -87,10 +89,42 @@ def test_a_character_that_the_terminals_encoding_lacks_is_escaped(server: NatsSe
     assert ended.stderr == b""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "par --issuer SEED",
+        "par --subject SEED",
+        "par --provider-toml SEED",
+        "par --python SEED",
+        "par --out SEED/x",
+        "par inspect SEED",
+        "call Get k --lattice SEED",
+        "call SEED k",
+        "kv SEED",
+        "kv get b k --nkey SEED",
+        "kv get b k --creds SEED",
+        "kv get b k --server SEED",
+        "kv get SEED. k",
+        "dev --data-dir /proc/SEED",
+        "dev SEED",
+        "SEED",
+    ],
+)
+def test_a_seed_in_the_place_of_a_file_or_a_name_is_not_shown(words: str, tmp_path: Path) -> None:
+    command = [COMMAND, *words.replace("SEED", SEED).split()]
+    variables = environment(NATS_URL="nats://127.0.0.1:1", WASH_KEYS=str(tmp_path))
+    ended = subprocess.run(
+        command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode in (1, 2)
+    assert SEED not in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_arguments_are_read_as_utf8_in_any_locale(server: NatsServer) -> None:
-    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    variables = environment(server, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     command = [COMMAND.encode(), b"kv", b"put", b"b", "s\u00fcr\u00fc".encode(), "\u4e16".encode()]
-    ended = subprocess.run(command, env=environment(server, **variables), capture_output=True, check=True)
+    ended = subprocess.run(command, env=variables, capture_output=True, check=True)
     assert ended.stdout == "\u4e16\n".encode()
 
 
