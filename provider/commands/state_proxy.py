@@ -12,6 +12,8 @@ NATS_URL           servers, comma-separated, each nats://[user:password@ or toke
 
 NATS_KV_BUCKET     name of the bucket, which must exist; required
 
+NATS_CREDS         content of a credentials file
+
 NATS_CREDS_FILE    path of a credentials file
 
 STATE_PREFIX       prefix of every key, without the dot that follows it

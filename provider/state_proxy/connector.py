@@ -286,12 +286,15 @@ class Connector:
         return Answer(200, msgspec.json.encode({"attr": operation.name, "value": str(number)}))
 
     async def _write_ttl(self, operation: ops.WriteTtl, body: bytes, deadline: float) -> Answer:
-        """Set the lifetime of a value, which writes a new revision of it.
+        """Set the lifetime of a value, which writes a new revision of it, or with 0 removes it.
 
         If the client has read the current revision, the new one counts as read. Else its next write would conflict with
         its own change of the lifetime.
         """
-        expires = ops.expires_of(body)
+        seconds = ops.ttl_of(body)
+        if seconds == 0:
+            return await self._delete(ops.DeleteFile(operation.key), b"", deadline)
+        expires = 0 if seconds == ops.NEVER else seconds
         bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key, self._loop.time())

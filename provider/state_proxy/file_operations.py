@@ -139,21 +139,20 @@ def operation_of(head: RequestHead) -> FileOperation:
     return make(rest, head)
 
 
-def expires_of(body: bytes) -> int:
-    """Return the seconds in the body of a `WriteTtl`; 0: never.
+def ttl_of(body: bytes) -> int:
+    """Return the seconds in the body of a `WriteTtl`; 0: remove the file; `NEVER`: keep it.
 
     Raises:
         RequestRefusedError: The body is not a valid `ttl`.
     """
     try:
-        value = str(_ttl_decoder.decode(body).value)
+        value = str(_ttl_decoder.decode(body).value).strip()
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise RequestRefusedError(BAD_REQUEST, 'expected JSON like {"value": "60"}') from None
-    seconds = int(value) if _WHOLE_NUMBER.match(value) else 0
-    if seconds != NEVER and not 1 <= seconds <= U32_MAX:
-        reason = f"expected a ttl of 1 to {U32_MAX} whole seconds, or {NEVER} for none"
+    if not _WHOLE_NUMBER.match(value) or not NEVER <= int(value) <= U32_MAX:
+        reason = f"expected a ttl of 0 to {U32_MAX} whole seconds, or {NEVER} for none"
         raise RequestRefusedError(BAD_REQUEST, reason)
-    return max(seconds, 0)
+    return int(value)
 
 
 class _AttributeBody(msgspec.Struct, frozen=True):

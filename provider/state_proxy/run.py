@@ -12,11 +12,13 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
+from contracts.secret import Secret
 from provider import errors, logs
 from provider.keyvalue.bucket.store import BucketStore, Upkeep
 from provider.keyvalue.bucket.stream import open_stream
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
 from provider.nats.buckets import NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT, STREAM_NOT_FOUND, stream_name
+from provider.nats.connect_options import parse_creds
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.state_proxy.conversation import ClientLimits
@@ -26,6 +28,7 @@ from provider.state_proxy.service import ConnectorService
 from provider.state_proxy.socket_file import SocketFile
 from provider.state_proxy.start import NAME, STOP_SIGNALS
 from provider.state_proxy.unix_server import UnixServer
+from provider.state_proxy.variables import CREDS
 from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
@@ -62,10 +65,24 @@ def run(socket_file: SocketFile, environment: Mapping[str, str]) -> None:
         errors.StartupError: A setting is wrong. The text names the variable.
     """
     logs.configure("off", is_json=False)
-    settings = connector_settings(environment)
+    settings = connector_settings(environment, _credentials(environment.get(CREDS)))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         grace_seconds = _POD_GRACE_SECONDS if environment.get(_IN_POD) else _GRACE_SECONDS
         runner.run(_serve(settings, socket_file, grace_seconds))
+
+
+def _credentials(text: str | None) -> tuple[Secret, Secret] | None:
+    """Return the user JWT and the seed in the content of a credentials file; `None` without one.
+
+    Raises:
+        errors.StartupError: The text is not such a content.
+    """
+    if not text:
+        return None
+    try:
+        return parse_creds(text.replace("\\n", "\n").encode(errors="replace"))  # often written on one line
+    except errors.ConnectError:
+        raise errors.StartupError(f"{CREDS}: not the content of a NATS credentials file") from None
 
 
 async def _serve(settings: ConnectorSettings, socket_file: SocketFile, grace_seconds: float) -> None:

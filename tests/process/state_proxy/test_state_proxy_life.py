@@ -82,6 +82,23 @@ def test_credentials_are_used_and_those_of_another_operator_are_refused(tmp_path
     assert printed.startswith("keyvalue-nats state-proxy: NATS_CREDS_FILE: ")
 
 
+@pytest.mark.parametrize("is_one_line", [False, True])
+def test_credentials_may_be_text_in_a_variable(tmp_path: Path, is_one_line: bool) -> None:
+    operator, stranger = Operator(), Operator()
+    ours, theirs = creds_file(*operator.user()), creds_file(*stranger.user())
+    (tmp_path / "ours.creds").write_text(ours)
+    with NatsServer(tmp_path / "server", operator.server_config()) as server:
+        make_bucket(server.url, BUCKET, creds=tmp_path / "ours.creds")
+        given = variables(server.url, NATS_CREDS=ours.replace("\n", "\\n") if is_one_line else ours)
+        with ConnectorProcess(tmp_path / "connector", given) as connector, connector.connection() as client:
+            assert client.ask("PUT", "/keys/a", b"1").status == 204
+        printed = refusal(tmp_path / "refused", variables(server.url, NATS_CREDS=theirs))
+        assert printed.startswith("keyvalue-nats state-proxy: NATS_CREDS: ")
+        assert "eyJ" not in printed
+        wrong = refusal(tmp_path / "wrong", variables(server.url, NATS_CREDS="hidden"))
+    assert wrong == "keyvalue-nats state-proxy: NATS_CREDS: not the content of a NATS credentials file\n"
+
+
 def test_a_token_in_the_url_is_enough(tmp_path: Path) -> None:
     with NatsServer(tmp_path / "server", "authorization { token: right }") as server:
         url = server.url.replace("nats://", "nats://right@")
@@ -290,5 +307,5 @@ def test_neither_the_command_line_nor_other_unneeded_modules_are_loaded() -> Non
 
 def test_the_help_names_the_environment_variables() -> None:
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    for name in ("CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET", "NATS_CREDS_FILE", "STATE_PREFIX"):
+    for name in ("CONNECTOR_SOCKET", "NATS_URL", "NATS_KV_BUCKET", "NATS_CREDS", "NATS_CREDS_FILE", "STATE_PREFIX"):
         assert name in done.stdout

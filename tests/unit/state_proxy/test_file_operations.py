@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.state_proxy import file_operations as ops
-from provider.state_proxy.file_operations import FileOperation, expires_of, operation_of
+from provider.state_proxy.file_operations import FileOperation, operation_of, ttl_of
 from provider.state_proxy.http1 import RequestHead
 from provider.state_proxy.refusals import RequestRefusedError
 
@@ -128,20 +128,23 @@ def test_a_write_with_any_condition_but_the_star_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("body", "seconds"),
-    [(b'{"value":"60"}', 60), (b'{"value":60}', 60), (b'{"value":"-1"}', 0), (b'{"value":"4294967295"}', 2**32 - 1)],
-)
+    [
+        (b'{"value":"60"}', 60), (b'{"value":60}', 60), (b'{"value":"-1"}', ops.NEVER), (b'{"value":"0"}', 0),
+        (b'{"value":0}', 0), (b'{"value":" 60\\n"}', 60), (b'{"value":"4294967295"}', 2**32 - 1),
+    ],
+)  # fmt: skip
 def test_a_ttl_is_read_from_the_body(body: bytes, seconds: int) -> None:
-    assert expires_of(body) == seconds
+    assert ttl_of(body) == seconds
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"60", b"{}", b"[", b'{"value":null}', b'{"value":""}', b'{"value":"0"}', b'{"value":"-2"}', b'{"value":"1.5"}',
-        b'{"value":"4294967296"}', b'{"value":"1 "}', b'{"value":"\xff"}', b'{"value":"\xd9\xa1"}', b'{"value":' + b"9" * 400 + b"}",
+        b"", b"60", b"{}", b"[", b'{"value":null}', b'{"value":""}', b'{"value":"-2"}', b'{"value":"1.5"}',
+        b'{"value":"4294967296"}', b'{"value":"1 2"}', b'{"value":" "}', b'{"value":"\xff"}', b'{"value":"\xd9\xa1"}', b'{"value":' + b"9" * 400 + b"}",
     ],
 )  # fmt: skip
 def test_an_invalid_ttl_is_refused(body: bytes) -> None:
     with pytest.raises(RequestRefusedError) as caught:
-        expires_of(body)
+        ttl_of(body)
     assert caught.value.code == "bad_request"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import nkeys
 import pytest
+from nacl.signing import SigningKey
 
+from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats.settings import ConnectionSettings
@@ -13,6 +16,7 @@ from provider.state_proxy.environment import ConnectorSettings, connector_settin
 from provider.state_proxy.refusals import RequestRefusedError, refusal_of
 from provider.state_proxy.start import start
 
+SEED = nkeys.encode_seed(bytes(SigningKey(bytes(32))), nkeys.PREFIX_BYTE_USER).decode()
 GIVEN = {"CONNECTOR_SOCKET": "/run/a.sock", "NATS_URL": "nats://hidden@one:4222, two", "NATS_KV_BUCKET": "state"}
 
 
@@ -69,3 +73,11 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(name: str, value: 
         connector_settings(GIVEN | {name: value})
     assert str(caught.value).startswith(f"{name}: expected")
     assert "hidden" not in str(caught.value)
+
+
+def test_credentials_of_a_variable_are_those_of_the_connection() -> None:
+    jwt, seed = Secret("eyJhidden"), Secret(SEED)
+    given = connector_settings(GIVEN, (jwt, seed)).connection
+    assert (given.client_jwt, given.client_seed) == (jwt, seed)
+    with pytest.raises(errors.StartupError, match="NATS_CREDS: cannot be given together with NATS_CREDS_FILE"):
+        connector_settings(GIVEN | {"NATS_CREDS_FILE": "/etc/a.creds"}, (jwt, seed))
