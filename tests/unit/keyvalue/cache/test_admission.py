@@ -1,4 +1,4 @@
-"""The check of what other replicas send: each case is a message that a member gone mad could send, or one just below it."""
+"""The check of the messages of other replicas: each case is one that a member gone mad could send, or just below it."""
 
 from __future__ import annotations
 

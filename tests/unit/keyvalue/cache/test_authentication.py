@@ -1,4 +1,4 @@
-"""Signed messages: what was signed passes once, on its own subject, in its own time; anything else does not."""
+"""Signed messages: each passes once, on its own subject, in its own time, as it was signed; anything else does not."""
 
 from __future__ import annotations
 
