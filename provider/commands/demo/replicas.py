@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contracts import keyvalue
 from contracts.keyvalue import Request
@@ -81,9 +81,10 @@ async def running_replicas(lattice: DevLattice, name: str) -> AsyncIterator[list
     connection, nats_url = lattice.connection, lattice.nats_url
     async with contextlib.AsyncExitStack() as stack:
         replicas = []
+        cluster_seed = make_identity(name, "cached").cluster_seed  # replicas believe only those of their own cluster
         for _ in range(REPLICAS):
             relay = await stack.enter_async_context(Relay(nats_url))
-            identity = make_identity(name, "cached")
+            identity = replace(make_identity(name, "cached"), cluster_seed=cluster_seed)
             values = {"BACKEND": "cache", "URL": relay.url, "REPLAY_HEARTBEAT_SECS": str(_HEARTBEAT_SECONDS)}
             settings = HostSettings(identity, nats_url, [link_definition(identity, values)])
             replicas.append(
