@@ -45,8 +45,11 @@ class FrameParser:
         """Length of the incomplete frame; 0 while its control line is incomplete. No parsing is tried before that."""
 
     def limit(self, max_payload_bytes: int) -> None:
-        """Refuse messages that are larger than those which the server accepts, with the headers that it may add."""
-        self._max_message_bytes = min(max_payload_bytes + _ADDED_BYTES, _MAX_MESSAGE_BYTES)
+        """Refuse messages that are larger than any that the server has reason to send.
+
+        It sends more than it accepts: a message of a stream that allows no direct reads comes as base64 in JSON.
+        """
+        self._max_message_bytes = min(max_payload_bytes, _MAX_MESSAGE_BYTES) * 4 // 3 + _ADDED_BYTES
 
     def feed(self, data: bytes) -> list[Message | bytes]:
         """Take bytes and return the frames that they complete, in order; a control line is bytes without its line end.
