@@ -54,6 +54,8 @@ class AntiEntropy:
         self._on_pulled = on_pulled
         self._on_complete = on_complete
         self._scheduled: set[str] = set()
+        self._failures: dict[str, int] = {}
+        """By replica, the number of pulls that have failed since the last one that did not."""
         self._is_due = asyncio.Event()
         self._is_urgent = asyncio.Event()
 
@@ -85,8 +87,9 @@ class AntiEntropy:
             self._is_urgent.clear()
             self._is_due.clear()
             peers, self._scheduled = self._scheduled, set()
-            # 2. Pull the events that have not arrived meanwhile.
-            for peer in peers:
+            # 2. Pull the events that have not arrived meanwhile: last from replicas that have failed, as waiting for
+            # their pages holds up pulls from others, which may have the same events.
+            for peer in sorted(peers, key=lambda peer: self._failures.get(peer, 0)):
                 if self._is_behind(peer) and await self.pull(peer):
                     self._on_pulled()
                 if self._peers.is_leaving(peer):
@@ -99,9 +102,12 @@ class AntiEntropy:
         """Transfer what another replica has and this one lacks; return whether all of it has arrived."""
         receiver = Receiver(self._replica, self._admission)
         try:
-            return await self._receive_pages(peer, receiver)
+            is_done = await self._receive_pages(peer, receiver)
         finally:
             receiver.end()
+        self._failures = {name: count for name, count in self._failures.items() if self._peers.knows(name)}
+        self._failures[peer] = 0 if is_done else self._failures.get(peer, 0) + 1
+        return is_done
 
     def _is_behind(self, peer: str) -> bool:
         """Tell whether events of a replica, or events that it has applied, are missing here."""

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
+import msgpack
 import pytest
 from nacl.signing import SigningKey
 from nats.aio.client import Client
@@ -323,3 +324,51 @@ async def test_an_upgrade_takes_over_what_instances_that_do_not_sign_have(cache:
     await all_see([new, newer], expected | {"t:new": "v"})
     last = await cache.start()
     await sees(last, expected | {"t:new": "v"})
+
+
+# --- members
+
+
+async def test_a_member_gone_mad_keeps_no_joiner_from_catching_up_and_takes_little_memory(
+    cache: Cache, outsider: Client
+) -> None:
+    """Everything here is signed with the cluster's key: there is no stranger to refuse, only content."""
+    here = await cache.start(MAX_KEYS="1000", MAX_BYTES="1M")
+    expected = {f"t:{number}": "v" * 100 for number in range(300)}
+    await asyncio.gather(*(here.set(key, value) for key, value in expected.items()))
+    messages = await recorded(outsider, cache)
+    await heartbeats_pass(1)
+    replica = parse(messages[-1].data)[0]
+    mad = Forger(cache.lattice, cache.key.signing_key)
+    before = here.host.provider.resident_bytes
+
+    async def say(kind: int, body: bytes) -> None:
+        await outsider.publish(cache.state_subject, mad.message(cache.state_subject, kind, body))
+        await outsider.flush()
+
+    async def answer_nonsense(request: Msg) -> None:
+        """Answer each request with pages that never end."""
+        sender, sequence, body = parse(request.data)
+        if request.reply and sender != mad.sender and body is not None:
+            context = [{mad.sender: 2**40}, {}] if body[2] == 0 else None
+            cell: list[Any] = ["t:mad", {mad.sender: 1}, [], [], [], None, None]
+            page = bytes(msgpack.packb([PAGE, "t", body[2], False, False, context, {}, [cell]]))
+            subject = cache.replay_subject(sender)
+            await outsider.publish(subject, mad.message(subject, PAGE, page, sequence))
+
+    await outsider.subscribe(cache.replay_subject(mad.sender), cb=answer_nonsense)
+    await say(HEARTBEAT, heartbeat({replica: 0, mad.sender: 2**40}))
+    vectors = {new_id(): 1 for _ in range(20_000)}
+    for number in range(5):
+        await say(HEARTBEAT, heartbeat(vectors | {replica: 0}))
+        await say(DELTAS, deltas(10 + number, text("t:large", "x" * 1_030_000)))
+        await say(DELTAS, deltas(1_000_000 * number + 1, *[text(f"t:{number}-{key}", "m") for key in range(5_000)]))
+        await say(DELTAS, deltas(2_000_000 * number + 1, *[text("t:one", "m")] * 9_000))
+        await say(DELTAS, deltas(30 + number, text("t:later", "m", 61)))
+        await here.set("t:mine", str(number))
+    there = await cache.start(MAX_KEYS="1000", MAX_BYTES="1M")
+    await all_see([here, there], expected | {"t:mine": "4", "t:later": None, "t:large": None})
+    await there.set("t:there", "v")
+    await sees(here, {"t:there": "v"})
+    assert here.host.provider.resident_bytes - before < 60 * 1024 * 1024
+    await health_tells(here, "over a limit", is_healthy=True)

@@ -13,7 +13,10 @@ from provider.keyvalue.cache.cells import Cell, size_of
 from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
     MAX_REPLICAS,
+    TEXT,
     AddCount,
+    AddMember,
+    AddText,
     CellState,
     Deltas,
     Event,
@@ -33,6 +36,10 @@ _MAX_DEFERRED = 10_000
 
 _MAX_TALLIES = 2000
 """Tallies of one counter. All of them are sent in one part, which must fit into a message."""
+
+_MAX_RIVALS = 500
+"""Concurrent texts of one key, or copies of one member: one for each writer that has not heard of the others. Taking them
+apart takes time with the square of their number."""
 
 _ROOM = 2
 """Factor by which data of other replicas may exceed this replica's limits: both sides of a partition may fill theirs."""
@@ -82,6 +89,10 @@ class Admission:
             self._check_text(event.key, "" if event.add is None or isinstance(event.add, AddCount) else event.add.value)
             if event.counter_removals or isinstance(event.add, AddCount):
                 self._check_tallies(event)
+            elif isinstance(event.add, (AddText, AddMember)) and self._rivals(event.key, event.add) > _MAX_RIVALS:
+                raise ForeignMessageError("too many concurrent values of one kind", Refusal.LIMIT)
+        if len(events) > _MAX_RIVALS:
+            self._check_rivals(sender, deltas)
         if self._may_be_full(len(events)) and any(self._adds(event) for event in events):
             self._check_room({event.key for event in events if event.add is not None})
         replica.clock.ceiling_ms = now_ms + MAX_OBSERVED_DRIFT_MS
@@ -110,6 +121,28 @@ class Admission:
         known = len(cell.tallies) if cell is not None and cell.tallies else 0
         if known + len(event.counter_removals) + 1 > _MAX_TALLIES:
             raise ForeignMessageError("a counter with too many tallies", Refusal.LIMIT)
+
+    def _rivals(self, key: str, add: AddText | AddMember) -> int:
+        """Return the number of texts that are siblings, or of copies of a member, beside which a new one would stand."""
+        cell = self._replica.cells.get(key)
+        if cell is None:
+            return 0
+        if isinstance(add, AddText):
+            return len(cell.siblings) if cell.siblings is not None else 0
+        return len(cell.members.by_value.get(add.value, ())) if cell.members is not None else 0
+
+    def _check_rivals(self, sender: str, deltas: Deltas) -> None:
+        """Refuse events that add many texts to one key, or copies of a member, without removing the one before."""
+        last: dict[tuple[str, str | None], int] = {}
+        rivals: dict[tuple[str, str | None], int] = {}
+        for count, event in enumerate(deltas.events, deltas.first):
+            if isinstance(event.add, (AddText, AddMember)):
+                target = event.key, event.add.value if isinstance(event.add, AddMember) else None
+                if last.get(target, 0) not in event.removes.get(sender, ()):
+                    rivals[target] = rivals.get(target, 0) + 1
+                    if rivals[target] > _MAX_RIVALS:
+                        raise ForeignMessageError("too many concurrent values of one kind", Refusal.LIMIT)
+                last[target] = count
 
     def _adds(self, event: Event) -> bool:
         """Tell whether an event adds anything; the removal of a tally does if it arrives before the tally."""
@@ -152,6 +185,9 @@ class Admission:
         own, count = replica.id, replica.count
         if len(cell.tallies) > _MAX_TALLIES:
             raise ForeignMessageError("a counter with too many tallies", Refusal.LIMIT)
+        # Another replica may have taken in twice as many by two messages, before it refused more.
+        if sum(item.kind == TEXT for item in cell.items) > 2 * _MAX_RIVALS:
+            raise ForeignMessageError("too many concurrent values of one kind", Refusal.LIMIT)
         for item in cell.items:
             self._check_text(key, item.value or "")
             if item.value is None and not replica.has_seen(key, (item.replica, item.count)):

@@ -17,6 +17,7 @@ from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
     MAX_EVENTS,
     AddCount,
+    AddMember,
     AddText,
     CellState,
     ContextState,
@@ -155,6 +156,24 @@ def test_tallies_that_a_counter_has_already_count_towards_their_limit() -> None:
     assert refused_at == 2001
 
 
+@pytest.mark.parametrize("add", [AddText("v", 0), AddMember("v")], ids=["texts", "a member"])
+def test_concurrent_values_are_taken_in_up_to_a_number_in_one_message_and_in_many(add: AddText | AddMember) -> None:
+    rival = Event(NOW, "k", add, {}, [])
+    with pytest.raises(ForeignMessageError, match="concurrent"):
+        admission_of(Replica(OWN)).check_deltas(MAD, Deltas(1, [rival] * 501), NOW_MS)
+    replica, refused = Replica(OWN), 0
+    for count in range(1, 1000):
+        try:
+            admission_of(replica).check_deltas(MAD, Deltas(count, [rival]), NOW_MS)
+        except ForeignMessageError:
+            refused += 1
+        else:
+            replica.apply(MAD, count, rival)
+    assert 490 < refused < 500
+    overwriting = [Event(NOW, "k", add, {MAD: [count]} if count else {}, []) for count in range(2000)]
+    admission_of(Replica(OWN)).check_deltas(MAD, Deltas(1, overwriting), NOW_MS)
+
+
 def test_the_largest_text_that_an_actor_may_write_is_taken_in() -> None:
     admission = admission_of(Replica(OWN))
     admission.event_bytes = 10_000
@@ -269,7 +288,7 @@ def test_a_transfer_makes_progress_with_every_cell_or_ends() -> None:
 def test_a_large_context_travels_on_a_page_without_cells() -> None:
     server, asker = replica_of(1), replica_of(2)
     for number in range(1500):
-        server.apply(f"gone-{number:07}", 1, text("shared", str(number), 1000 << 16))
+        server.apply(f"gone-{number:07}", 1, text(f"small {number}", "v", 1000 << 16))
     change(server, kv.Set("large", "x" * 1_000_000, 0))
     first = Sender(server).answer(asker.id, receiver_of(asker).request(), 0.0)
     assert first.cells == []
