@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.blackbox.actor_files import ActorFiles
 from tests.blackbox.connector_process import ConnectorProcess
+from tests.blackbox.nats.nats_buckets import make_bucket
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.process.state_proxy.started import BUCKET, variables
 
+MEBIBYTE = 1024 * 1024
 LARGE = b"x" * 100_000
 PAUSE_SECONDS = 25.0
 """More than an answer, a head or the rest of a refused request may take."""
@@ -67,3 +72,20 @@ def test_many_open_streams_leave_room_for_other_files(connector: ConnectorProces
         stream.close()
     assert files.size("stream-99") == 5
     assert files.size("large-3") == len(LARGE)
+
+
+@pytest.mark.parametrize(("max_payload", "is_taken"), [("1MB", False), ("2MB", True)])
+def test_a_file_of_a_mebibyte_needs_a_larger_max_payload(tmp_path: Path, max_payload: str, is_taken: bool) -> None:
+    with NatsServer(tmp_path / "server", f"max_payload: {max_payload}") as server:
+        make_bucket(server.url, BUCKET)
+        with ConnectorProcess(tmp_path / "connector", variables(server.url)) as connector:
+            files = ActorFiles(connector)
+            if is_taken:
+                files.write("file", b"x" * MEBIBYTE)
+                assert files.open("file").read() == b"x" * MEBIBYTE
+                files.write("file", b"y" * MEBIBYTE)
+            else:
+                with pytest.raises(OSError, match="max_payload"):
+                    files.write("file", b"x" * MEBIBYTE)
+            files.write("smaller", b"x" * (MEBIBYTE - 200))
+            assert files.size("smaller") == MEBIBYTE - 200
