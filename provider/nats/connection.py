@@ -89,7 +89,6 @@ class Connection:
         self._supervisor: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._single_callbacks: list[Callable[[], None]] = []
-        self._write_callbacks: list[Callable[[], None]] = []
         self._refusal_callbacks: dict[bytes, Callable[[str], None]] = {}
         self._mux = RequestMux(self._write)
         self._client = self._new_client()
@@ -128,11 +127,6 @@ class Connection:
         """Call a function after every reconnect; return a function that ends this."""
         self._reconnect_callbacks.append(callback)
         return functools.partial(self._reconnect_callbacks.remove, callback)
-
-    def on_write(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call a function before every write, so that its messages go out with it; return a function that ends this."""
-        self._write_callbacks.append(callback)
-        return functools.partial(self._write_callbacks.remove, callback)
 
     def on_refusal(self, subject: bytes, callback: Callable[[str], None]) -> Callable[[], object]:
         """Call a function with the server's reason when it refuses a message to a subject; return a function that ends this.
@@ -257,7 +251,7 @@ class Connection:
     # --- life
 
     def _new_client(self) -> WireClient:
-        return WireClient(self._renew, self._on_lost, self._on_refused, self._on_single, self._on_write)
+        return WireClient(self._renew, self._on_lost, self._on_refused, self._on_single)
 
     async def _renew(self) -> Loaded:
         """Read the files of credentials and certificates again; see `WireClient`."""
@@ -342,10 +336,6 @@ class Connection:
 
     def _on_single(self) -> None:
         for callback in self._single_callbacks:
-            callback()
-
-    def _on_write(self) -> None:
-        for callback in self._write_callbacks:
             callback()
 
     def _on_lost(self) -> None:

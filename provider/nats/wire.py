@@ -60,7 +60,6 @@ class WireClient(ClosableClient):
         on_lost: Callable[[], None],
         on_refused: Callable[[str], None],
         on_single: Callable[[], None],
-        on_write: Callable[[], None],
     ) -> None:
         """Create an unconnected client.
 
@@ -70,7 +69,6 @@ class WireClient(ClosableClient):
             on_refused: Function called with the server's text when it refuses a subscription or publication.
             on_single: Function called after the handler of a message that arrived alone. Work that is otherwise
                 collected until the end of the turn should be done now: there is no other message to share it.
-            on_write: Function called before each write, which includes the frames that it adds.
         """
         super().__init__()
         self._ps = self._frames = _FastParser(self)
@@ -86,7 +84,6 @@ class WireClient(ClosableClient):
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._on_single = on_single
-        self._on_write = on_write
 
     @property
     def max_payload_bytes(self) -> int:
@@ -137,7 +134,6 @@ class WireClient(ClosableClient):
     def _write_out(self) -> None:
         if not self._unwritten:
             return
-        self._on_write()
         unwritten, self._unwritten = self._unwritten, []
         self.writes += 1
         if self.is_connected and self._transport is not None:

@@ -54,7 +54,7 @@ async def connected_client() -> AsyncIterator[WireClient]:
     async def renew() -> Loaded:
         return Loaded(())
 
-    client = WireClient(renew, lambda: None, lambda reason: None, lambda: None, lambda: None)
+    client = WireClient(renew, lambda: None, lambda reason: None, lambda: None)
     server = await asyncio.start_server(welcome, "127.0.0.1", 0)
     async with server:
         host, port = server.sockets[0].getsockname()

@@ -132,24 +132,6 @@ async def test_a_silent_server_holds_one_connection_however_often_it_is_tried(tm
                 await is_served(caller, "welcomed")
 
 
-async def test_a_message_published_before_a_write_goes_out_with_it(lattice_server: NatsServer) -> None:
-    settings = ConnectionSettings((lattice_server.url,))
-    async with Connection(settings, "test", 5) as connection, Connection(settings, "other", 5) as other:
-        received: list[bytes] = []
-        await other.listen("with.*", lambda subject, reply, header, payload: received.append(payload))
-        await other.flush(2)
-        end = connection.on_write(lambda: connection.publish(b"with.more", b"and more"))
-        before = connection.writes
-        connection.publish(b"with.that", b"that")
-        await asyncio.sleep(0)
-        assert connection.writes == before + 1
-        end()
-        connection.publish(b"with.that", b"only that")
-        await connection.flush(2)
-        await other.flush(2)
-        assert received == [b"that", b"and more", b"only that"]
-
-
 @pytest.mark.parametrize("values", [{"servers": "tls"}, {"is_tls": True}])
 async def test_nothing_is_sent_to_a_server_without_tls_if_the_settings_require_it(values: dict[str, Any]) -> None:
     sent: list[bytes] = []
