@@ -110,6 +110,7 @@ async def _serve(settings: ConnectorSettings, socket_file: SocketFile, grace_sec
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
                 await is_over.wait()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # once the loop is closed, one would kill the process
 
 
 async def _open_or_stop(

@@ -174,14 +174,28 @@ def test_after_sigterm_while_nats_is_away_the_connector_answers_until_the_end(
 
 
 def test_a_signal_during_the_start_ends_the_connector_like_any_other(tmp_path: Path) -> None:
-    with ConnectorProcess(tmp_path, variables(f"nats://127.0.0.1:{free_port()}"), is_ready=False) as connector:
+    given = variables(f"nats://127.0.0.1:{free_port()}", KUBERNETES_SERVICE_HOST="10.0.0.1")
+    with ConnectorProcess(tmp_path, given, is_ready=False) as connector:
         eventually_blocking(connector.socket_path.exists, "the socket", poll_seconds=0.0005)
         connector.signal(signal.SIGTERM)
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError, match="NATS_URL"):
             ActorFiles(connector).open("a")
         connector.signal(signal.SIGTERM)
         assert connector.exited() == 0
         assert not connector.socket_path.exists()
+
+
+def test_a_process_that_is_signalled_again_and_again_ends_in_order(connector: ConnectorProcess) -> None:
+    connector.signal(signal.SIGTERM)
+    wait_ending(connector)
+
+    def is_ended_by_another() -> bool:
+        connector.signal(signal.SIGTERM)
+        return connector.exit_code is not None
+
+    eventually_blocking(is_ended_by_another, "the end", poll_seconds=0.0005)
+    assert connector.exit_code == 0
+    assert not connector.socket_path.exists()
 
 
 def test_a_signal_ends_a_start_on_a_silent_server(tmp_path: Path) -> None:
