@@ -149,18 +149,6 @@ async def test_a_counter_that_is_deleted_and_counted_again_takes_no_room_and_no_
 
 
 @only_rust
-async def test_each_link_of_a_cache_has_its_own_limits(host: LatticeHost) -> None:
-    wide, narrow = (Actor(host, host.actor(), "", 2) for _ in range(2))
-    values = {"BACKEND": "cache", "STATE_REPL_SUBJECT": f"c.{host.who.lattice}.s"}
-    await host.start_provider([host.link(wide.public_key, values)])
-    await host.put_link(host.link(narrow.public_key, values | {"MAX_KEYS": "1", "KEY_PREFIX": "narrow."}))
-    await narrow.set("only", "v")
-    for number in range(3):
-        await wide.set(f"k{number}", "v")
-    assert "MAX_KEYS" in await narrow.error("Set", {"key": "second", "value": "v", "expires": 0})
-
-
-@only_rust
 async def test_many_keys_that_expire_together_make_room_at_once(host: LatticeHost) -> None:
     actor = Actor(host, host.actor(), "", 2)
     await host.start_provider([host.link(actor.public_key, {"BACKEND": "cache", "MAX_KEYS": str(EXPIRING)})])
