@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
-from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import PATIENT, NatsServer
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket
 
@@ -33,7 +33,7 @@ def nats_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
     if given := pytestconfig.getoption("--nats-url"):
         yield given
         return
-    with NatsServer(tmp_path_factory.mktemp("nats-server")) as server:
+    with NatsServer(tmp_path_factory.mktemp("nats-server"), PATIENT) as server:
         yield server.url
 
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats.cluster import Cluster
-from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.nats.nats_server import PATIENT, NatsServer
 from tests.conformance.actor import Actor
 
 ANSWER_SECONDS = 2.2
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lattice_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """The lattice's own server. Tests must not stop, freeze or fill it."""
-    with NatsServer(tmp_path_factory.mktemp("lattice-server")) as server:
+    with NatsServer(tmp_path_factory.mktemp("lattice-server"), PATIENT) as server:
         yield server
 
 

@@ -46,6 +46,11 @@ def find_binary() -> str:
     return found
 
 
+PATIENT = 'ping_interval: "1h"'
+"""Configuration of a server whose clients are on the event loop of a session. That loop stands still, for minutes on a busy
+machine, while tests on other loops run; the server would close the clients that answer no ping."""
+
+
 def free_port() -> int:
     """Return a loopback port on which no process listens now."""
     with socket.socket() as probe:
