@@ -202,7 +202,7 @@ async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: f
         if error.err_code != STREAM_NOT_FOUND:
             raise
         if not config.is_created:
-            raise errors.LinkError("CREATE", f"bucket {config.name!r} does not exist, and CREATE is never") from None
+            raise errors.LinkError("BUCKET", f"bucket {config.name!r} does not exist, and CREATE is never") from None
         info = await _create(jetstream, config, level, deadline)
     if info.config.subjects != [key_subject(config.name, ">")]:
         raise errors.LinkError("BUCKET", f"stream {name!r} does not have the subjects of a key-value bucket")
