@@ -18,7 +18,7 @@ def main() -> int:
     """Run the mode that the arguments ask for and return the exit code."""
     _fill_descriptors()
     if sys.argv[1:] == [_STATE_PROXY]:
-        from provider.state_proxy.start import start
+        from provider.state_proxy.launch import start
 
         return start()
     if len(sys.argv) > 1:

@@ -22,6 +22,6 @@ STATE_PREFIX       prefix of every key, without the dot that follows it
 
 def state_proxy() -> None:
     """Run the state-proxy connector nats-kv-buffered-cas: keep an actor's files, sent over a Unix socket, in a bucket."""
-    from provider.state_proxy.start import start
+    from provider.state_proxy.launch import start
 
     raise typer.Exit(start())

@@ -26,9 +26,8 @@ from provider.state_proxy.environment import ConnectorSettings, connector_settin
 from provider.state_proxy.keyspace import Keyspace
 from provider.state_proxy.service import ConnectorService
 from provider.state_proxy.socket_file import SocketFile
-from provider.state_proxy.start import NAME, STOP_SIGNALS
 from provider.state_proxy.unix_server import UnixServer
-from provider.state_proxy.variables import CREDS
+from provider.state_proxy.variables import CREDS, NAME, STOP_SIGNALS
 from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)

@@ -1,6 +1,14 @@
-"""The names of the connector's environment variables. Pure, and apart from their meaning, which takes long to load."""
+"""The names of the connector: its own, its environment variables, and the signals that end it.
+
+Pure, and apart from the meaning of the variables, which takes long to load.
+"""
 
 from __future__ import annotations
+
+import signal
+
+NAME = "keyvalue-nats state-proxy"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 SOCKET = "CONNECTOR_SOCKET"
 URL = "NATS_URL"

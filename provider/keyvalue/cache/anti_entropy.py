@@ -13,7 +13,7 @@ from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Receiver
 from provider.keyvalue.cache.trust.admission import Admission
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
 from provider.keyvalue.clock import wall_clock_ms
 
 _log = logging.getLogger(__name__)

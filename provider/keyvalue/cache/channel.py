@@ -30,7 +30,7 @@ from provider.keyvalue.cache.messages import (
 )
 from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.authentication import Authentication
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal, Refusals
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal, Refusals
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.link_config import CacheConfig
 from provider.keyvalue.link_values import ReplicationAuth

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from provider.keyvalue.cache.causality import Context, Dot
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
 MAGIC = b"kvrc"
 UNSIGNED_VERSION = 1

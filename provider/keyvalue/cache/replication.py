@@ -32,7 +32,7 @@ from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Sender
 from provider.keyvalue.cache.trust.admission import Admission
 from provider.keyvalue.cache.trust.authentication import Authentication
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
-from provider.keyvalue.cache.trust.refusals import SIGNS_OF_OTHERS, ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust.refused_messages import SIGNS_OF_OTHERS, ForeignMessageError, Refusal
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.link_config import CacheConfig
 from provider.keyvalue.link_values import ReplicationAuth

@@ -27,7 +27,7 @@ from provider.keyvalue.cache.messages import (
 )
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.trust.admission import Admission
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
 
 MAX_PAGE_BYTES = 24 * 1024
 """Size of a page. Building and merging one takes the event loop about a millisecond; calls wait no longer than that."""

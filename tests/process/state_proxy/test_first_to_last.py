@@ -32,7 +32,7 @@ def wait_ending(connector: ConnectorProcess) -> None:
 
 def test_the_socket_listens_before_the_rest_is_loaded() -> None:
     check = (
-        "import sys, provider.state_proxy.start\n"
+        "import sys, provider.state_proxy.launch\n"
         "heavy = ('asyncio', 'dataclasses', 'typing', 'uvloop', 'msgspec', 'nats', 'httptools')\n"
         "print(*(name for name in heavy if name in sys.modules))"
     )

@@ -293,7 +293,7 @@ def test_unread_answers_do_not_fill_the_memory(server: NatsServer, connector: Co
 
 def test_neither_the_command_line_nor_other_unneeded_modules_are_loaded() -> None:
     check = (
-        "import sys, provider.__main__, provider.state_proxy.start as start\n"
+        "import sys, provider.__main__, provider.state_proxy.launch as start\n"
         "start._load()\n"
         "unneeded = ('typer', 'rich', 'nkeys', 'zipfile', 'importlib.metadata', 'email.feedparser', 'difflib')\n"
         "print(*(name for name in unneeded if name in sys.modules))\n"

@@ -13,8 +13,8 @@ from provider import errors
 from provider.keyvalue.link_config import BucketConfig
 from provider.nats.settings import ConnectionSettings
 from provider.state_proxy.environment import ConnectorSettings, connector_settings
+from provider.state_proxy.launch import start
 from provider.state_proxy.refusals import RequestRefusedError, refusal_of
-from provider.state_proxy.start import start
 
 SEED = nkeys.encode_seed(bytes(SigningKey(bytes(32))), nkeys.PREFIX_BYTE_USER).decode()
 GIVEN = {"CONNECTOR_SOCKET": "/run/a.sock", "NATS_URL": "nats://hidden@one:4222, two", "NATS_KV_BUCKET": "state"}

@@ -25,7 +25,7 @@ from provider.keyvalue.cache.messages import (
     TransferPage,
 )
 from provider.keyvalue.cache.replica import Replica
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 
 MAX_COUNT = 2**53

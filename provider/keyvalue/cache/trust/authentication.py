@@ -9,7 +9,7 @@ from __future__ import annotations
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS
 from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 from provider.keyvalue.cache.trust.sequences import Budget, Senders
 from provider.keyvalue.cache.trust.signed import Head
 

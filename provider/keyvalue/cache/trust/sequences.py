@@ -34,7 +34,7 @@ class Budget:
         self._left -= 1
 
 
-class Sender:
+class SenderHistory:
     """The messages of one sender.
 
     Attributes:
@@ -75,16 +75,16 @@ class Senders:
     """All senders that have signed a message."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Sender] = {}
+        self._by_id: dict[str, SenderHistory] = {}
 
-    def get(self, sender: str) -> Sender | None:
+    def get(self, sender: str) -> SenderHistory | None:
         return self._by_id.get(sender)
 
-    def add(self, sender_id: str, now: float) -> Sender:
+    def add(self, sender_id: str, now: float) -> SenderHistory:
         """Add a sender; forget the one that has been idle longest if there are too many."""
         if len(self._by_id) >= _MAX_SENDERS:
             del self._by_id[min(self._by_id, key=lambda name: self._by_id[name].last)]
-        sender = self._by_id[sender_id] = Sender()
+        sender = self._by_id[sender_id] = SenderHistory()
         sender.last = now
         return sender
 

@@ -24,7 +24,7 @@ from provider.keyvalue.cache.messages import (
     unpack,
 )
 from provider.keyvalue.cache.trust.cluster_keys import SIGNATURE_BYTES, ClusterKeys
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
 VERSION = 2
 DELTAS, HEARTBEAT, REQUEST, PAGE = 1, 2, 3, 4

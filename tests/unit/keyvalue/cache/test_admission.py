@@ -34,7 +34,7 @@ from provider.keyvalue.cache.messages import (
 )
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Sender
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 from tests.unit.keyvalue.cache.exchange import (
     MAX_MESSAGE_BYTES,
     admission_of,

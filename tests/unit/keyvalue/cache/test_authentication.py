@@ -15,7 +15,7 @@ from provider.keyvalue.cache.messages import AddText, Deltas, Event, Heartbeat, 
 from provider.keyvalue.cache.trust import sequences, signed
 from provider.keyvalue.cache.trust.authentication import Authentication
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError, Refusal, Refusals
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal, Refusals
 
 SENDER, RECEIVER, OUTSIDER = "sender-00001", "receiver-001", "outsider-001"
 STATE, REPLAY = "cache.state", f"cache.replay.{RECEIVER}"
@@ -191,7 +191,7 @@ def test_each_message_is_taken_once_in_any_order(order: list[int]) -> None:
 
 @given(st.lists(st.integers(1, 5000) | st.integers(1, 2**60), max_size=60))
 def test_no_number_is_new_twice_and_a_later_one_always_is(numbers: list[int]) -> None:
-    sender, taken, highest = sequences.Sender(), set[int](), 0
+    sender, taken, highest = sequences.SenderHistory(), set[int](), 0
     for number in numbers:
         if sender.is_new(number):
             assert number not in taken

@@ -31,7 +31,7 @@ from provider.keyvalue.cache.transfer import Receiver, Sender
 from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.authentication import Authentication
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
 from provider.keyvalue.cache.trust.signed import Head
 from tests.unit.keyvalue.cache.exchange import admission_of, attempt, change, state
 

@@ -27,7 +27,7 @@ from provider.keyvalue.cache.messages import (
     encode_message,
     new_replica_id,
 )
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
 
 MAX_BYTES = 2 * 1024 * 1024
 SENDER = "sender-00001"

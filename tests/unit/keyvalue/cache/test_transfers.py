@@ -18,7 +18,7 @@ from provider.keyvalue.cache.messages import (
 from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Sender
-from provider.keyvalue.cache.trust.refusals import ForeignMessageError
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
 from tests.unit.keyvalue.cache.exchange import (
     all_states,
     apply_all,

@@ -11,17 +11,13 @@ import sys
 from collections.abc import Callable, Mapping
 
 from provider.state_proxy.socket_file import SocketFile
-from provider.state_proxy.variables import REQUIRED, SOCKET
+from provider.state_proxy.variables import NAME, REQUIRED, SOCKET, STOP_SIGNALS
 
 TYPE_CHECKING = False
 """As in `typing`, which takes longer to load than all of the above."""
 
 if TYPE_CHECKING:
     from provider.errors import StartupError
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-NAME = "keyvalue-nats state-proxy"
 
 
 def start(environment: Mapping[str, str] = os.environ) -> int:
