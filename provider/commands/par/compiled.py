@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from provider.commands.errors import BuildError
+from provider.commands.par.child_processes import failure_of
 
 _GLIBC = re.compile(
     r"(ld-linux.*|libc|libm|libmvec|libdl|libpthread|librt|libutil|libresolv|libnsl|libnss_.*|libanl|libthread_db)[.-]"
@@ -74,6 +75,5 @@ def _loaded_with(folder: Path) -> list[Path]:
     command = [sys.executable, "-IS", "-c", _LOADED, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise BuildError(f"a compiled module cannot be loaded: {last[0]}")
+        raise BuildError(f"a compiled module cannot be loaded: {failure_of(done)}")
     return [Path(line) for line in done.stdout.splitlines()]

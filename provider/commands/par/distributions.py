@@ -18,6 +18,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from provider.commands.errors import BuildError
+from provider.commands.par.child_processes import failure_of
 from provider.commands.par.targets import native_target, wheel_platforms
 
 PROJECT = "wasmcloud-keyvalue-nats"
@@ -140,8 +141,8 @@ def _download(
         command += ["--target", str(fetched), "--constraint", str(constraints), *requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_without_python_variables())
         if done.returncode:
-            last = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
-            raise BuildError(f"cannot download {', '.join(requirements)} for {target}: {last[0]}")
+            reason = failure_of(done, otherwise="pip failed")
+            raise BuildError(f"cannot download {', '.join(requirements)} for {target}: {reason}")
         for path in sorted(fetched.rglob("*")):
             relative = path.relative_to(fetched)
             if path.is_file() and is_wanted(relative) and not (folder / relative).exists():

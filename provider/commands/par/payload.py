@@ -25,6 +25,7 @@ import contracts
 import provider
 from provider.commands.errors import BuildError
 from provider.commands.par import bootstrap, distributions
+from provider.commands.par.child_processes import failure_of
 
 _COMPILE = """
 import os, py_compile, sys
@@ -114,8 +115,7 @@ def compile_all(folder: Path, prefix: str) -> None:
         check=False,
     )
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise BuildError(f"the modules cannot be compiled: {last[0]}")
+        raise BuildError(f"the modules cannot be compiled: {failure_of(done)}")
 
 
 def measured(folder: Path) -> Payload:
