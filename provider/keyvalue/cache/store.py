@@ -104,10 +104,8 @@ class CacheLink:
             return read(request, replica.read(key, now_ms))
         if isinstance(request, GetEntry):
             return entry_response(request.key, replica.read(key, now_ms), replica.revision(key), now_ms)
-        limits = self.shared.limits
-        limits.event_bytes = self.shared.event_bytes
         try:
-            result = MUTATORS[type(request)](Mutation(replica, limits, key, now_ms), request)
+            result = MUTATORS[type(request)](Mutation(replica, self.shared.limits, key, now_ms), request)
         except errors.CacheFullError as error:
             self._failures.failed(error)
             raise
@@ -136,7 +134,6 @@ class Cache(SharedStore[CacheConfig]):
 
     Attributes:
         tasks: Owner of the tasks of calls that wait.
-        event_bytes: Greatest size of a key and a value together.
         limits: Limits of every change.
     """
 
@@ -151,7 +148,6 @@ class Cache(SharedStore[CacheConfig]):
     ) -> None:
         super().__init__(on_idle)
         self.tasks = tasks
-        self.event_bytes = 0
         self._connections = connections
         self._settings = settings
         self._replication = Replication(config, keys, self._on_expiry)
@@ -221,10 +217,11 @@ class Cache(SharedStore[CacheConfig]):
     def configure(self, config: CacheConfig) -> None:
         """Replace the settings with those of the links."""
         self._config = config
-        self.limits = CacheLimits(config.max_keys, config.max_bytes, config.max_value_bytes)
         self._replication.configure(config)
         self._expiry_queue.grace_ms = max(2000 * config.heartbeat_seconds, MAX_DRIFT_MS)
-        self.event_bytes = self._replication.event_bytes
+        self.limits = CacheLimits(
+            config.max_keys, config.max_bytes, config.max_value_bytes, self._replication.event_bytes
+        )
 
     # --- life
 
@@ -274,7 +271,7 @@ class Cache(SharedStore[CacheConfig]):
         stack.push_async_callback(self._connections.disconnect, self._settings)
         await self._replication.subscribe(connection, stack)
         self._reason = ""
-        self.event_bytes = self._replication.event_bytes
+        self.limits.event_bytes = self._replication.event_bytes
         _log.info("cache_opened", extra={"subject": self._config.state_subject, "replica": self.replica.id})
 
     # --- expiry
