@@ -33,6 +33,20 @@ def restricted_server(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
+async def restricted_actor(host: LatticeHost, server: NatsServer) -> str:
+    """Start a provider with an actor that has a bucket on a restricted server, and store one value."""
+    actor = host.actor()
+    await host.start_provider([host.link(actor, {"URL": server.url, "USER": "u", "PASSWORD": "p", "BUCKET": "b"})])
+    await host.set(actor, "k", "v")
+    return actor
+
+
+def deny(server: NatsServer, *subjects: str) -> None:
+    """Forbid the user of a restricted server to publish to these subjects; without any, allow all."""
+    server.config = PERMISSIONS.format(", ".join(f'"{subject}"' for subject in subjects or ("none",)))
+    server.reload()
+
+
 def limit_file_size(server: NatsServer, maximum: int) -> None:
     """Make every write of the server beyond a size of a file fail, as on a full disk."""
     _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
@@ -76,16 +90,12 @@ async def test_a_server_that_cannot_store_any_more_makes_health_bad(
 async def test_a_lost_permission_to_write_makes_health_bad_until_a_write_succeeds(
     lone_host: LatticeHost, restricted_server: NatsServer
 ) -> None:
-    host, actor, server = lone_host, lone_host.actor(), restricted_server
-    await host.start_provider([host.link(actor, {"URL": server.url, "USER": "u", "PASSWORD": "p", "BUCKET": "b"})])
-    await host.set(actor, "k", "v")
-    server.config = PERMISSIONS.format('"$KV.b.>"')
-    server.reload()
+    host, actor = lone_host, await restricted_actor(lone_host, restricted_server)
+    deny(restricted_server, "$KV.b.>")
     await fail_some(host, actor)
     assert "permissions" in (await bad_health(host)).message.lower()
     assert await host.get(actor, "k") == "v"
-    server.config = PERMISSIONS.format('"none"')
-    server.reload()
+    deny(restricted_server)
     await host.set(actor, "k", "v")
     assert await is_healthy(host)
 
@@ -93,15 +103,11 @@ async def test_a_lost_permission_to_write_makes_health_bad_until_a_write_succeed
 async def test_a_lost_permission_to_read_makes_health_bad_until_a_read_succeeds(
     lone_host: LatticeHost, restricted_server: NatsServer
 ) -> None:
-    host, actor, server = lone_host, lone_host.actor(), restricted_server
-    await host.start_provider([host.link(actor, {"URL": server.url, "USER": "u", "PASSWORD": "p", "BUCKET": "b"})])
-    await host.set(actor, "k", "v")
-    server.config = PERMISSIONS.format('"$JS.API.DIRECT.GET.>", "$JS.API.STREAM.MSG.GET.>"')
-    server.reload()
+    host, actor = lone_host, await restricted_actor(lone_host, restricted_server)
+    deny(restricted_server, "$JS.API.DIRECT.GET.>", "$JS.API.STREAM.MSG.GET.>")
     await fail_some(host, actor, "Get")
     assert "reads: the last" in (await bad_health(host)).message
-    server.config = PERMISSIONS.format('"none"')
-    server.reload()
+    deny(restricted_server)
     assert await host.get(actor, "k") == "v"
     assert await is_healthy(host)
 
