@@ -19,7 +19,7 @@ from contracts.host import HostData
 from contracts.lattice import LinkDefinition
 from contracts.secret import Secret
 from provider import errors
-from provider.keyvalue.given_values import Remark, canonical_values, normal_name, text_of, unknown_reason
+from provider.keyvalue.given_values import Remark, canonical_values, normal_name, text_of, unknown_reason, wrong_forms
 from provider.keyvalue.link_config import LinkConfig, parse_link
 from provider.keyvalue.link_forms import server_url
 from provider.keyvalue.link_trust import LinkPolicy, join_values
@@ -101,7 +101,7 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
     policy = _link_policy(own.pop(FOLDERS_KEY, None), own.pop(URLS_KEY, None))
     toml = load_provider_toml(str(path) if path else None)
     given = canonical_values(values, _PROCESS_SETTINGS)
-    wrong = given.wrong | _wrong_defaults(given.known)
+    wrong = given.wrong | wrong_forms(given.known)
     return ProviderConfig(
         identity=toml.identity,
         limits=_limits(toml.limits, own),
@@ -213,20 +213,9 @@ def _config_json(text: Secret) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
     if not isinstance(value, dict):
         raise errors.ConfigError("expected a JSON object", "config_json")
-    names = {raw_name: raw_name.lower().replace("-", "_") for raw_name in value}
+    names = {raw_name: normal_name(raw_name).lower() for raw_name in value}
     own = {names[raw_name]: item for raw_name, item in value.items() if names[raw_name] in _PROCESS_SETTINGS}
     return own, {raw_name: item for raw_name, item in value.items() if names[raw_name] not in _PROCESS_SETTINGS}
-
-
-def _wrong_defaults(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the reason for each value that no link can use."""
-    wrong = {}
-    for name, text in texts.items():
-        try:
-            LINK_VALUES[name].parse(text)
-        except ValueError as error:
-            wrong[name] = str(error)
-    return wrong
 
 
 def _link_policy(folders: Any, urls: Any) -> LinkPolicy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from contracts.extensions import SetMany, SetManyItem
 from contracts.keyvalue import U32_MAX, KeysRequest, Request
 from contracts.operations import REQUESTS
 from provider.commands.errors import ArgumentsError
+from provider.suggestions import suggestion
 
 _BY_NAME = {type_.__name__.lower(): type_ for type_ in REQUESTS.values()}
 _BY_WHOLE_NAME = {name.lower(): type_ for name, type_ in REQUESTS.items()}
@@ -27,8 +27,7 @@ def operation_type(name: str) -> type[Request]:
     found = _BY_NAME.get(name.lower()) or _BY_WHOLE_NAME.get(name.lower())
     if found is None:
         names = {known.lower(): type_.__name__ for known, type_ in (_BY_NAME | _BY_WHOLE_NAME).items()}
-        close = difflib.get_close_matches(name.lower(), names, n=1)
-        hint = f"did you mean {names[close[0]]}?" if close else f"the operations are {_NAMES}"
+        hint = suggestion(name.lower(), names, f"the operations are {_NAMES}")
         raise ArgumentsError(f"there is no operation {name!r}; {hint}")
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from typer.core import TyperCommand
 
 from provider.commands.connect import ConnectionOptions, settings_of
 from provider.commands.errors import OptionError
+from provider.suggestions import suggestion
 
 MAX_TIMEOUT_SECONDS = 3600
 """A longer wait is a mistyped option rather than an intention."""
@@ -58,9 +58,8 @@ class _NoSuchOptionError(typer.BadParameter):
     """An option that does not exist. The text has the one that resembles it most, else all."""
 
     def __init__(self, option: str, options: Iterable[str], ctx: Any) -> None:
-        close = difflib.get_close_matches(option, options, n=1)
         known = ", ".join(sorted(name for name in options if name.startswith("--")))
-        hint = f"did you mean {close[0]}?" if close else f"the options are {known}"
+        hint = suggestion(option, {name: name for name in options}, f"the options are {known}")
         super().__init__(f"No such option: {option}; {hint} (-- goes before values that begin with a dash)", ctx)
 
     def format_message(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from contracts import codec
-from provider.keyvalue.link_values import NAMES
+from provider.keyvalue.link_values import LINK_VALUES, NAMES
+from provider.suggestions import suggestion
 
 _HARNESS_VALUES = "CONFIG_B64"
 """The name under which wasmCloud's test harness passes all values once more, as JSON in base64."""
@@ -112,17 +113,27 @@ def text_of(value: Any) -> str:
     raise ValueError(f"expected a text, not {_KINDS.get(type(value), 'this')}")
 
 
-def unknown_reason(name: str, names: Mapping[str, str] = NAMES) -> str:
+def unknown_reason(name: str, names: Mapping[str, str] = NAMES, otherwise: str = "") -> str:
     """Return the reason for refusing an unknown name, with the name that resembles it most.
 
     Args:
         name: The unknown name.
         names: Spelling of `normal_name` -> name of a setting.
+        otherwise: Hint if no name resembles it; "": no hint.
     """
-    import difflib  # noqa: PLC0415  (0.2 MiB, only for a name that is unknown)
+    hint = suggestion(normal_name(name)[:_MOST_SHOWN_CHARACTERS], names, otherwise, _CLOSE)
+    return f"there is no such setting; {hint}" if hint else "there is no such setting"
 
-    close = difflib.get_close_matches(normal_name(name)[:_MOST_SHOWN_CHARACTERS], names, n=1, cutoff=_CLOSE)
-    return f"there is no such setting; did you mean {names[close[0]]}?" if close else "there is no such setting"
+
+def wrong_forms(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the reason for each text, by canonical name, that is not of the form of its value."""
+    wrong = {}
+    for name, text in texts.items():
+        try:
+            LINK_VALUES[name].parse(text)
+        except ValueError as error:
+            wrong[name] = str(error)
+    return wrong
 
 
 def _unknown_remarks(names: set[str], others: Iterable[str]) -> list[Remark]:

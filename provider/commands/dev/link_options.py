@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from provider.commands.options import check_text
-from provider.keyvalue.given_values import canonical_values, unknown_reason
+from provider.keyvalue.given_values import canonical_values, unknown_reason, wrong_forms
 from provider.keyvalue.link_values import LINK_VALUES
 
 _OPTION = "--link-value"
@@ -34,20 +34,12 @@ def parse_link_values(pairs: list[str], backend: str | None) -> dict[str, str]:
         known = given.known
         if taken & set(known):
             raise typer.BadParameter(f"{next(iter(known))} is given twice", param_hint=_OPTION)
-        _check(known if value else {})
+        for name_at_fault, reason in wrong_forms(known if value else {}).items():
+            raise typer.BadParameter(f"{name_at_fault}: {reason}", param_hint=_OPTION)
         taken |= set(known)
         values[name] = value
     return values
 
 
-def _check(known: dict[str, str]) -> None:
-    for name, text in known.items():
-        try:
-            LINK_VALUES[name].parse(text)
-        except ValueError as error:
-            raise typer.BadParameter(f"{name}: {error}", param_hint=_OPTION) from None
-
-
 def _unknown(name: str) -> str:
-    reason = unknown_reason(name)
-    return f"{name!r}: {reason}" + ("" if "mean" in reason else f"; there are {', '.join(sorted(LINK_VALUES))}")
+    return f"{name!r}: {unknown_reason(name, otherwise='there are ' + ', '.join(sorted(LINK_VALUES)))}"
