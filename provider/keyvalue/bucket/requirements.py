@@ -1,4 +1,4 @@
-"""The settings that the stream of a bucket must have, whoever made it. Pure.
+"""The settings that the stream of a bucket must have, whoever made it.
 
 Source: nats-server server/stream.go (retention, discard policy), ADR-49 (counters).
 """
