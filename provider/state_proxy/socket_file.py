@@ -69,7 +69,8 @@ class SocketFile:
         finally:
             if self._identity is None:
                 self.listener.close()
-                _remove(hidden)
+                with contextlib.suppress(OSError):  # on a read-only file system it was never made
+                    _remove(hidden)
         return self
 
     def __exit__(

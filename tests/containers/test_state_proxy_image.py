@@ -118,13 +118,23 @@ def test_the_connector_serves_the_shared_folder_within_its_memory_and_ends_in_or
     assert not socket_path.exists()
 
 
-def test_the_connector_exits_with_an_error_without_its_bucket(connector_image: str, node: NatsNode) -> None:
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        (["--tmpfs", "/tmp"], "NATS_KV_BUCKET: bucket 'absent' does not exist"),
+        ([], "CONNECTOR_SOCKET: Read-only file system"),
+    ],
+    ids=["without its bucket", "without a folder for its socket"],
+)
+def test_the_connector_exits_with_an_error(
+    connector_image: str, node: NatsNode, folder: list[str], reason: str
+) -> None:
     variables = ["--env", "CONNECTOR_SOCKET=/tmp/s", "--env", f"NATS_URL={node.url}", "--env", "NATS_KV_BUCKET=absent"]
     done = subprocess.run(
-        [docker_command(), "run", "--rm", "--network", "host", *CONFINED, *variables, connector_image],
+        [docker_command(), "run", "--rm", "--network", "host", *CONFINED, *folder, *variables, connector_image],
         check=False,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr == "keyvalue-nats state-proxy: NATS_KV_BUCKET: bucket 'absent' does not exist\n"
+    assert done.stderr == f"keyvalue-nats state-proxy: {reason}\n"
