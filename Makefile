@@ -9,6 +9,7 @@ ARGS ?=
 
 # Tests wait more than they work, so two at a time on any machine. A file stays together: its tests share servers.
 PARALLEL := -n 2 --dist loadfile
+CLUSTERS := tests/integration/clusters
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint format bench docs matrix soak clean
@@ -36,8 +37,8 @@ test: $(STAMP)  ## run the tests for every change, in under five minutes; ARGS="
 
 # Clusters and partitions run one at a time: an election on a busy machine takes longer than the test allows.
 test-all: $(STAMP)  ## run every test this machine allows, and the conformance tests on older nats-servers
-	$(PYTEST) $(PARALLEL) tests/unit tests/component tests/conformance tests/process
-	$(PYTEST) tests/integration tests/containers
+	$(PYTEST) $(PARALLEL) --ignore $(CLUSTERS) tests/unit tests/component tests/conformance tests/integration tests/process
+	$(PYTEST) $(CLUSTERS) tests/containers
 	$(BIN)/python tests/matrix.py 2.10.26 2.12.8
 
 lint: $(STAMP)  ## check style, types and import rules

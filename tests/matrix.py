@@ -20,6 +20,8 @@ from typing import NamedTuple
 VERSIONS = ("2.10.26", "2.11.11", "2.12.8", "2.14.6", "2.15.1")
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".matrix"
+# Tests wait more than they work. A file stays together, because its tests share a server.
+PARALLEL = ("-n", "2", "--dist", "loadfile")
 CLOSING_LINE = re.compile(r"^=*\s*((?:\d+ (?:passed|failed|errors?|skipped|xfailed|deselected|warnings?)(?:, )?)+) in ")
 
 
@@ -69,7 +71,7 @@ def conformance(version: str, binary: Path) -> Run:
     print(f"\n== nats-server {version}", flush=True)
     started = time.monotonic()
     pytest = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "tests/conformance", "-q"],
+        [sys.executable, "-m", "pytest", *PARALLEL, "tests/conformance", "-q"],
         cwd=ROOT,
         env=os.environ | {"NATS_SERVER_BINARY": str(binary)},
         stdout=subprocess.PIPE,
