@@ -25,6 +25,7 @@ from provider.keyvalue.link_forms import server_url
 from provider.keyvalue.link_trust import LinkPolicy, join_values
 from provider.keyvalue.link_values import LINK_VALUES, Backend
 from provider.nats.settings import ConnectionSettings
+from provider.units import parse_size, parse_whole_seconds
 
 PATH_VARIABLE = "KEYVALUE_NATS_PROVIDER_TOML"
 PATH_KEY = "provider_toml"
@@ -86,6 +87,9 @@ class ProviderConfig(Struct, frozen=True):
     remarks: list[Remark] = field(default_factory=list)
 
 
+_MAX_LIMIT = 2**63 - 1
+"""Bytes: more than any machine has."""
+
 _PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, *ProcessLimits.__struct_fields__)
 """The names in config_json that are not link values."""
 
@@ -125,6 +129,8 @@ def load_provider_toml(path: str | None = None) -> ProviderToml:
     try:
         value = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8") if path else packaged_provider_toml())
         _check_names(value, where)
+        if isinstance(limits := value.get("limits"), dict):
+            value["limits"] = _numbers(limits, where, "limits.")
         toml = codec.to_struct(value, ProviderToml, where)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise errors.ConfigError(str(error), where) from None
@@ -233,7 +239,7 @@ def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
 def _limits(limits: ProcessLimits, given: Mapping[str, Any]) -> ProcessLimits:
     if not given:
         return limits
-    numbers = {name: _number(value) for name, value in given.items() if value is not None}
+    numbers = _numbers(given, "config_json")
     try:
         merged = codec.to_struct(structs.asdict(limits) | numbers, ProcessLimits, "limits")
     except codec.MalformedError as error:
@@ -242,11 +248,32 @@ def _limits(limits: ProcessLimits, given: Mapping[str, Any]) -> ProcessLimits:
     return merged
 
 
-def _number(value: Any) -> Any:
-    """Return the number that a text or a fraction stands for; anything else unchanged."""
-    if isinstance(value, (str, float)) and re.fullmatch(r"-?[0-9]{1,18}", text_of(value).strip()):
-        return int(text_of(value))
-    return value
+def _numbers(given: Mapping[str, Any], where: str, section: str = "") -> dict[str, Any]:
+    """Return limits with the numbers that their texts stand for. null counts as not given.
+
+    Raises:
+        errors.ConfigError: A text is not a duration or a size.
+    """
+    numbers = {}
+    for name, value in given.items():
+        try:
+            if value is not None:
+                numbers[name] = _number(name, value)
+        except ValueError as error:
+            raise errors.ConfigError(f"{section}{name}: {error}", where) from None
+    return numbers
+
+
+def _number(name: str, value: Any) -> Any:
+    """Return the number that a text or a fraction stands for, in the unit of the limit; anything else unchanged."""
+    if not isinstance(value, (str, float)):
+        return value
+    text = text_of(value).strip()
+    if re.fullmatch(r"-?[0-9]{1,18}", text):
+        return int(text)
+    if name.endswith("_seconds"):
+        return parse_whole_seconds(text)
+    return parse_size(text, _MAX_LIMIT) if name.endswith("_bytes") else value
 
 
 def _check_names(value: Mapping[str, Any], where: str) -> None:

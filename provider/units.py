@@ -1,7 +1,7 @@
 """Durations and sizes: texts that operators write and read. Pure.
 
-There are two forms of input. A link value is a whole number with at most one unit. On the command line a number may have a
-fraction, and a duration may have several parts.
+There is one grammar for all settings and options. A duration is a number of seconds, or numbers with units one behind the
+other: `90`, `90s`, `1h30m`. A size is a number of bytes, or a number with a unit in powers of 1024: `512`, `512K`, `64MiB`.
 """
 
 from __future__ import annotations
@@ -11,54 +11,15 @@ import re
 from provider.nats.buckets import NANOSECONDS
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
-_BYTES = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
-_MAX_NANOSECONDS = 2**63 - 1
-"""nats-server counts nanoseconds in 64 bits with a sign."""
-
-_MAX_SECONDS = _MAX_NANOSECONDS // NANOSECONDS
-"""292 years."""
+MAX_SECONDS = (2**63 - 1) // NANOSECONDS
+"""292 years: nats-server counts nanoseconds in 64 bits with a sign."""
 
 # Patterns are texts: the first use compiles them, so that a provider's start does not pay for those of the commands.
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _PART = rf"({_NUMBER})(ms|[smhdwy])"
-_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])I?)?B?"
-_WHOLE_DURATION = r"([0-9]{1,12})\s*([smhd]?)"
-_WHOLE_SIZE = r"([0-9]{1,15})\s*([BKMGT]?)(?:I?B)?"
-
-
-def parse_link_seconds(text: str) -> int:
-    """Return the seconds of a link value: `90`, `90s`, `5m`, with one of the units s m h d.
-
-    Raises:
-        ValueError: The text is not a duration, or longer than a server can count.
-    """
-    match = re.fullmatch(_WHOLE_DURATION, text.lower())
-    if match is None:
-        raise ValueError("expected seconds, or a number with one of the units s m h d")
-    seconds = int(match[1]) * int(_SECONDS[match[2] or "s"])
-    if seconds > _MAX_SECONDS:
-        raise ValueError(f"expected at most {_MAX_SECONDS} seconds, which is 292 years")
-    return seconds
-
-
-def parse_link_bytes(text: str, maximum: int) -> int:
-    """Return the bytes of a link value: `512`, `512K`, `1MiB`, with one of the units K M G T in powers of 1024.
-
-    -1 and 0 mean no limit; the result is -1.
-
-    Raises:
-        ValueError: The text is not a size, or over `maximum`.
-    """
-    if text == "-1":
-        return -1
-    match = re.fullmatch(_WHOLE_SIZE, text.upper())
-    if match is None:
-        raise ValueError("expected bytes, or a number with one of the units K M G T")
-    size = int(match[1]) * _BYTES[match[2]]
-    if size > maximum:
-        raise ValueError(f"expected at most {maximum} bytes")
-    return size or -1
+_SIZE = r"([0-9]{1,19})(?:\.([0-9]{1,9}))?\s*(?:([KMGT])I?)?B?"
 
 
 def parse_seconds(text: str) -> float:
@@ -73,39 +34,48 @@ def parse_seconds(text: str) -> float:
     elif lowered and not re.sub(_PART, "", lowered):
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, lowered))
     else:
-        raise ValueError("expected a duration, as 90s or 1h30m (units ms s m h d w y)")
-    if seconds * NANOSECONDS > _MAX_NANOSECONDS:
+        raise ValueError("expected a duration, as 90, 90s or 1h30m (units ms s m h d w y)")
+    if seconds > MAX_SECONDS:
         raise ValueError("expected a duration of less than 292 years")
     return seconds
 
 
-def parse_whole_seconds(text: str) -> int:
+def parse_whole_seconds(text: str, minimum: int = 0, maximum: int = MAX_SECONDS) -> int:
     """Return a duration in whole seconds.
 
     Raises:
-        ValueError: The text is not a duration, or has a fraction of a second, which servers do not count.
+        ValueError: The text is not a duration, has a fraction of a second, which servers do not count, or is not within
+            the limits.
     """
     seconds = parse_seconds(text)
     if seconds != int(seconds):
         raise ValueError("expected whole seconds")
+    if seconds < minimum:
+        raise ValueError(f"expected at least {format_seconds(minimum)}")
+    if seconds > maximum:
+        raise ValueError(f"expected at most {maximum} seconds, which is {format_seconds(maximum)}")
     return int(seconds)
 
 
-def parse_bytes(text: str) -> int:
-    """Return a size in bytes: `512`, `512K`, `1.5MiB`, `1GB`, all in powers of 1024.
+def parse_size(text: str, maximum: int) -> int:
+    """Return a size in bytes: `512`, `512K`, `1.5MiB`, `1GB`, all in powers of 1024, without the fraction of a byte.
 
     -1 and 0 mean no limit; the result is -1.
 
     Raises:
-        ValueError: The text is not a size; the message gives examples.
+        ValueError: The text is not a size, or over `maximum`; the message gives examples.
     """
     stripped = text.strip().upper()
     if stripped == "-1":
         return -1
     match = re.fullmatch(_SIZE, stripped)
     if match is None:
-        raise ValueError("expected a size in bytes, as 4096 or 512K (units K M G T)")
-    return int(float(match[1]) * _BYTES[match[2] or ""]) or -1
+        raise ValueError("expected a size in bytes, as 4096, 512K or 64MiB (units K M G T)")
+    whole, fraction = match[1], match[2] or ""
+    size = int(whole + fraction) * _BYTES[match[3] or ""] // 10 ** len(fraction)
+    if size > maximum:
+        raise ValueError(f"expected at most {maximum} bytes")
+    return size or -1
 
 
 def format_seconds(seconds: float) -> str:

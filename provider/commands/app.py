@@ -23,6 +23,7 @@ from provider.commands.options import CommandWithValues
 from provider.commands.output import stderr_console, write_line
 from provider.commands.par import command as par
 from provider.commands.printing import discard
+from provider.commands.settings import command as settings
 from provider.errors import ProviderError, StoreError
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
@@ -91,6 +92,7 @@ app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 app.command("call", cls=CommandWithValues, epilog=call.EXAMPLES)(call.call)
 app.command("demo")(demo.demo)
 app.command("state-proxy", epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
+app.command("settings", epilog=settings.EXAMPLES)(settings.settings_command)
 app.add_typer(par.par, name="par")
 app.add_typer(kv, name="kv")
 

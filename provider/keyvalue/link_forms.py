@@ -10,7 +10,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from contracts.secret import Secret
-from provider.units import parse_link_bytes
+from provider.units import parse_size, parse_whole_seconds
 
 _MAX_SUBJECT = 200
 """Bytes. A replica's id still follows, and nats-server takes 4096 bytes for a whole protocol line."""
@@ -36,7 +36,11 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def size(maximum_bytes: int) -> Callable[[str], int]:
-    return lambda text: parse_link_bytes(text, maximum_bytes)
+    return lambda text: parse_size(text, maximum_bytes)
+
+
+def seconds(minimum: int) -> Callable[[str], int]:
+    return lambda text: parse_whole_seconds(text, minimum)
 
 
 def name(maximum_characters: int) -> Callable[[str], str]:

@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from contracts.secret import Secret
 from provider.keyvalue import link_forms as form
-from provider.units import parse_link_seconds
 
 
 class Backend(enum.Enum):
@@ -124,8 +123,8 @@ _VALUES = (
         "MAX_BYTES",
         Group.STORE,
         form.size(2**63 - 1),  # nats-server keeps it in 64 bits with a sign
-        "Maximum size of the store: bytes, or a number with one of the units K M G T (powers of 1024). `-1` or `0`: no "
-        "limit. A bucket is given this limit when it is created.",
+        "Maximum size of the store, a [size](#durations-and-sizes). `-1` or `0`: no limit. A bucket is given this limit "
+        "when it is created.",
         example="512M",
         default="-1",
         cache_default="256M",  # a cache without a limit would end with its process being killed for memory
@@ -134,7 +133,7 @@ _VALUES = (
         "MAX_VALUE_SIZE",
         Group.STORE,
         form.size(2**31 - 1),  # nats-server keeps it in 32 bits with a sign
-        "Maximum size of one value, written as `MAX_BYTES` is. In a bucket: of the message with its headers, given when "
+        "Maximum size of one value, a [size](#durations-and-sizes). In a bucket: of the message with its headers, given when "
         "the bucket is created; with several replicas at least 256. In a cache: of one text, member or element.",
         example="64K",
         default="-1",
@@ -174,9 +173,8 @@ _VALUES = (
     LinkValue(
         "TTL",
         Group.BUCKET,
-        parse_link_seconds,
-        "Maximum age of all values of a bucket that is created: seconds, or a number with one of the units s m h d. "
-        "`0`: no limit.",
+        form.seconds(0),
+        "Maximum age of all values of a bucket that is created, a [duration](#durations-and-sizes). `0`: no limit.",
         example="30d",
         default="0",
     ),
@@ -236,26 +234,26 @@ _VALUES = (
     LinkValue(
         "REPLAY_HEARTBEAT_SECS",
         Group.CACHE,
-        form.count(1),
-        "Seconds between two heartbeats of a replica. Heartbeats reveal lost messages.",
+        form.seconds(1),
+        "Time between two heartbeats of a replica, a [duration](#durations-and-sizes). Heartbeats reveal lost messages.",
         example="2",
         default="5",
     ),
     LinkValue(
         "JOIN_WAIT_SECS",
         Group.CACHE,
-        form.count(0),
-        "Maximum number of seconds for which a new replica holds back its answers until its first exchange with another "
-        "replica.",
-        example="10",
+        form.seconds(0),
+        "Maximum [duration](#durations-and-sizes) for which a new replica holds back its answers until its first exchange "
+        "with another replica.",
+        example="10s",
         default="0",
     ),
     LinkValue(
         "FORGET_SECS",
         Group.CACHE,
-        form.count(1),
-        "Number of seconds for which deletions are remembered for an absent replica.",
-        example="86400",
+        form.seconds(1),
+        "[Duration](#durations-and-sizes) for which deletions are remembered for an absent replica.",
+        example="1d",
         default="3600",
     ),
     LinkValue(

@@ -1,7 +1,6 @@
 """The page docs/settings.md: `python -m tests.docs.settings` writes it.
 
-Link values come from the table that their parser uses, the keys of provider.toml from the file itself. Only environment
-variables, and the text between the tables, are written here.
+Its rows are those of `keyvalue-nats settings`. Only the text between the tables is written here.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from provider.config import FOLDERS_KEY, PATH_KEY, PATH_VARIABLE, URLS_KEY, ProcessLimits
+from provider.commands.settings.setting_table import CONFIG_KEYS, VARIABLES, toml_keys
+from provider.config import ProcessLimits
 from provider.keyvalue.link_values import LINK_VALUES, Group, LinkValue
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
-PROVIDER_TOML = Path(__file__).parents[2] / "provider.toml"
 
 _GROUPS = {
     Group.CONNECTION: (
@@ -43,54 +41,6 @@ warning. Links on the same bucket share a store. See [consistency](guarantees.md
 """Heading and text above the table, in the order of the page."""
 
 
-class Variable(NamedTuple):
-    """An environment variable of the provider or of one of its commands."""
-
-    name: str
-    reader: str
-    meaning: str
-
-
-class TomlKey(NamedTuple):
-    """A key of provider.toml: its value as written, and the comment above it."""
-
-    section: str
-    name: str
-    literal: str
-    meaning: str
-
-
-VARIABLES = (
-    Variable(PATH_VARIABLE, "provider", f"Path of a `provider.toml`, as `{PATH_KEY}` in `config_json`, which wins."),
-    Variable(
-        "RUST_LOG",
-        "provider",
-        "Log level under hosts that give none: `trace`, `debug`, `info`, `warn`, `error` or `off`. Any other text means "
-        "`info`.",
-    ),
-    Variable(
-        "OTEL_TRACES_EXPORTER", "provider", "`otlp` exports traces, where the host's data does not name an exporter."
-    ),
-    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "provider", "URL to export to, where the host's data does not name one."),
-    Variable(
-        "TMPDIR", "executable of an archive", "Folder to unpack to when the folder of the executable cannot be written."
-    ),
-    Variable(
-        "SSL_CERT_FILE",
-        "executable of an archive",
-        "Certificate authorities of the system. `--bundled` executables look in the usual places without it.",
-    ),
-    Variable("NATS_SERVER_BINARY", "`dev`, `demo`", "Path of the nats-server to start."),
-    Variable(
-        "XDG_RUNTIME_DIR",
-        "`dev`, `demo`, `call`, `kv`",
-        "Folder of the files by which commands find a running `dev`. Without it, a folder of the user's in the temporary one.",
-    ),
-    Variable("WASH_KEYS", "`par`", "Folder of the signing keys. Without it, `~/.wash/keys`."),
-    Variable("SOURCE_DATE_EPOCH", "`par`", "Date of the files in an archive, in seconds since 1970. Without it, 0."),
-)
-
-
 def page() -> str:
     """Return the whole page."""
     return "\n".join(itertools.chain(_head(), _link_values(), _provider_settings(), _variables()))
@@ -103,9 +53,21 @@ def _head() -> Iterator[str]:
 
 A setting is a **link value**, a **provider setting** or an **environment variable**.
 
-[Link values](#link-values): [connection](#connection), [bucket and cache](#bucket-and-cache), [bucket](#bucket),
-[cache](#cache), [watch](#watch) · [Provider settings](#provider-settings): [provider.toml](#providertoml),
-[config_json](#config_json) · [Environment variables](#environment-variables)
+[Durations and sizes](#durations-and-sizes) · [Link values](#link-values): [connection](#connection),
+[bucket and cache](#bucket-and-cache), [bucket](#bucket), [cache](#cache), [watch](#watch) ·
+[Provider settings](#provider-settings): [provider.toml](#providertoml), [config_json](#config_json) ·
+[Environment variables](#environment-variables)
+
+`keyvalue-nats settings` prints this table at a terminal, and `keyvalue-nats settings TTL` explains one setting.
+
+## Durations and sizes
+
+All settings and all options of the commands take the same forms. Letter case does not matter.
+
+- A **duration** is a number of seconds, or numbers with units, one behind the other: `90`, `90s`, `1h30m`, `1.5d`. The
+  units are `ms`, `s`, `m`, `h`, `d`, `w` and `y` (365 days). Most settings count whole seconds.
+- A **size** is a number of bytes, or a number with a unit: `4096`, `512K`, `64MiB`, `1.5GB`. The units are `K`, `M`, `G` and
+  `T`, always in powers of 1024; `B` and `iB` after them change nothing.
 
 ## Link values
 
@@ -188,18 +150,7 @@ such a value is refused, unless it has one of its own.
         [
             ["any link value", "Default for all links; wins over `[link]` of `provider.toml`."],
             [limits, "The limit; wins over `[limits]` of `provider.toml`."],
-            [
-                _code(PATH_KEY),
-                f"Path of a `provider.toml` on the host's machine. Without it, `{PATH_VARIABLE}` counts.",
-            ],
-            [
-                _code(FOLDERS_KEY),
-                "Folders, as a list of absolute paths, that the files named by links must be in. Without it, any file.",
-            ],
-            [
-                _code(URLS_KEY),
-                "`deny`: no link may have a `URL`. Without it, or with `allow`, links may name servers.",
-            ],
+            *([_code(name), meaning] for name, meaning in CONFIG_KEYS.items()),
         ],
     )
 
@@ -220,21 +171,6 @@ def _variables() -> Iterator[str]:
     yield from _table(
         ["variable", "read by", "meaning"], ([_code(one.name), one.reader, one.meaning] for one in VARIABLES)
     )
-
-
-def toml_keys() -> Iterator[TomlKey]:
-    """Yield the keys of provider.toml, each with the comment above it."""
-    section, comment = "", []
-    for line in PROVIDER_TOML.read_text(encoding="utf-8").splitlines():
-        name, is_key, literal = line.partition(" = ")
-        if line.startswith("#"):
-            comment.append(line.removeprefix("#").strip())
-            continue
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif is_key:
-            yield TomlKey(section, name, literal, " ".join(comment))
-        comment = []
 
 
 def _code(text: str) -> str:

@@ -67,7 +67,7 @@ def test_limits_come_from_config_json_too() -> None:
         ({"max_inflight": 1}, "max_inflight: there is no such setting; did you mean max_in_flight?"),
         ({"link_url": "deny"}, "link_url: there is no such setting; did you mean link_urls?"),
         ({"bukcet": "b"}, "bukcet: there is no such setting; did you mean BUCKET?"),
-        ({"ttl": "1 fortnight"}, "TTL: expected seconds, or a number with one of the units s m h d"),
+        ({"ttl": "1 fortnight"}, "TTL: expected a duration, as 90, 90s or 1h30m (units ms s m h d w y)"),
         ({"REPLICAS": ["3"]}, "REPLICAS: expected a text, not a list"),
     ],
 )
@@ -123,7 +123,7 @@ def test_the_packaged_provider_toml_is_valid() -> None:
         ("[link]\nbuckett = 'x'\n", r"link\.buckett: .* did you mean BUCKET\?"),
         ("[link]\nreplicas = 'many'\n", "link.replicas"),
         ("[link]\nttl = [60]\n", "link.ttl: expected a text, not a list"),
-        ("[link]\nttl = 1.5\n", "link.ttl: expected seconds"),
+        ("[link]\nttl = 1.5\n", "link.ttl: expected whole seconds"),
         ("[link]\nttl = 2026-11-29\n", "link.ttl: expected a text"),
         ("[whatever]\n", "whatever"),
         ("not toml", "line"),

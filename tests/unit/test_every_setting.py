@@ -13,6 +13,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from contracts.secret import Secret
+from provider.commands.settings import setting_table
 from provider.config import Identity, ProcessLimits
 from provider.keyvalue.given_values import GivenValues, canonical_values
 from provider.keyvalue.link_config import BucketConfig, LinkConfig, parse_link
@@ -102,12 +103,12 @@ def test_no_group_of_link_values_is_empty(group: Group) -> None:
 
 
 def test_provider_toml_has_every_limit_at_its_default() -> None:
-    limits = {key.name: int(key.literal) for key in settings.toml_keys() if key.section == "limits"}
+    limits = {key.name: int(key.literal) for key in setting_table.toml_keys() if key.section == "limits"}
     assert limits == {name: getattr(ProcessLimits(), name) for name in ProcessLimits.__struct_fields__}
 
 
 def test_every_key_of_provider_toml_has_a_comment() -> None:
-    keys = [key for key in settings.toml_keys() if key.section != "link"]
+    keys = [key for key in setting_table.toml_keys() if key.section != "link"]
     assert [key.name for key in keys if not key.meaning.endswith(".")] == []
     assert {key.name for key in keys} == {*Identity.__struct_fields__, *ProcessLimits.__struct_fields__}
 
@@ -116,7 +117,7 @@ def test_every_environment_variable_that_is_read_is_documented() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
     read = dict(variables_read())
     assert {name: path for name, path in read.items() if f"`{name}`" not in pages and name not in PASSED_ON} == {}
-    assert {one.name for one in settings.VARIABLES} <= read.keys() | {"SSL_CERT_FILE"}
+    assert {one.name for one in setting_table.VARIABLES} <= read.keys() | {"SSL_CERT_FILE"}
 
 
 def variables_read() -> Iterator[tuple[str, str]]:

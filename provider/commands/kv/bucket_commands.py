@@ -31,7 +31,7 @@ from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_line, print_object
 from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
-from provider.units import parse_bytes, parse_whole_seconds
+from provider.units import parse_size, parse_whole_seconds
 
 _LABEL_WIDTH = 26
 """Columns for the labels of `kv info`, right-aligned as in `nats kv info`."""
@@ -228,10 +228,7 @@ async def print_key_table(bucket: OpenBucket, pattern: str, *, has_values: bool)
 
 
 def _size(text: str, option: str, maximum: int) -> int:
-    size = parse_option(parse_bytes, text, option)
-    if size > maximum:
-        raise typer.BadParameter(f"the maximum is {maximum} bytes", param_hint=option)
-    return size
+    return parse_option(lambda given: parse_size(given, maximum), text, option)
 
 
 def _print_status(status: BucketStatus, *, is_json: bool) -> None:

@@ -77,7 +77,7 @@ def test_the_lattices_credentials_go_to_no_other_server() -> None:
         ({"REPLICAS": "three"}, "REPLICAS"),
         ({"STORAGE": "tape"}, "STORAGE"),
         ({"TTL": "-5"}, "TTL"),
-        ({"TTL": "1y"}, "TTL"),
+        ({"TTL": "1x"}, "TTL"),
         ({"TTL": "9223372037s"}, "TTL"),
         ({"TTL": "999999999999d"}, "TTL"),
         ({"MAX_BYTES": "8388608T"}, "MAX_BYTES"),

@@ -37,7 +37,7 @@ def test_names_stay_as_they_were_typed() -> None:
         (["URL=a", "CLUSTER_URI=b"], "URL is given twice"),
         (["backend=bucket"], "BACKEND is given twice"),
         (["BUCKET=\udcff"], "not UTF-8"),
-        (["TTL=soon"], "TTL: expected seconds"),
+        (["TTL=soon"], "TTL: expected a duration"),
         (["URL=redis://x"], "URL: expected a URL of scheme nats or tls"),
     ],
 )
