@@ -87,9 +87,10 @@ class StreamConfig(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """The state of a stream. `messages` is the number of stored messages, markers included."""
+    """The state of a stream. `messages` is the number of stored messages, markers included; `bytes` their size."""
 
     messages: int = 0
+    bytes: int = 0
     last_seq: int = 0
 
 
