@@ -16,12 +16,13 @@ from contracts.codec import MalformedError
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, encode_failure, encode_success
 from provider import errors
 from provider.config import ProcessLimits
+from provider.keyvalue.byte_values import SetBytesMany
 from provider.keyvalue.conditional import CONDITIONS
 from provider.keyvalue.store import SharedStore, Store, complete
-from provider.keyvalue.values import CHANGES
-from provider.lattice.call_counts import CallCounts
+from provider.keyvalue.tables import CHANGES
 from provider.lattice.chunks import ChunkStore
 from provider.lattice.protocol import InvocationAccepted
+from provider.lattice.statistics import ServiceStatistics
 from provider.tasks import TaskOwner
 from provider.telemetry import Telemetry
 
@@ -39,7 +40,7 @@ _OVERDUE_GRACE_SECONDS = 0.15
 _TICK_SECONDS = 0.05
 """The time between two looks for overdue calls: a third of the grace, so that the caller is still waiting."""
 
-_CHANGING = frozenset({*CHANGES, *CONDITIONS, extensions.SetMany, extensions.DeleteMany})
+_CHANGING = frozenset({*CHANGES, *CONDITIONS, extensions.SetMany, extensions.DeleteMany, SetBytesMany})
 
 _EXPECTED = (errors.ProviderError, MalformedError, operations.UnknownOperationError)
 """The errors that a caller may be told; any other is a defect."""
@@ -94,12 +95,9 @@ class Calls:
         limits: Limits on number and size.
         chunks: The object store for payloads that are too large for a message.
         reply: Publishes a reply to a subject; raises `errors.MessageTooLargeError`.
-        counts: Counts every call that ends.
+        statistics: Counts every call that ends.
         telemetry: Traces every call that ends, if the host asked for traces.
         tasks: Owner of the tasks that send large answers.
-
-    Attributes:
-        limits: Limits on number and size.
     """
 
     def __init__(
@@ -107,14 +105,14 @@ class Calls:
         limits: ProcessLimits,
         chunks: ChunkStore,
         reply: Callable[[bytes, bytes], None],
-        counts: CallCounts,
+        statistics: ServiceStatistics,
         telemetry: Telemetry,
         tasks: TaskOwner,
     ) -> None:
-        self.limits = limits
+        self._limits = limits
         self._chunks = chunks
         self._reply = reply
-        self._counts = counts
+        self._statistics = statistics
         self._telemetry = telemetry
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
@@ -124,19 +122,9 @@ class Calls:
         self._drained = asyncio.Event()
         self._logs_calls = _log.isEnabledFor(logging.DEBUG)
 
-    @property
-    def in_flight(self) -> int:
-        """Number of calls that wait for their answer."""
-        return len(self._in_flight)
-
-    @property
-    def in_flight_bytes(self) -> int:
-        """Size of their payloads."""
-        return self._in_flight_bytes
-
     def refusal(self, call: InvocationCall) -> errors.InvocationError | None:
         """Return the reason for not accepting a call, or `None` if it is accepted."""
-        limits, size_bytes = self.limits, call.size_bytes
+        limits, size_bytes = self._limits, call.size_bytes
         if call.event.invocation.is_chunked and size_bytes > limits.max_invocation_bytes:
             return errors.InvocationTooLargeError(size_bytes, limits.max_invocation_bytes)
         if self._is_stopping:
@@ -156,9 +144,9 @@ class Calls:
 
     def check_keys(self, request: kv.Request) -> None:
         """Raise `errors.TooManyKeysError` if a request names more keys than one call may."""
-        maximum = self.limits.max_keys_per_call
+        maximum = self._limits.max_keys_per_call
         keys = request.keys if isinstance(request, kv.KeysRequest) else ()
-        count = len(request.items) if isinstance(request, extensions.SetMany) else len(keys)
+        count = len(request.items) if isinstance(request, extensions.SetMany | SetBytesMany) else len(keys)
         if count > maximum:
             raise errors.TooManyKeysError(count, maximum)
 
@@ -219,8 +207,7 @@ class Calls:
                 self._drained.set()
         seconds = time.perf_counter() - call.began
         invocation = call.event.invocation
-        error_name = "" if error is None else type(error).__name__
-        self._counts.count(call.event.link, invocation.operation, seconds, error_name)
+        self._statistics.count(invocation.operation, seconds, "" if error is None else type(error).__name__)
         if self._telemetry.is_on:
             self._telemetry.invocation(invocation, call.header, seconds, error)
         if self._logs_calls:

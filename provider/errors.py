@@ -308,6 +308,25 @@ class BadCursorError(StoreError):
     text = "cursor {cursor!r} was not given by ListKeys"
 
 
+class NoSuchStoreError(StoreError):
+    """A component has opened a store by a name that its link does not have."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"there is no store {shown(self.name)} behind this link; its own name is default"
+
+
+class NotAllDoneError(StoreError):
+    """Some changes of one call were not made. The others were."""
+
+    failed: int
+    total: int
+    done: str
+    reason: str
+    text = "{failed} of {total} keys were not {done}; the first: {reason}"
+
+
 class EmptyKeyError(StoreError):
     """The key is the empty text."""
 
@@ -357,7 +376,7 @@ class NotANumberError(StoreError):
 
 
 class CounterOverflowError(StoreError):
-    """The number, or the result of the change, does not fit in 32 bits with a sign."""
+    """The number, or the result of the change, is out of range: of 32 bits with a sign, or of 64 bits without one."""
 
     key: str
     total: int

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from contracts import keyvalue as kv
 from contracts.extensions import ChangeResult, DeleteMany, SetMany
 from provider import errors
+from provider.keyvalue.byte_values import SetBytesMany
+
+ManyChanges = SetMany | DeleteMany | SetBytesMany
 
 
-def single_changes(request: SetMany | DeleteMany) -> list[kv.SingleKeyRequest]:
+def single_changes(request: ManyChanges) -> Sequence[kv.SingleKeyRequest]:
     """Return the changes of single keys that make up a request, in its order."""
     if isinstance(request, SetMany):
         return [kv.Set(item.key, item.value, item.expires) for item in request.items]
+    if isinstance(request, SetBytesMany):
+        return request.items
     return [kv.Del(key) for key in request.keys]
 
 
 async def change_many(
-    request: SetMany | DeleteMany, change: Callable[[kv.SingleKeyRequest], Awaitable[Any]]
+    request: ManyChanges, change: Callable[[kv.SingleKeyRequest], Awaitable[Any]]
 ) -> list[ChangeResult]:
     """Make all changes of a request at the same time, but those of one key in order; return their results in order."""
     changes = single_changes(request)

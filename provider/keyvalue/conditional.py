@@ -12,6 +12,7 @@ from typing import Any
 from contracts.extensions import CompareAndDelete, CompareAndSwap, Create, EntryResponse, SwapResponse
 from contracts.keyvalue import Request, SingleKeyRequest
 from provider import errors
+from provider.keyvalue.byte_values import value_of
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Change, Kind, Value
 
@@ -84,14 +85,6 @@ def expire(request: Expire, value: Value | None, revision: int, now_ms: int) -> 
     if value is None:
         return Change(None, SwapResponse(False, 0), False)
     return _put(value.copy(), request.revision, request.expires, value, revision, now_ms)
-
-
-def value_of(payload: bytes) -> Value:
-    """Return bytes as a value: a text if they are UTF-8, else a binary value."""
-    try:
-        return Value(Kind.TEXT, payload.decode())
-    except UnicodeDecodeError:
-        return Value(Kind.BINARY, payload)
 
 
 def _put(new: Value, wanted: int | None, expires: int, value: Value | None, revision: int, now_ms: int) -> Change:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue.keys import encode_key, encode_part
-from provider.keyvalue.link_values import LINK_VALUES, Backend, Consistency, Group, ReplicationAuth
+from provider.keyvalue.link_values import LINK_VALUES, Backend, BucketArgument, Consistency, Group, ReplicationAuth
 from provider.nats.settings import ConnectionSettings
 
 
@@ -93,11 +93,16 @@ class LinkConfig(Struct, frozen=True):
     consistency: Consistency
     key_prefix: str
     watch: WatchConfig
+    bucket_argument: BucketArgument = BucketArgument.CHECK
 
     @property
     def store_name(self) -> str:
         """The name that operators know the store by: the bucket, or the cache's subject."""
         return self.cache.state_subject if self.backend is Backend.CACHE else self.bucket.name
+
+    def opens_by(self, name: str, link_name: str) -> bool:
+        """Tell whether a component may open the link's store by a name."""
+        return self.bucket_argument is BucketArgument.IGNORE or name in ("", "default", link_name, self.store_name)
 
 
 _CREDENTIALS = ("CREDS_FILE", "CLIENT_JWT", "CLIENT_SEED", "NKEY_SEED", "TOKEN", "USER", "PASSWORD")
@@ -141,6 +146,7 @@ def parse_link(
         cache=_cache(of_cache, lattice, link_name, _of_group(own, Group.CACHE)),
         consistency=Consistency(of_bucket["CONSISTENCY"]),
         key_prefix=given.get("KEY_PREFIX", ""),
+        bucket_argument=BucketArgument(of_bucket["BUCKET_ARGUMENT"]),
     )
 
 

@@ -52,6 +52,16 @@ class ReplicationAuth(enum.Enum):
     """No proof: every client that may publish on the subjects is believed."""
 
 
+class BucketArgument(enum.Enum):
+    """The treatment of the name with which a component opens its store."""
+
+    CHECK = "check"
+    """The name must be one of the link's own."""
+
+    IGNORE = "ignore"
+    """Any name opens the store of the link, as under provider-keyvalue-redis."""
+
+
 class Group(enum.Enum):
     """The groups of link values, in the order of the documentation."""
 
@@ -137,6 +147,15 @@ _VALUES = (
         "the bucket is created; with several replicas at least 256. In a cache: of one text, member or element.",
         example="64K",
         default="-1",
+    ),
+    LinkValue(
+        "BUCKET_ARGUMENT",
+        Group.STORE,
+        form.one_of(*(policy.value for policy in BucketArgument)),
+        "The names with which a component of a 1.x host may open its store. `check`: none, `default`, the name of the link "
+        "and that of the bucket. `ignore`: any.",
+        example="ignore",
+        default="check",
     ),
     LinkValue(
         "BUCKET",

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from contracts.keyvalue import Request
 from provider.keyvalue.given_values import Remark
+from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.shared_settings import StoreConfig, contradictions, joined_settings
 
 _T = TypeVar("_T")
@@ -52,16 +53,6 @@ class SharedStore(Generic[StoreConfig]):
         self._links: dict[StoreConfig, int] = {}
         """The settings of the links that hold the store, the oldest first, with the number of links."""
 
-    @property
-    def name(self) -> str:
-        """Name of the bucket, or state subject of the cache."""
-        raise NotImplementedError
-
-    @property
-    def link_count(self) -> int:
-        """Number of links that hold the store."""
-        return sum(self._links.values())
-
     def configure(self, config: StoreConfig) -> None:
         """Take over the settings that all links of the store add up to."""
         raise NotImplementedError
@@ -100,13 +91,13 @@ class Store(Protocol):
     """One link's view of a store: with the link's key prefix and consistency."""
 
     @property
-    def shared(self) -> SharedStore[Any]:
-        """The store behind this view."""
+    def config(self) -> LinkConfig:
+        """The settings of the link."""
         ...
 
     @property
-    def backend(self) -> str:
-        """The kind of the store, as the link value `BACKEND` names it."""
+    def shared(self) -> SharedStore[Any]:
+        """The store behind this view."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from contracts import keyvalue as kv
@@ -36,7 +36,7 @@ class Kind(enum.Enum):
     LIST = "list"
     SET = "set"
     BINARY = "binary value"
-    """A value that another client wrote and that is not readable as any other kind; it can only be deleted or overwritten."""
+    """Bytes that are no text: of a component, of another client, or of the command line. An actor can only replace them."""
 
 
 class Value:
@@ -219,42 +219,6 @@ def set_del(request: kv.SetDel, value: Value | None, now_ms: int) -> Change:
     del value.data[request.value]
     return Change(value if value.data else None, 1, True)
 
-
-# --- tables ------------------------------------------------------------------------------------------------------------
-
-Read = Callable[[Any, Value | None], Any]
-"""Makes the result of a request and the value that it reads."""
-
-READS: dict[type[kv.Request], Read] = {
-    kv.Get: get,
-    kv.Contains: contains,
-    kv.ListRange: list_range,
-    kv.SetQuery: set_query,
-}
-"""Operations that read one key."""
-
-READS_OF_MANY: dict[type[kv.Request], Callable[[Any, Sequence[Value | None]], Any]] = {
-    kv.SetUnion: set_union,
-    kv.SetIntersection: set_intersection,
-    GetMany: get_many,
-}
-"""Operations that read several keys; the values are in the order of the keys."""
-
-CHANGES: dict[type[kv.Request], Callable[[Any, Value | None, int], Change]] = {
-    kv.Set: set_text,
-    kv.Del: delete,
-    kv.Increment: increment,
-    kv.ListAdd: list_add,
-    kv.ListClear: list_clear,
-    kv.ListDel: list_del,
-    kv.SetAdd: set_add,
-    kv.SetClear: set_clear,
-    kv.SetDel: set_del,
-}
-"""Operations that change one key."""
-
-OVERWRITES = frozenset({kv.Set})
-"""Changes that do not depend on the value before."""
 
 _MISSING = kv.GetResponse("", False)
 

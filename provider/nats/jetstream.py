@@ -87,10 +87,9 @@ class StreamConfig(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """The state of a stream. `messages` is the number of stored messages, markers included; `bytes` their size."""
+    """The state of a stream. `messages` is the number of stored messages, markers included."""
 
     messages: int = 0
-    bytes: int = 0
     last_seq: int = 0
 
 

@@ -12,31 +12,31 @@ import pytest
 from contracts.extensions import SetMany
 from contracts.keyvalue import KeysRequest, Request
 from contracts.operations import REQUESTS, decode_request, encode_request, operation_name
-from provider import calls
+from provider import calls, wrpc_calls
 from provider.commands.arguments import request_from
 from provider.commands.dev_lattice import actor
 from provider.commands.errors import ArgumentsError
 from provider.keyvalue.cache.operations import MUTATORS
 from provider.keyvalue.conditional import CONDITIONS, Delete, Expire, Put
-from provider.keyvalue.values import CHANGES, READS, READS_OF_MANY
+from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY
 
 ROOT = Path(__file__).parents[2]
 TYPES = set(REQUESTS.values())
 
-OF_OTHER_CLIENTS = {Put, Delete, Expire}
-"""Changes that `keyvalue-nats kv` and the state-proxy make in a bucket; actors cannot call them."""
+OF_OTHERS = {Put, Delete, Expire, *wrpc_calls.OPERATIONS}
+"""Operations of `keyvalue-nats kv`, of the state-proxy and of components; actors cannot call them."""
 
 Tables = dict[str, Mapping[type[Request], Any]]
 
 BUCKET: Tables = {
-    "READS in provider/keyvalue/values.py": READS,
-    "READS_OF_MANY in provider/keyvalue/values.py": READS_OF_MANY,
-    "CHANGES in provider/keyvalue/values.py": CHANGES,
+    "READS in provider/keyvalue/tables.py": READS,
+    "READS_OF_MANY in provider/keyvalue/tables.py": READS_OF_MANY,
+    "CHANGES in provider/keyvalue/tables.py": CHANGES,
     "CONDITIONS in provider/keyvalue/conditional.py": CONDITIONS,
 }
 CACHE: Tables = {
-    "READS in provider/keyvalue/values.py": READS,
-    "READS_OF_MANY in provider/keyvalue/values.py": READS_OF_MANY,
+    "READS in provider/keyvalue/tables.py": READS,
+    "READS_OF_MANY in provider/keyvalue/tables.py": READS_OF_MANY,
     "MUTATORS in provider/keyvalue/cache/operations.py": MUTATORS,
 }
 BACKENDS = {
@@ -71,7 +71,7 @@ def test_an_operation_is_known_to_both_backends(operation: str, backend: str) ->
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_backend_knows_nothing_but_operations(backend: str) -> None:
     for place, table in BACKENDS[backend][0].items():
-        more = {type_.__name__ for type_ in table.keys() - TYPES - OF_OTHER_CLIENTS}
+        more = {type_.__name__ for type_ in table.keys() - TYPES - OF_OTHERS}
         assert more == set(), f"{place} has types that are not in REQUESTS of contracts/keyvalue.py or extensions.py"
 
 

@@ -20,20 +20,19 @@ from provider.commands.kv.parameters import (
     KeyArgument,
     Target,
     TtlOption,
+    parse_option,
 )
 from provider.commands.kv.rendering import (
     HISTORY_COLUMNS,
+    aligned,
     entry_lines,
     history_row,
     key_object,
     revision_object,
 )
 from provider.commands.kv.running import in_bucket, is_confirmed
-from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_bytes, print_line, print_object
-from provider.commands.tables import print_table
-from provider.commands.value_sources import standard_input
 from provider.keyvalue.link_values import Consistency
 from provider.units import parse_whole_seconds
 
@@ -180,7 +179,8 @@ async def _print_history(bucket: OpenBucket, key: str, *, is_json: bool) -> None
         for revision in revisions:
             print_object(revision_object(bucket.name, revision))
         return
-    print_table([list(HISTORY_COLUMNS), *(history_row(revision, None) for revision in revisions)])
+    for line in aligned([list(HISTORY_COLUMNS), *(history_row(revision, None) for revision in revisions)]):
+        print_line(line)
 
 
 def _write(
@@ -218,7 +218,10 @@ def _on_key(target: Target, bucket: str, key: str, work: Callable[[OpenBucket, s
 def _payload(value: str | None) -> bytes:
     if value is not None:
         return value.encode(errors="surrogateescape")
-    return standard_input("VALUE is missing, and")
+    if sys.stdin is None or sys.stdin.isatty():
+        state = "closed" if sys.stdin is None else "a terminal"
+        raise typer.BadParameter(f"missing, and standard input is {state}", param_hint="VALUE")
+    return sys.stdin.buffer.read()
 
 
 def _expires(ttl: str) -> int:

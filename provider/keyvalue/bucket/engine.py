@@ -41,7 +41,6 @@ class Engine:
 
     Attributes:
         failures: The writes that have failed since the last one that was stored.
-        counts: The writes so far, and the changes in them.
     """
 
     def __init__(self, store: CompareAndSetStore, tasks: TaskOwner, cached_bytes: int = CACHED_BYTES) -> None:
@@ -49,7 +48,6 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self.failures = FailureStreak("writes", self._loop.time)
         self._writer = BatchWriter(store, cached_bytes, self.failures)
-        self.counts = self._writer.counts
         self._lanes: dict[str, list[PendingChange]] = {}
         """The waiting changes by key. A key has a lane as long as a task works on it."""
         self._pending: dict[PendingChange, None] = {}
@@ -60,7 +58,7 @@ class Engine:
         """Carry out one change and return its result.
 
         Args:
-            request: One of the types in `values.CHANGES` or `conditional.CONDITIONS`.
+            request: One of the types in `tables.CHANGES` or `conditional.CONDITIONS`.
             bucket_key: The key as stored.
             deadline: Time by which the caller must have an answer, on the event loop's clock.
 

@@ -10,14 +10,15 @@ from contracts.extensions import SwapResponse
 from provider import errors
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
 from provider.keyvalue.conditional import CONDITIONS, Put
-from provider.keyvalue.values import CHANGES, OVERWRITES, Value
+from provider.keyvalue.tables import CHANGES, OVERWRITES
+from provider.keyvalue.values import Value
 
 
 class PendingChange:
     """One change of a key, with the future that its caller awaits.
 
     Attributes:
-        request: One of the types in `values.CHANGES` or `conditional.CONDITIONS`.
+        request: One of the types in `tables.CHANGES` or `conditional.CONDITIONS`.
         began: Time of the call, on the event loop's clock.
         deadline: Time by which the caller must have an answer, on the same clock.
         future: The answer; done as soon as the caller has one, be it only that time is over.

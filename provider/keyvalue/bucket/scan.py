@@ -12,7 +12,8 @@ from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, Lifetimes, end_of
-from provider.keyvalue.keys import RESERVED_KEY, decode_key
+from provider.keyvalue.byte_values import KeyPage, ListPage
+from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key
 from provider.nats.buckets import CONSUMER_NOT_FOUND, NANOSECONDS, NO_SPACE, SEALED, key_subject
 from provider.nats.consumer import PullConsumer, PullOptions, Status
 from provider.nats.frames import header_reader
@@ -36,6 +37,9 @@ _BEHIND_SECONDS = 0.002
 
 _HEADERS_PER_PAGE = 20_000
 """Greatest number of headers read for one page of `list_keys`: half a second's work, well before a call's deadline."""
+
+_MAX_REVISION = 2**63
+"""A cursor that is beyond every revision, but in the range in which the server can still add 1 to it."""
 
 _FILTERS_LEVEL = 1
 """The API level from which every server supports several filters per consumer (nats-server 2.11)."""
@@ -208,24 +212,78 @@ async def list_keys(
     # 18 digits at most: a revision is a 64-bit number.
     if request.cursor and not (request.cursor.isascii() and request.cursor.isdigit() and len(request.cursor) < 19):
         raise errors.BadCursorError(request.cursor[:40])
+    page = _Page(key_prefix, request.prefix, request.limit, _HEADERS_PER_PAGE * MAX_BUCKET_KEY_BYTES)
+    revision = await _fill(page, jetstream, bucket, int(request.cursor or 0), deadline)
+    return ListKeysResponse(list(page.keys), str(revision) if revision else "")
+
+
+async def list_page(
+    jetstream: JetStream, bucket: Bucket, request: ListPage, key_prefix: str, deadline: float
+) -> KeyPage:
+    """Return a page of a component's keys; as `list_keys`, but bounded by bytes. The cursor is a revision.
+
+    Raises:
+        errors.StoreError: The bucket cannot be read.
+    """
+    page = _Page(key_prefix, "", _HEADERS_PER_PAGE, request.max_bytes)
+    revision = await _fill(page, jetstream, bucket, min(request.cursor, _MAX_REVISION), deadline)
+    return KeyPage(list(page.keys), revision or None)
+
+
+class _Page:
+    """The keys of a page that is being filled, in the order of their last messages.
+
+    Args:
+        key_prefix: The link's KEY_PREFIX.
+        prefix: Beginning of the keys to list.
+        max_keys: Number of keys at which the page is full.
+        max_bytes: Size of all keys together at which it is full.
+    """
+
+    def __init__(self, key_prefix: str, prefix: str, max_keys: int, max_bytes: int) -> None:
+        self.keys: dict[str, None] = {}
+        self._bytes = 0
+        self._key_prefix = key_prefix
+        self._prefix = prefix
+        self._max_keys = max_keys
+        self._max_bytes = max_bytes
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.keys) >= self._max_keys or self._bytes >= self._max_bytes
+
+    def take(self, header: KeyHeader, now_ms: int) -> None:
+        """Add the key of a message, unless it is not to be listed."""
+        key = decode_key(header.bucket_key, self._key_prefix)
+        if key is None or not key.startswith(self._prefix):
+            return
+        if key in self.keys:  # written again during the scan: only its last message counts
+            del self.keys[key]
+            self._bytes -= len(header.bucket_key)
+        if header.is_live(now_ms):
+            self.keys[key] = None
+            self._bytes += len(header.bucket_key)
+
+
+async def _fill(page: _Page, jetstream: JetStream, bucket: Bucket, after_revision: int, deadline: float) -> int:
+    """Fill a page with the keys of the messages behind a revision; return the last one's revision, 0 if no more follow.
+
+    Raises:
+        errors.StoreError: The bucket cannot be read.
+    """
     loop = asyncio.get_running_loop()
     began, now_ms = loop.time(), bucket.now_ms()
-    keys: dict[str, None] = {}
     revision = seen = 0
     try:
         async with (
             asyncio.timeout_at(deadline),
-            contextlib.aclosing(scan(jetstream, bucket, int(request.cursor or 0))) as headers,
+            contextlib.aclosing(scan(jetstream, bucket, after_revision)) as headers,
         ):
             async for header in headers:
-                if len(keys) == request.limit or seen == _HEADERS_PER_PAGE:
-                    return ListKeysResponse(list(keys), str(revision))
+                if page.is_full or seen == _HEADERS_PER_PAGE:
+                    return revision
                 revision, seen = header.revision, seen + 1
-                key = decode_key(header.bucket_key, key_prefix)
-                if key is not None and key.startswith(request.prefix):
-                    keys.pop(key, None)  # written again during the scan: only its last message counts
-                    if header.is_live(now_ms):
-                        keys[key] = None
+                page.take(header, now_ms)
     except (errors.NatsError, TimeoutError) as error:
         raise store_error(error, loop.time() - began) from None
-    return ListKeysResponse(list(keys), "")
+    return 0

@@ -10,16 +10,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
-from msgspec import structs
-
 from contracts import extensions
 from contracts import keyvalue as kv
-from contracts.statistics import BucketStatistics
 from provider import errors
 from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
-from provider.keyvalue.bucket.scan import list_keys
+from provider.keyvalue.bucket.scan import list_keys, list_page
 from provider.keyvalue.bucket.stream import (
     Traits,
     check_requirements,
@@ -28,6 +25,7 @@ from provider.keyvalue.bucket.stream import (
     stream_differences,
 )
 from provider.keyvalue.bucket.sweep import Sweeper
+from provider.keyvalue.byte_values import ListPage, SetBytesMany
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool
@@ -35,7 +33,8 @@ from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import RESERVED_KEY, encode_key
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
-from provider.keyvalue.values import READS, READS_OF_MANY, Read, Value
+from provider.keyvalue.tables import READS, READS_OF_MANY, Read
+from provider.keyvalue.values import Value
 from provider.nats import jetstream as js
 from provider.nats.buckets import STREAM_NOT_FOUND
 from provider.nats.connection import Connection
@@ -60,10 +59,6 @@ class BucketLink:
     def __init__(self, config: LinkConfig, shared: BucketStore) -> None:
         self.config = config
         self.shared = shared
-
-    @property
-    def backend(self) -> str:
-        return self.config.backend.value
 
     @property
     def unhealthy(self) -> str | None:
@@ -118,7 +113,7 @@ class BucketLink:
         bucket, engine = self.shared.opened or await self.shared.wait_open(deadline)
         prefix = self.config.key_prefix
         match request:
-            case extensions.SetMany() | extensions.DeleteMany():
+            case extensions.SetMany() | extensions.DeleteMany() | SetBytesMany():
                 return await change_many(request, lambda change: self._perform(change, deadline))
             case kv.KeysRequest():
                 keys = [encode_key(key, prefix) for key in request.keys]
@@ -127,6 +122,8 @@ class BucketLink:
                 )
             case extensions.ListKeys():
                 return await list_keys(self.shared.jetstream, bucket, request, prefix, deadline)
+            case ListPage():
+                return await list_page(self.shared.jetstream, bucket, request, prefix, deadline)
         assert isinstance(request, kv.SingleKeyRequest)
         bucket_key = encode_key(request.key, prefix)
         read = READS.get(type(request))
@@ -193,36 +190,6 @@ class BucketStore(SharedStore[BucketConfig]):
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._created = ""
-
-    @property
-    def name(self) -> str:
-        return self._config.name
-
-    @property
-    def statistics(self) -> BucketStatistics:
-        """The state of the bucket and the counts of its changes."""
-        statistics = BucketStatistics(
-            bucket=self.name, links=self.link_count, is_open=self.opened is not None, is_healthy=self.unhealthy is None
-        )
-        if self.opened is None:
-            return statistics
-        bucket, engine = self.opened
-        lease, counts, is_replicated = bucket.lease, engine.counts, bucket.traits.replicas > 1
-        return structs.replace(
-            statistics,
-            replicas=bucket.traits.replicas,
-            messages=self._state.messages,
-            size_bytes=self._state.bytes,
-            max_bytes=max(self._stream_config.max_bytes, 0),
-            changes=counts.changes,
-            writes=counts.writes,
-            conflicts=counts.conflicts,
-            failed_in_a_row=engine.failures.count,
-            has_lease=lease.is_running() if is_replicated else None,
-            lease_renewals=lease.renewals,
-            lease_misses=lease.misses,
-            expired=bucket.expirations.marked,
-        )
 
     @property
     def unhealthy(self) -> str | None:
@@ -317,7 +284,7 @@ class BucketStore(SharedStore[BucketConfig]):
         stack.callback(engine.close)
         for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):
             stack.callback(connection.on_reconnect(forget))
-        self._created, self._stream_config, self._state = info.created, info.config, info.state
+        self._created, self._stream_config = info.created, info.config
         self.jetstream, self._clock = jetstream, clock
         self.opened = bucket, engine
         stack.callback(setattr, self, "opened", None)
@@ -378,6 +345,6 @@ class BucketStore(SharedStore[BucketConfig]):
         if info.created != self._created:
             raise errors.ApiError(404, STREAM_NOT_FOUND, "stream was made anew")
         check_requirements(info.config)
-        self._stream_config, self._state = info.config, info.state
+        self._stream_config = info.config
         bucket.traits = Traits.from_info(info, await self.jetstream.level(deadline))
         self._reason = ""

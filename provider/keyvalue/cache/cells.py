@@ -12,6 +12,7 @@ from operator import attrgetter, itemgetter
 
 from msgspec import Struct
 
+from provider.keyvalue.byte_values import counted
 from provider.keyvalue.cache.causality import Dot, by_replica
 from provider.keyvalue.values import DECIMAL, Kind, Value
 
@@ -19,9 +20,9 @@ BOOKKEEPING_BYTES = 100
 """Size counted for an item, a tally or a key beyond its text: about what the objects that hold it take in memory."""
 
 
-def size_of(text: str) -> int:
-    """Return the size of a text in UTF-8, in bytes."""
-    return len(text) if text.isascii() else len(text.encode())
+def size_of(value: str | bytes) -> int:
+    """Return the size of a text in UTF-8, or of a binary value, in bytes."""
+    return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
 
 
 class Item(Struct, gc=False):
@@ -31,14 +32,14 @@ class Item(Struct, gc=False):
         replica: Replica that added it.
         count: That replica's counter; both together are the dot of the item.
         clock: Hybrid time of the event.
-        value: Text of the item.
+        value: Text of the item; a binary value in place of a text is bytes.
         expires_at_ms: Moment from which it is no longer seen, in milliseconds since 1970; 0: it does not expire.
     """
 
     replica: str
     count: int
     clock: int
-    value: str
+    value: str | bytes
     expires_at_ms: int = 0
 
     @property
@@ -131,7 +132,7 @@ class Members(Items):
 
     def __init__(self) -> None:
         super().__init__()
-        self.by_value: dict[str, tuple[Item, ...]] = {}
+        self.by_value: dict[str | bytes, tuple[Item, ...]] = {}
 
     def add(self, item: Item) -> None:
         super().add(item)
@@ -156,7 +157,7 @@ class Elements(Items):
     def __init__(self) -> None:
         super().__init__()
         self.ordered: list[Item] = []
-        self.texts: list[str] = []
+        self.texts: list[str | bytes] = []
 
     def add(self, item: Item) -> None:
         super().add(item)
@@ -331,17 +332,18 @@ class Cell(Struct, gc=False):
         if text is not None and 0 < text.expires_at_ms <= now_ms:
             return None
         tallies = self.visible_tallies(now_ms) if self.tallies else ()
-        if text is not None and (not tallies or not DECIMAL.match(text.value)):
-            return Value(Kind.TEXT, text.value, text.expires_at_ms)
+        total = sum(tally.total - tally.removed_total for tally in tallies)
+        if text is not None:
+            if isinstance(text.value, bytes):
+                return Value(Kind.BINARY, text.value, text.expires_at_ms)
+            if not tallies or not DECIMAL.match(text.value):
+                return Value(Kind.TEXT, text.value, text.expires_at_ms)
+            return counted(int(text.value) + total, text.expires_at_ms)
         if not tallies:
             return None
-        base = int(text.value) if text is not None else 0
-        total = base + sum(tally.total - tally.removed_total for tally in tallies)
-        if text is not None:
-            return Value(Kind.COUNTER, total, text.expires_at_ms)
         # The counter lasts as long as any of its tallies.
         expiries = [tally.expires_at_ms for tally in tallies]
-        return Value(Kind.COUNTER, total, max(expiries) if all(expiries) else 0)
+        return counted(total, max(expiries) if all(expiries) else 0)
 
     def _latest_kind(self) -> Kind:
         if self.text is None and self.tallies is None and (self.members is None or self.elements is None):

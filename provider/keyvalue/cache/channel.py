@@ -16,6 +16,7 @@ from typing import Any
 from provider import errors
 from provider.keyvalue.cache.messages import (
     MAX_EVENTS,
+    UNSIGNED_BINARY_VERSION,
     UNSIGNED_VERSION,
     Deltas,
     Event,
@@ -24,7 +25,9 @@ from provider.keyvalue.cache.messages import (
     TransferPage,
     TransferRequest,
     decode_message,
+    encode_message,
     frame,
+    has_binary,
     pack,
     version_of,
 )
@@ -55,6 +58,9 @@ _UNPACKED = 2
 
 _DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
 """Default of a NATS server, assumed until the server has told its own."""
+
+_SIGNED = (signed.VERSION, signed.BINARY_VERSION)
+_UNSIGNED = (UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION)
 
 _UNPROVEN_SECONDS = 0.2
 """Time for a page to arrive although something else has answered first: anyone may say that a replica is not there."""
@@ -152,20 +158,21 @@ class Channel:
         """Send a message to all replicas, if there is a connection. What cannot be sent now will be pulled by them."""
         if self._connection is not None:
             subject = self.config.state_subject
-            self._send(subject, self._encode(subject, signed.KINDS[type(message)], pack(message)))
+            self._send(subject, self._encode(subject, message))
 
     def publish_events(self, first: int, events: list[Event]) -> None:
         """Publish consecutive own events, in one message or, if they are too large together, in several."""
         if self._connection is None:
             return
-        body = pack(Deltas(first, events))
+        deltas = Deltas(first, events)
+        body = pack(deltas)
         if (len(body) > _MESSAGE_BYTES or len(events) > MAX_EVENTS) and len(events) > 1:
             middle = len(events) // 2
             self.publish_events(first, events[:middle])
             self.publish_events(first + middle, events[middle:])
         else:
             subject = self.config.state_subject
-            self._send(subject, self._encode(subject, signed.DELTAS, body))
+            self._send(subject, self._sealed(subject, deltas, body))
 
     async def request_page(
         self, peer: str, request: TransferRequest, timeout_seconds: float, *, is_signed: bool
@@ -187,9 +194,9 @@ class Channel:
             raise errors.NotConnectedError
         subject, deadline = self._subject_of(peer), self._loop.time() + timeout_seconds
         if authentication is None:
-            reply = await connection.request(subject.encode(), frame(self._id, pack(request)), deadline=deadline)
+            reply = await connection.request(subject.encode(), encode_message(self._id, request), deadline=deadline)
             return self._unsigned_page(reply[1])
-        data = self._encode(subject, signed.REQUEST, pack(request))
+        data = self._encode(subject, request)
         sequence = authentication.sequence
         # The page arrives on the own subject. Only the server answers to the inbox, if the replica is not there.
         other: asyncio.Future[Any] = connection.request(subject.encode(), data, deadline=deadline)
@@ -209,10 +216,16 @@ class Channel:
             if not other.cancel() and not other.cancelled():
                 other.exception()
 
-    def _encode(self, subject: str, kind: int, body: bytes, answers: int = 0) -> bytes:
+    def _encode(self, subject: str, message: Message, answers: int = 0) -> bytes:
+        return self._sealed(subject, message, pack(message), answers)
+
+    def _sealed(self, subject: str, message: Message, body: bytes, answers: int = 0) -> bytes:
+        """Return the bytes of a message, of which the body is encoded already."""
+        is_binary = has_binary(message)
         if self._signing is None:
-            return frame(self._id, body)
-        return self._signing.sign(subject, kind, body, wall_clock_ms(), answers)
+            return frame(self._id, body, is_binary=is_binary)
+        kind = signed.KINDS[type(message)]
+        return self._signing.sign(subject, kind, body, wall_clock_ms(), answers, is_binary=is_binary)
 
     def _send(self, subject: str, data: bytes) -> None:
         if self._connection is None:
@@ -231,9 +244,9 @@ class Channel:
         """Take a message to all replicas."""
         try:
             version = version_of(payload)
-            if version == signed.VERSION and self._signing is not None:
+            if version in _SIGNED and self._signing is not None:
                 self._receive_signed(payload)
-            elif version == UNSIGNED_VERSION and self.config.auth is not ReplicationAuth.ON:
+            elif version in _UNSIGNED and self.config.auth is not ReplicationAuth.ON:
                 sender, message = self._decode(payload)
                 # During an upgrade the changes themselves are not believed. A transfer brings those that count.
                 if sender != self._id and (self._signing is None or isinstance(message, Heartbeat)):
@@ -253,9 +266,9 @@ class Channel:
         """Take a request, or the answer to an own one."""
         try:
             version = version_of(payload)
-            if version == signed.VERSION and self._signing is not None:
+            if version in _SIGNED and self._signing is not None:
                 self._answer_signed(payload)
-            elif version == UNSIGNED_VERSION and self._signing is None:
+            elif version in _UNSIGNED and self._signing is None:
                 self._answer_unsigned(payload, reply)
             else:
                 raise _another_version(version)
@@ -270,10 +283,9 @@ class Channel:
         head = self._check(payload, self._subject_of(self._id))
         message = self._message(head, payload, signed.PAGE if answers else signed.REQUEST)
         if isinstance(message, TransferRequest):
-            page = pack(self._on_request(head.sender, message))
             # To the subject of its sender, not to one that the request names.
             subject = self._subject_of(head.sender)
-            self._send(subject, self._encode(subject, signed.PAGE, page, head.sequence))
+            self._send(subject, self._encode(subject, self._on_request(head.sender, message), head.sequence))
         elif isinstance(message, TransferPage):
             peer, future = self._awaited[answers]
             if peer == head.sender and not future.done():
@@ -283,7 +295,7 @@ class Channel:
         sender, request = self._decode(payload)
         if not reply or not isinstance(request, TransferRequest) or self._connection is None:
             return
-        data = frame(self._id, pack(self._on_request(sender, request)))
+        data = encode_message(self._id, self._on_request(sender, request))
         with contextlib.suppress(errors.NotConnectedError, errors.MessageTooLargeError):
             self._connection.answer(reply, data)
 

@@ -6,6 +6,9 @@ are not. A body that does not fit the types is refused as a whole.
 Replicas sign their messages: `trust.signed` has that format. The unsigned one, of earlier releases and of
 `REPLICATION_AUTH=off`, has version 1: four bytes of magic, one of version, one that tells whether the body is compressed,
 four of a checksum (CRC-32 of everything after it), twelve of the sender's id, and the body.
+
+A message with a binary value has a version of its own, 3 unsigned and 4 signed. So replicas of releases that know only
+texts go on with all others, and tell the reason for refusing these.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import re
 import secrets
 import zlib
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -22,7 +25,7 @@ from provider.keyvalue.cache.causality import Context, Dot
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
 MAGIC = b"kvrc"
-UNSIGNED_VERSION = 1
+UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION = 1, 3
 _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
 """Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves."""
@@ -63,7 +66,7 @@ CloudCounts = Annotated[list[Count], Meta(max_length=10 * MAX_CLOUD_DOTS)]
 Dots = dict[ReplicaId, list[Count]]
 TransferId = Annotated[str, Meta(max_length=64)]
 
-TEXT, MEMBER, ELEMENT, COUNT = 1, 2, 3, 4
+TEXT, MEMBER, ELEMENT, COUNT, OCTETS = 1, 2, 3, 4, 5
 """Tags of what an event adds; the first three are also the kinds of items."""
 
 
@@ -74,6 +77,13 @@ class AddText(Struct, array_like=True, tag=TEXT, frozen=True, gc=False):
     """The setting of a text."""
 
     value: str
+    expires_at_ms: Expiry
+
+
+class AddBytes(Struct, array_like=True, tag=OCTETS, frozen=True, gc=False):
+    """The setting of a binary value. It takes the place of a text in every respect."""
+
+    value: bytes
     expires_at_ms: Expiry
 
 
@@ -98,6 +108,9 @@ class AddCount(Struct, array_like=True, tag=COUNT, frozen=True, gc=False):
     expires_at_ms: Expiry
 
 
+Addition = AddText | AddBytes | AddMember | AddElement | AddCount
+
+
 class CounterRemoval(Struct, array_like=True, frozen=True, gc=False):
     """The removal of the total that a tally had at one of its events; see `cells.Tally`."""
 
@@ -120,7 +133,7 @@ class Event(Struct, array_like=True, frozen=True, gc=False):
 
     clock: Clock
     key: Key
-    add: AddText | AddMember | AddElement | AddCount | None
+    add: Addition | None
     removes: Dots
     counter_removals: list[CounterRemoval]
 
@@ -162,15 +175,41 @@ class ContextState(Struct, array_like=True, frozen=True):
     cloud: Annotated[dict[ReplicaId, CloudCounts], Meta(max_length=MAX_REPLICAS)]
 
 
-class ItemState(Struct, array_like=True, frozen=True, gc=False):
-    """An item as sent. The kind is a tag; the value is None if the receiver has already had the item."""
+class _ItemState(Struct, array_like=True, frozen=True, gc=False):
+    """An item as sent. The value is None if the receiver has already had the item."""
 
-    kind: Annotated[int, Meta(ge=TEXT, le=ELEMENT)]
     replica: ReplicaId
     count: Count
     clock: Clock
     value: str | None
     expires_at_ms: Expiry
+    kind: ClassVar[int]
+
+
+class TextState(_ItemState, tag=TEXT, frozen=True, gc=False):
+    kind = TEXT
+
+
+class MemberState(_ItemState, tag=MEMBER, frozen=True, gc=False):
+    kind = MEMBER
+
+
+class ElementState(_ItemState, tag=ELEMENT, frozen=True, gc=False):
+    kind = ELEMENT
+
+
+class BytesState(Struct, array_like=True, tag=OCTETS, frozen=True, gc=False):
+    """A binary value as sent to a receiver that has not had it. It is an item of the kind of a text."""
+
+    replica: ReplicaId
+    count: Count
+    clock: Clock
+    value: bytes
+    expires_at_ms: Expiry
+    kind: ClassVar[int] = TEXT
+
+
+ItemState = TextState | MemberState | ElementState | BytesState
 
 
 class TallyState(Struct, array_like=True, frozen=True, gc=False):
@@ -269,6 +308,15 @@ def pack(message: Message) -> bytes:
     return _encode(message)
 
 
+def has_binary(message: Message) -> bool:
+    """Tell whether a message carries a binary value."""
+    if isinstance(message, Deltas):
+        return any(type(event.add) is AddBytes for event in message.events)
+    if isinstance(message, TransferPage):
+        return any(type(item) is BytesState for cell in message.cells for item in cell.items)
+    return False
+
+
 def compress(body: bytes) -> tuple[int, bytes]:
     """Return the form of a body and its bytes, compressed if it is large and that makes it smaller."""
     if len(body) >= _COMPRESS_FROM_BYTES:
@@ -322,14 +370,15 @@ def context_of(state: ContextState) -> Context:
 
 def encode_message(sender: str, message: Message) -> bytes:
     """Return the bytes of an unsigned message."""
-    return frame(sender, pack(message))
+    return frame(sender, pack(message), is_binary=has_binary(message))
 
 
-def frame(sender: str, body: bytes) -> bytes:
-    """Return the bytes of an unsigned message with a given body."""
+def frame(sender: str, body: bytes, *, is_binary: bool) -> bytes:
+    """Return the bytes of an unsigned message with a given body, which may carry a binary value."""
     form, body = compress(body)
+    version = UNSIGNED_BINARY_VERSION if is_binary else UNSIGNED_VERSION
     checked = sender.encode() + body
-    return b"%b%c%c%b%b" % (MAGIC, UNSIGNED_VERSION, form, zlib.crc32(checked).to_bytes(4, "big"), checked)
+    return b"%b%c%c%b%b" % (MAGIC, version, form, zlib.crc32(checked).to_bytes(4, "big"), checked)
 
 
 def version_of(data: bytes) -> int:
@@ -354,7 +403,7 @@ def decode_message(data: bytes, max_bytes: int) -> tuple[str, Message]:
         ForeignMessageError: The bytes are damaged, of another version, or not a message of a replica at all.
     """
     version = version_of(data)
-    if version != UNSIGNED_VERSION:
+    if version not in (UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION):
         raise ForeignMessageError("a message of another version of the format", Refusal.VERSION, version=version)
     view = memoryview(data)
     if zlib.crc32(view[_ID_AT:]).to_bytes(4, "big") != data[_CHECKSUM_AT:_ID_AT]:

@@ -6,16 +6,25 @@ that it merges with what other replicas change at the same time.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from typing import Any
 
 from contracts import keyvalue as kv
-from contracts.extensions import CompareAndDelete, CompareAndSwap, Create, ListKeys, ListKeysResponse, SwapResponse
+from contracts.extensions import CompareAndDelete, CompareAndSwap, Create, SwapResponse
 from provider import errors
+from provider.keyvalue.byte_values import U64_MAX, IncrementU64, SetBytes, total_u64, value_of
 from provider.keyvalue.cache.causality import Dot, by_replica
 from provider.keyvalue.cache.cells import BOOKKEEPING_BYTES, Cell, Item, Tally, size_of
-from provider.keyvalue.cache.messages import AddCount, AddElement, AddMember, AddText, CounterRemoval, Event
+from provider.keyvalue.cache.messages import (
+    AddBytes,
+    AddCount,
+    AddElement,
+    Addition,
+    AddMember,
+    AddText,
+    CounterRemoval,
+    Event,
+)
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.state import removal_of
 from provider.keyvalue.values import Kind, Value, check_kind, number_of
@@ -79,13 +88,11 @@ class Mutation:
         """Return the value that an actor sees before the mutation."""
         return self.cell.value(self.now_ms)
 
-    def commit(
-        self, add: AddText | AddMember | AddElement | AddCount | None, removes: dict[str, list[int]] | None = None
-    ) -> None:
+    def commit(self, add: Addition | None, removes: dict[str, list[int]] | None = None) -> None:
         """Commit an event that adds something and removes some items, or tallies by their starts."""
         self._commit(add, removes or {}, _NO_REMOVALS)
 
-    def replace(self, add: AddText | AddMember | AddElement | AddCount | None) -> None:
+    def replace(self, add: Addition | None) -> None:
         """Commit an event that removes everything under the key and may add something."""
         cell = self.cell
         removes, removals = cell.dots(), _NO_REMOVALS
@@ -104,18 +111,18 @@ class Mutation:
 
     def _commit(
         self,
-        add: AddText | AddMember | AddElement | AddCount | None,
+        add: Addition | None,
         removes: dict[str, list[int]],
         counter_removals: list[CounterRemoval],
     ) -> None:
         clock = self.replica.clock.tick(self.now_ms)
         self.replica.commit(Event(clock, self.key, add, removes, counter_removals))
 
-    def check_limits(self, text: str, *, replaces: bool = False) -> None:
+    def check_limits(self, text: str | bytes, *, replaces: bool = False) -> None:
         """Check that a text may be added.
 
         Args:
-            text: Text to add.
+            text: Text or binary value to add.
             replaces: Whether it takes the place of everything under the key.
 
         Raises:
@@ -145,9 +152,17 @@ class Mutation:
 
 
 def _set(mutation: Mutation, request: kv.Set) -> None:
-    mutation.check_limits(request.value, replaces=True)
-    expires_at_ms = mutation.now_ms + request.expires * 1000 if request.expires else 0
-    mutation.replace(AddText(request.value, expires_at_ms))
+    _put(mutation, request.value, mutation.now_ms + request.expires * 1000 if request.expires else 0)
+
+
+def _set_bytes(mutation: Mutation, request: SetBytes) -> None:
+    _put(mutation, value_of(request.value).data, 0)
+
+
+def _put(mutation: Mutation, value: str | bytes, expires_at_ms: int) -> None:
+    mutation.check_limits(value, replaces=True)
+    add = AddBytes(value, expires_at_ms) if isinstance(value, bytes) else AddText(value, expires_at_ms)
+    mutation.replace(add)
 
 
 def _delete(mutation: Mutation, request: kv.SingleKeyRequest) -> bool:
@@ -166,10 +181,22 @@ def _increment(mutation: Mutation, request: kv.Increment) -> int:
     total = number_of(request.key, value) + request.value
     if not kv.I32_MIN <= total <= kv.I32_MAX:
         raise errors.CounterOverflowError(request.key, total, kv.I32_MIN, kv.I32_MAX)
+    return _count(mutation, request, value, total)
+
+
+def _increment_u64(mutation: Mutation, request: IncrementU64) -> int:
+    value = mutation.read()
+    return _count(mutation, request, value, total_u64(request, value))
+
+
+def _count(mutation: Mutation, request: kv.Increment | IncrementU64, value: Value | None, total: int) -> int:
+    """Add to the own tally on a value, and return the total."""
     base = mutation.cell.text.dot if value is not None and mutation.cell.text is not None else None
     expires_at_ms = value.expires_at_ms if value is not None else 0
     own = _own_tally(mutation, base) if value is not None else None
     if own is not None:
+        if own.total + request.value > U64_MAX:  # others have counted down meanwhile; msgpack takes no greater number
+            raise errors.CounterOverflowError(request.key, own.total + request.value, 0, U64_MAX)
         mutation.commit(AddCount(own.start, base, own.total + request.value, expires_at_ms))
         return total
     mutation.check_limits("")
@@ -301,24 +328,10 @@ MUTATORS: dict[type[kv.Request], Callable[[Mutation, Any], Any]] = {
     kv.SetAdd: _set_add,
     kv.SetClear: _set_clear,
     kv.SetDel: _set_del,
+    SetBytes: _set_bytes,
+    IncrementU64: _increment_u64,
     Create: _create,
     CompareAndSwap: _compare_and_swap,
     CompareAndDelete: _compare_and_delete,
 }
-"""Operations that change one key; see `values.CHANGES` and `conditional.CONDITIONS`."""
-
-
-def list_keys(replica: Replica, request: ListKeys, key_prefix: str, now_ms: int) -> ListKeysResponse:
-    """Return a page of an actor's keys in their order. The cursor is the last key."""
-    prefix, after = key_prefix + request.prefix, key_prefix + request.cursor
-    found = (
-        key
-        for key in replica.live_keys()
-        if key.startswith(prefix)
-        and len(key) > len(key_prefix)
-        and key > after
-        and replica.read(key, now_ms) is not None
-    )
-    keys = heapq.nsmallest(request.limit + 1, found)
-    page = [key[len(key_prefix) :] for key in keys[: request.limit]]
-    return ListKeysResponse(page, page[-1] if len(keys) > request.limit else "")
+"""Operations that change one key; see `tables.CHANGES` and `conditional.CONDITIONS`."""

@@ -14,6 +14,7 @@ from provider.keyvalue.cache.messages import (
     ELEMENT,
     MEMBER,
     TEXT,
+    AddBytes,
     AddCount,
     AddElement,
     AddMember,
@@ -23,7 +24,7 @@ from provider.keyvalue.cache.messages import (
 from provider.keyvalue.cache.state import ReplicaState
 from provider.keyvalue.values import Value
 
-_KINDS = {AddText: TEXT, AddMember: MEMBER, AddElement: ELEMENT}
+_KINDS = {AddText: TEXT, AddBytes: TEXT, AddMember: MEMBER, AddElement: ELEMENT}
 
 
 def _ignore(*_: object) -> None:
@@ -106,7 +107,7 @@ class Replica(ReplicaState):
         """
         add, before, removes = event.add, cell.text, event.removes
         if (
-            type(add) is not AddText
+            not isinstance(add, (AddText, AddBytes))
             or before is None
             or not cell.has_only_text
             or len(removes) != 1
@@ -149,7 +150,7 @@ class Replica(ReplicaState):
             if self.coverages and self.is_covered(key, dot):
                 self.compensate_if_abandoned(key, dot)
                 return
-        expires_at_ms = add.expires_at_ms if isinstance(add, AddText) else 0
+        expires_at_ms = add.expires_at_ms if isinstance(add, (AddText, AddBytes)) else 0
         self.add_item(key, cell, _KINDS[type(add)], Item(replica, count, event.clock, add.value, expires_at_ms))
 
     def compensate(self, key: str) -> None:

@@ -9,17 +9,16 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from msgspec import structs
-
 from contracts import keyvalue as kv
 from contracts.extensions import DeleteMany, GetEntry, ListKeys, SetMany
-from contracts.statistics import CacheStatistics
 from provider import errors
 from provider.keyvalue.batch import change_result, single_changes
+from provider.keyvalue.byte_values import ListPage, SetBytesMany
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS
 from provider.keyvalue.cache.cells import Item, size_of
 from provider.keyvalue.cache.expiry import ExpiryQueue
-from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation, list_keys
+from provider.keyvalue.cache.listing import list_keys, list_page
+from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.replication import Replication
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
@@ -30,7 +29,7 @@ from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.link_config import CacheConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
-from provider.keyvalue.values import READS, READS_OF_MANY
+from provider.keyvalue.tables import READS, READS_OF_MANY
 from provider.nats.settings import ConnectionSettings
 from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner, cancel
@@ -52,10 +51,6 @@ class CacheLink:
         self.config = config
         self.shared = shared
         self._failures = FailureStreak("changes", asyncio.get_running_loop().time)
-
-    @property
-    def backend(self) -> str:
-        return self.config.backend.value
 
     @property
     def unhealthy(self) -> str | None:
@@ -93,13 +88,15 @@ class CacheLink:
     def _perform(self, request: kv.Request) -> Any:
         replica, prefix, now_ms = self.shared.replica, self.config.key_prefix, wall_clock_ms()
         match request:
-            case SetMany() | DeleteMany():
+            case SetMany() | DeleteMany() | SetBytesMany():
                 return [change_result(change, self._try(change)) for change in single_changes(request)]
             case kv.KeysRequest():
                 values = [replica.read(_checked(prefix, key), now_ms) for key in request.keys]
                 return READS_OF_MANY[type(request)](request, values)
             case ListKeys():
                 return list_keys(replica, request, prefix, now_ms)
+            case ListPage():
+                return list_page(replica, request, prefix, now_ms)
         assert isinstance(request, kv.SingleKeyRequest)
         return self._perform_single(request)
 
@@ -167,21 +164,6 @@ class Cache(SharedStore[CacheConfig]):
     @property
     def replica(self) -> Replica:
         return self._replication.replica
-
-    @property
-    def name(self) -> str:
-        return self._config.state_subject
-
-    @property
-    def statistics(self) -> CacheStatistics:
-        """The state of the replica, of its limits, and of its exchange with the others."""
-        return structs.replace(
-            self._replication.statistics,
-            links=self.link_count,
-            is_healthy=self.unhealthy is None,
-            max_keys=self._config.max_keys,
-            max_bytes=self._config.max_bytes,
-        )
 
     @property
     def unhealthy(self) -> str | None:

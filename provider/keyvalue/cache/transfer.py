@@ -17,9 +17,13 @@ from provider.keyvalue.cache.messages import (
     ELEMENT,
     MEMBER,
     TEXT,
+    BytesState,
     CellState,
+    ElementState,
     ItemState,
+    MemberState,
     TallyState,
+    TextState,
     TransferPage,
     TransferRequest,
     context_of,
@@ -40,6 +44,12 @@ _MAX_CONTEXT_BESIDE_CELLS = 1000
 
 _ITEM_BYTES = 40
 """Size of an item or a key on a page beyond its text: dot, time, expiry."""
+
+_STATES: dict[int, type[TextState | MemberState | ElementState]] = {
+    TEXT: TextState,
+    MEMBER: MemberState,
+    ELEMENT: ElementState,
+}
 
 _MAX_TRANSFERS = 16
 """Transfers under way at a sender; each holds a list of keys."""
@@ -265,7 +275,9 @@ def _items_by_kind(cell: Cell) -> Iterator[tuple[int, Iterable[Item]]]:
 
 def _item_state(kind: int, item: Item, *, is_known: bool) -> ItemState:
     value = None if is_known else item.value
-    return ItemState(kind, item.replica, item.count, item.clock, value, item.expires_at_ms)
+    if isinstance(value, bytes):
+        return BytesState(item.replica, item.count, item.clock, value, item.expires_at_ms)
+    return _STATES[kind](item.replica, item.count, item.clock, value, item.expires_at_ms)
 
 
 def _size_of(cell: CellState) -> int:

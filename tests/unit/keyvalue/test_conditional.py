@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contracts import extensions
 from provider import errors
-from provider.keyvalue import conditional as atomics
+from provider.keyvalue.byte_values import value_of
 from provider.keyvalue.conditional import CONDITIONS, Delete, Put, entry_response
 from provider.keyvalue.values import Kind, Value
 
@@ -64,7 +64,7 @@ def test_those_who_are_no_actors_put_bytes_and_delete_whatever_it_is_or_what_the
     put = CONDITIONS[Put](Put("k", payload, 0, wanted), value, revision, NOW)
     assert put.is_change == (wanted is None or wanted == revision)
     if put.is_change:
-        assert put.value == atomics.value_of(payload)
+        assert put.value == value_of(payload)
     deleted = CONDITIONS[Delete](Delete("k", keeps_history, wanted), value, revision, NOW)
     assert deleted.is_change == (value is not None and (wanted is None or wanted == revision))
     assert deleted.keeps_history == (keeps_history and deleted.is_change)

@@ -14,6 +14,7 @@ from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
     MAX_REPLICAS,
     TEXT,
+    AddBytes,
     AddCount,
     AddMember,
     AddText,
@@ -89,7 +90,10 @@ class Admission:
             self._check_text(event.key, "" if event.add is None or isinstance(event.add, AddCount) else event.add.value)
             if event.counter_removals or isinstance(event.add, AddCount):
                 self._check_tallies(event)
-            elif isinstance(event.add, (AddText, AddMember)) and self._rivals(event.key, event.add) > _MAX_RIVALS:
+            elif (
+                isinstance(event.add, (AddText, AddBytes, AddMember))
+                and self._rivals(event.key, event.add) > _MAX_RIVALS
+            ):
                 raise ForeignMessageError("too many concurrent values of one kind", Refusal.LIMIT)
         if len(events) > _MAX_RIVALS:
             self._check_rivals(sender, deltas)
@@ -122,12 +126,12 @@ class Admission:
         if known + len(event.counter_removals) + 1 > _MAX_TALLIES:
             raise ForeignMessageError("a counter with too many tallies", Refusal.LIMIT)
 
-    def _rivals(self, key: str, add: AddText | AddMember) -> int:
+    def _rivals(self, key: str, add: AddText | AddBytes | AddMember) -> int:
         """Return the number of texts that are siblings, or of copies of a member, beside which a new one would stand."""
         cell = self._replica.cells.get(key)
         if cell is None:
             return 0
-        if isinstance(add, AddText):
+        if isinstance(add, (AddText, AddBytes)):
             return len(cell.siblings) if cell.siblings is not None else 0
         return len(cell.members.by_value.get(add.value, ())) if cell.members is not None else 0
 
@@ -136,7 +140,7 @@ class Admission:
         last: dict[tuple[str, str | None], int] = {}
         rivals: dict[tuple[str, str | None], int] = {}
         for count, event in enumerate(deltas.events, deltas.first):
-            if isinstance(event.add, (AddText, AddMember)):
+            if isinstance(event.add, (AddText, AddBytes, AddMember)):
                 target = event.key, event.add.value if isinstance(event.add, AddMember) else None
                 if last.get(target, 0) not in event.removes.get(sender, ()):
                     rivals[target] = rivals.get(target, 0) + 1
@@ -209,7 +213,7 @@ class Admission:
 
     # --- limits
 
-    def _check_text(self, key: str, text: str) -> None:
+    def _check_text(self, key: str, text: str | bytes) -> None:
         """Refuse a text that could not be sent on: no replica that starts later could ever have all keys."""
         # In UTF-8 a character takes at most four bytes.
         if 4 * (len(key) + len(text)) <= MAX_BUCKET_KEY_BYTES:

@@ -1,4 +1,4 @@
-"""The signed format of messages between replicas, version 2. Pure.
+"""The signed format of messages between replicas, version 2, and 4 of messages with a binary value. Pure.
 
 Layout: four bytes of magic, one of version, one of the body's form, one of the kind of message, 32 of the issuer's public
 key, twelve of the sender's id, eight each of the sequence, the time and the sequence that is answered, 64 of a signature,
@@ -26,7 +26,7 @@ from provider.keyvalue.cache.messages import (
 from provider.keyvalue.cache.trust.cluster_keys import SIGNATURE_BYTES, ClusterKeys
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
-VERSION = 2
+VERSION, BINARY_VERSION = 2, 4
 DELTAS, HEARTBEAT, REQUEST, PAGE = 1, 2, 3, 4
 """Kinds of messages. They are those of the bodies, so a body cannot pass for another kind."""
 
@@ -52,6 +52,7 @@ class Head(NamedTuple):
         answers: Sequence of the request that a page answers; 0: the message answers no request.
         issuer: The 32 bytes of the public key that signed.
         form: Form of the body.
+        is_binary: Whether the body carries a binary value.
     """
 
     kind: int
@@ -61,6 +62,7 @@ class Head(NamedTuple):
     answers: int
     issuer: bytes
     form: int = 0
+    is_binary: bool = False
 
 
 def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
@@ -75,7 +77,7 @@ def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
     form, body = compress(body)
     packed = _HEAD.pack(
         MAGIC,
-        VERSION,
+        BINARY_VERSION if head.is_binary else VERSION,
         form,
         head.kind,
         head.issuer,
@@ -95,10 +97,10 @@ def head_of(data: bytes) -> Head:
     """
     if len(data) < _BODY_AT:
         raise ForeignMessageError("a message that is cut off", Refusal.DAMAGED)
-    _, _, form, kind, issuer, sender, sequence, time_ms, answers = _HEAD.unpack_from(data)
+    _, version, form, kind, issuer, sender, sequence, time_ms, answers = _HEAD.unpack_from(data)
     if not ID.match(sender) or time_ms not in _TIME_MS:
         raise ForeignMessageError("not a message of a replica", Refusal.DAMAGED)
-    return Head(kind, sender.decode(), sequence, time_ms, answers, issuer, form)
+    return Head(kind, sender.decode(), sequence, time_ms, answers, issuer, form, version == BINARY_VERSION)
 
 
 def is_from(data: bytes, sender: str) -> bool:

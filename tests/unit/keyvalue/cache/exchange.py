@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
 from provider import errors
+from provider.keyvalue.byte_values import IncrementU64, SetBytes
 from provider.keyvalue.cache.messages import Event, decode_message, encode_message
 from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation
 from provider.keyvalue.cache.replica import Replica
@@ -33,6 +34,8 @@ changes: st.SearchStrategy[kv.SingleKeyRequest] = st.one_of(
     st.builds(kv.SetAdd, keys, texts),
     st.builds(kv.SetDel, keys, texts),
     st.builds(kv.SetClear, keys),
+    st.builds(SetBytes, keys, st.sampled_from([b"\xff\x00", b"x", b"7"])),
+    st.builds(IncrementU64, keys, st.sampled_from([0, 3, 2**31, 2**64 - 1])),
 )
 countings = st.sampled_from([kv.Increment("a", 1), kv.Increment("a", 5), kv.Del("a")])
 

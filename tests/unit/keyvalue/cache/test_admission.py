@@ -28,6 +28,7 @@ from provider.keyvalue.cache.messages import (
     ItemState,
     Message,
     TallyState,
+    TextState,
     TransferPage,
     decode_message,
     encode_message,
@@ -74,7 +75,7 @@ def cell(key: str, *items: ItemState, tallies: int = 0, deferred: int = 0) -> Ce
 
 
 def item(count: int = 1, value: str | None = "v", clock: int = NOW, author: str = MAD) -> ItemState:
-    return ItemState(1, author, count, clock, value, 0)
+    return TextState(author, count, clock, value, 0)
 
 
 # --- before unpacking

@@ -7,24 +7,29 @@ import pytest
 from contracts.nkeys import KeyKind, encode_seed
 from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import (
+    AddBytes,
     AddCount,
     AddElement,
     AddMember,
     AddText,
+    BytesState,
     CellState,
     ContextState,
     CounterRemoval,
     Deltas,
+    ElementState,
     Event,
     Heartbeat,
-    ItemState,
+    MemberState,
     Message,
     TallyState,
+    TextState,
     TransferPage,
     TransferRequest,
     decode_message,
     encode_message,
     pack,
+    version_of,
 )
 from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.trust import signed
@@ -88,9 +93,9 @@ RECORDED: list[tuple[Message, str]] = [
                     {A: 1},
                     [(B, 8)],
                     [
-                        ItemState(1, A, 1, 65536, "v", 9),
-                        ItemState(2, A, 2, 65537, None, 0),
-                        ItemState(3, B, 1, 65538, "e", 0),
+                        TextState(A, 1, 65536, "v", 9),
+                        MemberState(A, 2, 65537, None, 0),
+                        ElementState(B, 1, 65538, "e", 0),
                     ],
                     [
                         TallyState(A, 3, (A, 1), 4, 65539, 10, 0, 0, 0, None),
@@ -162,3 +167,49 @@ def test_a_signed_message_has_the_bytes_that_other_releases_send_and_understand(
     assert signed.head_of(data) == head
     assert signed.is_signed(keys, "cache.state", head, data)
     assert signed.message_of(head, data, MAX_BYTES) == message
+
+
+BINARY_DELTAS = Deltas(4, [Event(66_000_000_000_001, "k", AddBytes(b"\xff\x00", 9), {A: [1]}, [])])
+BINARY_CELL = CellState("k", {A: 1}, [], [BytesState(A, 1, 65536, b"\xff", 9)], [], None, None)
+BINARY: list[tuple[Message, str]] = [
+    (
+        BINARY_DELTAS,
+        (
+            "6b7672630300dc1e6ce973656e6465722d30303030319301049195cf00003c06d28e2001a16b9305c402ff000981ac72"
+            "65706c6963612d30303031910190"
+        ),
+    ),
+    (
+        TransferPage("transfer", 1, True, False, None, {}, [BINARY_CELL]),
+        (
+            "6b76726303008d4f905573656e6465722d30303030319804a87472616e7366657201c3c2c0809197a16b81ac7265706c"
+            "6963612d303030310190919605ac7265706c6963612d3030303101ce00010000c401ff0990c0c0"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("message", "recorded"), BINARY, ids=[type(message).__name__ for message, _ in BINARY])
+def test_a_message_with_a_binary_value_has_a_version_that_releases_without_them_refuse(
+    message: Message, recorded: str
+) -> None:
+    assert encode_message(SENDER, message).hex() == recorded
+    assert version_of(bytes.fromhex(recorded)) == 3
+    assert decode_message(bytes.fromhex(recorded), MAX_BYTES) == (SENDER, message)
+
+
+def test_a_signed_message_with_a_binary_value_has_a_version_of_its_own_too() -> None:
+    keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
+    head = Head(signed.DELTAS, SENDER, 7, 1_700_000_000_000, 0, keys.issuer, is_binary=True)
+    recorded = (
+        "6b76726304000103a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
+        "30303100000000000000070000018bcfe56800000000000000000027eef659f9074eeead41bf9c5633a4b8524cd32f77"
+        "1a3ee92ef3f4855df94f18b48391c0dd48407490aa410c7f8a9ead044f22bf78116d1e8ce7850acbb9d1049301049195"
+        "cf00003c06d28e2001a16b9305c402ff000981ac7265706c6963612d30303031910190"
+    )
+    data = signed.sign(keys, "cache.state", head, pack(BINARY_DELTAS))
+    assert data.hex() == recorded
+    assert version_of(data) == 4
+    assert signed.head_of(data) == head
+    assert signed.is_signed(keys, "cache.state", head, data)
+    assert signed.message_of(head, data, MAX_BYTES) == BINARY_DELTAS
