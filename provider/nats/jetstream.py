@@ -84,12 +84,16 @@ class StreamConfig(Struct, frozen=True):
     allow_msg_counter: bool = False
     subject_transform: Any = None
     mirror: Any = None
+    placement: Any = None
+    description: str = ""
+    metadata: dict[str, str] | None = None
 
 
 class StreamState(Struct, frozen=True):
-    """The state of a stream. `messages` is the number of stored messages, markers included."""
+    """The state of a stream. `messages` is the number of stored messages, markers included, `size` their bytes."""
 
     messages: int = 0
+    size: int = field(default=0, name="bytes")
     last_seq: int = 0
 
 

@@ -38,12 +38,12 @@ class Bucket:
         tasks: TaskOwner,
         on_missed: Callable[[], None],
     ) -> None:
-        self._stream = BucketStream(jetstream, name, traits, clock, on_missed)
+        self.bucket_stream = BucketStream(jetstream, name, traits, clock, on_missed)
         self.name = name
-        self.stream = self._stream.name
+        self.stream = self.bucket_stream.name
         self.now_ms = clock.now_ms
 
-        writes = Writes(self._stream, tasks)
+        writes = Writes(self.bucket_stream, tasks)
         self.write = writes.write
         self.fence = writes.fence
         self.write_reserved = writes.write_reserved
@@ -51,7 +51,7 @@ class Bucket:
         self.place_owed_markers = writes.place_owed_markers
         self.expirations = writes.expirations
 
-        reads = Reads(self._stream, writes)
+        reads = Reads(self.bucket_stream, writes)
         self.read_failures = reads.failures
         self.begin_read = reads.begin_read
         self.read = reads.read
@@ -62,12 +62,12 @@ class Bucket:
     @property
     def expires_by_itself(self) -> bool:
         """True if the server may be told when a value ends."""
-        return self._stream.traits.expires_by_itself
+        return self.bucket_stream.traits.expires_by_itself
 
     @property
     def traits(self) -> Traits:
-        return self._stream.traits
+        return self.bucket_stream.traits
 
     @traits.setter
     def traits(self, traits: Traits) -> None:
-        self._stream.traits = traits
+        self.bucket_stream.traits = traits

@@ -71,11 +71,21 @@ class KeyReader:
         Raises:
             errors.ApiError: The request failed, or a mirror has answered it. A missing key is not an error.
         """
+        if not self.is_found(header):
+            return Entry(0, None)
+        return decode_entry(0, header, payload, self._stream.traits.lifetimes)
+
+    def is_found(self, header: bytes) -> bool:
+        """Tell from the headers of the reply to a direct get whether there is a message.
+
+        Raises:
+            errors.ApiError: The request failed, or a mirror has answered it.
+        """
         if self._own_mark in header:
-            return decode_entry(0, header, payload, self._stream.traits.lifetimes)
+            return True
         status = status_of(header)
         if status == 404:
-            return Entry(0, None)
+            return False
         # A mirror may be behind, and it never learns of purges: the leader is asked from now on.
         if header_value(header, js.STREAM) is not None:
             self._stream.note_mirror()

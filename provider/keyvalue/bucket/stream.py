@@ -194,10 +194,10 @@ async def open_stream(jetstream: js.JetStream, config: BucketConfig, deadline: f
         errors.LinkError: The stream is missing and may not be made, or is not a bucket; names the setting.
         errors.NatsError: The server could not be asked, or refused.
     """
-    level = await _repeated(jetstream.level, deadline)
+    level = await repeated(jetstream.level, deadline)
     name = stream_name(config.name)
     try:
-        info = await _repeated(functools.partial(jetstream.stream_info, name), deadline)
+        info = await repeated(functools.partial(jetstream.stream_info, name), deadline)
     except errors.ApiError as error:
         if error.err_code != STREAM_NOT_FOUND:
             raise
@@ -216,11 +216,11 @@ async def _create(jetstream: js.JetStream, config: BucketConfig, level: int, dea
     _check_value_size(config.replicas, config.max_value_bytes)
     stream = stream_config(config, level)
     try:
-        info = await _repeated(functools.partial(jetstream.create_stream, stream), deadline)
+        info = await repeated(functools.partial(jetstream.create_stream, stream), deadline)
     except errors.ApiError as error:
         if error.err_code == STREAM_NAME_IN_USE:
             # Another provider has made it in the meantime, with other settings.
-            return await _repeated(functools.partial(jetstream.stream_info, stream["name"]), deadline)
+            return await repeated(functools.partial(jetstream.stream_info, stream["name"]), deadline)
         setting = _SETTING_AT_FAULT.get(error.err_code, "REPLICAS" if "replicas" in error.description else "")
         if setting:
             raise errors.LinkError(setting, f"the server says: {error.description}") from None
@@ -245,7 +245,7 @@ def _check_value_size(replicas: int, max_value_bytes: int) -> None:
         raise errors.LinkError("MAX_VALUE_SIZE", reason)
 
 
-async def _repeated(request: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
+async def repeated(request: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
     """Repeat a request that is not answered: a cluster ignores it while the stream has no leader yet."""
     loop = asyncio.get_running_loop()
     while True:
@@ -297,7 +297,7 @@ async def refresh_stream(jetstream: js.JetStream, stream: str, clock: ServerCloc
     nats-server before 2.10 does not tell its time; there, a message is written and its time read back. In a bucket
     without room for it, and in a sealed one, the clock stays as it is.
     """
-    info, sent_at = await _repeated(functools.partial(_timed_info, jetstream, stream), deadline)
+    info, sent_at = await repeated(functools.partial(_timed_info, jetstream, stream), deadline)
     if info.server_time:
         clock.measured(time_ms(info.server_time), sent_at, time.monotonic())
         return info

@@ -1,0 +1,190 @@
+"""The removal of pages that no head reaches any more, by the process that has replaced them.
+
+Readers of the head before may still ask for its pages, so they stay for some time. What a process does not live to remove is
+left to the collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from provider import errors
+from provider.keyvalue.bucket.pages.paged_value import PageId, key_hash
+from provider.keyvalue.bucket.pages.pages_stream import PagesStream
+from provider.tasks import TaskOwner
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+"""Requests that are under way together: some 10,000 pages a second, without a queue in the server before callers' requests."""
+
+_REQUEST_SECONDS = 5.0
+"""Time for one removal. No caller waits for it."""
+
+_MOST_WAITING = 8192
+"""Pages that wait for their removal. A busy set replaces its pages faster than their time goes by; beyond this number the
+oldest go early, so that the stream stays at a small multiple of what is in use. A reader that misses one reads the head again."""
+
+_MOST_WRITES_KNOWN = 1024
+"""Keys whose last write is remembered, some 100 KB. Only a write in the last seconds matters."""
+
+
+class _Removal(NamedTuple):
+    """A removal that is due at a time of the event loop's clock.
+
+    Attributes:
+        subject: The page, or the pattern of all pages of a key.
+        up_to: Highest sequence that is removed; 0: any.
+        created: When the stream was made whose sequence that is.
+    """
+
+    due: float
+    subject: str
+    up_to: int = 0
+    created: str = ""
+
+
+class PageRemover:
+    """The pending removals of one bucket's pages.
+
+    Args:
+        pages: The stream of the pages.
+        tasks: Owner of the work in the background.
+        grace_seconds: Time for which a replaced page stays.
+    """
+
+    def __init__(self, pages: PagesStream, tasks: TaskOwner, grace_seconds: float) -> None:
+        self.grace_seconds = grace_seconds
+        self._pages = pages
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Removal] = deque()
+        """In the order of their times."""
+        self.times_made_room = 0
+        """Number of times that `make_room` has removed something."""
+        self._making_room = asyncio.Lock()
+        self._is_working = False
+        self._is_changed = asyncio.Event()
+        self._writes: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        """First and last sequence of the last write, by key."""
+        self._reason = ""
+
+    @property
+    def waiting(self) -> int:
+        """Number of removals that are not done yet."""
+        return len(self._waiting)
+
+    def note_write(self, bucket_key: str, sequences: Iterable[int]) -> None:
+        """Remember the sequences of the pages that were written last under a key."""
+        self._writes.pop(bucket_key, None)
+        self._writes[bucket_key] = min(sequences), max(sequences)
+        if len(self._writes) > _MOST_WRITES_KNOWN:
+            self._writes.popitem(last=False)
+
+    def remove_later(self, page_ids: Iterable[PageId]) -> None:
+        due = self._loop.time() + self.grace_seconds
+        self._waiting.extend(_Removal(due, page_id) for page_id in page_ids)
+        self._work()
+
+    def remove_now(self, page_ids: Iterable[PageId]) -> None:
+        self._waiting.extendleft(_Removal(0.0, page_id) for page_id in page_ids)
+        self._work()
+
+    def remove_all_later(self, bucket_key: str, up_to_sequence: int) -> None:
+        """Remove all pages of a key up to a sequence; see `paged_value.PageStore`."""
+        self._tasks.start(self._plan_all(bucket_key, up_to_sequence), "plan the removal of pages")
+
+    async def make_room(self, times_before: int, deadline: float) -> bool:
+        """Remove everything that waits, whatever its time, because the stream is full; tell whether there may be room now.
+
+        Args:
+            times_before: The value of `times_made_room` when the write was sent for which there was no room.
+            deadline: On the event loop's clock.
+
+        Raises:
+            errors.NatsError: The server could not be asked, or refused.
+        """
+        async with self._making_room:
+            if self.times_made_room == times_before:
+                removals, self._waiting = self._waiting, deque()
+                counts = [await self._remove(removal, deadline) for removal in removals]
+                self.times_made_room += bool(sum(counts))
+            return self.times_made_room > times_before
+
+    async def _plan_all(self, bucket_key: str, up_to: int) -> None:
+        try:
+            found = await self._pages.look(self._loop.time() + _REQUEST_SECONDS)
+        except errors.StoreError as error:
+            self._log_once(str(error))
+            return
+        # The sequence is of a stream that is gone, if the stream of today has not come so far: the pages below it are others.
+        if found is None or found.last_sequence < up_to:
+            return
+        # Likewise if this process has just written pages below and above it: those of the head that came after.
+        first, last = self._writes.get(bucket_key, (0, 0))
+        if first <= up_to < last:
+            up_to = first - 1
+        if up_to <= 0:
+            return
+        due = self._loop.time() + self.grace_seconds
+        self._waiting.append(_Removal(due, f"{key_hash(bucket_key)}.>", up_to, found.created))
+        self._work()
+
+    def _work(self) -> None:
+        self._is_changed.set()
+        if not self._is_working and self._waiting:
+            self._is_working = True
+            self._tasks.start(self._remove_as_due(), "remove pages")
+
+    async def _remove_as_due(self) -> None:
+        try:
+            while self._waiting:
+                self._is_changed.clear()
+                if seconds := self._seconds_left():
+                    await self._pause(seconds)
+                else:
+                    await self._remove_group()
+        finally:
+            self._is_working = False
+
+    def _seconds_left(self) -> float:
+        """Return the time until the first removal."""
+        if len(self._waiting) > _MOST_WAITING:
+            return 0.0
+        return max(0.0, self._waiting[0].due - self._loop.time())
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for the time of the next removal, or for another removal."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._is_changed.wait()
+        except TimeoutError:
+            return
+
+    async def _remove_group(self) -> None:
+        group: list[_Removal] = []
+        while len(group) < _AT_ONCE and self._waiting and not self._seconds_left():
+            group.append(self._waiting.popleft())
+        deadline = self._loop.time() + _REQUEST_SECONDS
+        for result in await asyncio.gather(*(self._remove(one, deadline) for one in group), return_exceptions=True):
+            if isinstance(result, (errors.NatsError, errors.StoreError, TimeoutError)):
+                self._log_once(str(result) or "no answer in time")  # the collector finds what stays
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def _remove(self, removal: _Removal, deadline: float) -> int:
+        found = await (self._pages.look(deadline) if removal.up_to else self._pages.to_read(deadline))
+        if found is None or (removal.created and removal.created != found.created):
+            return 0
+        subject = found.stream.subject_prefix + removal.subject
+        below = removal.up_to + 1 if removal.up_to else 0
+        return await found.stream.jetstream.purge(found.stream.name, subject, deadline, below_sequence=below)
+
+    def _log_once(self, reason: str) -> None:
+        if reason != self._reason:
+            self._reason = reason
+            _log.warning("pages_not_removed", extra={"stream": self._pages.name, "reason": reason})
