@@ -1,4 +1,4 @@
-"""The stream of a bucket's pages: its name, its configuration, and the mark by which it is known. Pure."""
+"""The stream of a bucket's pages: its name, its configuration, and the mark by which it is known."""
 
 from __future__ import annotations
 
