@@ -1,6 +1,6 @@
 """The removal of pages that no head reaches any more, by the process that has replaced them.
 
-Readers of the head before may still ask for its pages, so they stay for some time. What a process does not live to remove is
+Readers of the head before may still ask for its pages, so they stay for some time. The pages of a process that ends before are
 left to the collector.
 """
 
@@ -27,7 +27,7 @@ _REQUEST_SECONDS = 5.0
 
 _MOST_WAITING = 8192
 """Pages that wait for their removal. A busy set replaces its pages faster than their time goes by; beyond this number the
-oldest go early, so that the stream stays at a small multiple of what is in use. A reader that misses one reads the head again."""
+oldest go early, so that the stream stays at a small multiple of the pages in use. A reader that misses one reads the head again."""
 
 _MOST_WRITES_KNOWN = 1024
 """Keys whose last write is remembered, some 100 KB. Only a write in the last seconds matters."""
