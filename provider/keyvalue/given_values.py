@@ -17,6 +17,9 @@ from provider.suggestions import suggestion
 _HARNESS_VALUES = "CONFIG_B64"
 """The name under which wasmCloud's test harness passes all values once more, as JSON in base64."""
 
+_REDIS_SCHEMES = ("redis:", "rediss:")
+"""Schemes of the URL that links of the Redis providers have. Such a link works without a change, on the lattice's servers."""
+
 _MOST_UNKNOWN = 10
 """Unknown names that are remarked on. Health and log must stay short, whatever is given."""
 
@@ -45,7 +48,7 @@ class GivenValues(Struct, frozen=True):
     Attributes:
         known: Texts by canonical name. An empty value counts as not given.
         wrong: Reasons by canonical name, for values that no text stands for.
-        remarks: Names that are unknown, or given twice.
+        remarks: Names that are unknown or given twice, and the URL of a Redis server.
     """
 
     known: dict[str, str]
@@ -80,7 +83,9 @@ def canonical_values(values: Mapping[str, Any], others: Iterable[str] = ()) -> G
         except ValueError as error:
             wrong[name] = str(error)
             continue
-        if text:
+        if text and name == "URL" and text.strip().lower().startswith(_REDIS_SCHEMES):
+            remarks.append(Remark(name, "has no effect, as it names a Redis server; give the URL of NATS, or none"))
+        elif text:
             text = text if name == "KEY_PREFIX" else text.strip()
             if raw_name not in from_harness and known.get(name, text) != text and name not in from_harness:
                 remarks.append(Remark(name, f"given twice with different values; the one of {_shown(raw_name)} counts"))

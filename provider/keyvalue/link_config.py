@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from contracts.secret import Secret
 from provider import errors
+from provider.keyvalue import link_forms as form
 from provider.keyvalue.keys import encode_key, encode_part
 from provider.keyvalue.link_values import LINK_VALUES, Backend, BucketArgument, Consistency, Group, ReplicationAuth
 from provider.nats.settings import ConnectionSettings
@@ -56,6 +57,7 @@ class CacheConfig(Struct, frozen=True):
         max_value_bytes: Maximum size of one text, member or element.
         join_wait_seconds: Maximum time for which a new replica holds back its answers until its first exchange.
         forget_seconds: Time for which deletions are remembered for an absent replica.
+        key: Text that the replicas share, from which they make the key of their signatures; "": the cluster's key.
         given: As in `BucketConfig`.
     """
 
@@ -68,6 +70,7 @@ class CacheConfig(Struct, frozen=True):
     max_value_bytes: int
     join_wait_seconds: int
     forget_seconds: int
+    key: Secret = Secret("")
     given: frozenset[str] = frozenset()
 
 
@@ -75,12 +78,19 @@ class WatchConfig(Struct, frozen=True):
     """The changes that the actor is told of.
 
     Attributes:
-        patterns: Patterns of bucket keys, in the form of subjects; without any, the actor is told of nothing.
+        puts: Patterns of the keys whose new values are told, as bucket keys in the form of subjects.
+        ends: Patterns of the keys of which it is told that they have no value any more.
         tries: Number of calls with one change after which it becomes a dead letter.
     """
 
-    patterns: tuple[str, ...]
+    puts: tuple[str, ...]
+    ends: tuple[str, ...]
     tries: int
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All patterns; without any, the actor is told of nothing."""
+        return tuple(dict.fromkeys(self.puts + self.ends))
 
 
 class LinkConfig(Struct, frozen=True):
@@ -187,6 +197,7 @@ def _cache(values: Mapping[str, Any], lattice: str, link_name: str, given: froze
         state_subject=subject("STATE_REPL_SUBJECT"),
         replay_subject=subject("REPLAY_REQ_SUBJECT"),
         auth=ReplicationAuth(values["REPLICATION_AUTH"]),
+        key=values.get("REPLICATION_KEY", Secret("")),
         heartbeat_seconds=values["REPLAY_HEARTBEAT_SECS"],
         max_keys=values["MAX_KEYS"],
         max_bytes=max(values["MAX_BYTES"], 0),
@@ -203,10 +214,15 @@ def _token(name: str) -> str:
 
 
 def _watch(values: Mapping[str, Any]) -> WatchConfig:
-    patterns = tuple(_bucket_pattern(pattern, values.get("KEY_PREFIX", "")) for pattern in values.get("WATCH", ()))
-    if patterns and values["BACKEND"] == Backend.CACHE.value:
+    given: tuple[str, ...] = values.get("WATCH", ())
+    if given and values["BACKEND"] == Backend.CACHE.value:
         raise errors.LinkError("WATCH", "a cache cannot be watched, only a bucket")
-    return WatchConfig(patterns, values["WATCH_TRIES"])
+
+    def without(kind: str) -> tuple[str, ...]:
+        wanted = (form.keys_of(pattern) for pattern in given if not pattern.startswith(kind))
+        return tuple(dict.fromkeys(_bucket_pattern(pattern, values.get("KEY_PREFIX", "")) for pattern in wanted))
+
+    return WatchConfig(without(form.ENDS), without(form.NEW_VALUES), values["WATCH_TRIES"])
 
 
 def _bucket_pattern(pattern: str, key_prefix: str) -> str:

@@ -16,6 +16,13 @@ _MAX_SUBJECT = 200
 """Bytes. A replica's id still follows, and nats-server takes 4096 bytes for a whole protocol line."""
 
 
+_MIN_PASSPHRASE = 16
+"""16 random letters and digits have 95 bits: members publish signatures, by which a shorter text could be guessed."""
+
+NEW_VALUES, ENDS = "SET@", "DEL@"
+"""Beginnings of patterns that are for new values, or for ends of values, alone; as in provider-keyvalue-redis."""
+
+
 def count(minimum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         # 18 digits always fit into 64 bits.
@@ -59,13 +66,18 @@ def subject(text: str) -> str:
 
 
 def patterns(text: str) -> tuple[str, ...]:
-    """Return patterns of keys, each once; none for an empty text."""
+    """Return patterns of keys, each once; none for an empty text. Each may be for one kind of change alone."""
     found = tuple(dict.fromkeys(_parts(text)))
     for pattern in found:
-        words = pattern.split(".")
+        words = keys_of(pattern).split(".")
         if "" in words or ">" in words[:-1] or any(len(word) > 1 and set(word) & {"*", ">"} for word in words):
             raise ValueError("expected keys in which * stands for one part between dots, and > at the end for the rest")
     return found
+
+
+def keys_of(pattern: str) -> str:
+    """Return a pattern without the kind of change that it is for."""
+    return pattern.removeprefix(NEW_VALUES).removeprefix(ENDS) if pattern.startswith((NEW_VALUES, ENDS)) else pattern
 
 
 def servers(text: str) -> tuple[str, ...]:
@@ -97,6 +109,12 @@ def server_url(text: str) -> str:
     if not parts.hostname or port == 0:
         raise ValueError("expected a URL like nats://host:4222")
     return url.rstrip("/")
+
+
+def passphrase(text: str) -> Secret:
+    if len(text) < _MIN_PASSPHRASE:
+        raise ValueError(f"expected at least {_MIN_PASSPHRASE} characters")
+    return Secret(text)
 
 
 def seed(text: str) -> Secret:

@@ -172,6 +172,7 @@ _VALUES = (
         "`always` or `true`: a bucket that does not exist is created. `never` or `false`: the link waits until it exists.",
         example="never",
         default="always",
+        aliases=("ENABLE_BUCKET_AUTO_CREATE",),
     ),
     LinkValue(
         "REPLICAS",
@@ -251,6 +252,15 @@ _VALUES = (
         default="on",
     ),
     LinkValue(
+        "REPLICATION_KEY",
+        Group.CACHE,
+        form.passphrase,
+        "Text of 16 characters or more that all instances share, to sign their messages with in place of the cluster's key. "
+        "Hosts of wasmCloud 1.x give no such key.",
+        example="b7GkT2pWq9LmX4sD...",
+        is_secret=True,
+    ),
+    LinkValue(
         "REPLAY_HEARTBEAT_SECS",
         Group.CACHE,
         form.seconds(1),
@@ -279,8 +289,9 @@ _VALUES = (
         "WATCH",
         Group.WATCH,
         form.patterns,
-        "Keys whose changes the actor is called with, separated by commas. `*` matches one part between dots, `>` at "
-        "the end matches the rest. Patterns may overlap.",
+        "Keys whose changes the actor or component is called with, separated by commas. `*` matches one part between dots, "
+        "`>` at the end matches the rest. Patterns may overlap. With `SET@` before it, a pattern is for new values alone, "
+        "with `DEL@` for the end of values.",
         example="orders.*,users.>",
     ),
     LinkValue(

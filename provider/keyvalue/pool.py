@@ -6,10 +6,12 @@ import asyncio
 import functools
 from typing import Self
 
+from msgspec import structs
+
 from provider import errors
 from provider.keyvalue.bucket.store import BucketLink, BucketStore
 from provider.keyvalue.cache.store import Cache, CacheLink
-from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
+from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys, keys_of_text
 from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.link_values import Backend, ReplicationAuth
@@ -30,11 +32,20 @@ class StorePool:
         lattice: The lattice's own connection.
         connection_name: Name of the other connections, shown in the servers' monitoring.
         keys: Keys by which the replicas of caches know each other; None: the host gave none.
+        is_keyless: True under a family of hosts that never give one: then a cache without `REPLICATION_KEY` does without
+            proof, unless its link demands it.
     """
 
     def __init__(
-        self, tasks: TaskOwner, lattice: Connection, connection_name: str, keys: ClusterKeys | None = None
+        self,
+        tasks: TaskOwner,
+        lattice: Connection,
+        connection_name: str,
+        keys: ClusterKeys | None = None,
+        *,
+        is_keyless: bool = False,
     ) -> None:
+        self._is_keyless = is_keyless
         self._tasks = tasks
         self._keys = keys
         self._connections = ConnectionPool(lattice, connection_name)
@@ -75,16 +86,21 @@ class StorePool:
         return BucketLink(config, store)
 
     def _cache(self, config: LinkConfig) -> Store:
-        if self._keys is None and config.cache.auth is not ReplicationAuth.OFF:
+        keys = keys_of_text(config.cache.key) if config.cache.key else self._keys
+        if keys is None and self._is_keyless and "REPLICATION_AUTH" not in config.cache.given:
+            config = structs.replace(config, cache=structs.replace(config.cache, auth=ReplicationAuth.OFF))
+        if keys is None and config.cache.auth is not ReplicationAuth.OFF:
             raise errors.LinkError(
-                "REPLICATION_AUTH", "must be off, as the host gave no seed of the cluster to sign with"
+                "REPLICATION_KEY", "is needed, or REPLICATION_AUTH=off, as the host gave no seed of the cluster"
             )
         subjects = f"{config.cache.state_subject} {config.cache.replay_subject}"
+        if keys is not None:  # replicas with other keys do not know each other, also within one process
+            subjects += f" {keys.issuer.hex()[:16]}"
         key = (config.backend, config.connection, subjects)
         store = self._stores.get(key)
         if not isinstance(store, Cache):
             on_idle = functools.partial(self._retire, key)
-            store = Cache(self._connections, config.connection, config.cache, self._keys, self._tasks, on_idle)
+            store = Cache(self._connections, config.connection, config.cache, keys, self._tasks, on_idle)
             self._stores[key] = store
             store.start()
         store.link(config.cache)

@@ -30,7 +30,9 @@ def parse_link_values(pairs: list[str], backend: str | None) -> dict[str, str]:
             raise typer.BadParameter(f"{name!r} is not NAME=VALUE", param_hint=_OPTION)
         given = canonical_values({name: value or "-"})
         if given.remarks:
-            raise typer.BadParameter(_unknown(name), param_hint=_OPTION)
+            (remark,) = given.remarks
+            is_known = remark.setting in LINK_VALUES
+            raise typer.BadParameter(str(remark) if is_known else _unknown(name), param_hint=_OPTION)
         known = given.known
         if taken & set(known):
             raise typer.BadParameter(f"{next(iter(known))} is given twice", param_hint=_OPTION)

@@ -299,10 +299,11 @@ class Watch:
         The server delivers such keys where patterns overlap. nats-server 2.9 ignores several filters and delivers all.
         """
         key = decode_key(bucket_key, self.link.config.key_prefix)
-        if key is None or not any(matches(pattern, bucket_key) for pattern in self._config.patterns):
-            return None
         revision = message.sequence
         value = decode_entry(revision, message.header, message.payload).value
+        patterns = self._config.ends if value is None else self._config.puts
+        if key is None or not any(matches(pattern, bucket_key) for pattern in patterns):
+            return None
         if value is None:
             is_expiry = header_value(message.header, MARKER_REASON) == MAX_AGE
             return HandleChange(key, "", "", revision, "expire" if is_expiry else "delete")

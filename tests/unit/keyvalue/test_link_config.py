@@ -86,7 +86,7 @@ def test_the_lattices_credentials_go_to_no_other_server() -> None:
         ({"CONSISTENCY": "eventual"}, "CONSISTENCY"),
         ({"BACKEND": "paper"}, "BACKEND"),
         ({"CREATE": "perhaps"}, "CREATE"),
-        ({"URL": "redis://127.0.0.1:6379"}, "URL"),
+        ({"URL": "http://127.0.0.1:6379"}, "URL"),
         ({"URL": "nats://host:notaport"}, "URL"),
         ({"URL": ","}, "URL"),
         ({"JS_DOMAIN": "a.b"}, "JS_DOMAIN"),
@@ -198,3 +198,47 @@ def test_secrets_do_not_print() -> None:
     assert SEED not in repr(connection)
     assert "jwt" not in repr(LATTICE).replace("client_jwt", "")
     assert connection.credentials_setting == "NKEY_SEED"
+
+
+REFERENCE_NATS = {
+    "cluster_uri": "nats://elsewhere:4222",
+    "js_domain": "hub",
+    "bucket": "users",
+    "enable_bucket_auto_create": "true",
+    "client_jwt": "e.y.J",
+    "client_seed": SEED,
+    "tls_ca": "-----BEGIN CERTIFICATE-----",
+    "tls_ca_file": "/ca.pem",
+}
+
+
+def test_the_settings_of_the_reference_provider_for_nats_are_taken_as_they_are() -> None:
+    given = canonical_values(REFERENCE_NATS)
+    assert given.remarks == []
+    config = parse(given.known)
+    assert config.bucket.name == "users"
+    assert config.bucket.is_created
+    assert config.connection.servers == ("nats://elsewhere:4222",)
+    assert config.connection.js_domain == "hub"
+    assert not parse(canonical_values({"enable_bucket_auto_create": "false"}).known).bucket.is_created
+
+
+@pytest.mark.parametrize("url", ["redis://:s3cret@cache:6379/0", "REDISS://cache", "redis:cache"])
+def test_the_url_of_a_redis_server_has_no_effect_and_is_remarked_on_without_its_password(url: str) -> None:
+    given = canonical_values({"url": url})
+    assert given.known == {}
+    (remark,) = given.remarks
+    assert remark.setting == "URL"
+    assert "s3cret" not in str(remark)
+
+
+def test_a_pattern_may_be_for_new_values_or_for_ends_alone() -> None:
+    watch = parse({"WATCH": "SET@a,DEL@b,c.*,SET@c.*"}).watch
+    assert watch.puts == ("a", "c.*")
+    assert watch.ends == ("b", "c.*")
+    assert watch.patterns == ("a", "c.*", "b")
+
+
+def test_a_key_of_replication_is_long_enough_not_to_be_guessed() -> None:
+    with pytest.raises(errors.LinkError, match="at least 16 characters"):
+        parse({"REPLICATION_KEY": "short"})

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from ed25519_zebra import ed_verify
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from contracts.nkeys import decode_public_key, is_usable, parse_seed
+from contracts.nkeys import KeyKind, decode_public_key, encode_seed, is_usable, parse_seed
 from contracts.secret import Secret
 
 SIGNATURE_BYTES = 64
+
+
+_TEXT_CONTEXT = b"\0keyvalue-nats replication key\0"
+"""Begins the hashed bytes, so that the seed made from a text is not that of another program."""
+
+_ANY_LATTICE = ""
+"""Replicas that share a text need no common lattice: their hosts may be in several, and the text says who belongs to them."""
+
+
+def keys_of_text(text: Secret) -> ClusterKeys:
+    """Return the keys of the replicas that share a text, as they have no seed of a cluster."""
+    raw = hashlib.sha256(_TEXT_CONTEXT + text.reveal().encode()).digest()
+    return ClusterKeys(_ANY_LATTICE, encode_seed(KeyKind.CLUSTER, raw).text, [])
 
 
 class ClusterKeys:
