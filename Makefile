@@ -54,8 +54,9 @@ format: $(STAMP)  ## format the code
 bench: $(STAMP)  ## measure speed and size, against yardsticks of the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
-docs: $(STAMP)  ## write the generated parts of docs/: the page of settings, the pictures
+docs: $(STAMP)  ## write the generated parts of docs/: settings, statistics, pictures
 	$(BIN)/python -m tests.docs.settings
+	$(BIN)/python -m tests.docs.statistics
 	$(BIN)/python -m tests.docs.pictures
 
 matrix: $(STAMP)  ## run the conformance tests on each supported nats-server; ARGS="2.12.8" for one

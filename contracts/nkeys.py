@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import nkeys
 from nacl.bindings import crypto_core_ed25519_is_valid_point
+from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
 from contracts.secret import Secret
@@ -48,6 +49,9 @@ class KeyKind(enum.IntEnum):
     SERVICE = 21 << 3
     """`V...`: a provider."""
 
+    CURVE = 23 << 3
+    """`X...`: a key for sealed boxes, on Curve25519. Its seed holds the private key itself."""
+
 
 @dataclass(frozen=True)
 class Seed:
@@ -62,7 +66,9 @@ class Seed:
 
     @property
     def public_key(self) -> str:
-        return encode_public_key(self.kind, bytes(SigningKey(self.raw()).verify_key))
+        private = self.raw()
+        public = PrivateKey(private).public_key if self.kind is KeyKind.CURVE else SigningKey(private).verify_key
+        return encode_public_key(self.kind, bytes(public))
 
 
 def encode_seed(kind: KeyKind, raw: bytes) -> Seed:

@@ -20,9 +20,9 @@ from provider.keyvalue.byte_values import SetBytesMany
 from provider.keyvalue.conditional import CONDITIONS
 from provider.keyvalue.store import SharedStore, Store, complete
 from provider.keyvalue.tables import CHANGES
+from provider.lattice.call_counts import CallCounts
 from provider.lattice.chunks import ChunkStore
 from provider.lattice.protocol import InvocationAccepted
-from provider.lattice.statistics import ServiceStatistics
 from provider.tasks import TaskOwner
 from provider.telemetry import Telemetry
 
@@ -95,9 +95,12 @@ class Calls:
         limits: Limits on number and size.
         chunks: The object store for payloads that are too large for a message.
         reply: Publishes a reply to a subject; raises `errors.MessageTooLargeError`.
-        statistics: Counts every call that ends.
+        counts: Counts every call that ends.
         telemetry: Traces every call that ends, if the host asked for traces.
         tasks: Owner of the tasks that send large answers.
+
+    Attributes:
+        limits: Limits on number and size.
     """
 
     def __init__(
@@ -105,14 +108,14 @@ class Calls:
         limits: ProcessLimits,
         chunks: ChunkStore,
         reply: Callable[[bytes, bytes], None],
-        statistics: ServiceStatistics,
+        counts: CallCounts,
         telemetry: Telemetry,
         tasks: TaskOwner,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._chunks = chunks
         self._reply = reply
-        self._statistics = statistics
+        self._counts = counts
         self._telemetry = telemetry
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
@@ -122,9 +125,19 @@ class Calls:
         self._drained = asyncio.Event()
         self._logs_calls = _log.isEnabledFor(logging.DEBUG)
 
+    @property
+    def in_flight(self) -> int:
+        """Number of calls that wait for their answer."""
+        return len(self._in_flight)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Size of their payloads."""
+        return self._in_flight_bytes
+
     def refusal(self, call: InvocationCall) -> errors.InvocationError | None:
         """Return the reason for not accepting a call, or `None` if it is accepted."""
-        limits, size_bytes = self._limits, call.size_bytes
+        limits, size_bytes = self.limits, call.size_bytes
         if call.event.invocation.is_chunked and size_bytes > limits.max_invocation_bytes:
             return errors.InvocationTooLargeError(size_bytes, limits.max_invocation_bytes)
         if self._is_stopping:
@@ -144,7 +157,7 @@ class Calls:
 
     def check_keys(self, request: kv.Request) -> None:
         """Raise `errors.TooManyKeysError` if a request names more keys than one call may."""
-        maximum = self._limits.max_keys_per_call
+        maximum = self.limits.max_keys_per_call
         keys = request.keys if isinstance(request, kv.KeysRequest) else ()
         count = len(request.items) if isinstance(request, extensions.SetMany | SetBytesMany) else len(keys)
         if count > maximum:
@@ -207,7 +220,8 @@ class Calls:
                 self._drained.set()
         seconds = time.perf_counter() - call.began
         invocation = call.event.invocation
-        self._statistics.count(invocation.operation, seconds, "" if error is None else type(error).__name__)
+        error_name = "" if error is None else type(error).__name__
+        self._counts.count(call.event.link, invocation.operation, seconds, error_name)
         if self._telemetry.is_on:
             self._telemetry.invocation(invocation, call.header, seconds, error)
         if self._logs_calls:

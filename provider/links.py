@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from contracts.host import HostData
+from contracts.statistics import BucketStatistics, CacheStatistics, ConnectionStatistics, WatchStatistics
 from provider import errors
 from provider.config import ProviderConfig, link_config
 from provider.keyvalue.given_values import Remark, canonical_values
@@ -18,7 +19,7 @@ from provider.watches import Watches
 
 _log = logging.getLogger(__name__)
 
-_SHOWN_CHARACTERS = 100
+SHOWN_CHARACTERS = 100
 """An actor's key has 56. Link definitions are not signed, so that anything may stand in its place."""
 
 _MOST_NOTICES = 10
@@ -67,6 +68,22 @@ class Links:
         """
         found = self._links[key]
         return errors.LinkUnavailableError(str(found)) if isinstance(found, errors.LinkError) else found
+
+    def items(self) -> list[tuple[LinkKey, Store | errors.LinkError]]:
+        """Return the links in force, each with its store or with the error of its settings."""
+        return list(self._links.items())
+
+    def watch_statistics(self, key: LinkKey) -> WatchStatistics | None:
+        """Return the statistics of a link's watch; None if it has no watch."""
+        return self._watches.statistics(key)
+
+    def store_statistics(self) -> tuple[list[BucketStatistics], list[CacheStatistics]]:
+        """Return the statistics of all buckets and of all caches."""
+        return self._pool.statistics()
+
+    def connection_statistics(self) -> ConnectionStatistics:
+        """Return the statistics of all connections together."""
+        return self._pool.connection_statistics()
 
     def unhealthy(self) -> str | None:
         """Return the first link that does not work with the reason, or `None` if all work."""
@@ -154,7 +171,7 @@ class Links:
 
 
 def _of_link(key: LinkKey, text: str) -> str:
-    return f"link {cut(key[2], _SHOWN_CHARACTERS)} of actor {cut(key[0], _SHOWN_CHARACTERS)}: {text}"
+    return f"link {cut(key[2], SHOWN_CHARACTERS)} of actor {cut(key[0], SHOWN_CHARACTERS)}: {text}"
 
 
 def _named(key: LinkKey) -> dict[str, object]:

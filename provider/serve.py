@@ -12,16 +12,26 @@ from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily
 from contracts.lattice import encode_failure
 from contracts.nkeys import is_usable
+from contracts.statistics import SERVICE_PREFIX
 from provider import errors
 from provider.calls import SHOWN_ID_CHARACTERS, Calls, InvocationCall
 from provider.config import ProviderConfig
+from provider.instance import Instance
 from provider.keyvalue.store import Store, complete
+from provider.lattice.call_counts import CallCounts
 from provider.lattice.chunks import ChunkStore
 from provider.lattice.claims import ClaimsVerifier
 from provider.lattice.link_records import LinkRecords
-from provider.lattice.protocol import InvocationEvent, InvocationRefused, LatticeProtocol, LinkEvent
+from provider.lattice.protocol import (
+    InvocationEvent,
+    InvocationRefused,
+    LatticeProtocol,
+    LinkDeleted,
+    LinkEvent,
+    LinkPut,
+)
 from provider.lattice.seen_ids import SeenIds
-from provider.lattice.statistics import ServiceStatistics
+from provider.lattice.statistics import ServiceNames, ServiceStatistics
 from provider.lattice.subscriptions import LatticeSubscriptions
 from provider.links import Links
 from provider.nats.connection import Connection
@@ -61,15 +71,18 @@ class Provider:
         self._protocol = LatticeProtocol(host_data, _verifier(host_data), seen_ids)
         self._lattice = LatticeSubscriptions(connection, self._protocol, self)
         self._chunks = ChunkStore(connection, host_data.lattice_rpc_prefix, host_data.js_domain or "")
-        self._statistics = ServiceStatistics(
-            name=f"keyvalue-nats-{host_data.provider_key}",
+        self._counts = CallCounts()
+        self._calls = Calls(limits, self._chunks, self._lattice.reply, self._counts, telemetry, tasks)
+        self._instance = Instance(host_data, self._counts, self._calls, links, seen_ids, self.health)
+        names = ServiceNames(
+            name=f"{SERVICE_PREFIX}{host_data.provider_key}",
             instance_id=host_data.instance_id or host_data.host_id,
             version=config.identity.version,
             description=f"{config.identity.contract_id}, link {host_data.link_name}",
             subject=self._protocol.subjects.rpc,
             queue="rpc",
         )
-        self._calls = Calls(limits, self._chunks, self._lattice.reply, self._statistics, telemetry, tasks)
+        self._statistics = ServiceStatistics(self._counts, self._instance.statistics, names)
         self._untimely = FailureStreak("calls", self._loop.time)
         """The calls refused for their time: all of them are if the clock of this machine is far off."""
         self._stopped = asyncio.Event()
@@ -109,6 +122,7 @@ class Provider:
         if isinstance(event, InvocationRefused):
             if event.is_untimely:
                 self._untimely.failed(event.error)
+            self._counts.refuse(type(event.error).__name__)
             _log_refusal(event)
             self._lattice.reply(reply, encode_failure(event.invocation_id[:SHOWN_ID_CHARACTERS], str(event.error)))
             return
@@ -134,10 +148,20 @@ class Provider:
                 self._calls.keep(call, store)
 
     def on_link(self, event: LinkEvent) -> None:
+        match event:
+            case LinkPut():
+                self._counts.begin_link(event.key)
+            case LinkDeleted():
+                self._counts.end_link(event.key)
         self._links.apply(event)
 
     def unhealthy(self) -> str | None:
         return self._untimely.reason or self._links.unhealthy()
+
+    def health(self) -> tuple[bool, str]:
+        """Tell whether health is well, with the message of it."""
+        unhealthy = self.unhealthy()
+        return unhealthy is None, "; ".join(text for text in (unhealthy, self.notice()) if text)
 
     def notice(self) -> str | None:
         return self._links.notice()

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contracts.extensions import HANDLE_CHANGE, HandleChange
 from contracts.host import HostData
 from contracts.operations import encode_request
+from contracts.statistics import WatchStatistics
 from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.pool import StorePool
 from provider.keyvalue.watch.watch import Watch
@@ -59,6 +60,11 @@ class Watches:
         watch = self._watches.get(key)
         if watch is not None:
             self._tasks.start(self._finish(self._turn(key), watch), "suspend a watch")
+
+    def statistics(self, key: LinkKey) -> WatchStatistics | None:
+        """Return the statistics of a link's watch; None if it has no watch."""
+        watch = self._watches.get(key)
+        return watch.statistics if watch is not None else None
 
     def unhealthy(self) -> tuple[LinkKey, str] | None:
         """Return the first link whose watch does not work and the reason; `None`: all work."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import structs
 
-from contracts.extensions import SetMany, SetManyItem
+from contracts.extensions import ListKeys, SetMany, SetManyItem
 from contracts.keyvalue import U32_MAX, KeysRequest, Request
 from contracts.operations import REQUESTS
 from provider.commands.errors import ArgumentsError
@@ -16,6 +17,9 @@ from provider.suggestions import suggestion
 _BY_NAME = {type_.__name__.lower(): type_ for type_ in REQUESTS.values()}
 _BY_WHOLE_NAME = {name.lower(): type_ for name, type_ in REQUESTS.items()}
 _NAMES = ", ".join(sorted(type_.__name__ for type_ in REQUESTS.values()))
+
+_DEFAULTS: dict[type[Request], list[str]] = {ListKeys: ["", "", "100"]}
+"""Arguments that may be left out from the end, with their values: the first keys, as many as a terminal can show."""
 
 
 def operation_type(name: str) -> type[Request]:
@@ -32,13 +36,16 @@ def operation_type(name: str) -> type[Request]:
     return found
 
 
-def request_from(name: str, arguments: list[str], expires: int | None = None) -> Request:
+def request_from(
+    name: str, arguments: list[str], expires: int | None = None, read_value: Callable[[str], str] = str
+) -> Request:
     """Return the request of an operation with its arguments.
 
     Args:
         name: Name of the operation.
         arguments: One text per field of the request, in the order of the contract.
         expires: Seconds until the value expires, for operations that set one; None means not given.
+        read_value: Turns the argument of a text to write into the text, e.g. the name of a file into its content.
 
     Raises:
         ArgumentsError: The operation is unknown, the number of arguments is wrong, or one of them is not a number.
@@ -54,11 +61,15 @@ def request_from(name: str, arguments: list[str], expires: int | None = None) ->
     if issubclass(type_, KeysRequest):
         return type_(arguments)
     if issubclass(type_, SetMany):
-        return type_([_item(argument, expires or 0) for argument in arguments])
+        return type_([_item(argument, expires or 0, read_value) for argument in arguments])
     fields = _typed_fields(type_)
+    arguments = arguments + _DEFAULTS.get(type_, [])[len(arguments) :]
     if len(arguments) != len(fields):
         raise ArgumentsError(f"{usage(type_)}; got {len(arguments)} argument{'s' if len(arguments) != 1 else ''}")
-    values: dict[str, Any] = dict(zip((field.encode_name for field in fields), arguments, strict=True))
+    values: dict[str, Any] = {
+        field.encode_name: read_value(argument) if _is_value(field) else argument
+        for field, argument in zip(fields, arguments, strict=True)
+    }
     if _has_expires(type_):
         values["expires"] = expires or 0
     try:
@@ -75,10 +86,13 @@ def usage(type_: type[Request]) -> str:
 def _form(type_: type[Request]) -> str:
     if issubclass(type_, KeysRequest):
         return "KEY [KEY ...]"
-    expires = " [--expires SECONDS]" if _has_expires(type_) else ""
+    expires = " [--expires DURATION]" if _has_expires(type_) else ""
     if issubclass(type_, SetMany):
         return f"KEY=VALUE [KEY=VALUE ...]{expires}"
-    return " ".join(field.name for field in _typed_fields(type_)).upper() + expires
+    names = [field.name.upper() for field in _typed_fields(type_)]
+    if type_ in _DEFAULTS:
+        return " ".join(f"[{name}" for name in names) + "]" * len(names)
+    return " ".join(names) + expires
 
 
 def _check_expires(type_: type[Request], expires: int) -> None:
@@ -101,11 +115,16 @@ def _has_expires(type_: type[Request]) -> bool:
     return type_ is SetMany or any(field.name == "expires" for field in structs.fields(type_))
 
 
-def _item(argument: str, expires: int) -> SetManyItem:
+def _is_value(field: structs.FieldInfo) -> bool:
+    """Return whether the field is a text to write, rather than a key or a number."""
+    return field.name == "value" and field.type is str
+
+
+def _item(argument: str, expires: int, read_value: Callable[[str], str]) -> SetManyItem:
     key, separator, value = argument.partition("=")
     if not separator:
         raise ArgumentsError(f"{usage(SetMany)}; {argument!r} has no =")
-    return SetManyItem(key, value, expires)
+    return SetManyItem(key, read_value(value), expires)
 
 
 def _typed_fields(type_: type[Request]) -> list[structs.FieldInfo]:

@@ -16,9 +16,11 @@ from provider.commands.connection_file import ConnectionFile
 from provider.commands.dev_lattice.actor import Actor
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.errors import CommandError
-from provider.commands.options import timeout_seconds
+from provider.commands.options import parse_option, timeout_seconds
 from provider.commands.output import plain_result, stderr_console, write_line
 from provider.commands.printing import print_line, print_object
+from provider.commands.value_sources import read_value
+from provider.units import parse_whole_seconds
 
 EXAMPLES = f"""Operations:
 
@@ -43,7 +45,13 @@ keyvalue-nats call CompareAndSwap page new 17
 
 keyvalue-nats call SetMany a=1 b=2
 
-keyvalue-nats call ListKeys user: "" 100
+keyvalue-nats call ListKeys user:
+
+keyvalue-nats call Set page @index.html
+
+date | keyvalue-nats call ListAdd log -
+
+A text to write may be - for standard input, or @FILE for the content of a file; @@ begins a text with @.
 
 Put -- before values of which one begins with - and is not a number:  keyvalue-nats call Set -- k --json
 
@@ -58,21 +66,21 @@ def call(
     ],
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of the operation, see below.")] = None,
     expires: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="Time until a written value expires; 0 means never.")
+        str | None,
+        typer.Option(metavar="DURATION", help="Time until a written value expires, e.g. 60s or 1h30m; 0 means never."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     lattice: Annotated[
         str | None, typer.Option(help="Name of the lattice, if several run. Default: the one started last.")
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", callback=timeout_seconds, help="Limit for connecting, and for the answer."),
-    ] = 5.0,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="Limit for connecting, and for the answer.")] = "5s",
 ) -> None:
     """Send one signed invocation and print the result of the operation."""
-    request = request_from(operation, arguments or [], expires)
+    seconds = None if expires is None else parse_option(parse_whole_seconds, expires, "--expires")
+    limit_seconds = timeout_seconds(timeout)
+    request = request_from(operation, arguments or [], seconds, read_value)
     try:
-        result = asyncio.run(_send(request, _running_lattice(lattice), timeout))
+        result = asyncio.run(_send(request, _running_lattice(lattice), limit_seconds))
     except CommandError as error:
         if json:
             print_object({"operation": operation_name(request), "error": str(error)})

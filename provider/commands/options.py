@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -14,8 +14,11 @@ from typer.core import TyperCommand
 from provider.commands.connect import ConnectionOptions, settings_of
 from provider.commands.errors import OptionError
 from provider.suggestions import suggestion
+from provider.units import parse_seconds
 
-MAX_TIMEOUT_SECONDS = 3600
+T = TypeVar("T")
+
+_MAX_TIMEOUT_SECONDS = 3600
 """A longer wait is a mistyped option rather than an intention."""
 
 
@@ -81,10 +84,27 @@ def _unknown_option(options: Mapping[str, Any], args: list[str]) -> str:
     return ""
 
 
-def timeout_seconds(seconds: float) -> float:
-    """Validate a time-out in seconds."""
-    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
-        raise typer.BadParameter(f"expected more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds")
+def parse_option(parse: Callable[[str], T], text: str, option: str) -> T:
+    """Return the parsed value of an option.
+
+    Raises:
+        typer.BadParameter: The text is not valid; exit code 2.
+    """
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def timeout_seconds(text: str) -> float:
+    """Return the seconds of the option `--timeout`.
+
+    Raises:
+        typer.BadParameter: The text is not a duration, or not within the limits.
+    """
+    seconds = parse_option(parse_seconds, text, "--timeout")
+    if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
+        raise typer.BadParameter("expected more than 0 seconds and at most an hour", param_hint="--timeout")
     return seconds
 
 

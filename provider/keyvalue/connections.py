@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from contracts.statistics import ConnectionStatistics
 from provider import errors
 from provider.nats import buckets
 from provider.nats.connection import Connection
@@ -29,6 +30,19 @@ class ConnectionPool:
         self._lattice = lattice
         self._connection_name = connection_name
         self._connections: dict[ConnectionSettings, _SharedConnection] = {}
+        self._closed_reconnects = 0
+        self._closed_failures = 0
+
+    def statistics(self) -> ConnectionStatistics:
+        """Return the counts of all connections together. Those of a connection that was closed are kept."""
+        opened = [shared.connection for shared in self._connections.values() if shared.connection is not None]
+        connections = [self._lattice, *opened]
+        return ConnectionStatistics(
+            open=len(connections),
+            connected=sum(connection.is_connected for connection in connections),
+            reconnects=self._closed_reconnects + sum(connection.reconnects for connection in connections),
+            failed_requests=self._closed_failures + sum(connection.failed_requests for connection in connections),
+        )
 
     async def connect(self, settings: ConnectionSettings) -> Connection:
         """Return the connection with these settings; open it if nothing uses it yet. Each call needs one `disconnect`.
@@ -61,6 +75,8 @@ class ConnectionPool:
             self._leave(settings, shared)
             if shared.users == 0 and shared.connection is not None:
                 connection, shared.connection = shared.connection, None
+                self._closed_reconnects += connection.reconnects
+                self._closed_failures += connection.failed_requests
                 await connection.__aexit__(None, None, None)
 
     def link_error(self, error: Exception, settings: ConnectionSettings) -> errors.LinkError:

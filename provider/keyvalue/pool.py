@@ -8,6 +8,7 @@ from typing import Self
 
 from msgspec import structs
 
+from contracts.statistics import BucketStatistics, CacheStatistics, ConnectionStatistics
 from provider import errors
 from provider.keyvalue.bucket.store import BucketLink, BucketStore
 from provider.keyvalue.cache.store import Cache, CacheLink
@@ -61,6 +62,18 @@ class StorePool:
         """Close every store. Their calls must have been answered."""
         stores, self._stores = list(self._stores.values()), {}
         await asyncio.gather(*(store.close() for store in stores))
+
+    def statistics(self) -> tuple[list[BucketStatistics], list[CacheStatistics]]:
+        """Return the statistics of all buckets and of all caches."""
+        stores = self._stores.values()
+        return (
+            [store.statistics for store in stores if isinstance(store, BucketStore)],
+            [store.statistics for store in stores if isinstance(store, Cache)],
+        )
+
+    def connection_statistics(self) -> ConnectionStatistics:
+        """Return the statistics of the lattice's connection and of those of the stores together."""
+        return self._connections.statistics()
 
     def acquire(self, config: LinkConfig) -> Store:
         """Return a link's view of its store, held for the caller. A new store is opened in the background.

@@ -53,6 +53,16 @@ class SharedStore(Generic[StoreConfig]):
         self._links: dict[StoreConfig, int] = {}
         """The settings of the links that hold the store, the oldest first, with the number of links."""
 
+    @property
+    def name(self) -> str:
+        """Name of the bucket, or state subject of the cache."""
+        raise NotImplementedError
+
+    @property
+    def link_count(self) -> int:
+        """Number of links that hold the store."""
+        return sum(self._links.values())
+
     def configure(self, config: StoreConfig) -> None:
         """Take over the settings that all links of the store add up to."""
         raise NotImplementedError
@@ -98,6 +108,11 @@ class Store(Protocol):
     @property
     def shared(self) -> SharedStore[Any]:
         """The store behind this view."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """The kind of the store, as the link value `BACKEND` names it."""
         ...
 
     @property

@@ -1,6 +1,6 @@
-"""Counts, failures and times of each operation, as NATS service statistics.
+"""The NATS service API: the provider's name and version, the counts of each operation, and the state of the instance.
 
-`nats micro ls` and `nats micro stats` show them.
+`nats micro ls` and `nats micro stats` show the counts; the state is the `data` of the statistics.
 
 Source: ADR-32 (service API).
 """
@@ -9,93 +9,109 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from contracts.operations import REQUESTS
+from contracts.statistics import InstanceStatistics
 from provider import errors
+from provider.lattice.call_counts import CallCounts, OperationCounts
+from provider.nats.buckets import NANOSECONDS
 from provider.nats.connection import Connection
 
+MOST_SHOWN = 256
+"""Links, and stores of each kind, in one answer: about 300 bytes each, far below the 1 MiB of a message."""
 
-class OperationStatistics:
-    """The counts of one operation. Times are in nanoseconds."""
 
-    __slots__ = ("errors", "last_error", "requests", "time_ns")
+class ServiceNames(Struct, frozen=True):
+    """The names under which a service appears.
 
-    def __init__(self) -> None:
-        self.requests = 0
-        self.errors = 0
-        self.time_ns = 0
-        self.last_error = ""
+    Attributes:
+        name: Name of the service, the same for all its instances.
+        instance_id: Id of the instance.
+        version: Version of the provider.
+        description: Description for people.
+        subject: Subject of invocations.
+        queue: Queue group of that subject.
+    """
+
+    name: str
+    instance_id: str
+    version: str
+    description: str
+    subject: str
+    queue: str
 
 
 class ServiceStatistics:
-    """The counters of all operations, and the answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`."""
+    """The answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`.
 
-    def __init__(
-        self, *, name: str, instance_id: str, version: str, description: str, subject: str, queue: str
-    ) -> None:
-        self._name = name
-        self._id = instance_id
-        self._version = version
-        self._description = description
-        self._subject = subject
-        self._queue = queue
+    Args:
+        counts: Counts of the calls.
+        describe: Returns the state of the instance, with at most a given number of links and of stores of each kind.
+        names: Names under which the service appears.
+    """
+
+    def __init__(self, counts: CallCounts, describe: Callable[[int], InstanceStatistics], names: ServiceNames) -> None:
+        self._counts = counts
+        self._describe = describe
+        self._names = names
         self._started = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-        self._operations = {operation: OperationStatistics() for operation in REQUESTS}
-
-    def count(self, operation: str, seconds: float, error: str) -> None:
-        """Count one call. `error` is "" if it succeeded. Only operations of the contract are counted."""
-        found = self._operations.get(operation)
-        if found is None:
-            return
-        found.requests += 1
-        found.time_ns += int(seconds * 1e9)
-        if error:
-            found.errors += 1
-            found.last_error = error
 
     async def serve(self, connection: Connection) -> None:
         """Answer the service API on a connection until it is closed."""
+        names = self._names
         for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
 
             def on_request(subject: bytes, reply: bytes, header: bytes, payload: bytes, make: Any = answer) -> None:
-                with contextlib.suppress(errors.NotConnectedError):
-                    connection.answer(reply, msgspec.json.encode(make()))
+                with contextlib.suppress(errors.NotConnectedError, errors.MessageTooLargeError):
+                    connection.answer(reply, make(connection.max_payload_bytes))
 
-            for name in (f"$SRV.{verb}", f"$SRV.{verb}.{self._name}", f"$SRV.{verb}.{self._name}.{self._id}"):
+            for name in (f"$SRV.{verb}", f"$SRV.{verb}.{names.name}", f"$SRV.{verb}.{names.name}.{names.instance_id}"):
                 await connection.listen(name, on_request)
 
-    def _ping(self) -> dict[str, Any]:
-        return self._answer("ping")
+    def _ping(self, max_bytes: int) -> bytes:
+        return msgspec.json.encode(self._answer("ping"))
 
-    def _info(self) -> dict[str, Any]:
-        endpoints = [self._endpoint(operation) for operation in sorted(self._operations)]
-        return self._answer("info") | {"description": self._description, "endpoints": endpoints}
+    def _info(self, max_bytes: int) -> bytes:
+        endpoints = [self._endpoint(operation) for operation in sorted(REQUESTS)]
+        return msgspec.json.encode(
+            self._answer("info") | {"description": self._names.description, "endpoints": endpoints}
+        )
 
-    def _stats(self) -> dict[str, Any]:
-        endpoints = [
-            self._endpoint(operation)
-            | {
-                "num_requests": counts.requests,
-                "num_errors": counts.errors,
-                "last_error": counts.last_error,
-                "processing_time": counts.time_ns,
-                "average_processing_time": counts.time_ns // max(counts.requests, 1),
-            }
-            for operation, counts in sorted(self._operations.items())
-        ]
-        return self._answer("stats") | {"started": self._started, "endpoints": endpoints}
+    def _stats(self, max_bytes: int) -> bytes:
+        """Return the statistics with as many links and stores as fit into a message."""
+        totals, none = self._counts.totals(), OperationCounts()
+        endpoints = [self._counted(operation, totals.get(operation, none)) for operation in sorted(REQUESTS)]
+        answer = self._answer("stats") | {"started": self._started, "endpoints": endpoints}
+        most = MOST_SHOWN
+        encoded = msgspec.json.encode(answer | {"data": self._describe(most)})
+        while len(encoded) > max_bytes and most:
+            most //= 2
+            encoded = msgspec.json.encode(answer | {"data": self._describe(most)})
+        return encoded
+
+    def _counted(self, operation: str, counts: OperationCounts) -> dict[str, Any]:
+        time_ns = int(counts.seconds * NANOSECONDS)
+        return self._endpoint(operation) | {
+            "num_requests": counts.requests,
+            "num_errors": counts.errors,
+            "last_error": counts.last_error,
+            "processing_time": time_ns,
+            "average_processing_time": time_ns // max(counts.requests, 1),
+        }
 
     def _answer(self, kind: str) -> dict[str, Any]:
         return {
             "type": f"io.nats.micro.v1.{kind}_response",
-            "name": self._name,
-            "id": self._id,
-            "version": self._version,
+            "name": self._names.name,
+            "id": self._names.instance_id,
+            "version": self._names.version,
             "metadata": {},
         }
 
     def _endpoint(self, operation: str) -> dict[str, Any]:
-        return {"name": operation.replace(".", "_"), "subject": self._subject, "queue_group": self._queue}
+        return {"name": operation.replace(".", "_"), "subject": self._names.subject, "queue_group": self._names.queue}

@@ -66,12 +66,19 @@ class Connection:
         name: Name of the connection in the server's monitoring.
         timeout_seconds: Time limit for entering.
         is_patient: Whether entering goes on trying until then. Otherwise it fails once every server has failed.
+
+    Attributes:
+        settings: Servers and credentials.
+        reconnects: Number of times that the connection was restored.
+        failed_requests: Number of requests that had no answer when the connection was lost.
     """
 
     def __init__(
         self, settings: ConnectionSettings, name: str, timeout_seconds: float, *, is_patient: bool = False
     ) -> None:
         self.settings = settings
+        self.reconnects = 0
+        self.failed_requests = 0
         self._is_patient = is_patient
         self._failures = 0
         self._drops = 0
@@ -340,6 +347,7 @@ class Connection:
 
     def _on_lost(self) -> None:
         failed = self._mux.fail_all()
+        self.failed_requests += failed
         _log.warning("nats_disconnected", extra={"connection": self._name, "requests_failed": failed})
 
     def _on_refused(self, reason: str) -> None:
@@ -351,6 +359,7 @@ class Connection:
 
     async def _on_reconnected(self) -> None:
         self._last_error = ""
+        self.reconnects += 1
         _log.info("nats_reconnected", extra={"connection": self._name})
         for callback in self._reconnect_callbacks:
             callback()

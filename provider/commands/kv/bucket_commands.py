@@ -13,10 +13,9 @@ from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_bu
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus, Republish
 from provider.commands.kv.name_rules import actor_key, check_bucket, stored_pattern
 from provider.commands.kv.open_bucket import OpenBucket
-from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption, Target, parse_option
+from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption, Target
 from provider.commands.kv.rendering import (
     BUCKET_COLUMNS,
-    aligned,
     bucket_row,
     heading,
     info_object,
@@ -27,8 +26,10 @@ from provider.commands.kv.rendering import (
     status_rows,
 )
 from provider.commands.kv.running import in_bucket, is_confirmed, perform
+from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_line, print_object
+from provider.commands.tables import print_table
 from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
 from provider.units import parse_size, parse_whole_seconds
@@ -158,8 +159,7 @@ def ls(
         for each in found:
             print_line(each.name)
     else:
-        for line in aligned([list(BUCKET_COLUMNS), *(bucket_row(each, None) for each in found)]):
-            print_line(line)
+        print_table([list(BUCKET_COLUMNS), *(bucket_row(each, None) for each in found)])
 
 
 def keys(
@@ -222,8 +222,7 @@ async def print_key_table(bucket: OpenBucket, pattern: str, *, has_values: bool)
         rows.append(row)
     if rows:
         columns = ["Key", "Actor's Key", "Created", "Revision", *(["Value"] if has_values else [])]
-        for line in aligned([columns, *rows]):
-            print_line(line)
+        print_table([columns, *rows])
     return bool(rows)
 
 

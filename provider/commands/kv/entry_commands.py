@@ -20,19 +20,20 @@ from provider.commands.kv.parameters import (
     KeyArgument,
     Target,
     TtlOption,
-    parse_option,
 )
 from provider.commands.kv.rendering import (
     HISTORY_COLUMNS,
-    aligned,
     entry_lines,
     history_row,
     key_object,
     revision_object,
 )
 from provider.commands.kv.running import in_bucket, is_confirmed
+from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_bytes, print_line, print_object
+from provider.commands.tables import print_table
+from provider.commands.value_sources import standard_input
 from provider.keyvalue.link_values import Consistency
 from provider.units import parse_whole_seconds
 
@@ -179,8 +180,7 @@ async def _print_history(bucket: OpenBucket, key: str, *, is_json: bool) -> None
         for revision in revisions:
             print_object(revision_object(bucket.name, revision))
         return
-    for line in aligned([list(HISTORY_COLUMNS), *(history_row(revision, None) for revision in revisions)]):
-        print_line(line)
+    print_table([list(HISTORY_COLUMNS), *(history_row(revision, None) for revision in revisions)])
 
 
 def _write(
@@ -218,10 +218,7 @@ def _on_key(target: Target, bucket: str, key: str, work: Callable[[OpenBucket, s
 def _payload(value: str | None) -> bytes:
     if value is not None:
         return value.encode(errors="surrogateescape")
-    if sys.stdin is None or sys.stdin.isatty():
-        state = "closed" if sys.stdin is None else "a terminal"
-        raise typer.BadParameter(f"missing, and standard input is {state}", param_hint="VALUE")
-    return sys.stdin.buffer.read()
+    return standard_input("VALUE is missing, and")
 
 
 def _expires(ttl: str) -> int:

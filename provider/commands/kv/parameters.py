@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,7 @@ from contracts.secret import Secret
 from provider.commands import connection_file
 from provider.commands.connect import ConnectionOptions
 from provider.commands.errors import NoLatticeError
-from provider.commands.options import MAX_TIMEOUT_SECONDS
-from provider.units import parse_seconds
-
-T = TypeVar("T")
+from provider.commands.options import timeout_seconds
 
 MAX_REVISION = 2**64 - 1
 """A revision is a sequence number of a stream, which is an unsigned integer of 64 bits."""
@@ -101,7 +98,7 @@ def _target(
         tls_key=tlskey,
         js_domain=js_domain,
     )
-    return Target(options, _timeout(timeout))
+    return Target(options, timeout_seconds(timeout))
 
 
 def with_target(command: Callable[..., None]) -> Callable[..., None]:
@@ -118,25 +115,6 @@ def with_target(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
-
-
-def parse_option(parse: Callable[[str], T], text: str, option: str) -> T:
-    """Return the parsed value of an option.
-
-    Raises:
-        typer.BadParameter: The text is not valid; exit code 2.
-    """
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
-
-
-def _timeout(text: str) -> float:
-    seconds = parse_option(parse_seconds, text, "--timeout")
-    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
-        raise typer.BadParameter("expected more than 0 seconds and at most an hour", param_hint="--timeout")
-    return seconds
 
 
 def _development_url() -> str:

@@ -10,7 +10,6 @@ from provider.commands.kv.bucket_info import BucketInfo, BucketStatus
 from provider.commands.kv.name_rules import actor_key, actor_note
 from provider.commands.kv.stored_revision import PUT, Revision
 from provider.nats.buckets import NANOSECONDS
-from provider.plain_text import printable
 from provider.units import format_bytes, format_seconds
 
 _SHORT = 40
@@ -286,10 +285,3 @@ def _cluster_rows(info: BucketInfo) -> list[Row]:
 
 
 # --- tables
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Return rows as lines with aligned columns. Lines are never wrapped, and no cell can add one."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

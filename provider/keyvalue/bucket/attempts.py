@@ -44,6 +44,21 @@ _CACHED_ENTRIES = 1024
 """Entries kept for the next change of their key. Keys that are changed again and again, such as counters, are few."""
 
 
+class WriteCounts:
+    """The work of a writer so far.
+
+    Attributes:
+        changes: Number of changes written.
+        writes: Number of writes that carried them.
+        conflicts: Number of writes that another writer was ahead of.
+    """
+
+    __slots__ = ("changes", "conflicts", "writes")
+
+    def __init__(self) -> None:
+        self.changes = self.writes = self.conflicts = 0
+
+
 class BatchWriter:
     """Writes batches of changes to a store, each exactly once.
 
@@ -51,9 +66,13 @@ class BatchWriter:
         store: The store that has the values.
         cached_bytes: Size of all payloads together that are kept for the next change of their key.
         failures: Told of each batch that is written, and of each that cannot be.
+
+    Attributes:
+        counts: Work so far.
     """
 
     def __init__(self, store: CompareAndSetStore, cached_bytes: int, failures: FailureStreak) -> None:
+        self.counts = WriteCounts()
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._failures = failures
@@ -122,6 +141,7 @@ class BatchWriter:
                 if await self._attempt(batch, plan, entry):
                     return
                 conflicts += 1
+                self.counts.conflicts += 1
                 if conflicts > _IMMEDIATE_RETRIES:
                     await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
             # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a fresh read proves it.
@@ -196,6 +216,8 @@ class BatchWriter:
             batch.note_attempt(write, plan)
             batch.answer_stored_at(error.revision)
             return True
+        self.counts.writes += 1
+        self.counts.changes += len(batch.changes)
         if self._failures.count:
             self._failures.succeeded()
         end = End(value.expires_at_ms, is_servers=True, is_safe=True) if value is not None and tells_ttl else NO_END

@@ -50,6 +50,7 @@ class Bucket:
         self.mark_expired = writes.mark_expired
         self.place_owed_markers = writes.place_owed_markers
         self.expirations = writes.expirations
+        self.lease = writes.lease
 
         reads = Reads(self.bucket_stream, writes)
         self.read_failures = reads.failures

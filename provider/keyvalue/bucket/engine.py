@@ -41,6 +41,7 @@ class Engine:
 
     Attributes:
         failures: The writes that have failed since the last one that was stored.
+        counts: The writes so far, and the changes in them.
     """
 
     def __init__(self, store: CompareAndSetStore, tasks: TaskOwner, cached_bytes: int = CACHED_BYTES) -> None:
@@ -48,6 +49,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self.failures = FailureStreak("writes", self._loop.time)
         self._writer = BatchWriter(store, cached_bytes, self.failures)
+        self.counts = self._writer.counts
         self._lanes: dict[str, list[PendingChange]] = {}
         """The waiting changes by key. A key has a lane as long as a task works on it."""
         self._pending: dict[PendingChange, None] = {}

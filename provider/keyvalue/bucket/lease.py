@@ -75,6 +75,10 @@ class ReadLease:
         write: Makes a small write to the stream before a deadline and returns its revision.
         is_everywhere: Asks the leader whether every replica has the stream up to a revision.
         tasks: Owner of the renewals ahead of time.
+
+    Attributes:
+        renewals: Number of writes made for the lease.
+        misses: Number of renewals that got no lease, because a replica was missing.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class ReadLease:
         self._is_everywhere = is_everywhere
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
+        self.renewals = 0
+        self.misses = 0
         self._until = 0.0
         self._written = _Written(float("-inf"), 0)
         """The acknowledged write that was sent last."""
@@ -99,6 +105,10 @@ class ReadLease:
         """The value of `_asked` when the last renewal began: it serves the reads up to there."""
         self._proof = Proof(0.0)
         """The result of the last renewal."""
+
+    def is_running(self) -> bool:
+        """Tell whether reads need no further proof now."""
+        return self._loop.time() < self._until
 
     def note_write(self, sent_at: float, revision: int) -> None:
         """Note that a write which was sent at this time has been acknowledged."""
@@ -115,14 +125,14 @@ class ReadLease:
             TimeoutError: The deadline has come.
         """
         # 1. A lease that runs costs nothing.
-        if self._is_running():
+        if self.is_running():
             self._renew_ahead()
             return Proof(self._until)
         self._asked += 1
         asked = self._asked
         async with asyncio.timeout_at(deadline), self._renewing:
             # 2. Another read has renewed the lease while this one waited for its turn.
-            if self._is_running():
+            if self.is_running():
                 return Proof(self._until)
             # 3. Renew, unless the last renewal began after this read asked. One that began before may rest on a write
             #    that is older than this read, and would not show what was acknowledged in between.
@@ -131,9 +141,6 @@ class ReadLease:
                 self._proof = await self._renew(deadline)
                 self._served = latest
             return self._proof
-
-    def _is_running(self) -> bool:
-        return self._loop.time() < self._until
 
     def _renew_ahead(self) -> None:
         """While callers write, renew the lease by one of their writes before it ends, so that no read waits for it."""
@@ -159,6 +166,7 @@ class ReadLease:
         # 2. Write, and ask until the slowest replica has it.
         sent_at = self._loop.time()
         revision = await self._write(deadline)
+        self.renewals += 1
         if may_confirm:
             for pause in _CONFIRM_PAUSES_SECONDS:
                 if await self._confirm(deadline):
@@ -167,6 +175,7 @@ class ReadLease:
             # 3. A replica is down or far behind: do not ask again for a while.
             self._confirm_again_at = self._loop.time() + self._unconfirmed_seconds
             self._unconfirmed_seconds = min(2 * self._unconfirmed_seconds, _LAST_UNCONFIRMED_SECONDS)
+        self.misses += 1
         # 4. Without a lease, this write proves which replica has everything that was acknowledged before the read began.
         return Proof(0.0, revision, sent_at)
 
@@ -177,4 +186,4 @@ class ReadLease:
             return False
         self._until = max(self._until, sent_at + LEASE_SECONDS)
         self._unconfirmed_seconds = _FIRST_UNCONFIRMED_SECONDS
-        return self._is_running()
+        return self.is_running()

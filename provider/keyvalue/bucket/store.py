@@ -10,8 +10,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from contracts import extensions
 from contracts import keyvalue as kv
+from contracts.statistics import BucketStatistics
 from provider import errors
 from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
@@ -59,6 +62,10 @@ class BucketLink:
     def __init__(self, config: LinkConfig, shared: BucketStore) -> None:
         self.config = config
         self.shared = shared
+
+    @property
+    def backend(self) -> str:
+        return self.config.backend.value
 
     @property
     def unhealthy(self) -> str | None:
@@ -192,6 +199,36 @@ class BucketStore(SharedStore[BucketConfig]):
         self._created = ""
 
     @property
+    def name(self) -> str:
+        return self._config.name
+
+    @property
+    def statistics(self) -> BucketStatistics:
+        """The state of the bucket and the counts of its changes."""
+        statistics = BucketStatistics(
+            bucket=self.name, links=self.link_count, is_open=self.opened is not None, is_healthy=self.unhealthy is None
+        )
+        if self.opened is None:
+            return statistics
+        bucket, engine = self.opened
+        lease, counts, is_replicated = bucket.lease, engine.counts, bucket.traits.replicas > 1
+        return structs.replace(
+            statistics,
+            replicas=bucket.traits.replicas,
+            messages=self._state.messages,
+            size_bytes=self._state.size,
+            max_bytes=max(self._stream_config.max_bytes, 0),
+            changes=counts.changes,
+            writes=counts.writes,
+            conflicts=counts.conflicts,
+            failed_in_a_row=engine.failures.count,
+            has_lease=lease.is_running() if is_replicated else None,
+            lease_renewals=lease.renewals,
+            lease_misses=lease.misses,
+            expired=bucket.expirations.marked,
+        )
+
+    @property
     def unhealthy(self) -> str | None:
         if self._connection is not None and not self._connection.is_connected:
             return f"bucket {self._config.name!r}: connection to NATS lost"
@@ -284,7 +321,7 @@ class BucketStore(SharedStore[BucketConfig]):
         stack.callback(engine.close)
         for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):
             stack.callback(connection.on_reconnect(forget))
-        self._created, self._stream_config = info.created, info.config
+        self._created, self._stream_config, self._state = info.created, info.config, info.state
         self.jetstream, self._clock = jetstream, clock
         self.opened = bucket, engine
         stack.callback(setattr, self, "opened", None)
@@ -345,6 +382,6 @@ class BucketStore(SharedStore[BucketConfig]):
         if info.created != self._created:
             raise errors.ApiError(404, STREAM_NOT_FOUND, "stream was made anew")
         check_requirements(info.config)
-        self._stream_config = info.config
+        self._stream_config, self._state = info.config, info.state
         bucket.traits = Traits.from_info(info, await self.jetstream.level(deadline))
         self._reason = ""

@@ -115,6 +115,7 @@ class Sweeper:
         for start in range(0, len(due), _MARKERS_AT_ONCE):
             marked += sum(await asyncio.gather(*map(self._mark, due[start : start + _MARKERS_AT_ONCE])))
             await asyncio.sleep(_PAUSE_SECONDS)
+        self._bucket.expirations.marked += marked
         if marked:
             _log.debug("bucket_swept", extra={"bucket": self._bucket.name, "marked": marked})
         return marked

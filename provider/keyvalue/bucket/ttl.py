@@ -124,10 +124,12 @@ class Expirations:
 
     Attributes:
         scanned: Revision up to which the bucket has been scanned for values that end.
+        marked: Number of values that were replaced by markers.
     """
 
     def __init__(self, most: int = _MOST_PENDING) -> None:
         self.scanned = 0
+        self.marked = 0
         self._most = most
         self._pending: dict[str, tuple[int, int]] = {}
         """Revision and time of removal, by key."""

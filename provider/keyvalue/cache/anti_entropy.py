@@ -36,6 +36,9 @@ class AntiEntropy:
         channel: Channel to them.
         on_pulled: Function called when a pull has succeeded.
         on_complete: Function called after a round of pulls when no other replica has more than this one.
+
+    Attributes:
+        pages: Number of pages received.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class AntiEntropy:
         on_pulled: Callable[[], None],
         on_complete: Callable[[], None],
     ) -> None:
+        self.pages = 0
         self._replica = replica
         self._admission = admission
         self._peers = peers
@@ -121,6 +125,7 @@ class AntiEntropy:
             try:
                 page = await self._channel.request_page(peer, receiver.request(), _PAGE_SECONDS, is_signed=is_signed)
                 receiver.receive(page, wall_clock_ms())
+                self.pages += 1
             except ForeignMessageError as error:
                 self._channel.refuse(error)
                 return False

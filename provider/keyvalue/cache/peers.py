@@ -181,6 +181,19 @@ class Peers:
             count > vector.get(name, 0) for name, count in context.vector.items() if name in vector or name == self.id
         )
 
+    def missing_events(self, context: Context) -> int:
+        """Return the number of events that some living replica has applied, by its last heartbeat, and a context lacks."""
+        known: dict[str, int] = {}
+        for peer in self._peers.values():
+            if peer.is_met:
+                for name, count in peer.heartbeat.vector.items():
+                    known[name] = max(count, known.get(name, 0))
+        return sum(max(0, count - context.vector.get(name, 0)) for name, count in known.items())
+
+    def silent_seconds(self, now: float) -> float:
+        """Return the time since the last heartbeat of the replica that has been silent longest; 0 without replicas."""
+        return max((now - peer.received_at for peer in self._peers.values() if peer.is_met), default=0.0)
+
     # --- causal stability
 
     def confirm(self, context: Context) -> None:

@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from contracts.statistics import CacheStatistics
 from provider.keyvalue.cache.anti_entropy import AntiEntropy
 from provider.keyvalue.cache.cells import Item
 from provider.keyvalue.cache.channel import Channel
@@ -77,12 +78,16 @@ class Replication:
 
     Attributes:
         replica: State of the replica.
+        discarded: Number of tombstones discarded.
+        pages_sent: Number of pages sent to other replicas.
         joined: Set once the replica has what the others had when it started, or there are no others.
     """
 
     def __init__(self, config: CacheConfig, keys: ClusterKeys | None, on_expiry: Callable[[str, Item], None]) -> None:
         self.replica = Replica(new_replica_id(), self._on_event, on_expiry)
         self.joined = asyncio.Event()
+        self.discarded = 0
+        self.pages_sent = 0
         self._loop = asyncio.get_running_loop()
         self._authentication = Authentication(self.replica.id, keys) if keys is not None else None
         self._channel = Channel(
@@ -100,6 +105,26 @@ class Replication:
         self._is_flush_due = False
         self._is_answer_due = False
         self._is_leaving = False
+
+    @property
+    def statistics(self) -> CacheStatistics:
+        """The state of the replica and of its exchange with the others. Names and limits are not known here."""
+        replica = self.replica
+        return CacheStatistics(
+            cache=self._channel.config.state_subject,
+            is_connected=self._channel.is_connected,
+            is_joined=self.joined.is_set(),
+            keys=replica.keys,
+            size_bytes=replica.size_bytes,
+            tombstones=len(replica.key_tombstones) + len(replica.tally_tombstones),
+            tombstones_discarded=self.discarded,
+            peers=len(self._peers.ids),
+            missing_events=self._peers.missing_events(replica.context),
+            silent_seconds=self._peers.silent_seconds(self._loop.time()),
+            pages_received=self._anti_entropy.pages,
+            pages_sent=self.pages_sent,
+            messages_refused={refusal.value: count for refusal, count in self._channel.refusals.totals.items()},
+        )
 
     @property
     def is_cut_off(self) -> bool:
@@ -237,6 +262,7 @@ class Replication:
         discarded = _TOMBSTONE_SLICE
         while discarded == _TOMBSTONE_SLICE:
             discarded = discard_tombstones(self.replica, lambda replica: stable.get(replica, 0), _TOMBSTONE_SLICE)
+            self.discarded += discarded
             await asyncio.sleep(0)
 
     def _on_reconnect(self) -> None:
@@ -333,4 +359,5 @@ class Replication:
 
     def _on_request(self, sender: str, request: TransferRequest) -> TransferPage:
         self._sender.page_bytes = min(MAX_PAGE_BYTES, self._channel.max_payload_bytes // 2)
+        self.pages_sent += 1
         return self._sender.answer(sender, request, self._loop.time())

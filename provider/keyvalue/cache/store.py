@@ -9,8 +9,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+from msgspec import structs
+
 from contracts import keyvalue as kv
 from contracts.extensions import DeleteMany, GetEntry, ListKeys, SetMany
+from contracts.statistics import CacheStatistics
 from provider import errors
 from provider.keyvalue.batch import change_result, single_changes
 from provider.keyvalue.byte_values import ListPage, SetBytesMany
@@ -51,6 +54,10 @@ class CacheLink:
         self.config = config
         self.shared = shared
         self._failures = FailureStreak("changes", asyncio.get_running_loop().time)
+
+    @property
+    def backend(self) -> str:
+        return self.config.backend.value
 
     @property
     def unhealthy(self) -> str | None:
@@ -164,6 +171,21 @@ class Cache(SharedStore[CacheConfig]):
     @property
     def replica(self) -> Replica:
         return self._replication.replica
+
+    @property
+    def name(self) -> str:
+        return self._config.state_subject
+
+    @property
+    def statistics(self) -> CacheStatistics:
+        """The state of the replica, of its limits, and of its exchange with the others."""
+        return structs.replace(
+            self._replication.statistics,
+            links=self.link_count,
+            is_healthy=self.unhealthy is None,
+            max_keys=self._config.max_keys,
+            max_bytes=self._config.max_bytes,
+        )
 
     @property
     def unhealthy(self) -> str | None:

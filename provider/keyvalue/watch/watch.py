@@ -16,9 +16,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 
 from contracts.extensions import HandleChange
+from contracts.statistics import WatchStatistics
 from provider import errors
 from provider.keyvalue.bucket.entries import decode_entry
 from provider.keyvalue.bucket.store import BucketLink
+from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.keys import decode_key
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Kind
@@ -100,6 +102,11 @@ class Watch:
         """Set while the actor is not being called."""
         self._is_idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._delivered = self._failed_calls = self._dead_letters = 0
+        self._pending = 0
+        """Changes behind the one received last, as the server told with it."""
+        self._current_ms = 0
+        """The time at which the change that is being delivered was stored; 0: no change is."""
 
     @property
     def consumer_identity(self) -> tuple[object, ...]:
@@ -111,6 +118,19 @@ class Watch:
     def unhealthy(self) -> str | None:
         """The reason why the actor receives no changes, or `None` if it does."""
         return f"watch: {self._reason}" if self._reason else None
+
+    @property
+    def statistics(self) -> WatchStatistics:
+        """The watch as this instance sees it."""
+        age_ms = wall_clock_ms() - self._current_ms if self._current_ms else 0
+        return WatchStatistics(
+            is_healthy=self.unhealthy is None,
+            delivered=self._delivered,
+            failed_calls=self._failed_calls,
+            dead_letters=self._dead_letters,
+            pending=self._pending,
+            current_seconds=max(age_ms, 0) / 1000,
+        )
 
     def resume_from(self, before: Watch) -> None:
         """Take over the position of an earlier watch of the same consumer.
@@ -203,6 +223,7 @@ class Watch:
     async def _process(self, consumer: PullConsumer, message: Delivery) -> None:
         """Deliver one change to the actor, or store it as a dead letter; give it back if this watch ends meanwhile."""
         connection = self._store.jetstream.connection
+        self._pending, self._current_ms = message.pending, message.time_ms
         try:
             answer = await self._with_progress(connection, message.reply, self._outcome(message))
         except asyncio.CancelledError:
@@ -210,6 +231,7 @@ class Watch:
             raise
         finally:
             self._is_idle.set()
+            self._current_ms = 0
         self.position.advance(message.sequence)
         connection.publish(message.reply, answer)
         self._report_healthy()
@@ -243,6 +265,7 @@ class Watch:
             _log.error("watch_gave_up", extra=fields)
             self._is_stuck = True
             await store_dead_letter(self._store.jetstream, self._lattice, position, subject, message.payload)
+            self._dead_letters += 1
             return b"+TERM"
         return b"+ACK"
 
@@ -266,7 +289,9 @@ class Watch:
                 await self._call(change)
             except errors.ActorFailedError as error:
                 position.add_failure(error.reason)
+                self._failed_calls += 1
             else:
+                self._delivered += 1
                 return
         raise errors.ActorFailedError(position.reason)
 

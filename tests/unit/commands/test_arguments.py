@@ -41,6 +41,23 @@ def test_extensions_are_typed_the_same_way() -> None:
         request_from("SetMany", ["a=1", "b"])
 
 
+def test_the_arguments_of_a_listing_may_be_left_out() -> None:
+    assert request_from("ListKeys", []) == extensions.ListKeys("", "", 100)
+    assert request_from("ListKeys", ["user."]) == extensions.ListKeys("user.", "", 100)
+    assert "ListKeys          [PREFIX [CURSOR [LIMIT]]]" in OPERATIONS
+    with pytest.raises(ArgumentsError, match="got 4 arguments"):
+        request_from("ListKeys", ["", "", "1", "x"])
+
+
+def test_only_texts_to_write_are_read_from_elsewhere() -> None:
+    assert request_from("Set", ["k", "v"], None, str.upper) == keyvalue.Set("k", "V", 0)
+    assert request_from("SetAdd", ["k", "v"], None, str.upper) == keyvalue.SetAdd("k", "V")
+    assert request_from("Increment", ["k", "1"], None, str.upper) == keyvalue.Increment("k", 1)
+    assert request_from("SetMany", ["a=b"], None, str.upper) == extensions.SetMany(
+        [extensions.SetManyItem("a", "B", 0)]
+    )
+
+
 def test_only_operations_that_write_a_text_take_an_expiry() -> None:
     assert request_from("Set", ["k", "v"], 60) == keyvalue.Set("k", "v", 60)
     with pytest.raises(ArgumentsError, match="only CompareAndSwap, Create, Set, SetMany"):
@@ -55,14 +72,14 @@ def test_an_unknown_operation_is_answered_with_the_list_of_operations() -> None:
 def test_every_operation_is_listed_with_its_arguments() -> None:
     listed = dict(line.split(maxsplit=1) for line in OPERATIONS.splitlines())
     assert set(listed) == {type_.__name__ for type_ in REQUESTS.values()}
-    assert listed["CompareAndSwap"] == "KEY VALUE REVISION [--expires SECONDS]"
+    assert listed["CompareAndSwap"] == "KEY VALUE REVISION [--expires DURATION]"
 
 
 @pytest.mark.parametrize(
     ("typed", "usage"),
     [
         (["Get"], "Get takes KEY; got 0 arguments"),
-        (["Set", "k"], r"Set takes KEY VALUE \[--expires SECONDS\]; got 1 argument$"),
+        (["Set", "k"], r"Set takes KEY VALUE \[--expires DURATION\]; got 1 argument$"),
         (["ListRange", "l", "0"], "ListRange takes KEY START STOP; got 2 arguments"),
         (["SetUnion"], r"SetUnion takes KEY \[KEY \.\.\.\]"),
         (["SetMany"], r"SetMany takes KEY=VALUE \[KEY=VALUE \.\.\.\]"),

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from contracts.keyvalue import GetResponse
 from provider.commands import call
 from provider.commands.dev_lattice.provider_process import LogEvent
-from provider.commands.kv.rendering import aligned
 from provider.commands.output import event_line, stderr_console, write_line
 from provider.commands.printing import print_line, print_object
+from provider.commands.tables import aligned
 from provider.plain_text import json_line, printable
 
 EVIL = "\x1b]0;x\x07\x9b31m\x7f\u202e\u2066\u2028"

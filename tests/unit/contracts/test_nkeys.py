@@ -8,6 +8,7 @@ import nkeys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
 from contracts.nkeys import (
@@ -30,6 +31,7 @@ LETTERS = {
     KeyKind.OPERATOR: "O",
     KeyKind.USER: "U",
     KeyKind.SERVICE: "V",
+    KeyKind.CURVE: "X",
 }
 
 
@@ -38,7 +40,8 @@ def test_a_public_key_has_56_characters_and_the_letter_of_its_kind(kind: KeyKind
     key = encode_seed(kind, RAW).public_key
     assert len(key) == 56
     assert key[0] == LETTERS[kind]
-    assert decode_public_key(key) == (kind, bytes(SigningKey(RAW).verify_key))
+    public = PrivateKey(RAW).public_key if kind is KeyKind.CURVE else SigningKey(RAW).verify_key
+    assert decode_public_key(key) == (kind, bytes(public))
 
 
 @pytest.mark.parametrize("kind", KeyKind)

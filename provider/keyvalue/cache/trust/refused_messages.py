@@ -47,9 +47,13 @@ class Refusals:
     """The messages refused of late, by reason. Times are seconds of a steady clock.
 
     A count goes on as long as the next message is refused for the same reason within a minute.
+
+    Attributes:
+        totals: Number of messages by reason since the start.
     """
 
     def __init__(self) -> None:
+        self.totals: dict[Refusal, int] = {}
         self._counts: dict[Refusal, int] = {}
         self._refused_at: dict[Refusal, float] = {}
         self._logged_at: dict[Refusal, float] = {}
@@ -57,6 +61,7 @@ class Refusals:
     def note(self, refusal: Refusal, now: float) -> bool:
         """Count a message; return whether to log it, which is not more than one in a minute for each reason."""
         self._counts[refusal] = self._counts[refusal] + 1 if refusal in self.recent(now) else 1
+        self.totals[refusal] = self.totals.get(refusal, 0) + 1
         self._refused_at[refusal] = now
         is_due = now - self._logged_at.get(refusal, -_QUIET_SECONDS) >= _QUIET_SECONDS
         if is_due:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from provider.commands.kv.bucket_info import BucketInfo, BucketStatus
 from provider.commands.kv.rendering import (
-    aligned,
     bucket_row,
     entry_lines,
     one_line,
@@ -172,6 +171,5 @@ def test_a_replicated_bucket_shows_its_leader_and_followers() -> None:
     ]
 
 
-def test_columns_are_aligned() -> None:
+def test_a_row_of_the_list_of_buckets() -> None:
     assert bucket_row(info(), UTC)[:5] == ["b", "", "2026-01-02 03:04:05", "2.0 KiB", "2"]
-    assert aligned([["a", "bb", ""], ["ccc", "d", "e"]]) == ["a    bb", "ccc  d   e"]
