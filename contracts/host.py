@@ -150,7 +150,7 @@ def _decode_wasmcloud1(value: dict[str, Any]) -> HostData:
 
 
 def provider_settings(config: dict[str, str], secrets: SecretValues) -> Secret:
-    """Join a provider's configs and secrets of 1.x to what other hosts give as `config_json`; empty without any."""
+    """Join a provider's configs and secrets of 1.x to the text that other hosts give as `config_json`; empty without any."""
     values = join_settings(config, secrets)
     return Secret(codec.pack_json(values).decode() if values else "")
 

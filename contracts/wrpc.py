@@ -213,7 +213,7 @@ def function_name(type_: type[WrpcCall]) -> str:
 class ParameterReader:
     """A reader of the parameters of one call, which may come in pieces that end anywhere.
 
-    What is complete is never decoded again, so that many small pieces cost no more than one.
+    A complete value is never decoded again, so that many small pieces cost no more than one.
 
     Args:
         type_: Function that is called.

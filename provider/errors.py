@@ -246,6 +246,26 @@ class UnlinkedActorError(InvocationDeniedError):
     text = "unlinked actor: {actor_id!r} is not linked to this provider"
 
 
+class UnlinkedComponentError(InvocationDeniedError):
+    """The component has no link of this name to this provider. Both texts are as its host gave them."""
+
+    source_id: str
+    link_name: str
+    text = "component {source_id!r} is not linked to this provider under the link name {link_name!r}"
+
+
+class SourceMissingError(InvocationDeniedError):
+    """A call over wRPC does not say which component makes it."""
+
+    text = "the call has no header source-id, which names the component"
+
+
+class UnsafeReplySubjectError(InvocationDeniedError):
+    """The caller wants the answer on a subject that is not an inbox. It is not answered."""
+
+    text = "the subject for the answer is not an inbox"
+
+
 class LinkNameMismatchError(InvocationDeniedError):
     """The invocation is addressed to a link name that another process serves."""
 
