@@ -8,7 +8,9 @@ Source: ADR-32 (service API, field `data` of an endpoint's or a service's statis
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
 
 FORMAT_VERSION = 1
 """Raised when a field changes its meaning; new fields leave it."""
@@ -35,6 +37,23 @@ LATENCY_BOUNDS_SECONDS = (
 """Upper bounds of the latency buckets: from a call that a cache answers from memory to one that fails at its deadline."""
 
 
+MOST_ROWS = 256
+"""Links, and stores of each kind, in one answer: about 300 bytes each, far below the 1 MiB of a message."""
+
+MOST_NAME_CHARACTERS = 200
+"""Length to which names are cut: a bucket's has at most 255 characters, an actor's key 56."""
+
+Text = Annotated[str, Meta(max_length=512)]
+"""A name or a reason. Any client may answer in the name of a service, so readers refuse larger answers."""
+
+Count = Annotated[int, Meta(ge=0)]
+Counts = Annotated[dict[Text, Count], Meta(max_length=64)]
+"""Numbers by operation or by reason, of which there are fewer."""
+
+Latencies = Annotated[list[Count], Meta(max_length=64)]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
 class OperationStatistics(Struct, frozen=True, kw_only=True):
     """The calls of one operation that have been answered, on all links together.
 
@@ -46,11 +65,11 @@ class OperationStatistics(Struct, frozen=True, kw_only=True):
         latency_counts: Number of calls in each bucket of `latency_bounds_seconds`; the last number is of those beyond.
     """
 
-    operation: str
-    succeeded: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    latency_counts: list[int] = field(default_factory=list)
+    operation: Text
+    succeeded: Count = 0
+    failed: Counts = field(default_factory=dict)
+    seconds: Seconds = 0.0
+    latency_counts: Latencies = field(default_factory=list)
 
 
 class WatchStatistics(Struct, frozen=True, kw_only=True):
@@ -66,11 +85,11 @@ class WatchStatistics(Struct, frozen=True, kw_only=True):
     """
 
     is_healthy: bool = True
-    delivered: int = 0
-    failed_calls: int = 0
-    dead_letters: int = 0
-    pending: int = 0
-    current_seconds: float = 0.0
+    delivered: Count = 0
+    failed_calls: Count = 0
+    dead_letters: Count = 0
+    pending: Count = 0
+    current_seconds: Seconds = 0.0
 
 
 class LinkStatistics(Struct, frozen=True, kw_only=True):
@@ -90,16 +109,16 @@ class LinkStatistics(Struct, frozen=True, kw_only=True):
         watch: The link's watch; null if it has no watch.
     """
 
-    actor_id: str
-    link_name: str
-    backend: str = ""
-    store: str = ""
+    actor_id: Text
+    link_name: Text
+    backend: Text = ""
+    store: Text = ""
     is_healthy: bool = True
-    reason: str = ""
-    succeeded: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    latency_counts: list[int] = field(default_factory=list)
+    reason: Text = ""
+    succeeded: Counts = field(default_factory=dict)
+    failed: Counts = field(default_factory=dict)
+    seconds: Seconds = 0.0
+    latency_counts: Latencies = field(default_factory=list)
     watch: WatchStatistics | None = None
 
 
@@ -125,22 +144,22 @@ class BucketStatistics(Struct, frozen=True, kw_only=True):
         expired: Number of expired values that this instance has replaced by markers.
     """
 
-    bucket: str
-    links: int = 0
+    bucket: Text
+    links: Count = 0
     is_open: bool = False
     is_healthy: bool = True
-    replicas: int = 0
-    messages: int = 0
-    size_bytes: int = 0
-    max_bytes: int = 0
-    changes: int = 0
-    writes: int = 0
-    conflicts: int = 0
-    failed_in_a_row: int = 0
+    replicas: Count = 0
+    messages: Count = 0
+    size_bytes: Count = 0
+    max_bytes: Count = 0
+    changes: Count = 0
+    writes: Count = 0
+    conflicts: Count = 0
+    failed_in_a_row: Count = 0
     has_lease: bool | None = None
-    lease_renewals: int = 0
-    lease_misses: int = 0
-    expired: int = 0
+    lease_renewals: Count = 0
+    lease_misses: Count = 0
+    expired: Count = 0
 
 
 class CacheStatistics(Struct, frozen=True, kw_only=True):
@@ -166,23 +185,23 @@ class CacheStatistics(Struct, frozen=True, kw_only=True):
         messages_refused: Number of messages on its subjects that were not believed, by reason.
     """
 
-    cache: str
-    links: int = 0
+    cache: Text
+    links: Count = 0
     is_connected: bool = False
     is_joined: bool = False
     is_healthy: bool = True
-    keys: int = 0
-    max_keys: int = 0
-    size_bytes: int = 0
-    max_bytes: int = 0
-    tombstones: int = 0
-    tombstones_discarded: int = 0
-    peers: int = 0
-    missing_events: int = 0
-    silent_seconds: float = 0.0
-    pages_received: int = 0
-    pages_sent: int = 0
-    messages_refused: dict[str, int] = field(default_factory=dict)
+    keys: Count = 0
+    max_keys: Count = 0
+    size_bytes: Count = 0
+    max_bytes: Count = 0
+    tombstones: Count = 0
+    tombstones_discarded: Count = 0
+    peers: Count = 0
+    missing_events: Count = 0
+    silent_seconds: Seconds = 0.0
+    pages_received: Count = 0
+    pages_sent: Count = 0
+    messages_refused: Counts = field(default_factory=dict)
 
 
 class ConnectionStatistics(Struct, frozen=True, kw_only=True):
@@ -195,10 +214,10 @@ class ConnectionStatistics(Struct, frozen=True, kw_only=True):
         failed_requests: Number of requests that had no answer when a connection was lost.
     """
 
-    open: int = 0
-    connected: int = 0
-    reconnects: int = 0
-    failed_requests: int = 0
+    open: Count = 0
+    connected: Count = 0
+    reconnects: Count = 0
+    failed_requests: Count = 0
 
 
 class ProcessStatistics(Struct, frozen=True, kw_only=True):
@@ -211,10 +230,10 @@ class ProcessStatistics(Struct, frozen=True, kw_only=True):
         remembered_ids: Number of invocation ids that are remembered to refuse repetitions.
     """
 
-    resident_bytes: int = 0
-    cpu_seconds: float = 0.0
-    garbage_collections: int = 0
-    remembered_ids: int = 0
+    resident_bytes: Count = 0
+    cpu_seconds: Seconds = 0.0
+    garbage_collections: Count = 0
+    remembered_ids: Count = 0
 
 
 class InstanceStatistics(Struct, frozen=True, kw_only=True):
@@ -244,24 +263,24 @@ class InstanceStatistics(Struct, frozen=True, kw_only=True):
         process: The process.
     """
 
-    format: int = FORMAT_VERSION
-    lattice: str = ""
-    provider_key: str = ""
-    link_name: str = ""
-    host_id: str = ""
-    uptime_seconds: float = 0.0
+    format: Count = FORMAT_VERSION
+    lattice: Text = ""
+    provider_key: Text = ""
+    link_name: Text = ""
+    host_id: Text = ""
+    uptime_seconds: Seconds = 0.0
     is_healthy: bool = True
-    message: str = ""
-    latency_bounds_seconds: list[float] = field(default_factory=list)
-    operations: list[OperationStatistics] = field(default_factory=list)
-    refused: dict[str, int] = field(default_factory=dict)
-    in_flight: int = 0
-    max_in_flight: int = 0
-    in_flight_bytes: int = 0
-    max_in_flight_bytes: int = 0
-    link_count: int = 0
-    links: list[LinkStatistics] = field(default_factory=list)
-    buckets: list[BucketStatistics] = field(default_factory=list)
-    caches: list[CacheStatistics] = field(default_factory=list)
+    message: Text = ""
+    latency_bounds_seconds: Annotated[list[float], Meta(max_length=63)] = field(default_factory=list)
+    operations: Annotated[list[OperationStatistics], Meta(max_length=64)] = field(default_factory=list)
+    refused: Counts = field(default_factory=dict)
+    in_flight: Count = 0
+    max_in_flight: Count = 0
+    in_flight_bytes: Count = 0
+    max_in_flight_bytes: Count = 0
+    link_count: Count = 0
+    links: Annotated[list[LinkStatistics], Meta(max_length=MOST_ROWS)] = field(default_factory=list)
+    buckets: Annotated[list[BucketStatistics], Meta(max_length=MOST_ROWS)] = field(default_factory=list)
+    caches: Annotated[list[CacheStatistics], Meta(max_length=MOST_ROWS)] = field(default_factory=list)
     connections: ConnectionStatistics = ConnectionStatistics()
     process: ProcessStatistics = ProcessStatistics()

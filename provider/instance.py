@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contracts.host import HostData
 from contracts.statistics import (
     LATENCY_BOUNDS_SECONDS,
+    MOST_NAME_CHARACTERS,
     InstanceStatistics,
     LinkStatistics,
     ProcessStatistics,
@@ -97,7 +98,7 @@ class Instance:
             actor_id=cut(actor_id, SHOWN_CHARACTERS),
             link_name=cut(link_name, SHOWN_CHARACTERS),
             backend=store.backend if store is not None else "",
-            store=store.shared.name if store is not None else "",
+            store=cut(store.shared.name, MOST_NAME_CHARACTERS) if store is not None else "",
             is_healthy=reason is None,
             reason=cut(reason or "", _REASON_CHARACTERS),
             succeeded={operation: counts.requests - counts.errors for operation, counts in by_operation.items()},

@@ -18,12 +18,14 @@ from provider.commands import call, state_proxy
 from provider.commands.demo import command as demo
 from provider.commands.dev import command as dev
 from provider.commands.errors import CommandError, OutputError, UsageError
+from provider.commands.exporter import command as exporter
 from provider.commands.kv.command import kv
 from provider.commands.options import CommandWithValues
 from provider.commands.output import stderr_console, write_line
 from provider.commands.par import command as par
 from provider.commands.printing import discard
 from provider.commands.settings import command as settings
+from provider.commands.target import with_target
 from provider.errors import ProviderError, StoreError
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
@@ -93,6 +95,7 @@ app.command("call", cls=CommandWithValues, epilog=call.EXAMPLES)(call.call)
 app.command("demo")(demo.demo)
 app.command("state-proxy", epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
 app.command("settings", epilog=settings.EXAMPLES)(settings.settings_command)
+app.command("exporter", epilog=exporter.EXAMPLES)(with_target(exporter.exporter))
 app.add_typer(par.par, name="par")
 app.add_typer(kv, name="kv")
 

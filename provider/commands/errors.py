@@ -10,6 +10,8 @@ CommandError                     exit code 1
 ├── UnreachableError             no NATS server accepted the connection
 ├── NoAnswerError                a server or a provider did not answer in time
 ├── ServerRefusedError           the server refused a request
+├── PortError                    an address cannot be listened on
+├── MissingExtraError            a command needs libraries that are not installed
 ├── BucketNotFoundError          there is no bucket of that name
 ├── BucketUnusableError          the bucket loses acknowledged values
 ├── BucketDiffersError           a bucket of that name exists with other settings
@@ -105,6 +107,25 @@ class ServerRefusedError(CommandError):
 
     reason: str
     text = "{reason}"
+
+
+# --- this machine
+
+
+class PortError(CommandError):
+    """An address of this machine cannot be listened on."""
+
+    address: str
+    port: int
+    reason: str
+    text = "cannot listen on {address}, port {port}: {reason}; choose another one with --address and --port"
+
+
+class MissingExtraError(CommandError):
+    """A command needs libraries that are not installed."""
+
+    extra: str
+    text = "libraries are missing: pip install 'wasmcloud-keyvalue-nats[{extra}]'"
 
 
 # --- buckets

@@ -41,6 +41,13 @@ NatsOption = Annotated[
     typer.Option(metavar="URL", callback=_one_server, help="Use this nats-server instead of starting one."),
 ]
 
+LatticeOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name of the lattice. Default: every lattice of the account.")
+]
+WaitOption = Annotated[str, typer.Option(metavar="DURATION", help="Limit for the answers of the provider instances.")]
+DEFAULT_WAIT = "1s"
+"""Instances answer within a millisecond beyond the round trip; the slowest links of clusters take some hundreds of them."""
+
 _OPTION = re.compile(r"-(?!([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\Z).+", re.DOTALL | re.IGNORECASE)
 """A word that begins with a dash, other than a negative number and a dash alone."""
 
@@ -96,15 +103,15 @@ def parse_option(parse: Callable[[str], T], text: str, option: str) -> T:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
-def timeout_seconds(text: str) -> float:
-    """Return the seconds of the option `--timeout`.
+def timeout_seconds(text: str, option: str = "--timeout") -> float:
+    """Return the seconds of the option `--timeout`, or of another one.
 
     Raises:
         typer.BadParameter: The text is not a duration, or not within the limits.
     """
-    seconds = parse_option(parse_seconds, text, "--timeout")
+    seconds = parse_option(parse_seconds, text, option)
     if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
-        raise typer.BadParameter("expected more than 0 seconds and at most an hour", param_hint="--timeout")
+        raise typer.BadParameter("expected more than 0 seconds and at most an hour", param_hint=option)
     return seconds
 
 

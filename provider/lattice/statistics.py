@@ -16,14 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from contracts.operations import REQUESTS
-from contracts.statistics import InstanceStatistics
+from contracts.statistics import MOST_ROWS, InstanceStatistics
 from provider import errors
 from provider.lattice.call_counts import CallCounts, OperationCounts
 from provider.nats.buckets import NANOSECONDS
 from provider.nats.connection import Connection
-
-MOST_SHOWN = 256
-"""Links, and stores of each kind, in one answer: about 300 bytes each, far below the 1 MiB of a message."""
 
 
 class ServiceNames(Struct, frozen=True):
@@ -87,7 +84,7 @@ class ServiceStatistics:
         totals, none = self._counts.totals(), OperationCounts()
         endpoints = [self._counted(operation, totals.get(operation, none)) for operation in sorted(REQUESTS)]
         answer = self._answer("stats") | {"started": self._started, "endpoints": endpoints}
-        most = MOST_SHOWN
+        most = MOST_ROWS
         encoded = msgspec.json.encode(answer | {"data": self._describe(most)})
         while len(encoded) > max_bytes and most:
             most //= 2

@@ -13,7 +13,7 @@ from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_bu
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus, Republish
 from provider.commands.kv.name_rules import actor_key, check_bucket, stored_pattern
 from provider.commands.kv.open_bucket import OpenBucket
-from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption, Target
+from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption
 from provider.commands.kv.rendering import (
     BUCKET_COLUMNS,
     bucket_row,
@@ -30,6 +30,7 @@ from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_line, print_object
 from provider.commands.tables import print_table
+from provider.commands.target import Target
 from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
 from provider.units import parse_size, parse_whole_seconds

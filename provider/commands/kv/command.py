@@ -7,9 +7,9 @@ import typer
 from provider.commands.kv import bucket_commands as buckets
 from provider.commands.kv import entry_commands as entries
 from provider.commands.kv.compact_command import compact
-from provider.commands.kv.parameters import with_target
 from provider.commands.kv.watch_command import watch
 from provider.commands.options import CommandWithValues
+from provider.commands.target import with_target
 
 EXAMPLES = """Examples:
 

@@ -8,10 +8,11 @@ import contextlib
 from provider.commands.connect import deadline_in, explained
 from provider.commands.kv.name_rules import check_bucket
 from provider.commands.kv.open_bucket import OpenBucket
-from provider.commands.kv.parameters import BucketArgument, ForceOption, JsonOption, Target
+from provider.commands.kv.parameters import BucketArgument, ForceOption, JsonOption
 from provider.commands.kv.running import in_bucket, is_confirmed
 from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_line, print_object
+from provider.commands.target import Target
 from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats.buckets import key_subject

@@ -18,7 +18,6 @@ from provider.commands.kv.parameters import (
     JsonLinesOption,
     JsonOption,
     KeyArgument,
-    Target,
     TtlOption,
 )
 from provider.commands.kv.rendering import (
@@ -33,6 +32,7 @@ from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_bytes, print_line, print_object
 from provider.commands.tables import print_table
+from provider.commands.target import Target
 from provider.commands.value_sources import standard_input
 from provider.keyvalue.link_values import Consistency
 from provider.units import parse_whole_seconds

@@ -16,8 +16,8 @@ from provider import logs
 from provider.commands.connect import connected
 from provider.commands.errors import NotConfirmedError
 from provider.commands.kv.open_bucket import OpenBucket, opened
-from provider.commands.kv.parameters import Target
 from provider.commands.printing import discard
+from provider.commands.target import Target
 from provider.nats.jetstream import JetStream
 
 T = TypeVar("T")

@@ -11,12 +11,13 @@ from rich.text import Text
 
 from provider.commands.kv.name_rules import check_bucket, stored_pattern
 from provider.commands.kv.open_bucket import OpenBucket
-from provider.commands.kv.parameters import MAX_REVISION, BucketArgument, JsonLinesOption, Target
+from provider.commands.kv.parameters import MAX_REVISION, BucketArgument, JsonLinesOption
 from provider.commands.kv.rendering import revision_object, update_line
 from provider.commands.kv.running import StopSignals, in_bucket
 from provider.commands.kv.stored_revision import PUT, Revision
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.commands.printing import flushed, print_line, print_object
+from provider.commands.target import Target
 from provider.keyvalue.bucket.follow import Selection, Start
 
 

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from contracts import extensions
 from contracts import keyvalue as kv
-from contracts.statistics import BucketStatistics
+from contracts.statistics import MOST_NAME_CHARACTERS, BucketStatistics
 from provider import errors
 from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
@@ -42,6 +42,7 @@ from provider.nats import jetstream as js
 from provider.nats.buckets import STREAM_NOT_FOUND
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
+from provider.plain_text import cut
 from provider.tasks import TaskOwner, cancel
 
 _log = logging.getLogger(__name__)
@@ -206,7 +207,10 @@ class BucketStore(SharedStore[BucketConfig]):
     def statistics(self) -> BucketStatistics:
         """The state of the bucket and the counts of its changes."""
         statistics = BucketStatistics(
-            bucket=self.name, links=self.link_count, is_open=self.opened is not None, is_healthy=self.unhealthy is None
+            bucket=cut(self.name, MOST_NAME_CHARACTERS),
+            links=self.link_count,
+            is_open=self.opened is not None,
+            is_healthy=self.unhealthy is None,
         )
         if self.opened is None:
             return statistics

@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from contracts.statistics import CacheStatistics
+from contracts.statistics import MOST_NAME_CHARACTERS, CacheStatistics
 from provider.keyvalue.cache.anti_entropy import AntiEntropy
 from provider.keyvalue.cache.cells import Item
 from provider.keyvalue.cache.channel import Channel
@@ -38,6 +38,7 @@ from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.link_config import CacheConfig
 from provider.keyvalue.link_values import ReplicationAuth
 from provider.nats.connection import Connection
+from provider.plain_text import cut
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Replication:
         """The state of the replica and of its exchange with the others. Names and limits are not known here."""
         replica = self.replica
         return CacheStatistics(
-            cache=self._channel.config.state_subject,
+            cache=cut(self._channel.config.state_subject, MOST_NAME_CHARACTERS),
             is_connected=self._channel.is_connected,
             is_joined=self.joined.is_set(),
             keys=replica.keys,

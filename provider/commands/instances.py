@@ -1,0 +1,138 @@
+"""The statistics of all running instances, asked for over NATS. The exporter and `top` show them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct, structs
+
+from contracts.operations import REQUESTS
+from contracts.statistics import SERVICE_PREFIX, InstanceStatistics, Text
+from provider import errors
+from provider.nats.connection import Connection
+from provider.nats.requests import new_inbox
+
+_SUBJECT = b"$SRV.STATS"
+_NO_RESPONDERS = b"NATS/1.0 503"
+"""The header of the server's answer when no service listens."""
+
+_LATE_SECONDS = 0.05
+"""Time for instances that are not known yet, after all known ones have answered: most answer within a millisecond."""
+
+_MOST_INSTANCES = 1000
+"""Instances that are shown. Any client of the account may answer in the name of a service, and none may fill a memory."""
+
+
+class Instance(NamedTuple):
+    """One running provider.
+
+    Attributes:
+        id: Id of the instance.
+        version: Version of the provider.
+        data: Its statistics.
+    """
+
+    id: str
+    version: str
+    data: InstanceStatistics
+
+
+class _Answer(Struct, frozen=True):
+    """The statistics of a service as NATS defines them, as far as they are used."""
+
+    name: Text
+    id: Text
+    version: Text
+    data: InstanceStatistics
+
+
+class Instances:
+    """Asks the instances of a lattice for their statistics.
+
+    Args:
+        connection: Connection to the lattice.
+        lattice: Lattice prefix; None: every lattice of the account.
+    """
+
+    def __init__(self, connection: Connection, lattice: str | None) -> None:
+        self._connection = connection
+        self._lattice = lattice
+        self._loop = asyncio.get_running_loop()
+        self._known: set[tuple[str, str]] = set()
+        """Lattices and ids of the instances that have answered the last time."""
+        self._inbox = new_inbox()
+        self._is_listening = False
+        self._asked = 0
+        self._answers: dict[tuple[str, str], Instance] = {}
+        self._refusal = ""
+        self._is_done = asyncio.Event()
+        """Set when all known instances have answered, or no further answer is to be expected."""
+        self._turn = asyncio.Lock()
+
+    async def gather(self, wait_seconds: float) -> list[Instance]:
+        """Return the instances that answer, in a stable order.
+
+        It is done as soon as all instances have answered that did so the last time.
+
+        Args:
+            wait_seconds: Time for the answers.
+
+        Raises:
+            errors.NotConnectedError: There is no connection.
+            errors.PermissionsError: The server refuses the question.
+        """
+        async with self._turn:
+            if not self._is_listening:
+                await self._connection.listen(f"{self._inbox}.*", self._on_answer)
+                self._connection.on_refusal(_SUBJECT, self._on_refusal)
+                self._is_listening = True
+            self._answers, self._is_done, self._refusal = {}, asyncio.Event(), ""
+            self._asked += 1
+            self._connection.publish_request(_SUBJECT, self._reply_subject, b"")
+            deadline = self._loop.time() + wait_seconds
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._is_done.wait()
+                    await asyncio.sleep(_LATE_SECONDS)
+            except TimeoutError:
+                if not self._connection.is_connected:
+                    raise errors.NotConnectedError from None
+            if self._refusal:
+                raise errors.PermissionsError(self._refusal)
+            self._known = set(self._answers)
+            return sorted(self._answers.values(), key=lambda found: (found.data.lattice, found.data.host_id, found.id))
+
+    @property
+    def _reply_subject(self) -> bytes:
+        """Subject of the answers to this question. Late ones to the question before it are told apart by it."""
+        return f"{self._inbox}.{self._asked}".encode()
+
+    def _on_answer(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
+        if subject != self._reply_subject or len(self._answers) >= _MOST_INSTANCES:
+            return
+        if header.startswith(_NO_RESPONDERS):
+            self._is_done.set()
+        found = instance_from(payload)
+        if found is None or self._lattice not in (None, found.data.lattice):
+            return
+        self._answers[found.data.lattice, found.id] = found
+        if self._known and self._known <= self._answers.keys():
+            self._is_done.set()
+
+    def _on_refusal(self, reason: str) -> None:
+        self._refusal = reason
+        self._is_done.set()
+
+
+def instance_from(payload: bytes) -> Instance | None:
+    """Decode an answer; None if it is of another service, or larger than a provider's."""
+    try:
+        answer = msgspec.json.decode(payload, type=_Answer)
+    except msgspec.DecodeError:  # a field is missing or has another type, or the payload is not JSON
+        return None
+    if not answer.name.startswith(SERVICE_PREFIX):
+        return None
+    known = {found.operation: found for found in answer.data.operations if found.operation in REQUESTS}
+    return Instance(answer.id, answer.version, structs.replace(answer.data, operations=list(known.values())))

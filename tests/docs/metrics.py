@@ -1,0 +1,78 @@
+"""The page docs/metrics.md: `python -m tests.docs.metrics` writes it. The table comes from the code that makes the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.core import Metric
+
+from provider import metrics
+from provider.commands.exporter.command import DEFAULT_PORT
+from provider.commands.exporter.scrape import families
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+_HEAD = f"""<!-- Written by `make docs` from provider/metrics.py. -->
+
+# Metrics
+
+`keyvalue-nats exporter` serves the metrics of all provider instances of a lattice to Prometheus. The providers open no
+port: the exporter asks them over NATS, for their [statistics](statistics.md), at each scrape.
+
+```
+pip install 'wasmcloud-keyvalue-nats[exporter]'
+keyvalue-nats exporter --nats nats://hub:4222 --lattice production
+curl http://127.0.0.1:{DEFAULT_PORT}/metrics
+keyvalue-nats exporter --once                 # prints them; exit code 1: no NATS, 3: no instance
+```
+
+Run one exporter for a lattice, anywhere. It listens on the loopback address unless `--address` names another one; the
+metrics have no passwords, and no keys or values of actors. Its user needs two permissions and no others: to publish to
+`$SRV.STATS`, and to subscribe to `_INBOX.>`.
+
+A scrape takes as long as the slowest instance, and up to `--wait` (one second) when an instance has ended. While NATS
+cannot be reached, a scrape has `keyvalue_nats_exporter_nats_up 0` and no instance.
+
+Metrics over [OTLP](operating.md#logs-health-signals) have the same names, with `service.instance.id` in the resource in
+place of the label `instance_id`. Those of the exporter itself are not among them.
+
+## All metrics
+
+Each metric of an instance has the labels `lattice` and `instance_id` beside those in the table. Links, buckets and caches
+are at most 256 each per instance; links that do not work come first.
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join([_HEAD, *_rows()])
+
+
+def _rows() -> Iterator[str]:
+    yield "| metric | kind | labels | meaning |\n|---|---|---|---|"
+    own = {metric.name: metric for metric in metrics.METRICS}
+    for family in families([], is_reachable=True, seconds=0.0):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        found = own.get(name)
+        kind = found.kind.value if found is not None else family.type
+        labels = _labels(family, found)
+        shown = ", ".join(f"`{label}`" for label in labels)
+        yield f"| `{name}` | {kind} | {shown} | {family.documentation} |".replace("|  |", "| |")
+    yield ""
+
+
+def _labels(family: Metric, found: metrics.Metric | None) -> tuple[str, ...]:
+    if found is not None:
+        return found.labels
+    known: tuple[str, ...] = getattr(family, "_labelnames", ())
+    return tuple(label for label in known if label not in ("lattice", "instance_id"))
+
+
+def write() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
