@@ -379,6 +379,43 @@ class TooMuchAtOnceError(StoreError):
     text = "values of {count} keys are over {maximum} bytes together, the maximum of one call; ask for fewer at once"
 
 
+class AnswerTooLargeError(StoreError):
+    """The answer of a call would be too large. `size` is at least that, in bytes."""
+
+    operation: str
+    size: int
+    maximum: int
+    text = "answer of {operation} would take {size} bytes, over max_answer_bytes: the maximum is {maximum} bytes"
+
+
+class ElementTooLargeError(StoreError):
+    """An element is too large for a list or a set. Sizes are in bytes."""
+
+    key: str
+    size: int
+    maximum: int
+    text = "element of {size} bytes for key {key!r} is over half of the server's max_payload: the maximum is {maximum} bytes"
+
+
+class CollectionFullError(StoreError):
+    """A list or a set would have too much in it. `unit` is that of the size and the maximum."""
+
+    key: str
+    size: int
+    unit: str
+    maximum: int
+    text = "key {key!r} would have {size} {unit}, and a list or a set has {maximum} at most; nothing was changed"
+
+
+class DamagedValueError(StoreError):
+    """A page of a value is missing, or is not what a provider could have written. `reason` says which."""
+
+    key: str
+    page: str
+    reason: str
+    text = "value of key {key!r} is damaged: page {page} {reason}; it can be deleted or set anew"
+
+
 class WrongKindError(StoreError):
     """The operation is for another kind of value."""
 

@@ -255,6 +255,7 @@ def number_of(key: str, value: Value | None) -> int:
         return number
     if value.kind is not Kind.TEXT:
         raise errors.WrongKindError(key, value.kind.value, Kind.COUNTER.value)
-    if not DECIMAL.match(value.data):
+    # A paged text is longer than any number.
+    if not isinstance(value.data, str) or not DECIMAL.match(value.data):
         raise errors.NotANumberError(key)
     return int(value.data)

@@ -12,7 +12,7 @@ from typing import NamedTuple, NewType, Protocol, TypeVar
 
 from msgspec import Struct
 
-from provider.keyvalue.values import Kind
+from provider.keyvalue.values import Kind, Value
 
 Result = TypeVar("Result")
 
@@ -43,10 +43,10 @@ class Head(Struct, frozen=True, kw_only=True):
     """The one message of a paged value that is ever overwritten.
 
     Attributes:
-        kind: Text, list or set.
+        kind: Text, binary value, list or set.
         root: The page at the top of the tree.
         height: Number of levels of the tree; 1: the root is a leaf.
-        count: Number of elements, the buffer included. For a text: its bytes.
+        count: Number of elements, the buffer included. For a text or a binary value: its bytes.
         size: Bytes of all elements in UTF-8, the buffer included.
         sequence: The highest sequence of any of the pages, in their stream. Every page of the key up to it belongs to this
             head, or to none that can still be written.
@@ -66,17 +66,20 @@ class Head(Struct, frozen=True, kw_only=True):
 
 
 class Edit(NamedTuple):
-    """The change of a paged value, to be carried out in this order: write the pages, write the head, remove pages.
+    """The change of a value, to be carried out in this order: write the pages, write the head, remove pages.
 
     Attributes:
-        head: The new head, but for `sequence`, which the acknowledgements of the new pages tell.
+        value: The new value. Its data is a `Head`, but for `sequence`, which the acknowledgements of the new pages tell; or
+            the data of a value that fits into one message.
         pages: The new pages.
         replaced: Pages that the head before reached and the new one does not.
+        replaces_all: Whether that is all of them; then none is named.
     """
 
-    head: Head
+    value: Value
     pages: Mapping[PageId, bytes]
-    replaced: tuple[PageId, ...]
+    replaced: tuple[PageId, ...] = ()
+    replaces_all: bool = False
 
 
 class DamagedPageError(Exception):

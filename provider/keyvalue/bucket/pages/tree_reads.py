@@ -1,0 +1,170 @@
+"""The operations on a tree of pages that change nothing. Pure; see `paged_value.Operation`."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+
+from provider.keyvalue.bucket.pages.page_codec import (
+    Child,
+    check_piece,
+    decode_elements,
+    decode_node,
+    hash_prefix,
+)
+from provider.keyvalue.bucket.pages.paged_value import Head, Operation, PageId, Wanted
+from provider.keyvalue.values import Kind
+
+_PAGES_AHEAD = 32
+"""Leaves of a list or a set to read ahead: half a megabyte, about what a connection carries in one round trip."""
+
+_PIECES_AHEAD = 4
+"""Leaves of a text to read ahead: two megabytes, which keep a connection busy while one piece is used."""
+
+_NODES_AT_ONCE = 64
+"""Inner nodes that a walk over all of them asks for at once: about a megabyte."""
+
+
+def tree_count(head: Head) -> int:
+    """Return the number of elements in the tree, without the buffer."""
+    return head.count - len(head.added) + len(head.removed)
+
+
+def root_of(head: Head) -> Child:
+    return Child(head.root, tree_count(head))
+
+
+class Leaves:
+    """The leaves of a tree, in order, read ahead.
+
+    Args:
+        head: The head of the tree.
+        start: Position of the first element wanted; leaves before it are not read.
+        stop: Position behind the last element wanted; `None`: the end.
+        skipped: Pages that are known not to matter, nor anything below them. The pages that were passed are added by `pass_by`.
+
+    Attributes:
+        position: Position of the first element of the next leaf.
+    """
+
+    def __init__(self, head: Head, start: int = 0, stop: int | None = None, skipped: set[PageId] | None = None) -> None:
+        self.position = 0
+        self._kind = head.kind
+        self._prefix = hash_prefix(head.root)
+        self._start = start
+        self._stop = tree_count(head) if stop is None else stop
+        self._skipped = skipped if skipped is not None else set()
+        self._most_ahead = _PAGES_AHEAD if head.kind in (Kind.LIST, Kind.SET) else _PIECES_AHEAD
+        self._todo = [(root_of(head), head.height)]
+        """The nodes that come next, each with its level; the next one is the last."""
+
+    def next_elements(self) -> Operation[list[str] | None]:
+        """Return the next leaf of a list or a set; `None` behind the last."""
+        found = yield from self._next()
+        return None if found is None else decode_elements(*found)
+
+    def next_piece(self) -> Operation[bytes | None]:
+        """Return the next leaf of a text or a binary value; `None` behind the last."""
+        found = yield from self._next()
+        return None if found is None else check_piece(*found)
+
+    def next_child(self) -> Operation[tuple[Child, list[str]] | None]:
+        """Return the next leaf of a list or a set, with its place in the tree; `None` behind the last."""
+        found = yield from self._next()
+        return None if found is None else (found[0], decode_elements(*found))
+
+    def _next(self) -> Operation[tuple[Child, bytes] | None]:
+        while self._todo and self.position < self._stop:
+            child, level = self._todo.pop()
+            # Level 0 stands behind the nodes below an inner node: all of them were passed by.
+            if not level:
+                self._skipped.add(child.page_id)
+                continue
+            if self.position + child.length <= self._start or child.page_id in self._skipped:
+                self.position += child.length
+                continue
+            payloads = yield Wanted((child.page_id,), self._ahead(self.position + child.length))
+            payload = payloads[child.page_id]
+            if level == 1:
+                self.position += child.length
+                return child, payload
+            node = decode_node(child, payload, self._kind)
+            self._todo.append((child, 0))
+            self._todo.extend((below, level - 1) for below in reversed(node.children(self._prefix, child.low)))
+        return None
+
+    def _ahead(self, position: int) -> tuple[PageId, ...]:
+        ahead: list[PageId] = []
+        for child, level in reversed(self._todo):
+            if position >= self._stop or len(ahead) == self._most_ahead:
+                break
+            if level and child.page_id not in self._skipped and position + child.length > self._start:
+                ahead.append(child.page_id)
+            position += child.length if level else 0
+        return tuple(ahead)
+
+
+def members_found(head: Head, members: Iterable[str]) -> Operation[set[str]]:
+    """Return those of some texts that are members of the tree of a set, which its buffer may contradict."""
+    prefix = hash_prefix(head.root)
+    groups = {root_of(head): sorted(members)}
+    if not groups[root_of(head)]:
+        return set()
+    for _ in range(head.height - 1):
+        payloads = yield Wanted(tuple(child.page_id for child in groups))
+        below: dict[Child, list[str]] = {}
+        for child, group in groups.items():
+            node = decode_node(child, payloads[child.page_id], Kind.SET)
+            for member in group:
+                index = bisect_right(node.lows, member)
+                place = Child(PageId(prefix + node.ids[index]), node.counts[index])
+                below.setdefault(place, []).append(member)
+        groups = below
+    payloads = yield Wanted(tuple(child.page_id for child in groups))
+    found: set[str] = set()
+    for child, group in groups.items():
+        elements = decode_elements(child, payloads[child.page_id])
+        found.update(member for member in group if _is_in(elements, member))
+    return found
+
+
+def _is_in(elements: list[str], member: str) -> bool:
+    index = bisect_left(elements, member)
+    return index < len(elements) and elements[index] == member
+
+
+def position_of(head: Head, element: str, skipped: set[PageId]) -> Operation[int | None]:
+    """Return the position of the first element of the tree of a list that equals a text; `None`: there is no such element.
+
+    Args:
+        head: The head of the list.
+        element: The text.
+        skipped: Pages that are known not to have the element below them. Those that are passed by are added, so a search
+            that is repeated on a later head reads only what is new.
+    """
+    leaves = Leaves(head, skipped=skipped)
+    while True:
+        first = yield from leaves.next_child()
+        if first is None:
+            return None
+        child, elements = first
+        if element in elements:
+            return leaves.position - child.length + elements.index(element)
+        skipped.add(child.page_id)
+
+
+def reachable_pages(head: Head) -> Operation[set[PageId]]:
+    """Return the ids of all pages of a value. Only the inner nodes are read."""
+    prefix = hash_prefix(head.root)
+    level = [root_of(head)]
+    found = {head.root}
+    for _ in range(head.height - 1):
+        below: list[Child] = []
+        for start in range(0, len(level), _NODES_AT_ONCE):
+            nodes = level[start : start + _NODES_AT_ONCE]
+            payloads = yield Wanted(tuple(child.page_id for child in nodes))
+            for child in nodes:
+                below += decode_node(child, payloads[child.page_id], head.kind).children(prefix, "")
+        found.update(child.page_id for child in below)
+        level = below
+    return found
