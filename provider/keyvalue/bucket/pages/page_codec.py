@@ -30,7 +30,7 @@ class Child(NamedTuple):
         page_id: The page of the node.
         length: Number of elements below the node; for a text, their bytes.
         size: Bytes of the page; 0 for a root, whose size is not stored.
-        low: For a set, a text that is greater than every member before the node and not greater than any member below it.
+        low: A text, in a set, that is greater than every member before the node and not greater than any member below it.
     """
 
     page_id: PageId
@@ -46,7 +46,7 @@ class Node(Struct, frozen=True, array_like=True, gc=False):
         ids: The ids of the children without the hash of the key, which they share with the node.
         counts: Number of elements below each child.
         sizes: Bytes of each child's page.
-        lows: For a set, the separators between neighbours: one less than there are children.
+        lows: Separators between neighbours, in a set: one less than there are children.
     """
 
     ids: list[str]

@@ -140,7 +140,7 @@ def position_of(head: Head, element: str, skipped: set[PageId]) -> Operation[int
         head: The head of the list.
         element: The text.
         skipped: Pages that are known not to have the element below them. Those that are passed by are added, so a search
-            that is repeated on a later head reads only what is new.
+            that is repeated on a later head reads only new pages.
     """
     leaves = Leaves(head, skipped=skipped)
     while True:
