@@ -55,7 +55,7 @@ class InvocationCall(Struct, eq=False):
         reply_subject: NATS subject of the reply; b"" if the caller wants none.
         header: NATS headers of the message, for traces.
         size_bytes: Size of the message, or of the payload if that is sent apart in chunks.
-        began: Arrival, by `time.perf_counter`.
+        began: Arrival, by `time.monotonic`.
         deadline: The latest moment for the store's answer, on the event loop's clock.
         request: The decoded operation; `None` until it has been decoded.
         shared: The store that is held open for this call; `None` unless the call is in flight.
@@ -218,7 +218,7 @@ class Calls:
             call.shared = None
             if self._is_stopping and not self._in_flight:
                 self._drained.set()
-        seconds = time.perf_counter() - call.began
+        seconds = time.monotonic() - call.began
         invocation = call.event.invocation
         error_name = "" if error is None else type(error).__name__
         self._counts.count(call.event.link, invocation.operation, seconds, error_name)
@@ -269,7 +269,7 @@ def cut_off(call: InvocationCall) -> errors.ProviderError:
 def _overdue(call: InvocationCall) -> errors.ProviderError:
     if call.is_change:
         return errors.OutcomeUnknownError("the provider took too long")
-    return errors.StoreTimeoutError(int((time.perf_counter() - call.began) * 1000), "the provider is too busy")
+    return errors.StoreTimeoutError(int((time.monotonic() - call.began) * 1000), "the provider is too busy")
 
 
 def _log_call(call: InvocationCall, seconds: float, response_bytes: int, error: BaseException | None) -> None:

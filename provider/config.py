@@ -10,7 +10,7 @@ import pathlib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, field, structs
 
@@ -24,6 +24,7 @@ from provider.keyvalue.link_config import LinkConfig, parse_link
 from provider.keyvalue.link_forms import server_url
 from provider.keyvalue.link_trust import LinkPolicy, join_values
 from provider.keyvalue.link_values import LINK_VALUES, Backend
+from provider.lattice.signature_processes.usable_cores import default_processes, usable_cores
 from provider.nats.settings import ConnectionSettings
 from provider.units import parse_size, parse_whole_seconds
 
@@ -58,6 +59,7 @@ class ProcessLimits(Struct, frozen=True, forbid_unknown_fields=True):
     replay_window_seconds: int = 120
     replay_ids: int = 1_000_000
     connect_timeout_seconds: int = 10
+    signature_processes: int | Literal["auto"] = "auto"
 
 
 class ProviderToml(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +92,12 @@ class ProviderConfig(Struct, frozen=True):
 _MAX_LIMIT = 2**63 - 1
 """Bytes: more than any machine has."""
 
+_MAY_BE_ZERO = ("replay_window_seconds", "signature_processes")
+"""Limits of which 0 turns something off."""
+
+_MOST_SIGNATURE_PROCESSES = 64
+"""Far more than one provider can keep busy. A larger number is a mistake that would fill the machine."""
+
 _PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, *ProcessLimits.__struct_fields__)
 """The names in config_json that are not link values."""
 
@@ -116,6 +124,13 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
         wrong_defaults=wrong,
         remarks=given.remarks + [Remark(name, reason) for name, reason in wrong.items()],
     )
+
+
+def helper_processes(limits: ProcessLimits) -> int:
+    """Return the number of helper processes for signature checks, by the setting or by this machine."""
+    if limits.signature_processes == "auto":
+        return default_processes(usable_cores())
+    return limits.signature_processes
 
 
 def load_provider_toml(path: str | None = None) -> ProviderToml:
@@ -287,9 +302,13 @@ def _check_names(value: Mapping[str, Any], where: str) -> None:
 
 
 def _check_limits(limits: ProcessLimits, where: str) -> None:
-    for name, value in structs.asdict(limits).items():  # a window of 0 turns the memory of invocation ids off
-        if value < (0 if name == "replay_window_seconds" else 1):
+    for name, value in structs.asdict(limits).items():
+        if value == "auto":
+            continue
+        if value < (0 if name in _MAY_BE_ZERO else 1):
             raise errors.ConfigError(f"{name} is {value}, too small", where)
+        if name == "signature_processes" and value > _MOST_SIGNATURE_PROCESSES:
+            raise errors.ConfigError(f"{name} is {value}, the maximum is {_MOST_SIGNATURE_PROCESSES}", where)
 
 
 def _check_link_defaults(known: Mapping[str, str], where: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 
 from contracts import operations
 from contracts.codec import MalformedError
@@ -15,7 +14,7 @@ from contracts.nkeys import is_usable
 from contracts.statistics import SERVICE_PREFIX
 from provider import errors
 from provider.calls import SHOWN_ID_CHARACTERS, Calls, InvocationCall
-from provider.config import ProviderConfig
+from provider.config import ProviderConfig, helper_processes
 from provider.instance import Instance
 from provider.keyvalue.store import Store, complete
 from provider.lattice.call_counts import CallCounts
@@ -29,6 +28,7 @@ from provider.lattice.protocol import (
     LinkDeleted,
     LinkEvent,
     LinkPut,
+    Received,
 )
 from provider.lattice.seen_ids import SeenIds
 from provider.lattice.statistics import ServiceNames, ServiceStatistics
@@ -69,7 +69,7 @@ class Provider:
         limits = config.limits
         seen_ids = SeenIds(limits.replay_window_seconds, limits.replay_ids) if limits.replay_window_seconds else None
         self._protocol = LatticeProtocol(host_data, _verifier(host_data), seen_ids)
-        self._lattice = LatticeSubscriptions(connection, self._protocol, self)
+        self._lattice = LatticeSubscriptions(connection, self._protocol, self, helper_processes(limits))
         self._chunks = ChunkStore(connection, host_data.lattice_rpc_prefix, host_data.js_domain or "")
         self._counts = CallCounts()
         self._calls = Calls(limits, self._chunks, self._lattice.reply, self._counts, telemetry, tasks)
@@ -92,7 +92,8 @@ class Provider:
         """Serve until the host, a signal or the host's death ends it."""
         await self._lattice.start(self._host_data)
         await self._statistics.serve(self._connection)
-        records = LinkRecords(self._connection, self._protocol, self.on_link, self._host_data.js_domain or "")
+        domain = self._host_data.js_domain or ""
+        records = LinkRecords(self._connection, self._protocol, self._lattice.settle, self.on_link, domain)
         self._tasks.start(records.follow(), "follow link records")
         self._tasks.start(self._calls.answer_overdue(), "answer overdue calls")
         _log.info("ready", extra={"subject": self._protocol.subjects.rpc, "links": len(self._protocol.links)})
@@ -118,7 +119,8 @@ class Provider:
 
     # --- events of the lattice
 
-    def on_invocation(self, event: InvocationEvent, reply: bytes, header: bytes, size: int) -> None:
+    def on_invocation(self, event: InvocationEvent, received: Received) -> None:
+        reply, header, size = received.reply, received.header, received.size_bytes
         if isinstance(event, InvocationRefused):
             if event.is_untimely:
                 self._untimely.failed(event.error)
@@ -131,8 +133,8 @@ class Provider:
         invocation = event.invocation
         if isinstance(invocation.content_length, int):
             size = max(size, invocation.content_length)
-        deadline = self._loop.time() + self._budget_seconds
-        call = InvocationCall(self._calls, event, reply, header, size, time.perf_counter(), deadline)
+        deadline = received.arrived + self._budget_seconds
+        call = InvocationCall(self._calls, event, reply, header, size, received.arrived, deadline)
         store = self._calls.refusal(call) or self._links.store(event.link)
         if isinstance(store, errors.ProviderError):
             call.fail(store)
@@ -164,7 +166,8 @@ class Provider:
         return unhealthy is None, "; ".join(text for text in (unhealthy, self.notice()) if text)
 
     def notice(self) -> str | None:
-        return self._links.notice()
+        notices = (self._links.notice(), self._lattice.signatures.notice)
+        return "; ".join(text for text in notices if text) or None
 
     def on_shutdown(self, reply: bytes) -> None:
         self._shutdown_reply = reply

@@ -86,8 +86,15 @@ class ClaimsVerifier:
         Raises:
             errors.ClaimsMalformedError: The issuer is not a public nkey.
         """
-        key = self._keys.get(token.claims.iss) or _issuer_key(token.claims.iss)
-        return bool(ed_verify(token.signature, token.signing_input, key))
+        return bool(ed_verify(token.signature, token.signing_input, self.key_of(token)))
+
+    def key_of(self, token: Token[InvocationClaims]) -> bytes:
+        """Return the 32 bytes of the key that a token names as its issuer.
+
+        Raises:
+            errors.ClaimsMalformedError: The issuer is not a public nkey.
+        """
+        return self._keys.get(token.claims.iss) or _issuer_key(token.claims.iss)
 
     def is_issuer(self, public_key: str) -> bool:
         """Tell whether a key is one of the cluster's issuers."""

@@ -38,16 +38,23 @@ class LinkRecords:
     Args:
         connection: Connection to the lattice.
         protocol: State machine that turns a record into a link event.
+        settle: Function called before a record is passed to the protocol, which may change a link.
         apply: Callback for each link event.
         domain: JetStream domain of the lattice, or "".
     """
 
     def __init__(
-        self, connection: Connection, protocol: LatticeProtocol, apply: Callable[[LinkEvent], None], domain: str
+        self,
+        connection: Connection,
+        protocol: LatticeProtocol,
+        settle: Callable[[], None],
+        apply: Callable[[LinkEvent], None],
+        domain: str,
     ) -> None:
         lattice = protocol.subjects.lattice
         self._connection = connection
         self._protocol = protocol
+        self._settle = settle
         self._apply = apply
         self._jetstream = js.JetStream(connection, domain)
         bucket = f"LATTICEDATA_{lattice}"
@@ -101,6 +108,7 @@ class LinkRecords:
         record = subject.rpartition(".")[2]
         if subject.startswith(SUBJECT_PREFIX) and not record.startswith(_RECORD_PREFIX):
             return
+        self._settle()
         if is_deletion(header) or not payload:
             self._apply(self._protocol.forget_hash(record.removeprefix(_RECORD_PREFIX)))
             return

@@ -93,6 +93,28 @@ class ShutdownIgnored(Struct, frozen=True):
     """A request of another host, which stops its own provider of the same key and link name."""
 
 
+class Received(Struct, eq=False, gc=False):
+    """An invocation between its arrival and the judgement.
+
+    Attributes:
+        opened: The invocation and its token, or the reason for refusing the message.
+        reply: NATS subject of the reply; b"" if the caller wants none.
+        header: NATS headers of the message.
+        size_bytes: Size of the message.
+        now: Arrival in seconds since 1970, by which the claims are judged.
+        arrived: Arrival by `time.monotonic`.
+        is_signed: The result of the signature check, or its error; None until it has been made.
+    """
+
+    opened: tuple[Invocation, Token[InvocationClaims]] | InvocationRefused
+    reply: bytes
+    header: bytes
+    size_bytes: int
+    now: float
+    arrived: float
+    is_signed: bool | errors.InvocationError | None
+
+
 InvocationEvent = InvocationAccepted | InvocationRefused
 LinkEvent = LinkPut | LinkDeleted | LinkIgnored
 
@@ -135,41 +157,53 @@ class LatticeProtocol:
         Returns:
             An event for each message, in order.
         """
-        opened = [self._open(payload) for payload in payloads]
-        signed = [self._check_signature(item) for item in opened]
-        return [self._judge(item, is_signed, now) for item, is_signed in zip(opened, signed, strict=True)]
+        received = [self.open(payload, b"", b"", now, 0.0) for payload in payloads]
+        for item in received:
+            self.check_signature(item)
+        return [self.judge(item) for item in received]
 
-    def _open(self, payload: bytes) -> tuple[Invocation, Token[InvocationClaims]] | InvocationRefused:
+    def open(self, payload: bytes, reply: bytes, header: bytes, now: float, arrived: float) -> Received:
+        """Decode an invocation and take its token apart; see `Received` for the arguments."""
         try:
             invocation = decode_invocation(payload)
         except MalformedError as error:
-            return InvocationRefused(invocation_id_of(payload), "", errors.MalformedInvocationError(str(error)))
+            refused = InvocationRefused(invocation_id_of(payload), "", errors.MalformedInvocationError(str(error)))
+            return Received(refused, reply, header, len(payload), now, arrived, False)
         try:
-            return invocation, decode_token(invocation.encoded_claims)
+            opened = invocation, decode_token(invocation.encoded_claims)
         except errors.InvocationDeniedError as error:
-            return InvocationRefused(invocation.id, invocation.operation, errors.bare(error))
+            refused = InvocationRefused(invocation.id, invocation.operation, errors.bare(error))
+            return Received(refused, reply, header, len(payload), now, arrived, False)
+        return Received(opened, reply, header, len(payload), now, arrived, None)
 
-    def _check_signature(
-        self, opened: tuple[Invocation, Token[InvocationClaims]] | InvocationRefused
-    ) -> bool | errors.InvocationError:
-        if isinstance(opened, InvocationRefused):
-            return False
+    def signed_bytes(self, item: Received) -> tuple[bytes, bytes, bytes] | None:
+        """Return the key, the signature and the signed bytes of an invocation; None if its issuer is not a key."""
+        if isinstance(item.opened, InvocationRefused):
+            return None
+        token = item.opened[1]
         try:
-            return self._verifier.is_signed(opened[1])
-        except errors.InvocationDeniedError as error:
-            return errors.bare(error)
+            return self._verifier.key_of(token), token.signature, token.signing_input
+        except errors.InvocationDeniedError:
+            return None
 
-    def _judge(
-        self,
-        opened: tuple[Invocation, Token[InvocationClaims]] | InvocationRefused,
-        is_signed: bool | errors.InvocationError,
-        now: float,
-    ) -> InvocationEvent:
-        if isinstance(opened, InvocationRefused):
-            return opened
-        invocation, token = opened
+    def check_signature(self, item: Received) -> None:
+        """Check the signature of an invocation, if it could be opened."""
+        if isinstance(item.opened, InvocationRefused):
+            return
+        try:
+            item.is_signed = self._verifier.is_signed(item.opened[1])
+        except errors.InvocationDeniedError as error:
+            item.is_signed = errors.bare(error)
+
+    def judge(self, item: Received) -> InvocationEvent:
+        """Decide on an invocation whose signature has been checked, by the links in force and the time of its arrival."""
+        if isinstance(item.opened, InvocationRefused):
+            return item.opened
+        invocation, token = item.opened
+        is_signed, now = item.is_signed, item.now
         if isinstance(is_signed, errors.InvocationError):
             return InvocationRefused(invocation.id, invocation.operation, is_signed)
+        assert is_signed is not None, "the signature has been checked"
         try:
             claims = self._verifier.judge(invocation, token, is_signed, now)
             link = self._link_of(invocation)

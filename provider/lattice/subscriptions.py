@@ -15,8 +15,10 @@ from provider.lattice.protocol import (
     LatticeProtocol,
     LinkEvent,
     LinkIgnored,
+    Received,
     ShutdownRequested,
 )
+from provider.lattice.signature_processes.pool import SignaturePool
 from provider.nats.connection import Connection
 
 _log = logging.getLogger(__name__)
@@ -31,8 +33,8 @@ _STOP_SECONDS = 0.1
 class LatticeService(Protocol):
     """The receiver of the lattice's events. Its methods neither block nor raise."""
 
-    def on_invocation(self, event: InvocationEvent, reply: bytes, header: bytes, size: int) -> None:
-        """Serve an invocation. `size` is the size of the whole message in bytes."""
+    def on_invocation(self, event: InvocationEvent, received: Received) -> None:
+        """Serve an invocation, which arrived as `received`."""
         ...
 
     def on_link(self, event: LinkEvent) -> None:
@@ -59,15 +61,19 @@ class LatticeSubscriptions:
         connection: Connection to the lattice.
         protocol: State machine that decodes and judges each message.
         service: Receiver of the resulting events.
+        signature_processes: Number of helper processes for signature checks.
     """
 
-    def __init__(self, connection: Connection, protocol: LatticeProtocol, service: LatticeService) -> None:
+    def __init__(
+        self, connection: Connection, protocol: LatticeProtocol, service: LatticeService, signature_processes: int
+    ) -> None:
         self._connection = connection
         self._protocol = protocol
         self._service = service
         self._rpc_listener: int | None = None
         self._loop = asyncio.get_running_loop()
         self._arrived: list[tuple[bytes, bytes, bytes]] = []
+        self.signatures = SignaturePool(signature_processes, protocol, self._serve)
 
     async def start(self, host_data: HostData) -> None:
         """Subscribe to link changes, apply the links of the host data, and only then subscribe to invocations.
@@ -87,6 +93,7 @@ class LatticeSubscriptions:
         self._connection.on_single_message(self._serve_arrived)
         self._rpc_listener = await self._connection.listen(subjects.rpc, self._on_invocation, RPC_QUEUE)
         await self._connection.flush(_FLUSH_SECONDS)
+        self.signatures.start()
 
     async def stop_invocations(self) -> None:
         """Unsubscribe from invocations. The server then sends them to another instance, or refuses the call.
@@ -96,6 +103,17 @@ class LatticeSubscriptions:
         if self._rpc_listener is not None:
             listener, self._rpc_listener = self._rpc_listener, None
             await self._connection.stop_listening(listener, _STOP_SECONDS)
+        self.close()
+
+    def close(self) -> None:
+        """Serve the invocations that have arrived, and end the helper processes."""
+        self.settle()
+        self.signatures.close()
+
+    def settle(self) -> None:
+        """Serve the invocations that have arrived, before a link changes or the provider stops."""
+        self._serve_arrived()
+        self.signatures.settle()
 
     def reply(self, subject: bytes, payload: bytes) -> None:
         """Answer an invocation. Without a connection the answer is lost, and so is the caller's question.
@@ -128,20 +146,25 @@ class LatticeSubscriptions:
         arrived, self._arrived = self._arrived, []
         if not arrived:
             return
-        events = self._protocol.receive_invocations([payload for _, _, payload in arrived], time.time())
-        for event, (reply, header, payload) in zip(events, arrived, strict=True):
+        now, moment, open_ = time.time(), time.monotonic(), self._protocol.open
+        self.signatures.take([open_(payload, reply, header, now, moment) for reply, header, payload in arrived])
+
+    def _serve(self, received: list[Received]) -> None:
+        """Serve invocations whose signatures have been checked."""
+        events = [self._protocol.judge(item) for item in received]
+        for event, item in zip(events, received, strict=True):
             try:
-                self._service.on_invocation(event, reply, header, len(payload))
-            except Exception as defect:  # noqa: BLE001  (the other invocations of this turn are still served)
+                self._service.on_invocation(event, item)
+            except Exception as defect:  # noqa: BLE001  (the other invocations are still served)
                 _log.exception("internal_error")
-                self.reply(reply, encode_failure("", str(errors.InternalError(type(defect).__name__))))
+                self.reply(item.reply, encode_failure("", str(errors.InternalError(type(defect).__name__))))
 
     def _on_put_link(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._serve_arrived()
+        self.settle()
         self._apply(self._protocol.receive_put_link(payload), reply)
 
     def _on_delete_link(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._serve_arrived()
+        self.settle()
         self._apply(self._protocol.receive_delete_link(payload), reply)
 
     def _apply(self, event: LinkEvent, reply: bytes) -> None:
@@ -154,7 +177,7 @@ class LatticeSubscriptions:
         self.reply(reply, self._protocol.health(self._service.unhealthy(), self._service.notice()))
 
     def _on_shutdown(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        self._serve_arrived()
+        self.settle()
         is_ours = isinstance(self._protocol.receive_shutdown(payload), ShutdownRequested)
         if is_ours and reply:
             self._service.on_shutdown(reply)

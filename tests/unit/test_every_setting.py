@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def test_no_group_of_link_values_is_empty(group: Group) -> None:
 
 
 def test_provider_toml_has_every_limit_at_its_default() -> None:
-    limits = {key.name: int(key.literal) for key in setting_table.toml_keys() if key.section == "limits"}
+    keys = "\n".join(f"{key.name} = {key.literal}" for key in setting_table.toml_keys() if key.section == "limits")
+    limits = tomllib.loads(keys)
     assert limits == {name: getattr(ProcessLimits(), name) for name in ProcessLimits.__struct_fields__}
 
 

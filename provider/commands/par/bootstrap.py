@@ -334,6 +334,7 @@ def _start_provider(executable: str, native: str) -> int:
     sys.dont_write_bytecode = True  # new files would change the measure of the folder
     sys.path.insert(0, native)
     sys.meta_path.append(CompiledModules(native))
+    sys.frozen_by = sys.executable  # type: ignore[attr-defined]  # the Python, for processes of the provider's own
     sys.executable = executable
     sys.frozen = True  # type: ignore[attr-defined]  # the customary mark of an executable that contains its program
     from importlib import import_module

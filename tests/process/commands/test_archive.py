@@ -18,7 +18,7 @@ import nats.errors
 import pytest
 
 from tests.blackbox.host_families import OTP, RUST, HostFamily
-from tests.blackbox.lattice_host import PROJECT_FOLDER, LatticeHost
+from tests.blackbox.lattice_host import PROJECT_FOLDER, LatticeHost, gather_outcomes
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 from tests.process.commands.executables import COMMAND, FOLDERS, KINDS, Archive, confined, make_archive, read_archive
@@ -64,6 +64,17 @@ def children(pid: int) -> str:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
 
 
+def replace_files(executable: Path) -> None:
+    """Overwrite an executable, and remove its compiled modules."""
+    executable.write_bytes(b"replaced")
+    for file in unpacked(executable)[0].glob("native/**/*.so"):
+        file.unlink()
+
+
+def program(pid: int) -> Path:
+    return Path(f"/proc/{pid}/exe").readlink()
+
+
 def mapped_files(pid: int) -> set[str]:
     maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
     return {line.split(maxsplit=5)[5] for line in maps.splitlines() if "/" in line}
@@ -74,7 +85,7 @@ async def test_a_host_starts_it_and_stops_it(hosts: Hosts, executable: Path, fam
     command = ["/bin/sh", "-c", f"exec {executable}"] if family is OTP else [str(executable)]
     host = await hosts(family, command=command)
     actor = host.actor()
-    provider = await host.start_provider([host.link(actor)])
+    provider = await host.start_provider([host.link(actor)], {"signature_processes": 0})
     await host.set(actor, "k", "v")
     assert await host.get(actor, "k") == "v"
     assert (await host.health()).is_healthy
@@ -95,6 +106,26 @@ async def test_sigterm_stops_it_and_so_does_the_end_of_standard_input_under_otp(
     provider = await host.start_provider()
     provider.close_stdin()
     assert await provider.exited() == 0
+
+
+async def test_its_helpers_run_under_its_own_python_also_when_its_files_were_replaced(
+    hosts: Hosts, executable: Path
+) -> None:
+    host = await hosts(RUST, command=[str(executable)])
+    actor = host.actor()
+    provider = await host.start_provider([host.link(actor)], {"signature_processes": 1})
+
+    def helper_besides(others: set[str]) -> str:
+        started = provider.stderr.count("signature_process_started")
+        return children(provider.pid).strip() if started > len(others) else ""
+
+    first = await eventually(lambda: helper_besides(set()), "a helper")
+    assert program(int(first)) == program(provider.pid)
+    replace_files(executable)
+    os.kill(int(first), signal.SIGKILL)
+    second = await eventually(lambda: helper_besides({first}), "another helper")
+    assert second != first
+    assert sorted(await gather_outcomes([host.increment(actor, "k") for _ in range(50)])) == list(range(1, 51))
 
 
 async def test_killing_the_process_that_the_host_started_leaves_nothing_behind(hosts: Hosts, executable: Path) -> None:
