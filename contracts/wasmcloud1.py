@@ -23,6 +23,9 @@ DEFAULT_LINK_NAME = "default"
 SOURCE_HEADER, LINK_HEADER = b"source-id", b"link-name"
 """The headers of a call: the id of the calling component, and from 1.1 the link name that it has chosen."""
 
+TARGET_HEADER = b"target-id"
+"""The header in which a provider names the component that it calls."""
+
 _LINK = "link"
 
 

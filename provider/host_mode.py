@@ -26,7 +26,7 @@ from provider.nats.connection import Connection
 from provider.serve import Provider
 from provider.tasks import TaskOwner
 from provider.telemetry import Telemetry
-from provider.watches import Watches
+from provider.watches import ActorDelivery, Watches
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
             return
         stack.push_async_callback(watchers.close)
         pool = await stack.enter_async_context(StorePool(tasks, connection, f"{name} store", _keys(host_data)))
-        watches = Watches(host_data, pool, ActorCaller(connection, host_data), tasks)
+        watches = Watches(host_data, pool, ActorDelivery(ActorCaller(connection, host_data), tasks), tasks)
         links = Links(config, host_data, pool, watches)
         provider = Provider(config, host_data, connection, links, tasks, telemetry)
         for number in _STOP_SIGNALS:

@@ -9,17 +9,28 @@ import hashlib
 import re
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
+from contracts import wrpc
 from contracts.extensions import HANDLE_CHANGE, HandleChange
 from contracts.host import HostData
 from contracts.operations import encode_request
 from contracts.statistics import WatchStatistics
 from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.pool import StorePool
+from provider.keyvalue.values import Kind
+from provider.keyvalue.watch.key_change import KeyChange
 from provider.keyvalue.watch.watch import Watch
 from provider.lattice.actor_calls import ActorCaller
 from provider.lattice.protocol import LinkKey
+from provider.lattice.wasmcloud1.component_calls import ComponentCaller
 from provider.tasks import TaskOwner
+
+_BUCKET = "0"
+"""The bucket in calls of a watcher. Hosts read a number there: they make it the handle of a resource that does not exist."""
+
+Send = Callable[[], Awaitable[None]]
+Delivery = Callable[[LinkKey, KeyChange], AbstractAsyncContextManager[Send]]
 
 
 class Watches:
@@ -28,14 +39,14 @@ class Watches:
     Args:
         host_data: Host data with the name of the lattice.
         pool: Pool of the buckets.
-        actors: Caller of the actors.
+        deliver: Prepares a call of a link's actor or component with a change; see `watch.Deliver`.
         tasks: Owner of the background tasks.
     """
 
-    def __init__(self, host_data: HostData, pool: StorePool, actors: ActorCaller, tasks: TaskOwner) -> None:
+    def __init__(self, host_data: HostData, pool: StorePool, deliver: Delivery, tasks: TaskOwner) -> None:
         self._lattice = re.sub(r"[^A-Za-z0-9_-]", "_", host_data.lattice_rpc_prefix)
         self._pool = pool
-        self._actors = actors
+        self._deliver = deliver
         self._tasks = tasks
         self._watches: dict[LinkKey, Watch] = {}
         self._turns: weakref.WeakValueDictionary[LinkKey, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -45,7 +56,7 @@ class Watches:
         """Apply a link's settings: begin, change or end its watch."""
         if wanted.watch.patterns:
             self._switch(
-                key, self._pool.watch(wanted, self._name(key), self._lattice, functools.partial(self._call, key))
+                key, self._pool.watch(wanted, self._name(key), self._lattice, functools.partial(self._deliver, key))
             )
         else:
             self.delete(key)
@@ -113,12 +124,56 @@ class Watches:
         # 96 bits: enough that no two links share them.
         return f"kvwatch_{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
 
+
+class ActorDelivery:
+    """The delivery of changes to actors, by a signed operation.
+
+    Args:
+        actors: Caller of the actors.
+        tasks: Owner of the background tasks.
+    """
+
+    def __init__(self, actors: ActorCaller, tasks: TaskOwner) -> None:
+        self._actors = actors
+        self._tasks = tasks
+
     @contextlib.asynccontextmanager
-    async def _call(self, key: LinkKey, change: HandleChange) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Prepare a call of a link's actor; see `watch.Deliver`. Remove a stored payload that no actor has read."""
-        call = self._actors.prepare(key, HANDLE_CHANGE, encode_request(change))
+    async def __call__(self, key: LinkKey, change: KeyChange) -> AsyncIterator[Send]:
+        """Prepare a call of a link's actor. Remove a stored payload that no actor has read."""
+        call = self._actors.prepare(key, HANDLE_CHANGE, encode_request(handle_change(change)))
         try:
             yield call.send
         finally:
             if call.is_stored:
                 self._tasks.start(call.discard(), "remove a payload that no actor has read")
+
+
+def handle_change(change: KeyChange) -> HandleChange:
+    """Return a change as actors receive it. They are shown no binary value, only its kind."""
+    if change.kind is None:
+        return HandleChange(change.key, "", "", change.revision, "expire" if change.is_expiry else "delete")
+    text = "" if change.kind is Kind.BINARY else change.payload.decode()
+    return HandleChange(change.key, change.kind.value, text, change.revision, "put")
+
+
+class ComponentDelivery:
+    """The delivery of changes to components of 1.x hosts, by the functions of the watcher interface.
+
+    Args:
+        components: Caller of the components.
+    """
+
+    def __init__(self, components: ComponentCaller) -> None:
+        self._components = components
+
+    @contextlib.asynccontextmanager
+    async def __call__(self, key: LinkKey, change: KeyChange) -> AsyncIterator[Send]:
+        """Prepare a call of a link's component."""
+        yield functools.partial(self._components.call, key[0], watcher_call(change))
+
+
+def watcher_call(change: KeyChange) -> wrpc.WrpcCall:
+    """Return a change as a call of the watcher interface."""
+    if change.kind is None:
+        return wrpc.OnDelete(_BUCKET, change.key)
+    return wrpc.OnSet(_BUCKET, change.key, change.payload)

@@ -171,13 +171,13 @@ class Connection:
         if subject and not subject.startswith(b"$"):
             self._client.write(publish_frame(subject, b"", b"", payload))
 
-    def publish_request(self, subject: bytes, reply: bytes, payload: bytes) -> None:
+    def publish_request(self, subject: bytes, reply: bytes, payload: bytes, header: bytes = b"") -> None:
         """Send a message whose replies go to a subject that the caller listens on. See `on_refusal`.
 
         Raises:
             errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
         """
-        self._client.write(publish_frame(subject, reply, b"", payload))
+        self._client.write(publish_frame(subject, reply, header, payload))
 
     def request(
         self, subject: bytes, payload: bytes = b"", header: bytes = b"", *, deadline: float

@@ -15,10 +15,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from contracts.extensions import HandleChange
 from provider import errors
 from provider.keyvalue.link_config import parse_link
 from provider.keyvalue.pool import StorePool
+from provider.keyvalue.watch.key_change import KeyChange
 from provider.keyvalue.watch.position import Position
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
@@ -498,7 +498,7 @@ async def test_a_defect_is_logged_and_makes_the_watch_unhealthy_until_it_is_over
     defects = iter([RuntimeError("defect")])
 
     @contextlib.asynccontextmanager
-    async def deliver(change: HandleChange) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async def deliver(change: KeyChange) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         if (defect := next(defects, None)) is not None:
             raise defect
 

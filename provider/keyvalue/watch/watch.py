@@ -15,7 +15,6 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 
-from contracts.extensions import HandleChange
 from contracts.statistics import WatchStatistics
 from provider import errors
 from provider.keyvalue.bucket.entries import decode_entry
@@ -23,8 +22,8 @@ from provider.keyvalue.bucket.store import BucketLink
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.keys import decode_key
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import Kind
 from provider.keyvalue.watch.dead_letters import store_dead_letter
+from provider.keyvalue.watch.key_change import KeyChange
 from provider.keyvalue.watch.patterns import disjoint, matches
 from provider.keyvalue.watch.position import Position
 from provider.nats.buckets import CONSUMER_NOT_FOUND, key_subject
@@ -36,7 +35,7 @@ from provider.tasks import cancel
 
 _log = logging.getLogger(__name__)
 
-Deliver = Callable[[HandleChange], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]]
+Deliver = Callable[[KeyChange], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]]
 """Prepares a call of the actor and yields the function that sends it; the function may be called again.
 
 Sending raises `errors.ActorUnreachableError` when the actor was not called, `errors.ActorFailedError` when it was.
@@ -269,7 +268,7 @@ class Watch:
             return b"+TERM"
         return b"+ACK"
 
-    async def _call_until_taken(self, change: HandleChange, bucket_key: str) -> None:
+    async def _call_until_taken(self, change: KeyChange, bucket_key: str) -> None:
         """Call the actor until it takes the change, or until a later change of the key replaces it.
 
         Raises:
@@ -295,7 +294,7 @@ class Watch:
                 return
         raise errors.ActorFailedError(position.reason)
 
-    async def _call(self, change: HandleChange) -> None:
+    async def _call(self, change: KeyChange) -> None:
         """Call the actor once; wait while no host runs it."""
         wait_seconds = _FIRST_WAIT_SECONDS
         async with self._deliver(change) as send:
@@ -318,8 +317,8 @@ class Watch:
             return False
         return (await bucket.read_latest(bucket_key, deadline)).revision > revision
 
-    def _change(self, bucket_key: str, message: Delivery) -> HandleChange | None:
-        """Return the change as the actor receives it, or `None` for a key outside of the link's prefix and patterns.
+    def _change(self, bucket_key: str, message: Delivery) -> KeyChange | None:
+        """Return a change under the caller's key, or `None` for a key outside of the link's prefix and patterns.
 
         The server delivers such keys where patterns overlap. nats-server 2.9 ignores several filters and delivers all.
         """
@@ -331,9 +330,8 @@ class Watch:
             return None
         if value is None:
             is_expiry = header_value(message.header, MARKER_REASON) == MAX_AGE
-            return HandleChange(key, "", "", revision, "expire" if is_expiry else "delete")
-        text = "" if value.kind is Kind.BINARY else encode_payload(value).decode()
-        return HandleChange(key, value.kind.value, text, revision, "put")
+            return KeyChange(key, None, b"", revision, is_expiry)
+        return KeyChange(key, value.kind, encode_payload(value), revision)
 
 
 def _deadline(seconds: float) -> float:
