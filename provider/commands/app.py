@@ -20,7 +20,7 @@ from provider.commands.dev import command as dev
 from provider.commands.errors import CommandError, OutputError, UsageError
 from provider.commands.exporter import command as exporter
 from provider.commands.kv.command import kv
-from provider.commands.options import CommandWithValues
+from provider.commands.options import Command, CommandWithValues
 from provider.commands.output import stderr_console, write_line
 from provider.commands.par import command as par
 from provider.commands.printing import discard
@@ -90,12 +90,12 @@ def root(
     """Take the options of every command."""
 
 
-app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
+app.command("dev", cls=Command, epilog=dev.EXAMPLES)(dev.dev)
 app.command("call", cls=CommandWithValues, epilog=call.EXAMPLES)(call.call)
-app.command("demo")(demo.demo)
-app.command("state-proxy", epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
-app.command("settings", epilog=settings.EXAMPLES)(settings.settings_command)
-app.command("exporter", epilog=exporter.EXAMPLES)(with_target(exporter.exporter))
+app.command("demo", cls=Command)(demo.demo)
+app.command("state-proxy", cls=Command, epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
+app.command("settings", cls=Command, epilog=settings.EXAMPLES)(settings.settings_command)
+app.command("exporter", cls=Command, epilog=exporter.EXAMPLES)(with_target(exporter.exporter))
 app.add_typer(par.par, name="par")
 app.add_typer(kv, name="kv")
 

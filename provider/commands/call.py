@@ -71,7 +71,8 @@ def call(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     lattice: Annotated[
-        str | None, typer.Option(help="Name of the lattice, if several run. Default: the one started last.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the lattice, if several run. Default: the one started last."),
     ] = None,
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="Limit for connecting, and for the answer.")] = "5s",
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
 from provider.commands.connect import ConnectionOptions, settings_of
 from provider.commands.errors import OptionError
@@ -52,7 +52,28 @@ _OPTION = re.compile(r"-(?!([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\Z).+"
 """A word that begins with a dash, other than a negative number and a dash alone."""
 
 
-class CommandWithValues(TyperCommand):
+class _Argument(TyperArgument):
+    """An argument whose help shows its name, and not the name of a type in Python."""
+
+    @property
+    def display_name_raw(self) -> str:
+        return (self.metavar or self.name).upper()
+
+    def display_type_rich(self, ctx: Any) -> None:
+        """Return no name of a type."""
+
+
+class Command(TyperCommand):
+    """A command whose help has words for people only."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                parameter.__class__ = _Argument  # typer takes no class for arguments
+
+
+class CommandWithValues(Command):
     """A command some of whose arguments are values. A negative number is one, an unknown option is not."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -57,16 +57,19 @@ def dev(
         Backend | None, typer.Option(help="Backend of the link; the same as --link-value BACKEND=...")
     ] = None,
     instances: Annotated[
-        int, typer.Option(min=1, max=32, help="Number of provider processes that share the invocations.")
+        int,
+        typer.Option(metavar="NUMBER", min=1, max=32, help="Number of provider processes that share the invocations."),
     ] = 1,
     data_dir: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder for the data. Default: a temporary folder.")
+        Path | None,
+        typer.Option(metavar="FOLDER", file_okay=False, help="Folder for the data. Default: a temporary folder."),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of the started nats-server. Default: a free one.")
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="Port of the started nats-server. Default: a free one."),
     ] = None,
-    link_name: Annotated[str, typer.Option(help="Name of the link.")] = "default",
-    lattice: Annotated[str, typer.Option(help="Name of the lattice.")] = "default",
+    link_name: Annotated[str, typer.Option(metavar="NAME", help="Name of the link.")] = "default",
+    lattice: Annotated[str, typer.Option(metavar="NAME", help="Name of the lattice.")] = "default",
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show a line per invocation.")] = False,
 ) -> None:
     """Start a lattice with the provider and a linked actor, and run it until Ctrl-C."""

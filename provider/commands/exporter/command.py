@@ -50,9 +50,11 @@ def exporter(
     target: Target,
     lattice: LatticeOption = None,
     address: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every address of the machine.")
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 is every address of the machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = DEFAULT_PORT,
     wait: WaitOption = DEFAULT_WAIT,
     once: Annotated[bool, typer.Option("--once", help="Print the metrics and exit.")] = False,
 ) -> None:

@@ -61,16 +61,20 @@ MarkerTtlOption = Annotated[
 def add(
     target: Target,
     bucket: Annotated[str, typer.Argument(help="Name of the new bucket.")],
-    history: Annotated[int, typer.Option(min=1, max=64, help="Number of revisions to keep of each key.")] = 1,
+    history: Annotated[
+        int, typer.Option(metavar="NUMBER", min=1, max=64, help="Number of revisions to keep of each key.")
+    ] = 1,
     ttl: Annotated[
         str, typer.Option(metavar="DURATION", help="Maximum age of every value, e.g. 30s, 12h or 7d; 0 means no limit.")
     ] = "0",
-    replicas: Annotated[int, typer.Option(min=1, max=5, help="Number of servers that store the bucket.")] = 1,
+    replicas: Annotated[
+        int, typer.Option(metavar="NUMBER", min=1, max=5, help="Number of servers that store the bucket.")
+    ] = 1,
     max_value_size: Annotated[
-        str, typer.Option(metavar="BYTES", help="Maximum size of a value, e.g. 4096 or 512K.")
+        str, typer.Option(metavar="SIZE", help="Maximum size of a value, e.g. 4096 or 512K.")
     ] = "-1",
-    max_bucket_size: Annotated[str, typer.Option(metavar="BYTES", help="Maximum size of the bucket.")] = "-1",
-    description: Annotated[str, typer.Option(help="Purpose of the bucket, for people.")] = "",
+    max_bucket_size: Annotated[str, typer.Option(metavar="SIZE", help="Maximum size of the bucket.")] = "-1",
+    description: Annotated[str, typer.Option(metavar="TEXT", help="Purpose of the bucket, for people.")] = "",
     storage: Annotated[Storage, typer.Option(help="Kind of storage.")] = Storage.FILE,
     compress: Annotated[
         bool, typer.Option("--compress", help="Compress the bucket; needs nats-server 2.10 or later.")
@@ -79,7 +83,7 @@ def add(
         list[str] | None,
         typer.Option(metavar="TAG", help="Store the bucket on servers with this tag; may be repeated."),
     ] = None,
-    cluster: Annotated[str, typer.Option(help="Store the bucket on servers of this cluster.")] = "",
+    cluster: Annotated[str, typer.Option(metavar="NAME", help="Store the bucket on servers of this cluster.")] = "",
     marker_ttl: MarkerTtlOption = "0",
     republish_source: Annotated[
         str, typer.Option(metavar="SUBJECT", help="Subjects to republish. Default: all of the bucket.")

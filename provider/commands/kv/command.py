@@ -9,7 +9,7 @@ from provider.commands.kv import entry_commands as entries
 from provider.commands.kv.compact_command import compact
 from provider.commands.kv.watch_command import watch
 from provider.commands.options import CommandWithValues
-from provider.commands.target import with_target
+from provider.commands.target import connection_options, with_target_of_group
 
 EXAMPLES = """Examples:
 
@@ -31,7 +31,16 @@ Exit codes: 0 success; 1 failure, with one line on standard error; 2 if the comm
 Put -- before a value that begins with - and is not a number.
 """
 
-kv = typer.Typer(no_args_is_help=True, help="Manage buckets, as the `nats kv` command does.", epilog=EXAMPLES)
+_CONNECTION = "Options of the connection, such as --nats: keyvalue-nats kv --help"
+
+kv = typer.Typer(no_args_is_help=True)
+
+
+@kv.callback(epilog=EXAMPLES)
+@connection_options
+def group() -> None:
+    """Manage buckets, as the `nats kv` command does. The options below may also stand behind each command."""
+
 
 for _name, _command, _aliases in (
     ("add", buckets.add, ("new",)),
@@ -49,6 +58,8 @@ for _name, _command, _aliases in (
     ("watch", watch, ()),
     ("compact", compact, ()),
 ):
-    kv.command(_name, cls=CommandWithValues)(with_target(_command))
+    kv.command(_name, cls=CommandWithValues, epilog=_CONNECTION)(with_target_of_group(_command))
     for _alias in _aliases:
-        kv.command(_alias, cls=CommandWithValues, hidden=_alias != "rm")(with_target(_command))
+        kv.command(_alias, cls=CommandWithValues, epilog=_CONNECTION, hidden=_alias != "rm")(
+            with_target_of_group(_command)
+        )

@@ -52,7 +52,10 @@ def get(
     bucket: BucketArgument,
     key: KeyArgument,
     revision: Annotated[
-        int | None, typer.Option(min=1, max=MAX_REVISION, help="Show this revision, if the bucket still has it.")
+        int | None,
+        typer.Option(
+            metavar="REVISION", min=1, max=MAX_REVISION, help="Show this revision, if the bucket still has it."
+        ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Print only the bytes of the value.")] = False,
     json: JsonOption = False,

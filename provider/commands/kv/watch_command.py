@@ -29,7 +29,9 @@ def watch(
     ] = ">",
     history: Annotated[bool, typer.Option("--history", help="Begin with all revisions that the bucket has.")] = False,
     updates: Annotated[bool, typer.Option("--updates", help="Begin with the next change, not with values.")] = False,
-    revision: Annotated[int | None, typer.Option(min=1, max=MAX_REVISION, help="Begin with this revision.")] = None,
+    revision: Annotated[
+        int | None, typer.Option(metavar="REVISION", min=1, max=MAX_REVISION, help="Begin with this revision.")
+    ] = None,
     deletes: Annotated[bool, typer.Option("--deletes/--no-deletes", help="Show deletions.")] = True,
     json: JsonLinesOption = False,
 ) -> None:

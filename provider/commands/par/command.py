@@ -15,6 +15,7 @@ from rich.console import Console
 from contracts.archive import ArchiveClaims, cached_folder
 from contracts.nkeys import KeyKind, Seed
 from provider.commands.errors import MalformedArchiveError
+from provider.commands.options import Command
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.commands.par.archive_claims import decode_claims, problems
 from provider.commands.par.archive_file import read_archive
@@ -48,11 +49,12 @@ par = typer.Typer(invoke_without_command=True, subcommand_metavar="[inspect FILE
 @par.callback(epilog=EXAMPLES)
 def create(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(dir_okay=False, help="Path of the archive; gzipped if it ends in .gz.")] = Path(
-        f"{_PROVIDER}.par.gz"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", dir_okay=False, help="Path of the archive; gzipped if it ends in .gz.")
+    ] = Path(f"{_PROVIDER}.par.gz"),
     target: Annotated[
-        list[str] | None, typer.Option(help="Target, e.g. x86_64-linux; may be repeated. Default: this machine.")
+        list[str] | None,
+        typer.Option(metavar="TARGET", help="Target, e.g. x86_64-linux; may be repeated. Default: this machine."),
     ] = None,
     bundled: Annotated[bool, typer.Option("--bundled", help="Include Python, for machines without it.")] = False,
     python: Annotated[
@@ -62,10 +64,15 @@ def create(
     release: Annotated[
         bool, typer.Option("--release", help="Use the revision of provider.toml. Hosts cache archives by revision.")
     ] = False,
-    revision: Annotated[int | None, typer.Option(help="Use this revision.")] = None,
+    revision: Annotated[int | None, typer.Option(metavar="NUMBER", help="Use this revision.")] = None,
     provider_toml: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Path of a provider.toml to use instead of the package's own."),
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Path of a provider.toml to use instead of the package's own.",
+        ),
     ] = None,
     issuer: Annotated[Path | None, typer.Option(metavar="FILE", help=_ISSUER_HELP)] = None,
     subject: Annotated[Path | None, typer.Option(metavar="FILE", help=_SUBJECT_HELP)] = None,
@@ -96,7 +103,7 @@ def create(
     _warn(console, claims, replaced, identity)
 
 
-@par.command("inspect")
+@par.command("inspect", cls=Command)
 def inspect(
     file: Annotated[Path, typer.Argument(help="Path of the archive.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -1,0 +1,43 @@
+"""The help pages: words for people, and nothing of the implementation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from provider.commands.app import app
+
+ROOT: Any = get_command(app)
+Context: Any = typer.Context
+
+
+def commands(words: tuple[str, ...] = (), command: Any = ROOT) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands((*words, name), inner)
+
+
+def page(words: tuple[str, ...]) -> str:
+    context, command = Context(ROOT, info_name="keyvalue-nats"), ROOT
+    for word in words:
+        command = command.get_command(context, word)
+        context = Context(command, info_name=word, parent=context)
+    return str(command.get_help(context))
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_a_help_page_names_no_type_of_the_implementation(words: tuple[str, ...]) -> None:
+    assert re.findall(r"<(?!\w+\|)[a-z][^<>=]*>|list\[|\bNone\b|<\w*Enum", page(words)) == []
+
+
+def test_the_options_of_the_connection_are_shown_once_and_pointed_to() -> None:
+    assert "--tlscert FILE" in page(("kv",))
+    for words in commands():
+        if len(words) == 2 and words[0] == "kv":
+            assert "--tlscert" not in page(words)
+            assert "keyvalue-nats kv --help" in page(words)
