@@ -24,7 +24,7 @@ from provider.lattice.call_counts import CallCounts
 from provider.lattice.chunks import ChunkStore
 from provider.lattice.protocol import InvocationAccepted
 from provider.tasks import TaskOwner
-from provider.telemetry import Telemetry
+from provider.telemetry.export import Telemetry
 
 _log = logging.getLogger(__name__)
 

@@ -39,6 +39,10 @@ URLS_KEY = "link_urls"
 """The key of config_json that forbids `URL` in links."""
 
 
+TELEMETRY_KEYS = ("traces_exporter", "metrics_exporter", "otlp_endpoint")
+"""The keys of config_json that choose the export of traces and of metrics, and its URL."""
+
+
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
     """The names under which the provider appears in the lattice and in its archive."""
 
@@ -70,6 +74,20 @@ class ProviderToml(Struct, frozen=True, forbid_unknown_fields=True):
     link: dict[str, Any] = field(default_factory=dict)
 
 
+class TelemetryConfig(Struct, frozen=True):
+    """The export of traces and metrics as config_json has it; "": as the host or the environment says.
+
+    Attributes:
+        traces_exporter: `otlp` or `none`.
+        metrics_exporter: The same for metrics.
+        otlp_endpoint: URL of the collector, without the path of a signal.
+    """
+
+    traces_exporter: str = ""
+    metrics_exporter: str = ""
+    otlp_endpoint: str = ""
+
+
 class ProviderConfig(Struct, frozen=True):
     """The settings of the process.
 
@@ -78,6 +96,7 @@ class ProviderConfig(Struct, frozen=True):
         wrong_defaults: Reasons by canonical name, for values of config_json that no link can use.
         remarks: Warnings about config_json.
         link_policy: Restrictions on what links may name.
+        telemetry: Export of traces and metrics.
     """
 
     identity: Identity
@@ -85,6 +104,7 @@ class ProviderConfig(Struct, frozen=True):
     link_defaults: dict[str, str]
     lattice_connection: ConnectionSettings
     link_policy: LinkPolicy = LinkPolicy()
+    telemetry: TelemetryConfig = TelemetryConfig()
     wrong_defaults: dict[str, str] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
 
@@ -98,7 +118,7 @@ _MAY_BE_ZERO = ("replay_window_seconds", "signature_processes")
 _MOST_SIGNATURE_PROCESSES = 64
 """Far more than one provider can keep busy. A larger number is a mistake that would fill the machine."""
 
-_PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, *ProcessLimits.__struct_fields__)
+_PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, *TELEMETRY_KEYS, *ProcessLimits.__struct_fields__)
 """The names in config_json that are not link values."""
 
 
@@ -111,6 +131,7 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
     own, values = _config_json(host_data.config_json)
     path = own.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
     policy = _link_policy(own.pop(FOLDERS_KEY, None), own.pop(URLS_KEY, None))
+    telemetry = _telemetry({name: own.pop(name, None) for name in TELEMETRY_KEYS})
     toml = load_provider_toml(str(path) if path else None)
     given = canonical_values(values, _PROCESS_SETTINGS)
     wrong = given.wrong | wrong_forms(given.known)
@@ -121,6 +142,7 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
         | {name: text for name, text in given.known.items() if name not in wrong},
         lattice_connection=lattice_connection(host_data),
         link_policy=policy,
+        telemetry=telemetry,
         wrong_defaults=wrong,
         remarks=given.remarks + [Remark(name, reason) for name, reason in wrong.items()],
     )
@@ -249,6 +271,18 @@ def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
     if urls not in (None, "allow", "deny"):
         raise errors.ConfigError(f"{URLS_KEY}: expected allow or deny", "config_json")
     return LinkPolicy(None if folders is None else tuple(folders), urls != "deny")
+
+
+def _telemetry(given: Mapping[str, Any]) -> TelemetryConfig:
+    """Return the export that config_json gives; `None`: not given."""
+    texts = {name: str(value or "").strip() for name, value in given.items()}
+    for name in ("traces_exporter", "metrics_exporter"):
+        texts[name] = texts[name].lower()
+        if texts[name] not in ("", "otlp", "none"):
+            raise errors.ConfigError(f"{name}: expected otlp or none", "config_json")
+    if texts["otlp_endpoint"] and not re.match(r"https?://[^/]", texts["otlp_endpoint"]):
+        raise errors.ConfigError("otlp_endpoint: expected a URL like http://127.0.0.1:4318", "config_json")
+    return TelemetryConfig(**texts)
 
 
 def _limits(limits: ProcessLimits, given: Mapping[str, Any]) -> ProcessLimits:

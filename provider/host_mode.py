@@ -25,7 +25,7 @@ from provider.links import Links
 from provider.nats.connection import Connection
 from provider.serve import Provider
 from provider.tasks import TaskOwner
-from provider.telemetry import Telemetry
+from provider.telemetry.export import Telemetry
 from provider.watches import ActorDelivery, Watches
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
     tasks, watchers = TaskOwner(), TaskOwner()
     connection = Connection(config.lattice_connection, name, config.limits.connect_timeout_seconds, is_patient=True)
     async with AsyncExitStack() as stack:
-        telemetry = Telemetry(host_data, config.identity, environment)
+        telemetry = Telemetry(host_data, config.identity, config.telemetry, environment)
         stack.callback(telemetry.close)
         loop = asyncio.get_running_loop()
         connecting = asyncio.ensure_future(stack.enter_async_context(connection))

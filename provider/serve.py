@@ -37,7 +37,7 @@ from provider.links import Links
 from provider.nats.connection import Connection
 from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner
-from provider.telemetry import Telemetry
+from provider.telemetry.export import Telemetry
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Provider:
         self._connection = connection
         self._links = links
         self._tasks = tasks
+        self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._budget_seconds = host_data.default_rpc_timeout_ms / 1000 * _STORE_SHARE_OF_TIMEOUT
         limits = config.limits
@@ -96,6 +97,7 @@ class Provider:
         records = LinkRecords(self._connection, self._protocol, self._lattice.settle, self.on_link, domain)
         self._tasks.start(records.follow(), "follow link records")
         self._tasks.start(self._calls.answer_overdue(), "answer overdue calls")
+        self._tasks.start(self._telemetry.follow(self._instance.statistics), "follow statistics")
         _log.info("ready", extra={"subject": self._protocol.subjects.rpc, "links": len(self._protocol.links)})
         await self._stopped.wait()
         await self._finish()
@@ -111,6 +113,7 @@ class Provider:
         patience_seconds = _DRAIN_SECONDS[self._host_data.family]
         await self._lattice.stop_invocations()
         await self._calls.drain(patience_seconds)
+        self._telemetry.snapshot()
         await self._tasks.close()
         closing = asyncio.ensure_future(self._links.close())
         await asyncio.wait({closing}, timeout=patience_seconds)

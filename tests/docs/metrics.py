@@ -7,13 +7,13 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
-from provider import metrics
 from provider.commands.exporter.command import DEFAULT_PORT
 from provider.commands.exporter.scrape import families
+from provider.telemetry import metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
-_HEAD = f"""<!-- Written by `make docs` from provider/metrics.py. -->
+_HEAD = f"""<!-- Written by `make docs` from provider/telemetry/metrics.py. -->
 
 # Metrics
 

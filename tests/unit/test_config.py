@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,15 @@ def test_a_config_json_of_another_form_is_an_error(config: str) -> None:
 def test_a_missing_provider_toml_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(errors.ConfigError, match="No such file"):
         load_provider_toml(str(tmp_path / "absent.toml"))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"metrics_exporter": "prometheus"}, "metrics_exporter: expected otlp or none"),
+        ({"otlp_endpoint": "collector:4318"}, "otlp_endpoint: expected a URL like http://127.0.0.1:4318"),
+    ],
+)
+def test_an_export_that_is_not_known_is_an_error(given: dict[str, str], reason: str) -> None:
+    with pytest.raises(errors.ConfigError, match=re.escape(reason)):
+        load_config(host_data(given), {})

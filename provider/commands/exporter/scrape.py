@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from provider import metrics
 from provider.commands.instances import Instance
+from provider.telemetry import metrics
 
 _INSTANCE = ("lattice", "instance_id")
 """Labels of every metric of an instance. Prometheus itself uses `instance` for the target that it scrapes."""

@@ -34,6 +34,10 @@ CONFIG_KEYS = {
     PATH_KEY: f"Path of a `provider.toml` on the host's machine. Without it, `{PATH_VARIABLE}` counts.",
     FOLDERS_KEY: "Folders, as a list of absolute paths, that the files named by links must be in. Without it, any file.",
     URLS_KEY: "`deny`: no link may have a `URL`. Without it, or with `allow`, links may name servers.",
+    "traces_exporter": "`otlp` exports traces, `none` does not. Without it, as the host or the environment says.",
+    "metrics_exporter": "The same for metrics. Without it, metrics are exported where traces are, and also without them if "
+    "`OTEL_METRICS_EXPORTER` says so.",
+    "otlp_endpoint": "URL to export to, over HTTP: `http://127.0.0.1:4318`. Without it, as the host or the environment says.",
 }
 """The keys of config_json that are no limits and no link values, with their meaning."""
 
@@ -47,6 +51,11 @@ VARIABLES = (
     ),
     Variable(
         "OTEL_TRACES_EXPORTER", "provider", "`otlp` exports traces, where the host's data does not name an exporter."
+    ),
+    Variable(
+        "OTEL_METRICS_EXPORTER",
+        "provider",
+        "`otlp` exports metrics, `none` does not. Without it, they go with the traces.",
     ),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "provider", "URL to export to, where the host's data does not name one."),
     Variable(

@@ -9,7 +9,7 @@ from contracts.statistics import (
     LinkStatistics,
     OperationStatistics,
 )
-from provider.metrics import METRICS, Kind, call_durations
+from provider.telemetry.metrics import METRICS, Kind, call_durations
 
 
 def read(name: str, data: InstanceStatistics) -> dict[tuple[str, ...], float]:
