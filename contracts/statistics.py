@@ -236,6 +236,24 @@ class ProcessStatistics(Struct, frozen=True, kw_only=True):
     remembered_ids: Count = 0
 
 
+class SignatureStatistics(Struct, frozen=True, kw_only=True):
+    """The checks of signatures. Helper processes take part when calls wait for one another.
+
+    Attributes:
+        processes: Number of helper processes that are wanted.
+        running: Number of those that are ready.
+        restarts: Number of helpers that have ended and were replaced, or are to be.
+        checked: Number of signatures that helpers have checked.
+        checked_in_place: Number of signatures that the provider's own process has checked.
+    """
+
+    processes: Count = 0
+    running: Count = 0
+    restarts: Count = 0
+    checked: Count = 0
+    checked_in_place: Count = 0
+
+
 class InstanceStatistics(Struct, frozen=True, kw_only=True):
     """The `data` of one instance.
 
@@ -260,6 +278,7 @@ class InstanceStatistics(Struct, frozen=True, kw_only=True):
         buckets: The buckets of the links, at most 256.
         caches: The caches of the links, at most 256.
         connections: The connections to NATS.
+        signatures: The checks of signatures.
         process: The process.
     """
 
@@ -283,4 +302,5 @@ class InstanceStatistics(Struct, frozen=True, kw_only=True):
     buckets: Annotated[list[BucketStatistics], Meta(max_length=MOST_ROWS)] = field(default_factory=list)
     caches: Annotated[list[CacheStatistics], Meta(max_length=MOST_ROWS)] = field(default_factory=list)
     connections: ConnectionStatistics = ConnectionStatistics()
+    signatures: SignatureStatistics = SignatureStatistics()
     process: ProcessStatistics = ProcessStatistics()

@@ -101,6 +101,7 @@ class Calls:
 
     Attributes:
         limits: Limits on number and size.
+        counts: Counts of the calls that have ended.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Calls:
         self.limits = limits
         self._chunks = chunks
         self._reply = reply
-        self._counts = counts
+        self.counts = counts
         self._telemetry = telemetry
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
@@ -221,7 +222,7 @@ class Calls:
         seconds = time.monotonic() - call.began
         invocation = call.event.invocation
         error_name = "" if error is None else type(error).__name__
-        self._counts.count(call.event.link, invocation.operation, seconds, error_name)
+        self.counts.count(call.event.link, invocation.operation, seconds, error_name)
         if self._telemetry.is_on:
             self._telemetry.invocation(invocation, call.header, seconds, error)
         if self._logs_calls:

@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from typing import Any
 
 from contracts.host import HostData
 from contracts.statistics import (
@@ -15,13 +16,15 @@ from contracts.statistics import (
     InstanceStatistics,
     LinkStatistics,
     ProcessStatistics,
+    SignatureStatistics,
 )
 from provider import errors
 from provider.calls import Calls
 from provider.keyvalue.store import Store
-from provider.lattice.call_counts import CallCounts, latencies
+from provider.lattice.call_counts import latencies
 from provider.lattice.protocol import LinkKey
 from provider.lattice.seen_ids import SeenIds
+from provider.lattice.signature_processes.pool import SignaturePool, SignatureProcesses
 from provider.links import SHOWN_CHARACTERS, Links
 from provider.plain_text import cut
 
@@ -34,27 +37,28 @@ class Instance:
 
     Args:
         host_data: Host data with the names of the instance.
-        counts: Counts of the calls.
-        calls: Calls in flight.
+        calls: Calls in flight, with the counts of those that have been answered.
         links: Links in force and their stores.
         seen_ids: Memory of invocation ids; None if it is turned off.
+        signatures: Helper processes that check signatures.
         health: Tells whether health is well, with its message.
     """
 
     def __init__(
         self,
         host_data: HostData,
-        counts: CallCounts,
         calls: Calls,
         links: Links,
         seen_ids: SeenIds | None,
+        signatures: SignaturePool[Any],
         health: Callable[[], tuple[bool, str]],
     ) -> None:
         self._host_data = host_data
-        self._counts = counts
+        self._counts = calls.counts
         self._calls = calls
         self._links = links
         self._seen_ids = seen_ids
+        self._signatures = signatures
         self._health = health
         self._began = time.monotonic()
 
@@ -86,6 +90,7 @@ class Instance:
             buckets=buckets[:most],
             caches=caches[:most],
             connections=self._links.connection_statistics(),
+            signatures=_signatures(self._signatures.state),
             process=_process(len(self._seen_ids) if self._seen_ids is not None else 0),
         )
 
@@ -111,6 +116,16 @@ class Instance:
 
 def _reason(found: Store | errors.LinkError) -> str | None:
     return str(found) if isinstance(found, errors.LinkError) else found.unhealthy
+
+
+def _signatures(state: SignatureProcesses) -> SignatureStatistics:
+    return SignatureStatistics(
+        processes=state.wanted,
+        running=state.running,
+        restarts=state.restarts,
+        checked=state.checked,
+        checked_in_place=state.checked_in_place,
+    )
 
 
 def _process(remembered_ids: int) -> ProcessStatistics:

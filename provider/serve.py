@@ -74,7 +74,7 @@ class Provider:
         self._chunks = ChunkStore(connection, host_data.lattice_rpc_prefix, host_data.js_domain or "")
         self._counts = CallCounts()
         self._calls = Calls(limits, self._chunks, self._lattice.reply, self._counts, telemetry, tasks)
-        self._instance = Instance(host_data, self._counts, self._calls, links, seen_ids, self.health)
+        self._instance = Instance(host_data, self._calls, links, seen_ids, self._lattice.signatures, self.health)
         names = ServiceNames(
             name=f"{SERVICE_PREFIX}{host_data.provider_key}",
             instance_id=host_data.instance_id or host_data.host_id,

@@ -125,6 +125,11 @@ def _link_calls(data: InstanceStatistics) -> Iterator[Sample]:
         yield Sample((link.actor_id, link.link_name, "error"), sum(link.failed.values()))
 
 
+def _checked_signatures(data: InstanceStatistics) -> Iterator[Sample]:
+    yield Sample(("helper",), data.signatures.checked)
+    yield Sample(("provider",), data.signatures.checked_in_place)
+
+
 def _refused_messages(data: InstanceStatistics) -> Iterator[Sample]:
     for cache in data.caches:
         for reason, count in cache.messages_refused.items():
@@ -209,6 +214,10 @@ _TABLE: tuple[tuple[str, Kind, tuple[str, ...], Callable[[InstanceStatistics], I
     ("connections_up", _GAUGE, (), _one(lambda data: data.connections.connected), "Connections to NATS that are connected now."),
     ("reconnects_total", _COUNTER, (), _one(lambda data: data.connections.reconnects), "Connections to NATS restored."),
     ("failed_requests_total", _COUNTER, (), _one(lambda data: data.connections.failed_requests), "Requests without an answer when a connection was lost."),
+    ("checked_signatures_total", _COUNTER, ("process",), _checked_signatures, "Signatures checked, by the process that did: `helper` or `provider`."),
+    ("signature_processes", _GAUGE, (), _one(lambda data: data.signatures.processes), "Helper processes for signature checks that are wanted."),
+    ("signature_processes_running", _GAUGE, (), _one(lambda data: data.signatures.running), "Helper processes that are ready."),
+    ("signature_process_restarts_total", _COUNTER, (), _one(lambda data: data.signatures.restarts), "Helper processes that have ended and were replaced."),
     ("resident_memory_bytes", _GAUGE, (), _one(lambda data: data.process.resident_bytes), "Resident memory of the process."),
     ("cpu_seconds_total", _COUNTER, (), _one(lambda data: data.process.cpu_seconds), "CPU time of the process."),
     ("garbage_collections_total", _COUNTER, (), _one(lambda data: data.process.garbage_collections), "Runs of Python's garbage collector."),

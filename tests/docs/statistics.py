@@ -41,6 +41,7 @@ _HEADINGS: dict[type[Struct], str] = {
     statistics.BucketStatistics: "buckets",
     statistics.CacheStatistics: "caches",
     statistics.ConnectionStatistics: "connections",
+    statistics.SignatureStatistics: "signatures",
     statistics.ProcessStatistics: "process",
 }
 """The types with the fields that have them, in the order of the page."""

@@ -113,6 +113,10 @@ async def test_the_data_tell_of_every_call_link_and_store(hosts: Hosts) -> None:
     assert (of_cache.links, of_cache.is_joined, of_cache.is_connected, of_cache.keys) == (1, True, True, 1)
     assert (of_cache.peers, of_cache.missing_events, of_cache.size_bytes > 100) == (0, 0, True)
     assert (data.connections.open, data.connections.connected, data.connections.reconnects) == (1, 1, 0)
+    signatures = data.signatures
+    assert signatures.checked + signatures.checked_in_place == data.process.remembered_ids + 2, (
+        "the refused ones as well"
+    )
     assert data.process.resident_bytes > 10_000_000
     assert data.process.cpu_seconds > 0
     assert data.process.remembered_ids == 40 + 9, "each accepted id once"
