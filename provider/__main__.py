@@ -13,6 +13,9 @@ from types import FrameType
 _STATE_PROXY = "state-proxy"
 """Recognized here, before typer and rich are imported: they would take a third of the sidecar's memory."""
 
+_COMPLETION = "_KEYVALUE_NATS_COMPLETE"
+"""The variable with which the completion script of a shell calls the command line, without arguments."""
+
 
 def main() -> int:
     """Run the mode that the arguments ask for and return the exit code."""
@@ -21,7 +24,7 @@ def main() -> int:
         from provider.state_proxy.launch import start
 
         return start()
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 1 or _COMPLETION in os.environ:
         return _run_command()
     if sys.stdin is not None and sys.stdin.isatty():
         sys.stderr.write("keyvalue-nats is started by a lattice host, which writes to its standard input.\n")

@@ -12,15 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from provider.commands import call, state_proxy
+from provider.commands.command_line import Command, Group
 from provider.commands.demo import command as demo
 from provider.commands.dev import command as dev
 from provider.commands.errors import CommandError, OutputError, UsageError
 from provider.commands.exporter import command as exporter
 from provider.commands.kv.command import kv
-from provider.commands.options import Command, CommandWithValues
 from provider.commands.output import stderr_console, write_line
 from provider.commands.par import command as par
 from provider.commands.printing import discard
@@ -48,7 +47,7 @@ _CommandLineError: Any = typer.BadParameter.__base__
 """Every error of typer's about the command line."""
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -62,7 +61,6 @@ app = typer.Typer(
     name="keyvalue-nats",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich" if sys.stdout.isatty() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -91,7 +89,7 @@ def root(
 
 
 app.command("dev", cls=Command, epilog=dev.EXAMPLES)(dev.dev)
-app.command("call", cls=CommandWithValues, epilog=call.EXAMPLES)(call.call)
+app.command("call", cls=Command, epilog=call.EXAMPLES)(call.call)
 app.command("demo", cls=Command)(demo.demo)
 app.command("state-proxy", cls=Command, epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
 app.command("settings", cls=Command, epilog=settings.EXAMPLES)(settings.settings_command)

@@ -138,5 +138,11 @@ def _reason(error: msgspec.ValidationError) -> str:
     return f"{path.rstrip('`').upper()}: {text[:1].lower()}{text[1:]}"
 
 
+def operation_names(beginning: str) -> list[str]:
+    """Return the names that begin with a text in any letter case, for the completion of a shell, which keeps the text."""
+    names = sorted(type_.__name__ for type_ in REQUESTS.values())
+    return [beginning + name[len(beginning) :] for name in names if name.lower().startswith(beginning.lower())]
+
+
 OPERATIONS = "\n".join(f"{type_.__name__:<17} {_form(type_)}" for type_ in REQUESTS.values())
 """Every operation with its arguments, one per line, for the help text."""

@@ -11,7 +11,7 @@ from contracts.extensions import ListKeysResponse
 from contracts.keyvalue import GetResponse, Request
 from contracts.operations import operation_name
 from provider.commands import connection_file
-from provider.commands.arguments import OPERATIONS, request_from
+from provider.commands.arguments import OPERATIONS, operation_names, request_from
 from provider.commands.connection_file import ConnectionFile
 from provider.commands.dev_lattice.actor import Actor
 from provider.commands.dev_lattice.lattice_connection import connected
@@ -62,7 +62,11 @@ Exit codes: 0 if the provider answered, also with false or success=false; 1 for 
 
 def call(
     operation: Annotated[
-        str, typer.Argument(help="Name of the operation, in any letter case; KeyValue.Get is the same as Get.")
+        str,
+        typer.Argument(
+            help="Name of the operation, in any letter case; KeyValue.Get is the same as Get.",
+            autocompletion=operation_names,
+        ),
     ],
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of the operation, see below.")] = None,
     expires: Annotated[

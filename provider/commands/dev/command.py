@@ -18,7 +18,7 @@ from contracts.extensions import HandleChange
 from contracts.lattice import check_subject_token
 from provider.commands import connection_file
 from provider.commands.connect import addresses
-from provider.commands.dev.link_options import parse_link_values
+from provider.commands.dev.link_options import link_value_names, parse_link_values
 from provider.commands.dev_lattice.lattice_host import Host
 from provider.commands.dev_lattice.listener import listening
 from provider.commands.dev_lattice.provider_process import LogEvent
@@ -51,7 +51,10 @@ The environment variable NATS_SERVER_BINARY names the nats-server to start. docs
 def dev(
     nats: NatsOption = None,
     link_value: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the link; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Setting of the link; may be repeated.", autocompletion=link_value_names
+        ),
     ] = None,
     backend: Annotated[
         Backend | None, typer.Option(help="Backend of the link; the same as --link-value BACKEND=...")

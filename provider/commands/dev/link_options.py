@@ -11,6 +11,11 @@ from provider.keyvalue.link_values import LINK_VALUES
 _OPTION = "--link-value"
 
 
+def link_value_names(beginning: str) -> list[str]:
+    """Return `NAME=` for each name that begins with a text, for the completion of a shell."""
+    return [f"{beginning}{name[len(beginning) :]}=" for name in LINK_VALUES if name.startswith(beginning.upper())]
+
+
 def parse_link_values(pairs: list[str], backend: str | None) -> dict[str, str]:
     """Return the values by their names, which stay as they were typed.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from provider.commands.command_line import Command, Group
 from provider.commands.kv import bucket_commands as buckets
 from provider.commands.kv import entry_commands as entries
 from provider.commands.kv.compact_command import compact
 from provider.commands.kv.watch_command import watch
-from provider.commands.options import CommandWithValues
 from provider.commands.target import connection_options, with_target_of_group
 
 EXAMPLES = """Examples:
@@ -33,7 +33,7 @@ Put -- before a value that begins with - and is not a number.
 
 _CONNECTION = "Options of the connection, such as --nats: keyvalue-nats kv --help"
 
-kv = typer.Typer(no_args_is_help=True)
+kv = typer.Typer(cls=Group, no_args_is_help=True)
 
 
 @kv.callback(epilog=EXAMPLES)
@@ -58,8 +58,6 @@ for _name, _command, _aliases in (
     ("watch", watch, ()),
     ("compact", compact, ()),
 ):
-    kv.command(_name, cls=CommandWithValues, epilog=_CONNECTION)(with_target_of_group(_command))
+    kv.command(_name, cls=Command, epilog=_CONNECTION)(with_target_of_group(_command))
     for _alias in _aliases:
-        kv.command(_alias, cls=CommandWithValues, epilog=_CONNECTION, hidden=_alias != "rm")(
-            with_target_of_group(_command)
-        )
+        kv.command(_alias, cls=Command, epilog=_CONNECTION, hidden=_alias != "rm")(with_target_of_group(_command))

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from contracts.archive import ArchiveClaims, cached_folder
 from contracts.nkeys import KeyKind, Seed
+from provider.commands.command_line import Command, Group
 from provider.commands.errors import MalformedArchiveError
-from provider.commands.options import Command
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.commands.par.archive_claims import decode_claims, problems
 from provider.commands.par.archive_file import read_archive
@@ -43,7 +43,7 @@ _ISSUER_HELP = (
 )
 _SUBJECT_HELP = f"Path of the provider's seed. Default: {_PROVIDER}_service.nk in the same folder."
 
-par = typer.Typer(invoke_without_command=True, subcommand_metavar="[inspect FILE]")
+par = typer.Typer(cls=Group, invoke_without_command=True, subcommand_metavar="[inspect FILE]")
 
 
 @par.callback(epilog=EXAMPLES)

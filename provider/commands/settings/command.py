@@ -30,9 +30,18 @@ _NAME_WIDTH = 32
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
 
+def _names(beginning: str) -> list[str]:
+    """Return the names that begin with a text, for the completion of a shell."""
+    names = [one.name for one in settings() if _normal(one.name).startswith(_normal(beginning))]
+    return [beginning + name[len(beginning) :] for name in names]
+
+
 def settings_command(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Name of a setting, in any letter case, with - or _.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of a setting, in any letter case, with - or _.", autocompletion=_names
+        ),
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:

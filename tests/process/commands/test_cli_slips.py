@@ -174,13 +174,13 @@ def test_an_interrupt_while_an_archive_is_built_leaves_no_traceback(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("call", "SetMany", "a=1", "--ttl=60"), "No such option: --ttl; the options are --expires, "),
+        (("call", "SetMany", "a=1", "--ttl=60"), "there is no option --ttl; the options are --expires, "),
         (("call", "Gett", "k"), "did you mean Get?"),
         (("call", "Set", "k", "v", "--expire", "60"), "--expires"),
         (("call", "Get", "k", "--jsn"), "--json"),
-        (("call", "Get", "-k"), "No such option: -k"),
+        (("call", "Get", "-k"), "there is no option -k"),
         (("kv", "put", "b", "k", "v", "--tll", "60"), "--ttl"),
-        (("kv", "put", "b", "k", "-v"), "No such option: -v"),
+        (("kv", "put", "b", "k", "-v"), "there is no option -v"),
     ],
 )
 def test_an_option_that_does_not_exist_is_an_error_with_the_nearest_one(words: tuple[str, ...], text: str) -> None:
