@@ -19,7 +19,6 @@ from contracts.statistics import (
     SignatureStatistics,
 )
 from provider import errors
-from provider.calls import Calls
 from provider.keyvalue.store import Store
 from provider.lattice.call_counts import latencies
 from provider.lattice.protocol import LinkKey
@@ -27,6 +26,7 @@ from provider.lattice.seen_ids import SeenIds
 from provider.lattice.signature_processes.pool import SignaturePool, SignatureProcesses
 from provider.links import SHOWN_CHARACTERS, Links
 from provider.plain_text import cut
+from provider.serving.calls import Calls
 
 _REASON_CHARACTERS = 200
 """A reason in the statistics; the longest one, of a refused permission with a subject, is about this long."""

@@ -119,6 +119,8 @@ class Links:
         """Apply the settings of a link. Calls in flight keep the store that they began with."""
         before = self._links.get(event.key)
         try:
+            if event.fault:
+                raise errors.LinkError("secrets", event.fault)
             wanted, remarks = link_config(self._config, self._host_data, event.definition)
             store = self._pool.acquire(wanted)
         except errors.LinkError as error:

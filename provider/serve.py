@@ -13,7 +13,6 @@ from contracts.lattice import encode_failure
 from contracts.nkeys import is_usable
 from contracts.statistics import SERVICE_PREFIX
 from provider import errors
-from provider.calls import SHOWN_ID_CHARACTERS, Calls, InvocationCall
 from provider.config import ProviderConfig, helper_processes
 from provider.instance import Instance
 from provider.keyvalue.store import Store, complete
@@ -22,6 +21,7 @@ from provider.lattice.chunks import ChunkStore
 from provider.lattice.claims import ClaimsVerifier
 from provider.lattice.link_records import LinkRecords
 from provider.lattice.protocol import (
+    InvocationAccepted,
     InvocationEvent,
     InvocationRefused,
     LatticeProtocol,
@@ -35,6 +35,8 @@ from provider.lattice.statistics import ServiceNames, ServiceStatistics
 from provider.lattice.subscriptions import LatticeSubscriptions
 from provider.links import Links
 from provider.nats.connection import Connection
+from provider.serving.calls import Calls
+from provider.serving.invocations import SHOWN_ID_CHARACTERS, InvocationCall, InvocationReplies
 from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner
 from provider.telemetry.export import Telemetry
@@ -73,7 +75,8 @@ class Provider:
         self._lattice = LatticeSubscriptions(connection, self._protocol, self, helper_processes(limits))
         self._chunks = ChunkStore(connection, host_data.lattice_rpc_prefix, host_data.js_domain or "")
         self._counts = CallCounts()
-        self._calls = Calls(limits, self._chunks, self._lattice.reply, self._counts, telemetry, tasks)
+        self._calls = Calls(limits, self._counts, telemetry)
+        self._replies = InvocationReplies(self._chunks, self._lattice.reply, tasks)
         self._instance = Instance(host_data, self._calls, links, seen_ids, self._lattice.signatures, self.health)
         names = ServiceNames(
             name=f"{SERVICE_PREFIX}{host_data.provider_key}",
@@ -123,22 +126,20 @@ class Provider:
     # --- events of the lattice
 
     def on_invocation(self, event: InvocationEvent, received: Received) -> None:
-        reply, header, size = received.reply, received.header, received.size_bytes
         if isinstance(event, InvocationRefused):
             if event.is_untimely:
                 self._untimely.failed(event.error)
             self._counts.refuse(type(event.error).__name__)
             _log_refusal(event)
-            self._lattice.reply(reply, encode_failure(event.invocation_id[:SHOWN_ID_CHARACTERS], str(event.error)))
+            self._lattice.reply(
+                received.reply, encode_failure(event.invocation_id[:SHOWN_ID_CHARACTERS], str(event.error))
+            )
             return
         if self._untimely.count:
             self._untimely.succeeded()
         invocation = event.invocation
-        if isinstance(invocation.content_length, int):
-            size = max(size, invocation.content_length)
-        deadline = received.arrived + self._budget_seconds
-        call = InvocationCall(self._calls, event, reply, header, size, received.arrived, deadline)
-        store = self._calls.refusal(call) or self._links.store(event.link)
+        call = self._call(event, received)
+        store = self._refusal(call) or self._links.store(event.link)
         if isinstance(store, errors.ProviderError):
             call.fail(store)
             if invocation.is_chunked:
@@ -151,6 +152,28 @@ class Provider:
             self._submit(call, store, invocation.msg)
             if not call.is_done:
                 self._calls.keep(call, store)
+
+    def _call(self, event: InvocationAccepted, received: Received) -> InvocationCall:
+        size_bytes, stated_bytes = received.size_bytes, event.invocation.content_length
+        return InvocationCall(
+            calls=self._calls,
+            link=event.link,
+            operation=event.invocation.operation,
+            header=received.header,
+            size_bytes=max(size_bytes, stated_bytes) if isinstance(stated_bytes, int) else size_bytes,
+            began=received.arrived,
+            deadline=received.arrived + self._budget_seconds,
+            event=event,
+            reply_subject=received.reply,
+            replies=self._replies,
+        )
+
+    def _refusal(self, call: InvocationCall) -> errors.InvocationError | None:
+        """Return the reason for not accepting an invocation, or `None` if it is accepted."""
+        maximum = self._calls.limits.max_invocation_bytes
+        if call.event.invocation.is_chunked and call.size_bytes > maximum:
+            return errors.InvocationTooLargeError(call.size_bytes, maximum)
+        return self._calls.refusal(call)
 
     def on_link(self, event: LinkEvent) -> None:
         match event:

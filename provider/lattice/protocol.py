@@ -65,11 +65,16 @@ class InvocationRefused(Struct, frozen=True):
 
 
 class LinkPut(Struct, frozen=True):
-    """A link to open, or to reopen with other values."""
+    """A link to open, or to reopen with other values.
+
+    Attributes:
+        fault: Reason why the link cannot be opened although it is in force; "" without a fault.
+    """
 
     key: LinkKey
     definition: LinkDefinition
     is_change: bool
+    fault: str = ""
 
 
 class LinkDeleted(Struct, frozen=True):

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from contracts.host import HostData
-from contracts.lattice import Invocation
+from contracts.host import HostData, HostFamily
 from contracts.statistics import LATENCY_BOUNDS_SECONDS, MOST_ROWS, InstanceStatistics
 from provider.config import Identity, TelemetryConfig
 from provider.nats.frames import header_value
@@ -36,7 +35,7 @@ _UNITS = {"seconds": "s", "bytes": "By"}
 
 
 class Telemetry:
-    """The export of one span and one duration per invocation, and of the statistics as metrics."""
+    """The export of one span and one duration per call, and of the statistics as metrics."""
 
     def __init__(
         self, host_data: HostData, identity: Identity, config: TelemetryConfig, environment: Mapping[str, str]
@@ -45,6 +44,7 @@ class Telemetry:
         self._tracer: Any = None
         self._durations: Any = None
         self._lattice = host_data.lattice_rpc_prefix
+        self._system = "wrpc" if host_data.family is HostFamily.WASMCLOUD1 else "wasmbus"
         self._describe: Callable[[int], InstanceStatistics] | None = None
         self._latest = InstanceStatistics()
         """The last snapshot: the exporter reads it in a thread of its own, which must not touch the provider's objects."""
@@ -58,15 +58,30 @@ class Telemetry:
 
     @property
     def is_on(self) -> bool:
-        """True if each invocation is to be told of."""
+        """True if each call is to be told of."""
         return self._tracer is not None or self._durations is not None
 
-    def invocation(self, invocation: Invocation, header: bytes, seconds: float, error: BaseException | None) -> None:
-        """Export an invocation that ended now. Its span is a child of the caller's, if the caller named one."""
+    def call(
+        self,
+        operation: str,
+        header: bytes,
+        trace_context: dict[str, str] | None,
+        seconds: float,
+        error: BaseException | None,
+    ) -> None:
+        """Export a call that ended now. Its span is a child of the caller's, if the caller named one.
+
+        Args:
+            operation: Name of the operation.
+            header: Header block of the message, where the caller's trace is looked for first.
+            trace_context: The caller's trace in another place; None without one.
+            seconds: Duration of the call.
+            error: Error that it ended with; None if it succeeded.
+        """
         if self._durations is not None:
-            self._durations.record(seconds, {"lattice": self._lattice, "operation": invocation.operation})
+            self._durations.record(seconds, {"lattice": self._lattice, "operation": operation})
         if self._tracer is not None:
-            self._trace(invocation, header, seconds, error)
+            self._trace(operation, self._parent(header, trace_context), seconds, error)
 
     async def follow(self, describe: Callable[[int], InstanceStatistics]) -> None:
         """Take snapshots of the statistics for as long as the provider runs, if metrics are exported."""
@@ -130,14 +145,14 @@ class Telemetry:
         self._server_kind = SpanKind.SERVER
         self._error_status = Status(StatusCode.ERROR)
 
-    def _trace(self, invocation: Invocation, header: bytes, seconds: float, error: BaseException | None) -> None:
-        attributes = {"rpc.system": "wasmbus", "rpc.method": invocation.operation}
+    def _trace(self, operation: str, parent: Any, seconds: float, error: BaseException | None) -> None:
+        attributes = {"rpc.system": self._system, "rpc.method": operation}
         if error is not None:
             attributes["error.type"] = type(error).__name__
         end_ns = time.time_ns()
         span = self._tracer.start_span(
-            invocation.operation,
-            context=self._parent(invocation, header),
+            operation,
+            context=parent,
             kind=self._server_kind,
             start_time=end_ns - int(seconds * 1e9),
             attributes=attributes,
@@ -146,15 +161,13 @@ class Telemetry:
             span.set_status(self._error_status)
         span.end(end_ns)
 
-    def _parent(self, invocation: Invocation, header: bytes) -> Any:
+    def _parent(self, header: bytes, trace_context: dict[str, str] | None) -> Any:
         carrier = {
             name.decode(): value.decode(errors="replace")
             for name in _TRACE_HEADERS
             if header and (value := header_value(header, name)) is not None
         }
-        if not carrier and isinstance(invocation.trace_context, dict):
-            carrier = invocation.trace_context
-        return self._propagator.extract(carrier)
+        return self._propagator.extract(carrier or trace_context or {})
 
     # --- metrics
 

@@ -12,13 +12,14 @@ import pytest
 from contracts.extensions import SetMany
 from contracts.keyvalue import KeysRequest, Request
 from contracts.operations import REQUESTS, decode_request, encode_request, operation_name
-from provider import calls, wrpc_calls
+from provider import wrpc_calls
 from provider.commands.arguments import request_from
 from provider.commands.dev_lattice import actor
 from provider.commands.errors import ArgumentsError
 from provider.keyvalue.cache.operations import MUTATORS
 from provider.keyvalue.conditional import CONDITIONS, Delete, Expire, Put
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY
+from provider.serving import calls
 
 ROOT = Path(__file__).parents[2]
 TYPES = set(REQUESTS.values())
@@ -81,7 +82,7 @@ def test_an_operation_is_either_a_change_or_a_read(operation: str) -> None:
     is_read = operation in actor._READS
     if is_change == is_read:
         pytest.fail(
-            f"{operation} is in {'both' if is_read else 'neither'} of _CHANGING in provider/calls.py, which follows "
+            f"{operation} is in {'both' if is_read else 'neither'} of _CHANGING in provider/serving/calls.py, which follows "
             "CHANGES and CONDITIONS, and _READS in provider/commands/dev_lattice/actor.py; exactly one decides whether "
             "a call without an answer has the outcome 'unknown'",
             pytrace=False,

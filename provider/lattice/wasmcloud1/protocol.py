@@ -1,0 +1,279 @@
+"""The rules for links, configs, health and shutdown under a host of wasmCloud 1.x, as a state machine. Pure.
+
+It owns the table of links. A link becomes the definition that other hosts give: its own side's settings, with the opened
+secrets among them. It does not know the meaning of settings, and knows nothing of calls; those are in `exchanges`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from contracts.codec import MalformedError
+from contracts.host import HostData, provider_settings
+from contracts.lattice import HealthCheckResponse, LinkDefinition, decode_shutdown_host_id, encode_health
+from contracts.sealed import SecretBox, SecretValues, decode_secrets
+from contracts.secret import Secret
+from contracts.wasmcloud1 import (
+    WATCHER_INTERFACE,
+    WIT_NAMESPACE,
+    WIT_PACKAGE,
+    Link,
+    LinkRecord,
+    Subjects,
+    Wasmcloud1,
+    decode_config,
+    decode_link,
+    join_settings,
+)
+from provider import errors
+from provider.lattice.protocol import (
+    LinkDeleted,
+    LinkEvent,
+    LinkIgnored,
+    LinkKey,
+    LinkPut,
+    ShutdownIgnored,
+    ShutdownRequested,
+)
+
+STORE_CONTRACT = f"{WIT_NAMESPACE}:{WIT_PACKAGE}"
+"""The contract in the key of a link by which a component calls the provider."""
+
+WATCHER_CONTRACT = f"{STORE_CONTRACT}/{WATCHER_INTERFACE}"
+"""The contract in the key of a link by which the provider calls a component."""
+
+_SECRETS_BEGIN = "SECRET"
+"""Configs whose name begins so are references to secrets. Source: wasmCloud v1.9.2 crates/host/src/wasmbus."""
+
+
+class RecordedLink(Struct, frozen=True):
+    """A link of the lattice's records that this process does not have. Its configs have to be read.
+
+    Attributes:
+        key: Key that the link will have.
+        configs: Names of the configs of the provider's side, in the order in which later ones win.
+    """
+
+    key: LinkKey
+    configs: list[str]
+
+
+class Wasmcloud1Protocol:
+    """One provider process under a host of 1.x.
+
+    Args:
+        host_data: The host data. Its links are not applied here: pass them to `put_link` once the subscriptions exist, so
+            that no change is missed in between.
+
+    Raises:
+        errors.StartupError: The host data is not of a host of 1.x, or a curve key in it is not valid.
+    """
+
+    def __init__(self, host_data: HostData) -> None:
+        part = _part_of(host_data)
+        self._box = _box(part)
+        link_key = host_data.provider_key if self._box is None else self._box.public_key
+        lattice, provider_id = host_data.lattice_rpc_prefix, host_data.provider_key
+        self.subjects = Subjects(lattice, provider_id, host_data.link_name, link_key)
+        self._host_id = host_data.host_id
+        self._config, self._secrets = part.config, part.secrets
+        self._links: dict[LinkKey, LinkDefinition] = {}
+        self._faults: dict[LinkKey, str] = {}
+        self._recorded: dict[LinkKey, list[str]] = {}
+        """The names of configs under which the records have had a link."""
+        self._revisions: dict[str, int] = {}
+        """The revision of the last record of each component that was read."""
+
+    # --- links
+
+    @property
+    def links(self) -> dict[LinkKey, LinkDefinition]:
+        """The links in force. Callers must not change them."""
+        return self._links
+
+    def receive_put_link(self, payload: bytes) -> LinkEvent:
+        try:
+            return self.put_link(decode_link(payload))
+        except MalformedError as error:
+            return LinkIgnored(str(error))
+
+    def receive_delete_link(self, payload: bytes) -> LinkEvent:
+        try:
+            link = decode_link(payload)
+        except MalformedError as error:
+            return LinkIgnored(str(error))
+        key = self._key_of(link)
+        if isinstance(key, LinkIgnored):
+            return key
+        return self._delete(key, "deleted") if key in self._links else LinkIgnored("")
+
+    def put_link(self, link: Link) -> LinkEvent:
+        """Put a link of the host data or of a message. Of one with secrets that do not open, the calls are refused."""
+        key = self._key_of(link)
+        if isinstance(key, LinkIgnored):
+            return key
+        is_source = key[1] == WATCHER_CONTRACT
+        config, sealed = (
+            (link.source_config, link.source_secrets) if is_source else (link.target_config, link.target_secrets)
+        )
+        try:
+            return self._put(key, join_settings(config, self._open(sealed)))
+        except MalformedError as error:
+            return self._put(key, dict(config), str(error))
+
+    def _key_of(self, link: Link | LinkRecord) -> LinkKey | LinkIgnored:
+        """Return the key of a link that concerns this provider, or the reason why it does not."""
+        own_id = self.subjects.provider_id
+        if own_id not in (link.source_id, link.target):
+            return LinkIgnored("link is for another provider")
+        if (link.wit_namespace, link.wit_package) != (WIT_NAMESPACE, WIT_PACKAGE):
+            return LinkIgnored(f"link is for another package than {STORE_CONTRACT}")
+        if link.target == own_id:
+            return link.source_id, STORE_CONTRACT, link.name
+        if WATCHER_INTERFACE in link.interfaces or not link.interfaces:  # a deletion may leave them out
+            return link.target, WATCHER_CONTRACT, link.name
+        return LinkIgnored(f"link with this provider as its source is not for the interface {WATCHER_INTERFACE}")
+
+    def _open(self, sealed: bytes | None) -> SecretValues:
+        if not sealed:
+            return {}
+        if self._box is None:
+            raise MalformedError("secrets", "sealed, although the host gave no curve keys")
+        return decode_secrets(self._box.open(sealed))
+
+    def _put(self, key: LinkKey, values: dict[str, Any], fault: str = "") -> LinkEvent:
+        before = self._links.get(key)
+        if before is not None and before.values == values and self._faults.get(key, "") == fault:
+            return LinkIgnored("")
+        component_id, contract_id, link_name = key
+        definition = LinkDefinition(
+            actor_id=component_id,
+            provider_id=self.subjects.provider_id,
+            link_name=link_name,
+            contract_id=contract_id,
+            values=values,
+        )
+        self._links[key] = definition
+        self._faults[key] = fault
+        return LinkPut(key, definition, is_change=before is not None, fault=fault)
+
+    def _delete(self, key: LinkKey, reason: str) -> LinkDeleted:
+        del self._links[key], self._faults[key]
+        self._recorded.pop(key, None)
+        return LinkDeleted(key, reason)
+
+    def link_of_call(self, source_id: str, link_name: str) -> LinkKey:
+        """Return the link by which a component calls.
+
+        Raises:
+            errors.SourceMissingError: The call does not tell the component.
+            errors.UnlinkedComponentError: The component has no link of this name.
+        """
+        key = (source_id, STORE_CONTRACT, link_name)
+        if key not in self._links:
+            if not source_id:
+                raise errors.SourceMissingError
+            raise errors.UnlinkedComponentError(source_id, link_name)
+        return key
+
+    # --- the lattice's records
+
+    def receive_record(
+        self, component_id: str, revision: int, links: list[LinkRecord]
+    ) -> tuple[list[LinkEvent], list[RecordedLink]]:
+        """Compare the links of which a component is the source with those in force.
+
+        A link that is only known from messages is left alone: a record that was read late may not have it yet.
+
+        Args:
+            component_id: Id of the component.
+            revision: Revision of its record; that of its removal if it has none any more.
+            links: The links in the record.
+
+        Returns:
+            The links that were deleted, and those whose configs have to be read; see `put_recorded`.
+        """
+        if revision <= self._revisions.get(component_id, 0):
+            return [], []
+        self._revisions[component_id] = revision
+        keys = {key: link for link in links if not isinstance(key := self._key_of(link), LinkIgnored)}
+        missing = [
+            key for key in self._recorded if _source(key, self.subjects.provider_id) == component_id and key not in keys
+        ]
+        deleted: list[LinkEvent] = [self._delete(key, "deleted in the lattice's records") for key in missing]
+        wanted = []
+        for key, link in keys.items():
+            configs = link.source_config if key[1] == WATCHER_CONTRACT else link.target_config
+            # A config that only has other content now is no other link: a host does not put the link again for it.
+            if key not in self._links or self._recorded.get(key, configs) != configs:
+                wanted.append(RecordedLink(key, configs))
+            self._recorded[key] = configs
+        return deleted, wanted
+
+    def put_recorded(self, link: RecordedLink, configs: Mapping[str, Mapping[str, str]]) -> LinkEvent:
+        """Put a link as the lattice's records have it. Secrets are not in them: of a link that needs some, calls are refused.
+
+        Args:
+            link: The link.
+            configs: Content of each config, by name; one that does not exist is left out.
+        """
+        values: dict[str, Any] = {}
+        for name in link.configs:
+            values |= configs.get(name, {})
+        if any(name.startswith(_SECRETS_BEGIN) for name in link.configs):
+            if link.key in self._links:  # with the secrets that it had, and the message that changes it on its way
+                return LinkIgnored("")
+            return self._put(link.key, values, "secrets of this link were missed: put the link again")
+        return self._put(link.key, values)
+
+    # --- config, health and shutdown
+
+    def receive_config(self, payload: bytes) -> Secret | None:
+        """Return the settings of the provider, as `HostData.config_json` has them; None if they are the same as before.
+
+        Raises:
+            codec.MalformedError: The payload is not a config.
+        """
+        config = decode_config(payload)
+        if config == self._config:  # a host sends the first one again, right after the start
+            return None
+        self._config = config
+        return provider_settings(config, self._secrets)
+
+    def health(self, unhealthy: str | None, notice: str | None) -> bytes:
+        """Encode the answer to a health request; see `LatticeProtocol.health`."""
+        message = "; ".join(text for text in (unhealthy, notice) if text)
+        return encode_health(HealthCheckResponse(unhealthy is None, message or None), is_json=True)
+
+    def receive_shutdown(self, payload: bytes) -> ShutdownRequested | ShutdownIgnored:
+        """Decide whether a shutdown request is from this provider's own host; see `LatticeProtocol.receive_shutdown`."""
+        return ShutdownRequested() if decode_shutdown_host_id(payload) == self._host_id else ShutdownIgnored()
+
+
+def _part_of(host_data: HostData) -> Wasmcloud1:
+    if host_data.wasmcloud1 is None:
+        raise errors.StartupError("host data is not of a host of wasmCloud 1.x")
+    return host_data.wasmcloud1
+
+
+def _box(part: Wasmcloud1) -> SecretBox | None:
+    """Return the keys for secrets; None if the host gave none.
+
+    Raises:
+        errors.StartupError: A key is not valid.
+    """
+    if not part.provider_xkey_seed or not part.host_xkey:
+        return None
+    try:
+        return SecretBox(part.provider_xkey_seed, part.host_xkey)
+    except ValueError:
+        fields = "host_xkey_public_key and provider_xkey_private_key"
+        raise errors.StartupError(f"host data: fields {fields}: expected a curve key and the seed of one") from None
+
+
+def _source(key: LinkKey, provider_id: str) -> str:
+    """Return the id under whose source the lattice records a link."""
+    return provider_id if key[1] == WATCHER_CONTRACT else key[0]
