@@ -8,7 +8,7 @@ from tests.unit.keyvalue.bucket.pages.model.rules import Rules
 
 
 class Message(NamedTuple):
-    """The last message of the key. Revision 0: there is none.
+    """The last message of the key. Revision 0: the key has no message.
 
     Attributes:
         operation: The attempt that wrote it.
@@ -157,7 +157,7 @@ def _is_fence(world: World, sent: Sent) -> bool:
 
 
 def fault_of(world: World) -> str:
-    """Return the fault of a state by which a value is lost or damaged; "" if there is none."""
+    """Return the fault of a state by which a value is lost or damaged; "" for a sound state."""
     if world.fault:
         return world.fault
     missing = set(world.head.pages) - world.names
