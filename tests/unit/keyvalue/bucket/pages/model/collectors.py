@@ -102,7 +102,7 @@ class Collector(NamedTuple):
         yield self._judge(world, me, self, world.head)
         if not world.rules.strong_head:
             yield self._judge(world, me, self, world.old_head)
-        # An inner page may not be readable for a moment. Then it is not known what it reaches.
+        # An inner page may not be readable for a moment. Then the pages below it are not known.
         unreadable = self._replace(step="idle")
         yield (
             world.with_process(me, unreadable)

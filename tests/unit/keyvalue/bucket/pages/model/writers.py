@@ -1,4 +1,4 @@
-"""A writer: reads the head, puts new pages, commits a head by compare-and-set, removes what it has replaced."""
+"""A writer: reads the head, puts new pages, commits a head by compare-and-set, removes the pages that it has replaced."""
 
 from __future__ import annotations
 
