@@ -1,11 +1,16 @@
-"""Anti-entropy: pulling from other replicas the events that did not arrive as deltas."""
+"""Anti-entropy: pulling from other replicas the events that did not arrive as deltas.
+
+One replica is asked first, as it mostly has everything that is missing. If it does not deliver, twice as many others are
+asked, and so on. So the replicas that do not answer, however many they are, hold up nothing for longer than a moment.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
 
 from provider import errors
 from provider.keyvalue.cache.channel import Channel
@@ -14,6 +19,7 @@ from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Receiver
 from provider.keyvalue.cache.trust.admission import Admission
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
+from provider.keyvalue.cache.trust.sequences import Budget
 from provider.keyvalue.clock import wall_clock_ms
 
 _log = logging.getLogger(__name__)
@@ -25,17 +31,46 @@ _PAGE_SECONDS = 1.0
 _PAGE_TRIES = 3
 """A page that does not arrive is requested again. After three seconds its sender has ended or is cut off."""
 
+_SILENT_SECONDS = 0.2
+"""Time without a page after which further replicas are asked: many round trips."""
+
+_BUSY_SECONDS = 2.0
+"""Time after which they are asked although pages arrive. Few transfers take so long, and one that never ends does."""
+
+_MAX_AT_ONCE = 16
+"""Pulls that have brought pages and go on. Each of them takes memory, and makes merging a little slower."""
+
+_TURN_SECONDS = 2.0
+"""Time for which a pull goes on in any case when more than that are under way."""
+
+_RETRIES_PER_SECOND = 30
+"""Pulls from replicas that have failed: so many cost next to nothing, and hundreds that always fail have their turns."""
+
+_WITNESS_SECONDS = 0.2
+"""Time for a replica to say how many events it has made: its heartbeat takes a round trip and some jitter."""
+
+
+class _Pull:
+    """A pull under way. Times are those of the event loop's clock."""
+
+    def __init__(self, began_at: float, receiver: Receiver) -> None:
+        self.began_at = began_at
+        self.receiver = receiver
+        self.page_at = -1.0
+        """Time of the last page; negative: none has come."""
+        self.task: asyncio.Task[None] | None = None
+
 
 class AntiEntropy:
-    """The pulls of one replica, one after the other.
+    """The pulls of one replica.
 
     Args:
         replica: Replica that pulls.
         admission: Check of the pages.
         peers: Other replicas, with the contexts they have told.
         channel: Channel to them.
-        on_pulled: Function called when a pull has succeeded.
-        on_complete: Function called after a round of pulls when no other replica has more than this one.
+        on_pulled: Function called with the replica, and whether all of it has arrived, when a pull has ended.
+        ask: Function that asks all replicas for a heartbeat.
 
     Attributes:
         pages: Number of pages received.
@@ -47,8 +82,8 @@ class AntiEntropy:
         admission: Admission,
         peers: Peers,
         channel: Channel,
-        on_pulled: Callable[[], None],
-        on_complete: Callable[[], None],
+        on_pulled: Callable[[str, bool], None],
+        ask: Callable[[], None],
     ) -> None:
         self.pages = 0
         self._replica = replica
@@ -56,12 +91,22 @@ class AntiEntropy:
         self._peers = peers
         self._channel = channel
         self._on_pulled = on_pulled
-        self._on_complete = on_complete
+        self._ask = ask
+        self._loop = asyncio.get_running_loop()
         self._scheduled: set[str] = set()
-        self._failures: dict[str, int] = {}
-        """By replica, the number of pulls that have failed since the last one that did not."""
+        self._pulls: dict[str, _Pull] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
+        """By replica, the pulls that have failed since the last one that did not, and the time of the last of them."""
+        self._retries = Budget(_RETRIES_PER_SECOND)
         self._is_due = asyncio.Event()
         self._is_urgent = asyncio.Event()
+        self._has_ended = asyncio.Event()
+        self._has_succeeded = False
+        self._asked_at = -1.0
+        self._turn = asyncio.Lock()
+        """Held while a page is merged: one in each turn of the loop, so that calls are answered between any two."""
+
+    # --- schedule
 
     def schedule(self, peer: str) -> None:
         """Pull from a replica soon, if it then still has more than this one."""
@@ -70,7 +115,7 @@ class AntiEntropy:
 
     def schedule_if_behind(self, peer: str) -> None:
         """Pull from a replica soon if its last heartbeat told of more than this one has."""
-        if self._peers.has_more(peer, self._replica.context):
+        if peer not in self._pulls and self._peers.has_more(peer, self._replica.context):
             self.schedule(peer)
 
     def hurry(self) -> None:
@@ -78,54 +123,134 @@ class AntiEntropy:
         self._is_urgent.set()
 
     def is_scheduled(self, peer: str) -> bool:
-        return peer in self._scheduled
+        return peer in self._scheduled or peer in self._pulls
 
-    async def run(self) -> None:
-        """Pull from the scheduled replicas until cancelled."""
-        while True:
-            # 1. Wait until a replica has more, and then for the events that are still on their way.
-            await self._is_due.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GRACE_SECONDS):
-                    await self._is_urgent.wait()
-            self._is_urgent.clear()
-            self._is_due.clear()
-            peers, self._scheduled = self._scheduled, set()
-            # 2. Pull the events that have not arrived meanwhile: last from replicas that have failed, as waiting for
-            # their pages holds up pulls from others, which may have the same events.
-            for peer in sorted(peers, key=lambda peer: self._failures.get(peer, 0)):
-                if self._is_behind(peer) and await self.pull(peer):
-                    self._on_pulled()
-                if self._peers.is_leaving(peer):
-                    self._peers.remove(peer)
-            # 3. Without this, a joiner whose first pulls failed would never know that it has everything by now.
-            if not any(self._is_behind(peer) for peer in self._peers.ids):
-                self._on_complete()
-
-    async def pull(self, peer: str) -> bool:
-        """Transfer what another replica has and this one lacks; return whether all of it has arrived."""
-        receiver = Receiver(self._replica, self._admission)
-        try:
-            is_done = await self._receive_pages(peer, receiver)
-        finally:
-            receiver.end()
-        self._failures = {name: count for name, count in self._failures.items() if self._peers.knows(name)}
-        self._failures[peer] = 0 if is_done else self._failures.get(peer, 0) + 1
-        return is_done
-
-    def _is_behind(self, peer: str) -> bool:
+    def is_behind(self, peer: str) -> bool:
         """Tell whether events of a replica, or events that it has applied, are missing here."""
         context = self._replica.context
         return peer in context.cloud or self._peers.has_more(peer, context)
 
-    async def _receive_pages(self, peer: str, receiver: Receiver) -> bool:
-        failures = 0
+    def undelivered(self, failures: int) -> int:
+        """Return the number of replicas that have announced events and failed to deliver them so many times in a row."""
+        return sum(
+            count >= failures and self._peers.has_more(peer, self._replica.context)
+            for peer, (count, _) in self._failures.items()
+        )
+
+    # --- pulling
+
+    async def run(self) -> None:
+        """Pull from the scheduled replicas until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                # 1. Wait until a replica has more, and then for the events that are still on their way.
+                await self._is_due.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GRACE_SECONDS):
+                        await self._is_urgent.wait()
+                self._is_urgent.clear()
+                self._is_due.clear()
+                # 2. Ask one replica: it mostly has all that is missing. While none delivers, ask twice as many each time.
+                wave = 1
+                while candidates := self._candidates():
+                    for peer in candidates[:wave]:
+                        self._start(group, peer)
+                    wave = 1 if await self._pause() else 2 * wave
+
+    def _candidates(self) -> list[str]:
+        """Return the scheduled replicas to pull from, those that have failed last; forget the others."""
+        is_spent = self._retries.is_spent(self._loop.time())
+        for peer in list(self._scheduled):
+            if peer in self._pulls or (is_spent and peer in self._failures) or not self.is_behind(peer):
+                self._scheduled.discard(peer)
+                self._end_if_leaving(peer)
+        # In random order, so that no replica can put itself before the others; of the failed ones, each has its turn.
+        return sorted(self._scheduled, key=lambda peer: (self._failures.get(peer, (0, 0.0))[1], random.random()))
+
+    def _start(self, group: asyncio.TaskGroup, peer: str) -> None:
+        now = self._loop.time()
+        busy = [pull for pull in self._pulls.values() if pull.page_at >= 0]
+        if len(busy) >= _MAX_AT_ONCE and not self._end_one(busy, now):
+            return
+        if peer in self._failures:
+            self._retries.spend()
+        self._scheduled.discard(peer)
+        pull = self._pulls[peer] = _Pull(now, Receiver(self._replica, self._admission))
+        pull.task = group.create_task(self._run_pull(peer, pull))
+
+    @staticmethod
+    def _end_one(busy: list[_Pull], now: float) -> bool:
+        """End the pull that has brought the fewest values, if all have had their time; return whether one was ended."""
+        for pull in sorted(busy, key=lambda pull: pull.receiver.values):
+            if now - pull.began_at >= _TURN_SECONDS and pull.task is not None and not pull.task.cancelling():
+                pull.task.cancel()
+                return True
+        return False
+
+    async def _pause(self) -> bool:
+        """Wait until a pull has ended or none has brought a page for a while; return whether one has succeeded."""
+        began = self._loop.time()
+        self._has_succeeded = False
+        self._has_ended.clear()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    await self._has_ended.wait()
+            now = self._loop.time()
+            is_busy = any(pull.page_at > now - _SILENT_SECONDS for pull in self._pulls.values())
+            if self._has_ended.is_set() or not is_busy or now - began > _BUSY_SECONDS:
+                return self._has_succeeded
+
+    async def _run_pull(self, peer: str, pull: _Pull) -> None:
+        receiver = pull.receiver
+        announced = self._peers.vector(peer)
+        is_done = False
+        try:
+            is_done = await self._receive_pages(peer, pull)
+        finally:
+            receiver.end()
+            # A replica that delivers less than it has announced will announce it again: that must not go on and on.
+            vector = self._replica.context.vector
+            is_whole = is_done and all(count <= vector.get(name, 0) for name, count in announced.items())
+            self._note_outcome(peer, is_whole=is_whole)
+            fields = {"subject": self._channel.config.state_subject, "replica": peer, "keys": receiver.keys}
+            _log.debug("cache_fetched", extra={**fields, "is_done": is_done})
+            self._on_pulled(peer, is_whole)
+            self._end_if_leaving(peer)
+
+    def _note_outcome(self, peer: str, *, is_whole: bool) -> None:
+        del self._pulls[peer]
+        self._has_ended.set()
+        self._has_succeeded = self._has_succeeded or is_whole
+        self._failures = {name: failures for name, failures in self._failures.items() if self._peers.knows(name)}
+        if is_whole:
+            self._failures.pop(peer, None)
+        else:
+            count = self._failures.get(peer, (0, 0.0))[0] + 1
+            self._failures[peer] = count, self._loop.time()
+
+    def _end_if_leaving(self, peer: str) -> None:
+        if peer not in self._pulls and self._peers.is_leaving(peer):
+            self._peers.remove(peer)
+
+    async def _receive_pages(self, peer: str, pull: _Pull) -> bool:
+        """Transfer what another replica has and this one lacks; return whether all of it has arrived."""
+        failures, receiver = 0, pull.receiver
         is_signed = self._peers.is_signed(peer)
         while not receiver.is_done and failures < _PAGE_TRIES:
+            if len(self._pulls) > 1 and receiver.is_needless:
+                return True
             try:
                 page = await self._channel.request_page(peer, receiver.request(), _PAGE_SECONDS, is_signed=is_signed)
-                receiver.receive(page, wall_clock_ms())
+                # Also before the end, as some replicas may have been heard only since.
+                if page.context is not None or page.is_last:
+                    context = page.context.vector if page.context is not None else receiver.vector
+                    await self._hear_witnesses(peer, context)
+                async with self._turn:
+                    receiver.receive(page, wall_clock_ms())
+                    await asyncio.sleep(0)
                 self.pages += 1
+                pull.page_at = self._loop.time()
             except ForeignMessageError as error:
                 self._channel.refuse(error)
                 return False
@@ -133,6 +258,25 @@ class AntiEntropy:
                 failures += 1
             except errors.NatsError:
                 return False
-        fields = {"subject": self._channel.config.state_subject, "replica": peer, "keys": receiver.keys}
-        _log.debug("cache_fetched", extra={**fields, "is_done": receiver.is_done})
         return receiver.is_done
+
+    async def _hear_witnesses(self, peer: str, vector: Mapping[str, int]) -> None:
+        """Let the other replicas say themselves how many events they have made, if a context has more of theirs.
+
+        Such a context would make this replica deaf: it would count the next events of that replica as applied.
+
+        Raises:
+            ForeignMessageError: One of them has not made the events that the context has.
+        """
+        arrived_at = self._loop.time()
+        if not self._peers.unproven(peer, vector):
+            return
+        # Its own word counts only if it was given after the page. One question serves all pages that wait for it.
+        await asyncio.sleep(self._asked_at + _WITNESS_SECONDS - arrived_at)
+        if self._asked_at < arrived_at:
+            self._asked_at = self._loop.time()
+            self._ask()
+        await asyncio.sleep(self._asked_at + _WITNESS_SECONDS - self._loop.time())
+        # One that says nothing now may have ended after it made them.
+        if self._peers.unproven(peer, vector, self._asked_at):
+            raise ForeignMessageError("a transfer with events that their replica has not made")

@@ -28,7 +28,12 @@ _MAX_REMOVALS = 1000
 """Removals in one event, so that it fits into a message."""
 
 _MAX_COVERAGES = 16
-"""Coverages that are kept. There are more than one only when transfers end early, one after the other."""
+"""Coverages of transfers that have ended early that are kept."""
+
+
+_MAX_UNKNOWN = 100_000
+"""Deleted keys that a replica has never had, in one transfer; and twice as many as it has keys. Far more than a sender keeps
+beyond its own number of keys, as tombstones are discarded."""
 
 
 class Merge:
@@ -37,21 +42,40 @@ class Merge:
     Args:
         replica: Replica that receives the transfer.
         context: Context of the sender when the transfer began.
+
+    Attributes:
+        context: Context of the sender when the transfer began.
     """
 
     def __init__(self, replica: Replica, context: Context) -> None:
         self._replica = replica
-        self._context = context
+        self.context = context
         self._coverage = Coverage(context)
-        replica.coverages = [*replica.coverages[1 - _MAX_COVERAGES :], self._coverage]
+        self._unknown: dict[str, tuple[Dot, ...]] = {}
+        """Deleted keys that this replica has never had, with their version vectors."""
+        # Those of transfers under way are kept in any case.
+        ended = [coverage for coverage in replica.coverages if coverage.is_abandoned][1 - _MAX_COVERAGES :]
+        under_way = [coverage for coverage in replica.coverages if not coverage.is_abandoned]
+        replica.coverages = [*ended, *under_way, self._coverage]
 
     def is_next(self, sent: CellState) -> bool:
         """Tell whether a cell, or a part of one, follows the parts that have been merged."""
         return self._coverage.is_next(sent)
 
+    @property
+    def has_too_many_unknown(self) -> bool:
+        """True if so many deleted keys have come that this replica never had that it cannot keep more."""
+        return len(self._unknown) > _MAX_UNKNOWN + 2 * len(self._replica.cells)
+
     def add(self, sent: CellState) -> None:
         """Merge a cell, or a part of one."""
         replica, key = self._replica, sent.key
+        is_empty = not (sent.items or sent.tallies or sent.deferred)
+        if is_empty and key not in replica.cells and key not in replica.key_tombstones:
+            # Nothing changes here. The tombstone counts when the transfer is complete: one that never ends leaves none.
+            self._unknown[key] = tuple(sent.vector.items())
+            self._coverage.add(sent)
+            return
         cell = replica.cells.get(key)
         if cell is None:
             cell = replica.new_cell(key)
@@ -80,7 +104,7 @@ class Merge:
         return [
             item.dot
             for item in cell.items()
-            if item.dot not in present and self._context.has(item.replica, item.count) and sent.spans(item.dot)
+            if item.dot not in present and self.context.has(item.replica, item.count) and sent.spans(item.dot)
         ]
 
     def _add_items(self, key: str, cell: Cell, states: list[ItemState]) -> None:
@@ -102,9 +126,9 @@ class Merge:
         """Remove the tallies that the sender has seen begin and does not have any more."""
         replica = self._replica
         present = {(state.replica, state.start) for state in states}
-        for start in [start for start in cell.tallies or () if start not in present and self._context.has(*start)]:
+        for start in [start for start in cell.tallies or () if start not in present and self.context.has(*start)]:
             tally = cell.tally(start)
-            if tally is None or tally.is_removed or self._context.has(tally.replica, tally.count):
+            if tally is None or tally.is_removed or self.context.has(tally.replica, tally.count):
                 replica.remove(key, cell, start)
                 self._coverage.note_removals(key, [start])
             else:
@@ -137,8 +161,10 @@ class Merge:
         if is_full:
             for key in [key for key in replica.cells if not coverage.has_key(key)]:
                 self.add(CellState(key, {}, [], [], [], None, None))
+        for key, vector in self._unknown.items():
+            self._add_tombstone(key, vector)
         # 2. Everything in the sender's context is here, so it belongs to the own context.
-        replica.context.merge(self._context)
+        replica.context.merge(self.context)
         # 3. Tombstones that the sender had discarded never came here, so this replica cannot hand them on either.
         for author, count in discarded.items():
             note_discarded(replica, author, count)
@@ -148,6 +174,14 @@ class Merge:
             for dot in [dot for dot in dots if replica.context.has(*dot)]:
                 replica.drop_deferred(key, dot)
 
+    def _add_tombstone(self, key: str, vector: tuple[Dot, ...]) -> None:
+        """Keep the tombstone of a key that this replica has never had, so that it can hand the deletion on."""
+        replica = self._replica
+        cell = replica.cells.get(key) or replica.new_cell(key)
+        for author, count in vector:
+            replica.journals.note(key, author, count)
+        replica.update_liveness(key, cell)
+
     def abandon(self) -> None:
         """End a transfer early, when its sender may be gone for good. Nothing more of it may be added.
 
@@ -155,7 +189,7 @@ class Merge:
         or none.
         """
         replica, coverage = self._replica, self._coverage
-        if replica.context.covers(self._context):
+        if replica.context.covers(self.context):
             return
         coverage.is_abandoned = True
         # 1. Additions: keep them where the key arrived whole, undo the rest.
@@ -167,6 +201,11 @@ class Merge:
                 replica.commit(Event(replica.clock.tick(0), key, None, removes, counter_removals[:_MAX_REMOVALS]))
                 del dots[:_MAX_REMOVALS], counter_removals[:_MAX_REMOVALS]
         coverage.removals = {}
+        # 3. Of the keys that this replica has never had, nothing is here that the coverage would have to answer for.
+        for key in self._unknown:
+            if key not in replica.cells:
+                coverage.forget(key)
+        self._unknown = {}
 
     def _keep_whole_keys(self) -> None:
         """Put the events that added what arrived into the context.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import Heartbeat
@@ -25,7 +25,16 @@ _UNMET_SECONDS = 30.0
 class _Peer:
     """Another replica."""
 
-    __slots__ = ("confirmed", "heartbeat", "is_bound", "is_signed", "received_at", "unheard_since")
+    __slots__ = (
+        "confirmed",
+        "heartbeat",
+        "is_bound",
+        "is_proven",
+        "is_signed",
+        "received_at",
+        "told",
+        "unheard_since",
+    )
 
     def __init__(self, heartbeat: Heartbeat, received_at: float, *, is_signed: bool) -> None:
         self.heartbeat = heartbeat
@@ -33,6 +42,10 @@ class _Peer:
         self.is_signed = is_signed
         self.is_bound = False
         """True once a signed heartbeat of it has named this replica."""
+        self.is_proven = False
+        """True once it has delivered all that it announced, or announced nothing that is missing here."""
+        self.told = 0
+        """Number of its events by its own word."""
         self.unheard_since = received_at
         """Time of the first of its heartbeats since the last one that named this replica."""
         self.confirmed: dict[str, int] = {}
@@ -100,6 +113,7 @@ class Peers:
                 del self._peers[min(self._peers, key=lambda name: self._order(self._peers[name]))]
             peer = self._peers[peer_id] = _Peer(heartbeat, now, is_signed=is_signed)
         peer.heartbeat, peer.received_at, peer.is_signed = heartbeat, now, is_signed
+        self.tell(peer_id, heartbeat.vector.get(peer_id, 0))
         hears_this = self.id in heartbeat.vector
         if hears_this:
             peer.is_bound = peer.is_bound or is_signed
@@ -112,9 +126,35 @@ class Peers:
         return peer_id in self._peers
 
     @staticmethod
-    def _order(peer: _Peer) -> tuple[bool, float]:
-        """Order in which replicas make room for others."""
-        return peer.is_met, peer.received_at
+    def _order(peer: _Peer) -> tuple[bool, bool, float]:
+        """Order in which replicas make room for others. One that is pushed out is back with its next heartbeat."""
+        return peer.is_proven, peer.is_met, peer.received_at
+
+    def prove(self, peer_id: str) -> None:
+        """Note that a replica has delivered all that it announced, or announced nothing that is missing here."""
+        peer = self._peers.get(peer_id)
+        if peer is not None:
+            peer.is_proven = True
+
+    def tell(self, peer_id: str, count: int) -> None:
+        """Note that a replica itself has spoken of so many events of its own."""
+        peer = self._peers.get(peer_id)
+        if peer is not None and count > peer.told:
+            peer.told = count
+
+    def unproven(self, teller: str, vector: Mapping[str, int], since: float = -math.inf) -> list[str]:
+        """Return the replicas that have told of fewer events of their own than a context of another one has.
+
+        Args:
+            teller: Id of the replica whose context it is.
+            vector: Version vector of the context.
+            since: Time since which they must have sent a heartbeat; others are left out.
+        """
+        return [
+            name
+            for name, peer in self._peers.items()
+            if peer.is_bound and name != teller and vector.get(name, 0) > peer.told and peer.received_at >= since
+        ]
 
     def is_bound(self, peer_id: str) -> bool:
         """Tell whether a replica's changes count: a signed heartbeat of it has named this replica.
@@ -161,6 +201,11 @@ class Peers:
         return silent
 
     # --- comparing contexts
+
+    def vector(self, peer_id: str) -> dict[str, int]:
+        """Return the version vector of the last heartbeat of a replica."""
+        peer = self._peers.get(peer_id)
+        return peer.heartbeat.vector if peer is not None else {}
 
     def has_more(self, peer_id: str, context: Context) -> bool:
         """Tell whether a replica, by its last heartbeat, has applied an event that is not in a context."""

@@ -33,6 +33,7 @@ from provider.keyvalue.cache.transfer import MAX_PAGE_BYTES, Sender
 from provider.keyvalue.cache.trust.admission import Admission
 from provider.keyvalue.cache.trust.authentication import Authentication
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
+from provider.keyvalue.cache.trust.joining import OTHERS_SECONDS, Joining
 from provider.keyvalue.cache.trust.refused_messages import SIGNS_OF_OTHERS, ForeignMessageError, Refusal
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.link_config import CacheConfig
@@ -45,6 +46,12 @@ _log = logging.getLogger(__name__)
 _ALONE_AFTER_SECONDS = 0.5
 """Time after which a joiner that has received no heartbeat is alone. An answer takes a round trip and the jitter."""
 
+_HEAR_SECONDS = 0.05
+"""Time after the first answer for the others to answer too: the jitter, and a round trip."""
+
+_SHOWN_JOINING_SECONDS = 3.0
+"""Time after which the log tells of a joiner that has not caught up. A transfer of 100,000 keys takes so long."""
+
 _ANSWER_JITTER_SECONDS = 0.02
 """Time over which the answers of all replicas to one heartbeat are spread."""
 
@@ -56,6 +63,9 @@ _LEAVE_SECONDS = 0.15
 
 _SHOWN_DRIFT_MS = 10_000
 """Difference between clocks that health tells of: far more than synchronised ones have, a sixth of what is accepted."""
+
+_SHOWN_FAILURES = 2
+"""Failed pulls in a row from one replica that health tells of: a single one fails also when a replica ends."""
 
 _DRIFT_SECONDS = 60.0
 """Time after which the clock of a silent replica is not compared any more."""
@@ -98,8 +108,10 @@ class Replication:
         self._peers = Peers(self.replica.id, config.forget_seconds)
         self._sender = Sender(self.replica)
         self._anti_entropy = AntiEntropy(
-            self.replica, self._admission, self._peers, self._channel, self._on_pulled, self.joined.set
+            self.replica, self._admission, self._peers, self._channel, self._on_pulled, self._ask
         )
+        self._joining = Joining(self._peers, self._anti_entropy.is_behind)
+        self._began_at = self._loop.time()
         self._heartbeat_received = asyncio.Event()
         self._joiner_until = 0.0
         """Time until which this replica has only just joined, so that others may have what it lacks."""
@@ -156,6 +168,8 @@ class Replication:
         if refused := self._channel.refusals.recent(now):
             counts = ", ".join(f"{count} {refusal.value}" for refusal, count in refused.items())
             remarks.append(f"messages refused: {counts}")
+        if undelivered := self._anti_entropy.undelivered(_SHOWN_FAILURES):
+            remarks.append(f"replicas that announce changes and do not deliver them: {undelivered}")
         if deaf := self._peers.deaf(now - _SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds):
             remarks.append(f"replicas that do not hear this one, or refuse it: {len(deaf)}")
         drift_ms = self._authentication.drift_ms(now - _DRIFT_SECONDS) if self._authentication is not None else 0
@@ -179,38 +193,44 @@ class Replication:
 
     async def run(self) -> None:
         """Join the others and stay in step with them until cancelled."""
-        self._joiner_until = self._loop.time() + _SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds
+        self._began_at = self._loop.time()
+        self._joiner_until = self._began_at + _SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send_heartbeats())
+            group.create_task(self._anti_entropy.run())
             await self._join()
-            await self._anti_entropy.run()
 
     async def _join(self) -> None:
-        """Pull from the first replica that has what the others have."""
+        """Find out which replicas are there, and pull from them. `joining` has the rule by which that is enough."""
         # 1. Ask who is there. A replica of a release that does not sign is not asked: its next heartbeat is waited for.
-        self._channel.publish(self._heartbeat(wants_answer=True))
+        self._ask()
         config = self._channel.config
         is_upgrade = config.auth is ReplicationAuth.UPGRADE
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ALONE_AFTER_SECONDS + (1.1 * config.heartbeat_seconds if is_upgrade else 0)):
                 await self._heartbeat_received.wait()
-        # 2. Pull from one after the other until a transfer is complete.
-        began = self._loop.time()
-        subject = config.state_subject
-        for peer in self._peers.ids:
-            if await self._anti_entropy.pull(peer):
-                seconds = round(self._loop.time() - began, 3)
-                fields = {"subject": subject, "keys": self.replica.keys, "seconds": seconds}
-                _log.info("cache_caught_up", extra=fields)
-                self.joined.set()
-                return
-        # 3. No other replica is there, so there is nothing to wait for. Or all pulls failed: anti-entropy repeats them.
+        # 2. No other replica is there, so there is nothing to wait for.
         if not self._peers.ids and not self.strangers:
             self.joined.set()
             return
-        _log.warning("cache_catching_up", extra={"subject": subject, "replicas": len(self._peers.ids)})
-        for peer in self._peers.ids:
-            self._anti_entropy.schedule(peer)
+        # 3. Hear all of them before the first is pulled from: then none can speak for those that are still to be heard.
+        await asyncio.sleep(_HEAR_SECONDS)
+        self._anti_entropy.hurry()
+        self._end_joining()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SHOWN_JOINING_SECONDS):
+                await self.joined.wait()
+                return
+        fields = {"subject": config.state_subject, "replicas": len(self._peers.ids)}
+        _log.warning("cache_catching_up", extra=fields)
+
+    def _end_joining(self) -> None:
+        """Count as caught up once `joining` says so."""
+        now = self._loop.time()
+        if not self.joined.is_set() and self._joining.has_caught_up(now):
+            fields = {"keys": self.replica.keys, "seconds": round(now - self._began_at, 3)}
+            _log.info("cache_caught_up", extra={"subject": self._channel.config.state_subject, **fields})
+            self.joined.set()
 
     async def leave(self) -> None:
         """Give the others a moment to pull what only this replica has."""
@@ -252,6 +272,7 @@ class Replication:
             await self._discard_tombstones()
             if not self._peers.ids and not self.strangers:
                 self.joined.set()
+            self._end_joining()
             self._channel.publish(self._heartbeat())
             silent_since = self._loop.time() - _SILENT_HEARTBEATS * config.heartbeat_seconds
             for peer in self._peers.ids:
@@ -267,13 +288,21 @@ class Replication:
             await asyncio.sleep(0)
 
     def _on_reconnect(self) -> None:
+        self._ask()
+
+    def _ask(self) -> None:
+        """Send a heartbeat that all others answer with theirs."""
         self._channel.publish(self._heartbeat(wants_answer=True))
 
-    def _on_pulled(self) -> None:
+    def _on_pulled(self, peer: str, is_whole: bool) -> None:
         """Tell the others at once that a transfer is complete: its sender may be about to end, and waits for that."""
-        self._peers.confirm(self.replica.context)
-        self._answer_soon(at_once=True)
-        self.joined.set()
+        if is_whole:
+            self._peers.prove(peer)
+            self._peers.confirm(self.replica.context)
+            self._answer_soon(at_once=True)
+            self._loop.call_later(OTHERS_SECONDS, self._end_joining)
+        self._joining.note(peer, is_done=is_whole, now=self._loop.time())
+        self._end_joining()
 
     def _answer_soon(self, *, at_once: bool) -> None:
         """Send a heartbeat, at a random moment so that not all replicas answer in the same one."""
@@ -320,6 +349,7 @@ class Replication:
             self._receive_heartbeat(sender, message, is_signed=is_signed)
 
     def _receive_deltas(self, sender: str, deltas: Deltas) -> None:
+        self._peers.tell(sender, deltas.first + len(deltas.events) - 1)
         if self._channel.signs and not self._peers.is_bound(sender):
             # They may be a recording from before the start. A transfer brings those that count.
             return
@@ -348,11 +378,10 @@ class Replication:
             return
         self._heartbeat_received.set()
         self._joiner_until = 0.0
-        if self.joined.is_set():
-            self._anti_entropy.schedule_if_behind(sender)
-        else:
-            # Also if it has nothing more, so that the joiner learns that it has everything.
+        if self._peers.has_more(sender, replica.context):
             self._anti_entropy.schedule(sender)
+        else:
+            self._peers.prove(sender)
         if heartbeat.is_leaving:
             self._anti_entropy.hurry()
             if not self._anti_entropy.is_scheduled(sender):

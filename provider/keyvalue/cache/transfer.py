@@ -31,7 +31,7 @@ from provider.keyvalue.cache.messages import (
 )
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.trust.admission import Admission
-from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
 MAX_PAGE_BYTES = 24 * 1024
 """Size of a page. Building and merging one takes the event loop about a millisecond; calls wait no longer than that."""
@@ -180,6 +180,7 @@ class Receiver:
     Attributes:
         is_done: Whether the last page has been merged.
         keys: Number of cells, and parts of cells, received.
+        values: Number of those that brought anything but the word that a key is deleted.
     """
 
     def __init__(self, replica: Replica, admission: Admission) -> None:
@@ -191,6 +192,17 @@ class Receiver:
         self._is_full = False
         self.is_done = False
         self.keys = 0
+        self.values = 0
+
+    @property
+    def vector(self) -> dict[str, int]:
+        """Version vector of the sender, as far as it has been received."""
+        return self._merge.context.vector if self._merge is not None else {}
+
+    @property
+    def is_needless(self) -> bool:
+        """True if everything that the sender had when the transfer began has come from others."""
+        return self._merge is not None and self._replica.context.covers(self._merge.context)
 
     def request(self) -> TransferRequest:
         """Return the request for the next page."""
@@ -217,8 +229,12 @@ class Receiver:
             # Without progress from page to page, a transfer would never end, and none from another replica would begin.
             if not self._merge.is_next(cell):
                 raise ForeignMessageError("a part of a transfer that does not follow the one before")
+            # Nor would one with ever new keys, of which all but the names has been deleted.
+            if self._merge.has_too_many_unknown:
+                raise ForeignMessageError("more deleted keys than any replica keeps", Refusal.LIMIT)
             self._merge.add(cell)
         self.keys += len(page.cells)
+        self.values += sum(bool(cell.items or cell.tallies) for cell in page.cells)
         self._page = page.page
         if page.is_last:
             self.is_done = True

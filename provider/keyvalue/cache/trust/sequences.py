@@ -17,17 +17,17 @@ _CHECKS_PER_SECOND = 1000
 
 
 class Budget:
-    """A number of failed checks for each second. Times are seconds of a steady clock."""
+    """A number of tries for each second; by default, of failed checks. Times are seconds of a steady clock."""
 
-    __slots__ = ("_left", "_second")
+    __slots__ = ("_left", "_per_second", "_second")
 
-    def __init__(self) -> None:
-        self._left = _CHECKS_PER_SECOND
+    def __init__(self, per_second: int = _CHECKS_PER_SECOND) -> None:
+        self._per_second = self._left = per_second
         self._second = 0
 
     def is_spent(self, now: float) -> bool:
         if int(now) != self._second:
-            self._second, self._left = int(now), _CHECKS_PER_SECOND
+            self._second, self._left = int(now), self._per_second
         return self._left <= 0
 
     def spend(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -302,6 +303,11 @@ def test_refusals_are_counted_by_reason_and_logged_once_a_minute() -> None:
     assert refusals.recent(190.0) == {}
     refusals.note(Refusal.ISSUER, 200.0)
     assert refusals.recent(200.0) == {Refusal.ISSUER: 1}
+
+
+def test_the_guide_explains_each_reason_that_health_gives() -> None:
+    guide = (Path(__file__).parents[4] / "docs/operating.md").read_text(encoding="utf-8")
+    assert [refusal for refusal in Refusal if f"| `{refusal.value}` |" not in guide] == []
 
 
 def test_the_difference_between_clocks_is_told() -> None:

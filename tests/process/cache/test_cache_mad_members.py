@@ -1,0 +1,51 @@
+"""A member gone mad: everything here is signed with the cluster's key, so there is no stranger to refuse, only content."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from nats.aio.client import Client
+
+from tests.blackbox.waiting import eventually
+from tests.process.cache.mad_member import MadMember, boast, endless, garbage, nothing, silence
+from tests.process.cache.replicas import all_see, sees
+from tests.process.cache.test_cache_members import Cache, cache, health_tells, outsider
+
+__all__ = ["cache", "outsider"]
+
+IDENTITIES = 300
+CAUGHT_UP_SECONDS = 20.0
+"""A twentieth of the time that it takes to wait for one replica after the other. It is about five on a machine of its own."""
+GROWTH_BYTES = 60 * 1024 * 1024
+
+
+async def test_hundreds_of_replicas_that_lie_keep_no_joiner_from_catching_up_nor_the_others_from_agreeing(
+    cache: Cache, outsider: Client
+) -> None:
+    here = await cache.start()
+    expected = {f"t:{number}": "v" * 100 for number in range(1000)}
+    await asyncio.gather(*(here.set(key, value) for key, value in expected.items()))
+    before = here.host.provider.resident_bytes
+    ways = [silence, garbage, endless, nothing, boast]
+    mad = MadMember(outsider, cache.lattice, cache.key.signing_key, ways, IDENTITIES)
+    await mad.start()
+    await eventually(lambda: bool(mad.heard), "a heartbeat")
+    began = time.monotonic()
+    there = await cache.start()
+
+    async def has_caught_up() -> bool:
+        return "catching up" not in (await there.host.health()).message
+
+    await eventually(has_caught_up, "that the joiner has caught up", CAUGHT_UP_SECONDS)
+    await sees(there, expected, 1.0)
+    assert time.monotonic() - began < CAUGHT_UP_SECONDS + 5
+    await mad.announce()
+    await there.set("t:there", "v")
+    await here.set("t:here", "v")
+    await all_see([here, there], {"t:there": "v", "t:here": "v"})
+    # Pages that never end must take no memory, and none of their events may make a replica deaf.
+    assert here.host.provider.resident_bytes - before < GROWTH_BYTES
+    await health_tells(here, "content that no replica sends", is_healthy=True)
+    await mad.announce()
+    await health_tells(here, "announce changes and do not deliver them", is_healthy=True)
