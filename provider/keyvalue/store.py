@@ -44,6 +44,33 @@ class Call(Protocol):
         ...
 
 
+class FutureCall:
+    """A call of a coroutine, which awaits its answer; a `Call`.
+
+    Args:
+        deadline: Time by which the coroutine must have an answer, on the event loop's clock.
+        future: Takes the result or the error.
+    """
+
+    __slots__ = ("deadline", "future")
+
+    def __init__(self, deadline: float, future: asyncio.Future[Any]) -> None:
+        self.deadline = deadline
+        self.future = future
+
+    @property
+    def is_done(self) -> bool:
+        return self.future.done()
+
+    def answer(self, result: Any) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class SharedStore(Generic[StoreConfig]):
     """A store that several links share. It stays open as long as a link or a call holds it."""
 

@@ -27,7 +27,7 @@ from provider.nats.connect_options import (
     seed_errors,
 )
 from provider.nats.frames import publish_frame, refused_subject
-from provider.nats.requests import Reply, RequestMux
+from provider.nats.requests import Outcome, Reply, RequestMux
 from provider.nats.settings import ConnectionSettings
 from provider.nats.wire import Handler, WireClient
 from provider.tasks import cancel
@@ -213,16 +213,24 @@ class Connection:
         """
         return self._mux.request_many(subject, payload, deadline, is_last)
 
-    def request_then(self, subject: bytes, deadline: float, then: Callable[[Reply | None], None]) -> None:
-        """Send a request without a body, and call a function with its reply in the turn in which it arrives.
+    def request_then(
+        self,
+        subject: bytes,
+        payload: bytes = b"",
+        header: bytes = b"",
+        *,
+        deadline: float,
+        then: Callable[[Outcome], None],
+    ) -> None:
+        """Send a request, and call a function with its reply or its error in the turn in which that arrives.
 
-        This is the cheapest form: no future and no task. The function is called exactly once, with `None` when there is
-        no reply for any reason; it must not block.
+        This is the cheapest form: no future and no task. The function is called exactly once, after this method has
+        returned; it must not block. The arguments and the errors are those of `request`.
 
         Raises:
-            errors.NotConnectedError: Nothing was sent, and the function is not called.
+            errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent, and the function is not called.
         """
-        self._mux.request_then(subject, deadline, then)
+        self._mux.request_then(subject, payload, header, deadline, then)
 
     async def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
         """Subscribe for as long as the connection lives; return an id for `unlisten`."""

@@ -111,7 +111,7 @@ class FrameParser:
 
 def header_block(*pairs: tuple[bytes, bytes]) -> bytes:
     """Encode headers. Names and values must not contain line ends; none of them comes from an actor unchecked."""
-    return b"".join((_HEADER_LINE, CRLF, *(b"%b: %b\r\n" % pair for pair in pairs), CRLF))
+    return b"".join((_HEADER_LINE, CRLF, *[b"%b: %b\r\n" % pair for pair in pairs], CRLF))
 
 
 def publish_frame(subject: bytes, reply: bytes, header: bytes, payload: bytes) -> bytes:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from msgspec import Struct
 
 from provider import errors
 from provider.nats.frames import publish_frame
 
 Reply = tuple[bytes, bytes]
 """Header block (b"": none) and payload."""
+
+Outcome = Reply | errors.NatsError
+"""The end of a request."""
 
 _TICK_SECONDS = 0.02
 """Interval of the check for time-outs: one percent of a call's usual deadline of 2 s."""
@@ -34,42 +40,38 @@ def new_inbox() -> str:
     return f"_INBOX.{secrets.token_hex(11)}"
 
 
-class _Pending:
-    """A request with a future for its reply or replies."""
+class _Pending(Struct, eq=False):
+    """An open request.
 
-    __slots__ = ("deadline", "future", "is_last", "refusals", "replies", "subject")
+    Attributes:
+        subject: Subject of the request.
+        deadline: When to give up, on the event loop's clock.
+        then: Called with each reply or with the error; true: a further reply is awaited.
+        refusals: Number of publications to the subject that the server has refused since this one.
+    """
 
-    def __init__(
-        self,
-        subject: bytes,
-        deadline: float,
-        future: asyncio.Future[Any],
-        is_last: Callable[[Reply], bool] | None = None,
-    ) -> None:
-        self.subject = subject
-        self.deadline = deadline
-        self.future = future
-        self.is_last = is_last
-        self.refusals = 0
-        """Number of publications to the subject that the server has refused since this one."""
-        self.replies: list[Reply] = []
+    subject: bytes
+    deadline: float
+    then: Callable[[Outcome], bool | None]
+    refusals: int = 0
 
-    def fail(self, error: errors.NatsError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
-    def take(self, reply: Reply) -> bool:
-        """Take a reply; return whether the request needs no further one."""
-        if self.future.done():
-            return True
-        if self.is_last is None:
-            self.future.set_result(reply)
-        elif self.is_last(reply):
-            self.future.set_result(self.replies)
-        else:
-            self.replies.append(reply)
+class _Replies:
+    """The replies to a request for many, up to the one that ends them."""
+
+    def __init__(self, future: asyncio.Future[list[Reply]], is_last: Callable[[Reply], bool]) -> None:
+        self._future = future
+        self._is_last = is_last
+        self._replies: list[Reply] = []
+
+    def take(self, outcome: Outcome) -> bool:
+        if self._future.done():
             return False
-        return True
+        if isinstance(outcome, tuple) and not self._is_last(outcome):
+            self._replies.append(outcome)
+            return True
+        _complete(self._future, outcome if isinstance(outcome, Exception) else self._replies)
+        return False
 
 
 class RequestMux:
@@ -86,8 +88,6 @@ class RequestMux:
         self._write = write
         self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, _Pending] = {}
-        self._callbacks: dict[bytes, tuple[float, Callable[[Reply | None], None]]] = {}
-        """Deadline and function of each request without a future; see `Connection.request_then`."""
         self._unanswered: deque[tuple[float, bytes]] = deque()
         """Subjects of requests that got no answer, and until when the server may still refuse each of them."""
         self._tokens: list[bytes] = []
@@ -95,58 +95,45 @@ class RequestMux:
 
     def request(self, subject: bytes, payload: bytes, header: bytes, deadline: float) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self._loop.create_future()
-        self._send(payload, header, _Pending(subject, deadline, future))
+        self.request_then(subject, payload, header, deadline, functools.partial(_complete, future))
         return future
 
     def request_many(
         self, subject: bytes, payload: bytes, deadline: float, is_last: Callable[[Reply], bool]
     ) -> asyncio.Future[list[Reply]]:
         future: asyncio.Future[list[Reply]] = self._loop.create_future()
-        self._send(payload, b"", _Pending(subject, deadline, future, is_last))
+        self.request_then(subject, payload, b"", deadline, _Replies(future, is_last).take)
         return future
 
-    def request_then(self, subject: bytes, deadline: float, then: Callable[[Reply | None], None]) -> None:
-        token = self._write_request(subject, b"", b"")
-        self._callbacks[token] = deadline, then
-
-    def _send(self, payload: bytes, header: bytes, pending: _Pending) -> None:
-        self._pending[self._write_request(pending.subject, header, payload)] = pending
-
-    def _write_request(self, subject: bytes, header: bytes, payload: bytes) -> bytes:
+    def request_then(
+        self, subject: bytes, payload: bytes, header: bytes, deadline: float, then: Callable[[Outcome], bool | None]
+    ) -> None:
         if not self._tokens:
             self._tokens = _new_tokens()
         token = self._tokens.pop()
         self._write(publish_frame(subject, self._prefix + token, header, payload))
+        self._pending[token] = _Pending(subject, deadline, then)
         if self._tick is None:
             self._tick = self._loop.call_later(_TICK_SECONDS, self._expire)
-        return token
 
     def on_reply(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         """Complete the request that a reply is for. A reply that comes too late is dropped."""
         token = subject[self._prefix_length :]
-        is_unserved = not payload and header.startswith(_NO_RESPONDERS)
-        callback = self._callbacks.pop(token, None)
-        if callback is not None:
-            callback[1](None if is_unserved else (header, payload))
-            return
         pending = self._pending.pop(token, None)
         if pending is None:
             return
-        if is_unserved:
-            pending.fail(errors.NoRespondersError())
-        elif not pending.take((header, payload)):
+        if not payload and header.startswith(_NO_RESPONDERS):
+            pending.then(errors.NoRespondersError())
+        elif pending.then((header, payload)):
             self._pending[token] = pending
 
     def fail_all(self) -> int:
         """Fail all open requests, because the connection is down; return their number."""
         self._unanswered.clear()
         pending, self._pending = self._pending, {}
-        callbacks, self._callbacks = self._callbacks, {}
         for request in pending.values():
-            request.fail(errors.ConnectionLostError())
-        for _, then in callbacks.values():
-            then(None)
-        return len(pending) + len(callbacks)
+            request.then(errors.ConnectionLostError())
+        return len(pending)
 
     def refuse(self, subject: bytes, reason: str) -> None:
         """Note that the server has refused one publication to a subject, and fail the requests for which that is certain.
@@ -162,7 +149,7 @@ class RequestMux:
             return
         if all(self._pending[token].refusals >= len(tokens) for token in tokens):
             for token in tokens:
-                self._pending.pop(token).fail(errors.PermissionsError(reason))
+                self._pending.pop(token).then(errors.PermissionsError(reason))
 
     def close(self) -> None:
         self.fail_all()
@@ -178,17 +165,22 @@ class RequestMux:
     def _expire(self) -> None:
         now = self._loop.time()
         for token, request in list(self._pending.items()):
-            if request.deadline <= now or request.future.done():
+            if request.deadline <= now:
                 del self._pending[token]
-                request.fail(errors.RequestTimeoutError())
                 self._unanswered.append((now + _REFUSAL_SECONDS, request.subject))
-        for token, (deadline, then) in list(self._callbacks.items()):
-            if deadline <= now:
-                del self._callbacks[token]
-                then(None)
+                request.then(errors.RequestTimeoutError())
         self._drop_unanswered()
-        is_waiting = self._pending or self._callbacks
-        self._tick = self._loop.call_later(_TICK_SECONDS, self._expire) if is_waiting else None
+        self._tick = self._loop.call_later(_TICK_SECONDS, self._expire) if self._pending else None
+
+
+def _complete(future: asyncio.Future[Any], outcome: Any) -> None:
+    """Complete a future, unless its caller has given up."""
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _new_tokens() -> list[bytes]:

@@ -64,6 +64,9 @@ def _speed(report: Report) -> Iterator[ScoreLine]:
         yield ScoreLine(
             "Get, 1 in flight: p50 / (echo + signature + direct get)", single.measured.p50_us / parts, 1.6, True, detail
         )
+    if get and (put := report.row(WorkloadName.SET, 64)):
+        # A write may cost what its headers and its plan cost, a fifth of a signature check, and no task.
+        yield ScoreLine("Set, 64 in flight: provider CPU / Get's", put.provider_cpu_us / get.provider_cpu_us, 1.2, True)
     if hot := report.row(WorkloadName.INCREMENT, 64):
         yield ScoreLine(
             "hot Increment: errors, or totals not exactly once", _wrong(hot), 0, True, hot.measured.first_error

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.stream import Traits
 from provider.keyvalue.bucket.ttl import Lifetimes
@@ -14,7 +15,7 @@ from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.values import Kind, Value
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
-from provider.nats.requests import Reply
+from provider.nats.requests import Outcome
 from provider.tasks import TaskOwner
 
 FOUND = (b"NATS/1.0\r\nNats-Stream: KV_b\r\nNats-Subject: $KV.b.k\r\nNats-Sequence: 7\r\n\r\n", b"v")
@@ -27,12 +28,12 @@ class Requests:
 
     def __init__(self) -> None:
         self.writes = 0
-        self.waiting: list[Callable[[Reply | None], None]] = []
+        self.waiting: list[Callable[[Outcome], None]] = []
 
-    def request_then(self, subject: bytes, deadline: float, then: Callable[[Reply | None], None]) -> None:
+    def request_then(self, subject: bytes, *, deadline: float, then: Callable[[Outcome], None]) -> None:
         self.waiting.append(then)
 
-    def settle(self, reply: Reply | None) -> None:
+    def settle(self, reply: Outcome) -> None:
         waiting, self.waiting = self.waiting, []
         for then in waiting:
             then(reply)
@@ -72,7 +73,7 @@ async def test_a_read_does_not_join_a_request_that_failed_before_it_was_sent(
 ) -> None:
     told: list[Any] = []
     read(bucket, told)
-    requests.settle(None)
+    requests.settle(errors.ConnectionLostError())
     assert told == [(None, False)]
     assert read(bucket, told)
     requests.settle(FOUND)

@@ -18,6 +18,7 @@ from provider import errors
 from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry, Write
+from provider.keyvalue.store import FutureCall
 from provider.keyvalue.values import Kind, Value
 from provider.tasks import TaskOwner
 
@@ -79,7 +80,10 @@ class ScriptedStore:
         value = self.entry.value
         return Entry(self.entry.revision, value.copy() if value else None, self.entry.operation_id)
 
-    async def write(self, write: Write, deadline: float) -> int:
+    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
+        return asyncio.ensure_future(self.written(write, deadline))
+
+    async def written(self, write: Write, deadline: float) -> int:
         await asyncio.sleep(0)
         fault = self.script.pop(0) if self.script else Fault.NONE
         if fault is Fault.NOT_WRITTEN:
@@ -202,11 +206,11 @@ def test_a_change_that_a_deposed_leader_rejected_happens_once_and_is_answered_as
 class NarrowStore(ScriptedStore):
     """A store that takes lists of a few characters only; a rival adds to them."""
 
-    async def write(self, write: Write, deadline: float) -> int:
+    async def written(self, write: Write, deadline: float) -> int:
         size = sum(map(len, write.value.data)) if write.value else 0
         if size > 60:
             raise errors.ValueTooLargeError(write.key, size, "maximum", 60)
-        return await super().write(write, deadline)
+        return await super().written(write, deadline)
 
     def _rival(self) -> None:
         elements = self.entry.value.data if self.entry.value is not None else []
@@ -242,10 +246,10 @@ def test_a_change_too_large_whose_message_id_cannot_be_fenced_is_of_unknown_outc
 @pytest.mark.parametrize("refusal", [errors.StoreFullError("x"), errors.ValueTooLargeError(KEY, 2, "maximum", 1)])
 def test_a_refusal_after_a_lost_write_is_of_unknown_outcome(refusal: errors.StoreError) -> None:
     class LostThenRefused(ScriptedStore):
-        async def write(self, write: Write, deadline: float) -> int:
+        async def written(self, write: Write, deadline: float) -> int:
             if not self.script:
                 raise refusal
-            return await super().write(write, deadline)
+            return await super().written(write, deadline)
 
     (found,) = run(lambda: outcomes(LostThenRefused([Fault.LOST_BEFORE]), [kv.Increment(KEY, 1)]))
     assert isinstance(found, errors.OutcomeUnknownError)
@@ -270,9 +274,9 @@ def test_a_lock_that_another_provider_has_taken_stays_untouched() -> None:
     lock = Entry(5, Value(Kind.TEXT, "theirs"), b"theirs")
 
     class TakenMeanwhile(ScriptedStore):
-        async def write(self, write: Write, deadline: float) -> int:
+        async def written(self, write: Write, deadline: float) -> int:
             self.entry = lock
-            return await super().write(write, deadline)
+            return await super().written(write, deadline)
 
     store = TakenMeanwhile([])
     assert run(lambda: outcomes(store, [extensions.Create(KEY, "mine", 0)])) == [extensions.SwapResponse(False, 5)]
@@ -324,9 +328,9 @@ def test_an_answer_without_a_change_comes_from_a_fresh_read_and_writes_nothing()
 
 def test_a_call_that_waited_too_long_is_refused_and_never_happens() -> None:
     class SlowStore(ScriptedStore):
-        async def write(self, write: Write, deadline: float) -> int:
+        async def written(self, write: Write, deadline: float) -> int:
             await gate.wait()
-            return await super().write(write, deadline)
+            return await super().written(write, deadline)
 
     async def scenario() -> None:
         tasks, store = TaskOwner(), SlowStore([])
@@ -348,7 +352,7 @@ def test_a_call_that_waited_too_long_is_refused_and_never_happens() -> None:
 
 def test_a_call_whose_write_has_no_answer_at_its_deadline_is_of_unknown_outcome() -> None:
     class SilentStore(ScriptedStore):
-        async def write(self, write: Write, deadline: float) -> int:
+        async def written(self, write: Write, deadline: float) -> int:
             await asyncio.sleep(10)
             return 0
 
@@ -361,9 +365,9 @@ def test_a_rejection_by_a_leader_that_may_be_deposed_is_investigated(is_stored: 
     class TwoLeaders(ScriptedStore):
         """A store whose first write one leader rejects, and the other stores or not."""
 
-        async def write(self, write: Write, deadline: float) -> int:
+        async def written(self, write: Write, deadline: float) -> int:
             if not self.script:
-                return await super().write(write, deadline)
+                return await super().written(write, deadline)
             self.script.pop()
             if is_stored:
                 self._put(write)
@@ -374,3 +378,59 @@ def test_a_rejection_by_a_leader_that_may_be_deposed_is_investigated(is_stored: 
     assert found == [1, 2]
     assert store.entry.value == Value(Kind.LIST, ["once", "too"])
     assert store.writes == 1
+
+
+class NoTasks(TaskOwner):
+    """An owner that starts nothing."""
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> None:
+        raise AssertionError(name)
+
+
+def test_a_change_whose_entry_is_known_or_does_not_matter_needs_no_task() -> None:
+    async def scenario() -> None:
+        engine = Engine(ScriptedStore([]), NoTasks())
+        deadline = asyncio.get_running_loop().time() + 5
+        assert await engine.change(kv.Set(KEY, "7", 0), KEY, deadline) is None
+        totals = [engine.change(kv.Increment(KEY, 1), KEY, deadline) for _ in range(5)]
+        assert await asyncio.gather(*totals) == [8, 9, 10, 11, 12]
+        assert await engine.change(kv.Del(KEY), KEY, deadline) is True
+        engine.close()
+
+    run(scenario)
+
+
+def test_a_defect_in_one_answer_keeps_no_later_change_of_the_key_waiting() -> None:
+    class Defect(FutureCall):
+        def answer(self, result: Any) -> None:
+            raise ValueError("scripted")
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: defects.append(context["exception"]))
+        engine = Engine(ScriptedStore([]), NoTasks())
+        deadline = loop.time() + 5
+        engine.submit(kv.Set(KEY, "v", 0), KEY, Defect(deadline, loop.create_future()))
+        await asyncio.sleep(0)
+        assert await engine.change(kv.Set(KEY, "w", 0), KEY, deadline) is None
+        engine.close()
+
+    defects: list[Exception] = []
+    run(scenario)
+    assert [str(defect) for defect in defects] == ["scripted"]
+
+
+def test_a_change_whose_caller_gave_up_before_it_was_sent_never_happens() -> None:
+    async def scenario() -> None:
+        store, tasks = ScriptedStore([]), TaskOwner()
+        engine = Engine(store, tasks)
+        deadline = asyncio.get_running_loop().time() + 5
+        calls = [asyncio.ensure_future(engine.change(kv.Increment(KEY, 1), KEY, deadline)) for _ in range(3)]
+        await asyncio.sleep(0)
+        calls[1].cancel()
+        assert [await calls[0], await calls[2]] == [1, 2]
+        assert store.writes == 1
+        await tasks.close()
+        engine.close()
+
+    run(scenario)

@@ -8,10 +8,10 @@ message of each id, so of several attempts at most one is ever stored.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import secrets
-from collections import OrderedDict
 
 from provider import errors
 from provider.keyvalue.bucket.cas import (
@@ -21,8 +21,8 @@ from provider.keyvalue.bucket.cas import (
     MaybeWrittenError,
     NotWrittenError,
 )
-from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write, may_tell_ttl
-from provider.keyvalue.bucket.plans import Batch, BatchPlan, PendingChange, is_blind, plan_batch
+from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, EntryCache, Write, may_tell_ttl
+from provider.keyvalue.bucket.plans import Attempt, Batch, BatchPlan, PendingChange, is_blind, plan_batch
 from provider.keyvalue.bucket.ttl import NO_END, End
 from provider.keyvalue.payloads import encode_payload
 from provider.streaks import FailureStreak
@@ -39,9 +39,6 @@ _MAX_JITTER_SECONDS = 0.001
 
 _PAUSE_SECONDS = 0.02
 """Pause after a write that no server took: at most fifty attempts a second while there is no leader or no connection."""
-
-_CACHED_ENTRIES = 1024
-"""Entries kept for the next change of their key. Keys that are changed again and again, such as counters, are few."""
 
 
 class WriteCounts:
@@ -76,7 +73,7 @@ class BatchWriter:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._failures = failures
-        self._cache = _EntryCache(cached_bytes)
+        self._cache = EntryCache(cached_bytes)
         # Ids are unique among all providers: 48 random bits for this engine, and a count.
         self._id_prefix = secrets.token_urlsafe(6).encode() + b"."
         self._ids = itertools.count()
@@ -85,11 +82,30 @@ class BatchWriter:
         """Drop the remembered entries: they may belong to another bucket than the one that is read next."""
         self._cache.clear()
 
-    async def settle(self, bucket_key: str, changes: list[PendingChange]) -> list[PendingChange]:
-        """Answer changes by one write, if they fit into it; return those that have to wait for the next write."""
+    def begin(self, bucket_key: str, changes: list[PendingChange]) -> Batch:
+        """Make a batch of changes, and send its first attempt if nothing has to be read for that.
+
+        The caller has to look at the attempt's outcome: `finish` is for one that was stored. Everything else is for `settle`.
+        """
+        batch = Batch(bucket_key, changes, self._new_id())
+        # 1. Start from the entry that our last write left. If it is out of date, the write conflicts.
+        entry = self._cache.take(bucket_key)
+        if entry is not None or self._can_be_blind(batch):
+            plan = self._plan(batch, entry)
+            if plan.is_change:
+                with contextlib.suppress(errors.StoreError):  # time is over, as `settle` will find, too
+                    batch.under_way = self._send(batch, plan, entry)
+        return batch
+
+    def finish(self, batch: Batch) -> None:
+        """Answer a batch whose attempt was stored."""
+        assert batch.under_way is not None
+        self._stored(batch.under_way, batch.under_way.sent.result())
+
+    async def settle(self, batch: Batch) -> list[PendingChange]:
+        """Answer the changes of a batch by one write, if they fit; return those that have to wait for the next write."""
         rest: list[PendingChange] = []
         while True:
-            batch = Batch(bucket_key, changes, self._new_id())
             try:
                 await self._carry_out(batch)
             except errors.ValueTooLargeError as error:
@@ -103,7 +119,8 @@ class BatchWriter:
                     return rest
                 # Several are too large together: write the first half now, under a new message id.
                 middle = len(changes) // 2
-                changes, rest = changes[:middle], changes[middle:] + rest
+                rest = changes[middle:] + rest
+                batch = self.begin(batch.bucket_key, changes[:middle])
             except errors.StoreError as error:
                 # Full, refused, unreachable: the last plan was not stored. An attempt before it may have been.
                 doubt = errors.OutcomeUnknownError("a write was refused by a leader that may have been deposed")
@@ -114,41 +131,40 @@ class BatchWriter:
                 return rest
 
     async def _carry_out(self, batch: Batch) -> None:
-        """Plan a batch on the key's entry and write it; start over until no other writer is first.
+        """Wait for the attempt at a batch, and make further ones until no other writer is first.
 
         Raises:
             errors.StoreError: The last plan was not stored, unless the error is an `OutcomeUnknownError`.
         """
-        # 1. Start from the entry that our last write left. If it is out of date, the write conflicts.
-        entry, is_fresh = self._cache.take(batch.bucket_key), False
         conflicts = 0
         while batch.drop_answered():
-            # 2. Without one, read the entry. Only a batch that begins with an overwrite is written blind, without a read:
-            #    not after a rejected attempt, which may have been stored, nor where the store may remove the new value at
-            #    its end, which depends on the entry that it replaces.
-            can_be_blind = not batch.is_doubtful and is_blind(
-                batch.changes, expires_by_itself=self._store.expires_by_itself
-            )
-            if entry is None and not can_be_blind:
-                entry, is_fresh = await self._store.read_latest(batch.bucket_key, batch.deadline), True
-                # 3. An earlier attempt may have been stored although it was rejected: its operation id tells.
-                if batch.answer_if_stored(entry) or not batch.drop_answered():
-                    return
-            # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
-            base = entry if entry is not None else NO_ENTRY
-            plan = plan_batch(batch.changes, base, self._store.now_ms())
-            if plan.is_change:
-                if await self._attempt(batch, plan, entry):
-                    return
-                conflicts += 1
-                self.counts.conflicts += 1
-                if conflicts > _IMMEDIATE_RETRIES:
-                    await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
-            # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a fresh read proves it.
-            elif is_fresh:
-                await self._answer_unchanged(batch, plan, base)
+            if batch.under_way is None and not await self._is_begun_anew(batch):
                 return
-            entry = None
+            if await self._is_settled(batch):
+                return
+            conflicts += 1
+            self.counts.conflicts += 1
+            if conflicts > _IMMEDIATE_RETRIES:
+                await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
+
+    async def _is_begun_anew(self, batch: Batch) -> bool:
+        """Read the entry, plan the batch upon it and send the plan; false: the batch was answered without a write."""
+        entry = None
+        # 2. Only a batch that begins with an overwrite is written blind, without a read.
+        if not self._can_be_blind(batch):
+            entry = await self._store.read_latest(batch.bucket_key, batch.deadline)
+            # 3. An earlier attempt may have been stored although it was rejected: its operation id tells.
+            if batch.answer_if_stored(entry) or not batch.drop_answered():
+                return False
+        # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
+        plan = self._plan(batch, entry)
+        if plan.is_change:
+            batch.under_way = self._send(batch, plan, entry)
+            return True
+        # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a fresh read proves it.
+        assert entry is not None, "a blind overwrite is a change"
+        await self._answer_unchanged(batch, plan, entry)
+        return False
 
     async def _answer_unchanged(self, batch: Batch, plan: BatchPlan, entry: Entry) -> None:
         """Answer a batch whose plan changes nothing.
@@ -183,15 +199,26 @@ class BatchWriter:
             batch.fail(unknown)
         return True
 
-    async def _attempt(self, batch: Batch, plan: BatchPlan, base: Entry | None) -> bool:
-        """Write a plan upon a base and answer the batch; false: another writer was first, as far as is known.
+    def _can_be_blind(self, batch: Batch) -> bool:
+        """Tell whether a batch can be written without a read and without a condition.
+
+        It cannot after a rejected attempt, which may have been stored, nor where the store may remove the new value at its
+        end, which depends on the entry that it replaces.
+        """
+        return not batch.is_doubtful and is_blind(batch.changes, expires_by_itself=self._store.expires_by_itself)
+
+    def _plan(self, batch: Batch, base: Entry | None) -> BatchPlan:
+        return plan_batch(batch.changes, base if base is not None else NO_ENTRY, self._store.now_ms())
+
+    def _send(self, batch: Batch, plan: BatchPlan, base: Entry | None) -> Attempt:
+        """Send the write that carries out a plan upon a base.
 
         Raises:
-            errors.StoreError: As for `_carry_out`.
+            errors.StoreError: Nothing was sent: the deadlines of all callers have come.
         """
         value = plan.value
         tells_ttl = (
-            base is not None and value is not None and self._store.expires_by_itself and may_tell_ttl(value, base)
+            base is not None and value is not None and may_tell_ttl(value, base) and self._store.expires_by_itself
         )
         write = Write(
             batch.bucket_key,
@@ -204,29 +231,54 @@ class BatchWriter:
             batch.message_id,
             tells_ttl,
         )
+        return Attempt(write, plan, self._sent(batch, write, doubt=""))
+
+    def _sent(self, batch: Batch, write: Write, doubt: str) -> asyncio.Future[int]:
+        """Send a write for as long as a caller waits."""
+        now, deadline = self._loop.time(), batch.deadline
+        if now >= deadline:
+            raise batch.changes[0].too_late(doubt, now)
+        batch.mark_sent(True)
+        return self._store.write(write, min(deadline, now + _ATTEMPT_SECONDS))
+
+    async def _is_settled(self, batch: Batch) -> bool:
+        """Wait for the attempt under way and answer the batch; false: another writer was first, as far as is known.
+
+        Raises:
+            errors.StoreError: As for `_carry_out`.
+        """
+        attempt, batch.under_way = batch.under_way, None
+        assert attempt is not None
         try:
-            revision = await self._write(write, batch)
+            revision = await self._outcome(batch, attempt)
         except ConflictError as error:
             # A leader that may be deposed has rejected it: the attempt may be stored by the leader after it.
             if not error.is_certain:
-                batch.note_attempt(write, plan)
+                batch.note_attempt(attempt)
             return False
         except AlreadyWrittenError as error:
             # An attempt before this one is stored, or this one was sent twice; the revision tells which.
-            batch.note_attempt(write, plan)
+            batch.note_attempt(attempt)
             batch.answer_stored_at(error.revision)
             return True
-        self.counts.writes += 1
-        self.counts.changes += len(batch.changes)
-        if self._failures.count:
-            self._failures.succeeded()
-        end = End(value.expires_at_ms, is_servers=True, is_safe=True) if value is not None and tells_ttl else NO_END
-        self._cache.put(write.bucket_key, Entry(revision, value, end=end), len(write.payload))
-        plan.answer(revision)
+        self._stored(attempt, revision)
         return True
 
-    async def _write(self, write: Write, batch: Batch) -> int:
-        """Send a write until it is known to be stored; return its revision.
+    def _stored(self, attempt: Attempt, revision: int) -> None:
+        """Answer the callers of an attempt that was stored, and remember the entry."""
+        self.counts.writes += 1
+        self.counts.changes += len(attempt.plan.outcomes)
+        if self._failures.count:
+            self._failures.succeeded()
+        write, value = attempt.write, attempt.write.value
+        end = (
+            End(value.expires_at_ms, is_servers=True, is_safe=True) if value is not None and write.tells_ttl else NO_END
+        )
+        self._cache.put(write.bucket_key, Entry(revision, value, end=end), len(write.payload))
+        attempt.plan.answer(revision)
+
+    async def _outcome(self, batch: Batch, attempt: Attempt) -> int:
+        """Wait for a write, and send it again until it is known to be stored; return its revision.
 
         Raises:
             ConflictError: The write was rejected or not taken by any server. It has to be planned again: until it is
@@ -234,14 +286,10 @@ class BatchWriter:
             AlreadyWrittenError: The stream has an attempt at the batch.
             errors.StoreError: As for `_carry_out`.
         """
-        doubt = ""
+        write, sent, doubt = attempt.write, attempt.sent, ""
         while True:
-            deadline = batch.deadline
-            if self._loop.time() >= deadline:
-                raise batch.changes[0].too_late(doubt, self._loop.time())
-            batch.mark_sent(True)
             try:
-                return await self._store.write(write, min(deadline, self._loop.time() + _ATTEMPT_SECONDS))
+                return await sent
             except MaybeWrittenError as error:
                 # Time-out, lost connection, a leader in trouble: the write may be stored. Look for it below.
                 doubt = error.reason
@@ -249,12 +297,13 @@ class BatchWriter:
                 raise self._refused(error, batch, doubt) from None
             except (ConflictError, NotWrittenError) as error:
                 if not doubt:
-                    raise await self._not_written(error, batch, deadline) from None
+                    raise await self._not_written(error, batch) from None
                 # After a doubtful write, the conflict may be with that write itself. Look for it below.
                 await asyncio.sleep(_PAUSE_SECONDS)
-            revision = await self._find(write, deadline, doubt)
+            revision = await self._find(write, batch.deadline, doubt)
             if revision is not None:
                 return revision
+            sent = self._sent(batch, write, doubt)
 
     def _refused(self, error: errors.StoreError, batch: Batch, doubt: str) -> errors.StoreError:
         """Return the error for a write that was refused for good, perhaps after it was sent once and may be stored."""
@@ -266,7 +315,7 @@ class BatchWriter:
         return error
 
     async def _not_written(
-        self, error: ConflictError | NotWrittenError, batch: Batch, deadline: float
+        self, error: ConflictError | NotWrittenError, batch: Batch
     ) -> ConflictError | errors.StoreError:
         """Return the error for a write that was not stored, as far as is known, after a pause if no server took it."""
         if isinstance(error, ConflictError):
@@ -275,7 +324,7 @@ class BatchWriter:
             return error
         # No responders, no connection: the write went nowhere.
         batch.mark_sent(False)
-        if self._loop.time() + _PAUSE_SECONDS >= deadline:
+        if self._loop.time() + _PAUSE_SECONDS >= batch.deadline:
             return errors.StoreUnreachableError(error.reason)
         await asyncio.sleep(_PAUSE_SECONDS)
         return ConflictError()
@@ -302,30 +351,3 @@ class BatchWriter:
 
     def _new_id(self) -> bytes:
         return self._id_prefix + b"%x" % next(self._ids)
-
-
-class _EntryCache:
-    """The entries last written, so that the next change of a key needs no read. Bounded by count and by bytes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._entries: OrderedDict[str, tuple[Entry, int]] = OrderedDict()
-        self._bytes = 0
-        self._max_bytes = max_bytes
-
-    def take(self, bucket_key: str) -> Entry | None:
-        """Remove and return an entry: planning may change its value in place."""
-        entry, size = self._entries.pop(bucket_key, (None, 0))
-        self._bytes -= size
-        return entry
-
-    def put(self, bucket_key: str, entry: Entry, size: int) -> None:
-        self.take(bucket_key)
-        self._entries[bucket_key] = (entry, size)
-        self._bytes += size
-        while len(self._entries) > _CACHED_ENTRIES or self._bytes > self._max_bytes:
-            _, (_, dropped) = self._entries.popitem(last=False)
-            self._bytes -= dropped
-
-    def clear(self) -> None:
-        self._entries.clear()
-        self._bytes = 0

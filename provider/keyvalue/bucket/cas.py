@@ -5,6 +5,7 @@ A write that returns was stored. Every other outcome is an exception, and each o
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from provider.keyvalue.bucket.entries import Entry, Write
@@ -30,10 +31,10 @@ class CompareAndSetStore(Protocol):
         """
         ...
 
-    async def write(self, write: Write, deadline: float) -> int:
-        """Write an entry and return its revision.
+    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
+        """Send an entry and return the future of its revision.
 
-        Raises:
+        Raises (from the future):
             ConflictError: The key has another revision than expected; nothing was written.
             AlreadyWrittenError: The store has another attempt at the same change.
             NotWrittenError: The store could not be reached; nothing was written.

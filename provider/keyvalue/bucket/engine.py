@@ -10,13 +10,15 @@ happened exactly once.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 from contracts import keyvalue as kv
 from provider.keyvalue.bucket.attempts import BatchWriter
 from provider.keyvalue.bucket.cas import CompareAndSetStore
-from provider.keyvalue.bucket.plans import PendingChange
+from provider.keyvalue.bucket.plans import Batch, PendingChange
 from provider.keyvalue.conditional import CONDITIONS
+from provider.keyvalue.store import Call, FutureCall
 from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner
 
@@ -52,36 +54,38 @@ class Engine:
         self.counts = self._writer.counts
         self._lanes: dict[str, list[PendingChange]] = {}
         """The waiting changes by key. A key has a lane as long as a task works on it."""
-        self._pending: dict[PendingChange, None] = {}
-        """All changes without an answer, waiting or being written."""
+        self._pending: list[PendingChange] = []
+        """All changes without an answer, waiting or being written, and those answered since the last tick."""
         self._tick: asyncio.TimerHandle | None = None
 
     async def change(self, request: kv.SingleKeyRequest, bucket_key: str, deadline: float) -> Any:
-        """Carry out one change and return its result.
+        """Carry out one change and return its result, or raise its error; see `submit`."""
+        call = FutureCall(deadline, self._loop.create_future())
+        self.submit(request, bucket_key, call)
+        return await call.future
+
+    def submit(self, request: kv.SingleKeyRequest, bucket_key: str, call: Call) -> None:
+        """Carry out one change, which answers the call later, by its deadline at the latest.
+
+        The call fails with an `errors.OutcomeUnknownError` if the change may or may not have happened, and with another
+        `errors.StoreError` if it did not happen.
 
         Args:
             request: One of the types in `tables.CHANGES` or `conditional.CONDITIONS`.
             bucket_key: The key as stored.
-            deadline: Time by which the caller must have an answer, on the event loop's clock.
-
-        Raises:
-            errors.OutcomeUnknownError: The change may or may not have happened.
-            errors.StoreError: The change did not happen.
+            call: The call to answer.
         """
-        change = PendingChange(request, self._loop.time(), deadline, self._loop.create_future())
-        self._pending[change] = None
+        change = PendingChange(request, self._loop.time(), call)
+        self._pending.append(change)
         if self._tick is None:
             self._tick = self._loop.call_later(_TICK_SECONDS, self._expire)
         lane = self._lanes.get(bucket_key)
         if lane is None:
             self._lanes[bucket_key] = [change]
-            self._tasks.start(self._work_off(bucket_key), bucket_key)
+            # The changes that arrive in this turn of the event loop share the first write.
+            self._loop.call_soon(self._write_next, bucket_key)
         else:
             lane.append(change)
-        try:
-            return await change.future
-        finally:
-            del self._pending[change]
 
     def forget(self) -> None:
         """Drop the remembered entries: the bucket may have been replaced by another one."""
@@ -93,36 +97,69 @@ class Engine:
             self._tick.cancel()
             self._tick = None
 
-    async def _work_off(self, bucket_key: str) -> None:
-        """Write the changes of a lane, batch by batch, until it is empty."""
-        lane = self._lanes[bucket_key]
+    def _write_next(self, bucket_key: str) -> None:
+        """Write the next changes of a lane; a task is begun only where something has to be read."""
+        # The lane is back once its write is under way, so that a defect until then does not block the key for good.
+        lane = self._lanes.pop(bucket_key)
+        changes = _take_batch(lane)
+        if not changes:
+            return
+        batch = self._writer.begin(bucket_key, changes)
+        self._lanes[bucket_key] = lane
+        if batch.under_way is None:
+            self._tasks.start(self._work_off(batch, lane), bucket_key)
+        else:
+            batch.under_way.sent.add_done_callback(functools.partial(self._on_sent, batch))
+
+    def _on_sent(self, batch: Batch, sent: asyncio.Future[int]) -> None:
+        """Answer the callers of a write that was stored and go on with the lane; settle any other outcome in a task."""
+        if sent.exception() is not None:
+            self._tasks.start(self._work_off(batch, self._lanes[batch.bucket_key]), batch.bucket_key)
+            return
         try:
-            while lane:
-                size = _batch_size(lane)
-                changes = [change for change in lane[:size] if not change.future.done()]
-                del lane[:size]
-                # A batch that does not fit into one message is written in parts.
-                while changes:
-                    changes = await self._writer.settle(bucket_key, changes)
+            self._writer.finish(batch)
         finally:
-            del self._lanes[bucket_key]
+            self._write_next(batch.bucket_key)
+
+    async def _work_off(self, batch: Batch, lane: list[PendingChange]) -> None:
+        """Settle a batch, and then the rest of its lane, batch by batch."""
+        try:
+            while True:
+                # A batch that does not fit into one message is written in parts.
+                changes = await self._writer.settle(batch) or _take_batch(lane)
+                if not changes:
+                    return
+                batch = self._writer.begin(batch.bucket_key, changes)
+        finally:
+            del self._lanes[batch.bucket_key]
 
     def _expire(self) -> None:
         """Answer the calls whose deadline has come, whatever their lane is waiting for."""
         now = self._loop.time()
-        for change in list(self._pending):
-            if change.deadline <= now and not change.future.done():
+        for change in self._pending:
+            if change.call.deadline <= now and not change.call.is_done:
                 doubt = "no answer from the store in time" if change.is_sent else ""
-                change.fail(change.too_late(doubt, now))
+                change.call.fail(change.too_late(doubt, now))
+        self._pending = [change for change in self._pending if not change.call.is_done]
         self._tick = self._loop.call_later(_TICK_SECONDS, self._expire) if self._pending else None
 
 
-def _batch_size(lane: list[PendingChange]) -> int:
-    """Return how many changes at the head of a lane may share a write.
+def _take_batch(lane: list[PendingChange]) -> list[PendingChange]:
+    """Remove the changes at the head of a lane that may share a write, and return those without an answer.
 
-    A conditional change goes alone: its condition and its result are about the revision of its own write.
+    A conditional change goes alone: its condition and its result are about the revision of its own write. The returned list
+    is empty only if the lane is.
     """
-    for number, change in enumerate(lane[:_MAX_CHANGES_PER_WRITE]):
-        if type(change.request) in CONDITIONS:
-            return max(number, 1)
-    return _MAX_CHANGES_PER_WRITE
+    changes: list[PendingChange] = []
+    taken = 0
+    for change in lane:
+        is_alone = type(change.request) in CONDITIONS
+        if changes and (is_alone or len(changes) == _MAX_CHANGES_PER_WRITE):
+            break
+        taken += 1
+        if not change.call.is_done:
+            changes.append(change)
+            if is_alone:
+                break
+    del lane[:taken]
+    return changes

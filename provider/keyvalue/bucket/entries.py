@@ -8,7 +8,9 @@ wrote without headers reads as a text.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections import OrderedDict
+
+from msgspec import Struct
 
 from provider.keyvalue.bucket.ttl import (
     EXPIRES_AT,
@@ -37,6 +39,9 @@ EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
 """Subject that the expected revision is of, if not the one that is written to. Since nats-server 2.11."""
 MESSAGE_ID = b"Nats-Msg-Id"
 
+_CACHED_ENTRIES = 1024
+"""Entries that an `EntryCache` keeps for the next change of their key. Keys that are changed again and again, such as counters, are few."""
+
 _ROLL_UP = (ROLLUP, b"sub")
 """The header by which a message removes the earlier ones of its key. A bucket without history does that by itself."""
 
@@ -44,7 +49,7 @@ _read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, E
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
-class Entry:
+class Entry(Struct, eq=False):
     """The last message of a key, decoded.
 
     Attributes:
@@ -56,17 +61,12 @@ class Entry:
         end: The end of the message. The value has the time of its own end, too.
     """
 
-    __slots__ = ("end", "is_checked", "operation_id", "revision", "size", "value")
-
-    def __init__(
-        self, revision: int, value: Value | None, operation_id: bytes = b"", size: int = 0, end: End = NO_END
-    ) -> None:
-        self.revision = revision
-        self.value = value
-        self.operation_id = operation_id
-        self.size = size
-        self.end = end
-        self.is_checked = True
+    revision: int
+    value: Value | None
+    operation_id: bytes = b""
+    size: int = 0
+    end: End = NO_END
+    is_checked: bool = True
 
     def is_expired(self, now_ms: int) -> bool:
         return self.value is not None and self.value.is_expired(now_ms)
@@ -76,7 +76,7 @@ NO_ENTRY = Entry(0, None)
 """The base of a change that replaces the entry without having read it."""
 
 
-class Write(NamedTuple):
+class Write(Struct, frozen=True):
     """One write of one key.
 
     Attributes:
@@ -194,3 +194,34 @@ def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False,
     elif value.expires_at_ms and write.tells_ttl:
         pairs.append((TTL, NEVER))
     return header_block(*pairs)
+
+
+class EntryCache:
+    """The entries last written, so that the next change of a key needs no read. Bounded by count and by bytes.
+
+    Args:
+        max_bytes: Size of all payloads together.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._entries: OrderedDict[str, tuple[Entry, int]] = OrderedDict()
+        self._bytes = 0
+        self._max_bytes = max_bytes
+
+    def take(self, bucket_key: str) -> Entry | None:
+        """Remove and return an entry: planning may change its value in place."""
+        entry, size = self._entries.pop(bucket_key, (None, 0))
+        self._bytes -= size
+        return entry
+
+    def put(self, bucket_key: str, entry: Entry, size: int) -> None:
+        self.take(bucket_key)
+        self._entries[bucket_key] = (entry, size)
+        self._bytes += size
+        while len(self._entries) > _CACHED_ENTRIES or self._bytes > self._max_bytes:
+            _, (_, dropped) = self._entries.popitem(last=False)
+            self._bytes -= dropped
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._bytes = 0

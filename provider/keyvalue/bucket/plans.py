@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from contracts import keyvalue as kv
 from contracts.extensions import SwapResponse
 from provider import errors
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
 from provider.keyvalue.conditional import CONDITIONS, Put
+from provider.keyvalue.store import Call
 from provider.keyvalue.tables import CHANGES, OVERWRITES
 from provider.keyvalue.values import Value
 
 
-class PendingChange:
-    """One change of a key, with the future that its caller awaits.
+class PendingChange(Struct, eq=False):
+    """One change of a key, with the call that it answers.
 
     Attributes:
         request: One of the types in `tables.CHANGES` or `conditional.CONDITIONS`.
         began: Time of the call, on the event loop's clock.
-        deadline: Time by which the caller must have an answer, on the same clock.
-        future: The answer; done as soon as the caller has one, be it only that time is over.
+        call: The call; done as soon as the caller has an answer, be it only that time is over.
         is_sent: Whether a write with this change may be on its way or stored.
     """
 
-    __slots__ = ("began", "deadline", "future", "is_sent", "request")
-
-    def __init__(
-        self, request: kv.SingleKeyRequest, began: float, deadline: float, future: asyncio.Future[Any]
-    ) -> None:
-        self.request = request
-        self.began = began
-        self.deadline = deadline
-        self.future = future
-        self.is_sent = False
-
-    def fail(self, error: errors.StoreError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+    request: kv.SingleKeyRequest
+    began: float
+    call: Call
+    is_sent: bool = False
 
     def too_late(self, doubt: str, now: float) -> errors.StoreError:
         """Return the error for a change whose deadline has come.
@@ -53,7 +45,7 @@ class PendingChange:
         return errors.StoreTimeoutError(waited_ms, "the key's earlier writes are still under way")
 
 
-class BatchPlan(NamedTuple):
+class BatchPlan(Struct, frozen=True):
     """The effect of a batch on an entry.
 
     Attributes:
@@ -72,13 +64,27 @@ class BatchPlan(NamedTuple):
         """Give each caller its outcome; `revision` is that of the write, 0 if nothing was written."""
         for change, result, error in self.outcomes:
             if error is not None:
-                change.fail(error)
-            elif not change.future.done():
+                change.call.fail(error)
+            else:
                 # Only the write tells the revision of a swap. A swap has a batch of its own, so the value is its own.
                 if type(result) is SwapResponse and result.success:
                     is_there = self.value is not None
                     result = SwapResponse(True, revision if is_there else 0)  # noqa: PLW2901  (the change's own)
-                change.future.set_result(result)
+                change.call.answer(result)
+
+
+class Attempt(Struct, frozen=True):
+    """A write that was sent.
+
+    Attributes:
+        write: The write.
+        plan: The plan that it carries out.
+        sent: The write's revision, or its outcome; see `cas.CompareAndSetStore.write`.
+    """
+
+    write: Write
+    plan: BatchPlan
+    sent: asyncio.Future[int]
 
 
 class Batch:
@@ -90,14 +96,18 @@ class Batch:
         bucket_key: The key as stored.
         changes: The changes, in the order of the calls.
         message_id: The id that all attempts have in common.
+
+    Attributes:
+        under_way: The attempt that was sent last, if its outcome has not been looked at.
     """
 
-    __slots__ = ("_attempts", "bucket_key", "changes", "message_id")
+    __slots__ = ("_attempts", "bucket_key", "changes", "message_id", "under_way")
 
     def __init__(self, bucket_key: str, changes: list[PendingChange], message_id: bytes) -> None:
         self.bucket_key = bucket_key
         self.changes = changes
         self.message_id = message_id
+        self.under_way: Attempt | None = None
         self._attempts: dict[bytes, tuple[int, BatchPlan]] = {}
         """The revision that each doubtful attempt expected, and its plan, by operation id."""
 
@@ -109,11 +119,15 @@ class Batch:
     @property
     def deadline(self) -> float:
         """The last deadline of the callers that still wait; 0 if none does."""
-        return max((change.deadline for change in self.changes if not change.future.done()), default=0.0)
+        latest = 0.0
+        for change in self.changes:
+            if not change.call.is_done and change.call.deadline > latest:
+                latest = change.call.deadline
+        return latest
 
     def drop_answered(self) -> bool:
         """Drop the changes whose callers were told that time is over; return whether any change is left."""
-        self.changes = [change for change in self.changes if not change.future.done()]
+        self.changes = [change for change in self.changes if not change.call.is_done]
         return bool(self.changes)
 
     def mark_sent(self, is_sent: bool) -> None:
@@ -122,15 +136,16 @@ class Batch:
 
     def fail(self, error: errors.StoreError) -> None:
         for change in self.changes:
-            change.fail(error)
+            change.call.fail(error)
 
-    def note_attempt(self, write: Write, plan: BatchPlan) -> None:
+    def note_attempt(self, attempt: Attempt) -> None:
         """Remember a rejected attempt that may have been stored.
 
         A blind write is left out: it has no condition that a leader could reject.
         """
+        write = attempt.write
         if write.expected_revision is not None:
-            self._attempts[write.operation_id] = write.expected_revision, plan
+            self._attempts[write.operation_id] = write.expected_revision, attempt.plan
 
     def answer_if_stored(self, entry: Entry) -> bool:
         """Answer the changes if one of the attempts has written this entry; return whether it has."""
@@ -172,16 +187,16 @@ def plan_batch(changes: list[PendingChange], entry: Entry, now_ms: int) -> Batch
         try:
             apply = CHANGES.get(type(change.request))
             if apply is not None:
-                value, result, is_write, _ = apply(change.request, value, now_ms)
+                effect = apply(change.request, value, now_ms)
             else:
-                condition = CONDITIONS[type(change.request)]
                 revision = entry.revision if before is not None else 0
-                value, result, is_write, keeps_history = condition(change.request, value, revision, now_ms)
+                effect = CONDITIONS[type(change.request)](change.request, value, revision, now_ms)
         except errors.StoreError as error:
             outcomes.append((change, None, errors.bare(error)))
         else:
-            is_change = is_change or is_write
-            outcomes.append((change, result, None))
+            value, keeps_history = effect.value, effect.keeps_history
+            is_change = is_change or effect.is_change
+            outcomes.append((change, effect.result, None))
     # A key that did not exist, and was created and deleted again in one batch, needs no marker.
     is_absent_throughout = before is None and value is None and entry is not NO_ENTRY
     return BatchPlan(outcomes, value, is_change and not is_absent_throughout, keeps_history)

@@ -17,7 +17,7 @@ from provider.keyvalue.bucket.writes import Writes
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.values import MANY_BYTES, Value
 from provider.nats import jetstream as js
-from provider.nats.requests import Reply
+from provider.nats.requests import Outcome
 from provider.streaks import FailureStreak
 
 ReadValue = Callable[[Value | None, bool], None]
@@ -92,23 +92,23 @@ class Reads:
         try:
             self._connection.request_then(
                 self._direct_subject + bucket_key.encode(),
-                min(deadline, self._loop.time() + _ATTEMPT_SECONDS),
-                functools.partial(self._hand_out, bucket_key, readers),
+                deadline=min(deadline, self._loop.time() + _ATTEMPT_SECONDS),
+                then=functools.partial(self._hand_out, bucket_key, readers),
             )
         except errors.NotConnectedError:
             return False
         self._unsent[bucket_key] = readers
         return True
 
-    def _hand_out(self, bucket_key: str, readers: list[ReadValue], reply: Reply | None) -> None:
-        """Give the reply to a direct get to all its readers; `None` if there is no reply."""
+    def _hand_out(self, bucket_key: str, readers: list[ReadValue], outcome: Outcome) -> None:
+        """Give the reply to a direct get to all its readers."""
         # The connection was lost before the request was sent: no further reader may join it.
         if self._unsent.get(bucket_key) is readers:
             del self._unsent[bucket_key]
         value, is_read = None, False
-        if reply is not None:
+        if isinstance(outcome, tuple):
             with contextlib.suppress(errors.ApiError):
-                value, is_read = self._live_value(bucket_key, self._reader.decode_direct(*reply)), True
+                value, is_read = self._live_value(bucket_key, self._reader.decode_direct(*outcome)), True
                 if self.failures.count:
                     self.failures.succeeded()
         for use in readers:

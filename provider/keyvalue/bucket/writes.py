@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 
 import msgspec
 
@@ -18,10 +19,12 @@ from provider.keyvalue.bucket.lease import ReadLease
 from provider.keyvalue.bucket.stream import BucketStream
 from provider.keyvalue.bucket.ttl import Expirations
 from provider.keyvalue.keys import RESERVED_KEY
+from provider.keyvalue.store import FutureCall, complete
 from provider.nats import jetstream as js
 from provider.nats.buckets import DUPLICATE_IN_PROCESS, MESSAGE_TOO_LARGE, NO_SPACE, WRONG_LAST_SEQUENCE
 from provider.nats.frames import header_block
 from provider.nats.headers import KV_OPERATION
+from provider.nats.requests import Reply
 from provider.tasks import TaskOwner
 
 _ATTEMPT_SECONDS = 0.6
@@ -47,7 +50,7 @@ class Writes:
 
     Args:
         stream: The bucket's stream.
-        tasks: Owner of the renewals of the lease.
+        tasks: Owner of the renewals of the lease, and of the work on writes that were not simply acknowledged.
     """
 
     def __init__(self, stream: BucketStream, tasks: TaskOwner) -> None:
@@ -58,6 +61,7 @@ class Writes:
         self._owed_markers: dict[str, None] = {}
         """The keys that were removed without a marker."""
         self._stream = stream
+        self._tasks = tasks
         self._jetstream = stream.jetstream
         self._connection = stream.jetstream.connection
         self._loop = asyncio.get_running_loop()
@@ -65,29 +69,71 @@ class Writes:
 
     # --- entries
 
-    async def write(self, write: Write, deadline: float) -> int:
-        """Write an entry and return its revision; see `cas.CompareAndSetStore` for the other outcomes."""
+    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
+        """Send an entry and return the future of its revision; see `cas.CompareAndSetStore` for the other outcomes.
+
+        A write that the server acknowledges needs no task; any other outcome is worked out in one.
+        """
         traits = self._stream.traits
-        is_replicated = traits.replicas > 1
         if write.value is None and traits.has_history and not traits.rolls_up:
             # The stream does not let a marker remove the history, so the marker must not say that it has.
-            write = write._replace(keeps_history=True)
+            write = msgspec.structs.replace(write, keeps_history=True)
         header = encode_headers(
-            write, self._stream.clock.now_ms(), sends_message_id=is_replicated, rolls_up=traits.rolls_up
+            write, self._stream.clock.now_ms(), sends_message_id=traits.replicas > 1, rolls_up=traits.rolls_up
         )
+        outcome: asyncio.Future[int] = self._loop.create_future()
+        then = functools.partial(self._on_reply, outcome, write, header, self._loop.time(), deadline)
         try:
-            revision = await self._put_or_remove(write, header, deadline)
-        except errors.ApiError as error:
-            if error.err_code == MESSAGE_TOO_LARGE:
-                # The limit was lowered since the traits were read. If the write is within the one read now, repeat it.
-                await self._refresh_limit(deadline)
-                self._check_size(write.key, len(header) + len(write.payload))
-                raise NotWrittenError(error.description) from None
-            raise _outcome(error, is_replicated=is_replicated) from None
-        except errors.NatsError as error:
-            if isinstance(error, errors.NoRespondersError):
-                self._stream.on_missed()
-            raise _outcome(error, is_replicated=is_replicated) from None
+            self._check_size(write.key, len(header) + len(write.payload))
+            subject = self._subject + write.bucket_key.encode()
+            self._connection.request_then(subject, write.payload, header, deadline=deadline, then=then)
+        except (errors.ValueTooLargeError, errors.NatsError) as error:  # nothing was sent
+            then(errors.bare(error))
+        return outcome
+
+    def _on_reply(
+        self,
+        outcome: asyncio.Future[int],
+        write: Write,
+        header: bytes,
+        sent_at: float,
+        deadline: float,
+        reply: Reply | errors.ValueTooLargeError | errors.NatsError,
+    ) -> None:
+        if isinstance(reply, tuple):
+            try:
+                revision = self._noted(write, self._acknowledged(reply, sent_at))
+            except (AlreadyWrittenError, errors.NatsError) as refusal:
+                error: Exception = errors.bare(refusal)
+            else:
+                if not outcome.done():  # else it is cancelled with the task that waited for it
+                    outcome.set_result(revision)
+                return
+        else:
+            error = reply
+        call, size = FutureCall(deadline, outcome), len(header) + len(write.payload)
+        self._tasks.start(complete(call, self._after(error, write, size, deadline), call.answer), "work out a write")
+
+    async def _after(self, error: Exception, write: Write, size: int, deadline: float) -> int:
+        """Return the revision of a write by another way than the one that has failed, or raise its outcome."""
+        if _lacks_room(error) and write.value is None and write.expected_revision and not write.keeps_history:
+            try:
+                return self._noted(
+                    write, await self._put_short_marker(write.bucket_key, write.expected_revision, deadline)
+                )
+            except errors.NatsError as failure:
+                error = errors.bare(failure)
+        if isinstance(error, errors.ApiError) and error.err_code == MESSAGE_TOO_LARGE:
+            # The limit was lowered since the traits were read. If the write is within the one read now, repeat it.
+            await self._refresh_limit(deadline)
+            self._check_size(write.key, size)
+            raise NotWrittenError(error.description)
+        if isinstance(error, errors.NoRespondersError):
+            self._stream.on_missed()
+        raise _outcome(error, is_replicated=self._stream.traits.replicas > 1)
+
+    def _noted(self, write: Write, revision: int) -> int:
+        """Note what follows from a write that was stored, and return its revision."""
         self._stream.note_revision(write.bucket_key, revision)
         value = write.value
         if value is not None and value.expires_at_ms > 0 and not write.tells_ttl:
@@ -95,20 +141,6 @@ class Writes:
         else:
             self.expirations.drop(write.bucket_key, revision)
         return revision
-
-    async def _put_or_remove(self, write: Write, header: bytes, deadline: float) -> int:
-        """Put an entry; if it is a marker for which there is no room, put a shorter one or remove the key."""
-        can_remove = write.value is None and write.expected_revision and not write.keeps_history
-        try:
-            self._check_size(write.key, len(header) + len(write.payload))
-            return await self._put(write.bucket_key, write.payload, header, deadline)
-        except errors.ValueTooLargeError:
-            if not can_remove:
-                raise
-        except errors.ApiError as error:
-            if error.err_code not in NO_SPACE or not can_remove:
-                raise
-        return await self._put_short_marker(write.bucket_key, write.expected_revision or 0, deadline)
 
     async def _put_short_marker(self, bucket_key: str, revision: int, deadline: float) -> int:
         """Delete a key in a full bucket, or below a tiny MAX_VALUE_SIZE.
@@ -156,7 +188,10 @@ class Writes:
     async def _put(self, bucket_key: str, payload: bytes, header: bytes, deadline: float) -> int:
         sent_at = self._loop.time()
         subject = self._subject + bucket_key.encode()
-        reply = await self._connection.request(subject, payload, header, deadline=deadline)
+        return self._acknowledged(await self._connection.request(subject, payload, header, deadline=deadline), sent_at)
+
+    def _acknowledged(self, reply: Reply, sent_at: float) -> int:
+        """Return the revision of a write from the reply to it."""
         acknowledged = js.acknowledged(reply, self._stream.name)
         if acknowledged.duplicate:
             raise AlreadyWrittenError(acknowledged.seq)
@@ -247,12 +282,18 @@ class Writes:
         return True
 
 
+def _lacks_room(error: Exception) -> bool:
+    return isinstance(error, errors.ValueTooLargeError) or (
+        isinstance(error, errors.ApiError) and error.err_code in NO_SPACE
+    )
+
+
 def _short_marker(expected_revision: int) -> bytes:
     """Return the headers of the shortest marker. In a bucket without history it needs no rollup."""
     return header_block((KV_OPERATION, b"PURGE"), (EXPECTED_REVISION, b"%d" % expected_revision))
 
 
-def _outcome(error: errors.NatsError, *, is_replicated: bool) -> Exception:
+def _outcome(error: Exception, *, is_replicated: bool) -> Exception:
     """Return the outcome of a write that failed with `error`; see `cas.CompareAndSetStore`."""
     match error:
         # With several replicas, a deposed leader may reject a write that its successor stores.
