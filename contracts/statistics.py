@@ -172,9 +172,9 @@ class CacheStatistics(Struct, frozen=True, kw_only=True):
         is_joined: Whether the replica has caught up with the others.
         is_healthy: Whether it works.
         keys: Number of keys that hold a value.
-        max_keys: Limit of the number of keys.
+        max_keys: Limit of the number of keys; 0: no limit.
         size_bytes: Size of keys and values, with 100 bytes for each key and item.
-        max_bytes: Limit of that size.
+        max_bytes: Limit of that size; 0: no limit.
         tombstones: Number of deleted keys and counters that are remembered until every replica knows of them.
         tombstones_discarded: Number of them that were discarded.
         peers: Number of other replicas that are heard.

@@ -158,8 +158,10 @@ def _buckets(read: Callable[[BucketStatistics], float | None]) -> Callable[[Inst
     ]
 
 
-def _caches(read: Callable[[CacheStatistics], float]) -> Callable[[InstanceStatistics], Iterable[Sample]]:
-    return lambda data: [Sample((cache.cache,), float(read(cache))) for cache in data.caches]
+def _caches(read: Callable[[CacheStatistics], float | None]) -> Callable[[InstanceStatistics], Iterable[Sample]]:
+    return lambda data: [
+        Sample((cache.cache,), float(value)) for cache in data.caches if (value := read(cache)) is not None
+    ]
 
 
 _COUNTER, _GAUGE, _STATE = Kind.COUNTER, Kind.GAUGE, Kind.STATE
@@ -199,9 +201,9 @@ _TABLE: tuple[tuple[str, Kind, tuple[str, ...], Callable[[InstanceStatistics], I
     ("cache_healthy", _STATE, _CACHE, _caches(lambda cache: cache.is_healthy), "Whether a cache works."),
     ("cache_joined", _STATE, _CACHE, _caches(lambda cache: cache.is_joined), "Whether a replica has caught up with the others."),
     ("cache_keys", _GAUGE, _CACHE, _caches(lambda cache: cache.keys), "Keys that hold a value."),
-    ("cache_limit_keys", _GAUGE, _CACHE, _caches(lambda cache: cache.max_keys), "Limit of the keys."),
+    ("cache_limit_keys", _GAUGE, _CACHE, _caches(lambda cache: cache.max_keys or None), "Limit of the keys, where there is one."),
     ("cache_size_bytes", _GAUGE, _CACHE, _caches(lambda cache: cache.size_bytes), "Size of keys and values."),
-    ("cache_limit_bytes", _GAUGE, _CACHE, _caches(lambda cache: cache.max_bytes), "Limit of that size."),
+    ("cache_limit_bytes", _GAUGE, _CACHE, _caches(lambda cache: cache.max_bytes or None), "Limit of that size, where there is one."),
     ("cache_tombstones", _GAUGE, _CACHE, _caches(lambda cache: cache.tombstones), "Deleted keys and counters that are remembered."),
     ("cache_discarded_tombstones_total", _COUNTER, _CACHE, _caches(lambda cache: cache.tombstones_discarded), "Tombstones discarded."),
     ("cache_peers", _GAUGE, _CACHE, _caches(lambda cache: cache.peers), "Other replicas that are heard."),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from prometheus_client.core import Metric
 
 from provider.commands.exporter.command import DEFAULT_PORT
@@ -12,6 +14,7 @@ from provider.commands.exporter.scrape import families
 from provider.telemetry import metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus-rules.yml"
 
 _HEAD = f"""<!-- Written by `make docs` from provider/telemetry/metrics.py. -->
 
@@ -44,9 +47,20 @@ are at most 256 each per instance; links that do not work come first.
 """
 
 
+_ALERTS = """## Dashboard and alerts
+
+[`deploy/grafana-dashboard.json`](../deploy/grafana-dashboard.json) is a dashboard for Grafana: import it and choose the
+data source. [`deploy/prometheus-rules.yml`](../deploy/prometheus-rules.yml) has the alerts below,
+[`deploy/prometheus.yml`](../deploy/prometheus.yml) a configuration of Prometheus with both. A *page* means that calls fail
+now or that data are at risk; a *ticket* can wait for the day.
+
+![The dashboard, drawn from the data of a run with two instances, a bucket, a cache and a watch](../deploy/grafana-dashboard.png)
+"""
+
+
 def page() -> str:
     """Return the whole page."""
-    return "\n".join([_HEAD, *_rows()])
+    return "\n".join([_HEAD, *_rows(), _ALERTS, *_alerts()])
 
 
 def _rows() -> Iterator[str]:
@@ -59,6 +73,22 @@ def _rows() -> Iterator[str]:
         labels = _labels(family, found)
         shown = ", ".join(f"`{label}`" for label in labels)
         yield f"| `{name}` | {kind} | {shown} | {family.documentation} |".replace("|  |", "| |")
+    yield ""
+
+
+def _alerts() -> Iterator[str]:
+    yield "| alert | severity | after | meaning | what to do |\n|---|---|---|---|---|"
+    for rule in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]:
+        texts = rule["annotations"]
+        meaning = re.sub(r"{{ \$(?:labels\.)?(\w+)[^}]*}}", lambda found: f"*{found[1]}*", texts["summary"])
+        cells = (
+            f"`{rule['alert']}`",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            meaning,
+            texts["description"],
+        )
+        yield f"| {' | '.join(cells)} |"
     yield ""
 
 

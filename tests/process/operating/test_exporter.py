@@ -16,6 +16,8 @@ from tests.process.conftest import Hosts
 from tests.process.operating.exporter_process import exporter, run, scrape, series_of, total
 
 PREFIX = "keyvalue_nats_"
+DEPLOY = Path(__file__).parents[3] / "deploy"
+DEPLOYED = [DEPLOY / "grafana-dashboard.json", DEPLOY / "prometheus-rules.yml"]
 NAME = re.compile(r"keyvalue_nats_[a-z]+(_[a-z]+)*")
 MISPLACED = re.compile(r"(seconds|bytes)_(?!total$)|(milli|micro|nano)seconds|_(ms|us|ns|kb|mb|percent)(_|$)")
 
@@ -62,6 +64,8 @@ async def test_it_serves_the_metrics_of_all_instances_by_the_conventions(nats_se
     assert total(series, f"{PREFIX}watch_healthy", actor_id=texts) == 2
     assert total(series, f"{PREFIX}resident_memory_bytes") > 20_000_000
     assert "secret" not in text
+    served = {name for name, _ in series} | set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    assert {name for file in DEPLOYED for name in re.findall(r"keyvalue_nats_\w+", file.read_text())} <= served
     for family in text_string_to_metric_families(text):
         name = family.name + ("_total" if family.type == "counter" else "")
         assert NAME.fullmatch(name)
