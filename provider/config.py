@@ -25,6 +25,7 @@ from provider.keyvalue.link_forms import server_url
 from provider.keyvalue.link_trust import LinkPolicy, join_values
 from provider.keyvalue.link_values import LINK_VALUES, Backend
 from provider.lattice.signature_processes.usable_cores import default_processes, usable_cores
+from provider.lattice.wasmcloud1.reply_subjects import DEFAULT_PREFIX, is_prefix
 from provider.nats.settings import ConnectionSettings
 from provider.units import parse_size, parse_whole_seconds
 
@@ -41,6 +42,9 @@ URLS_KEY = "link_urls"
 
 TELEMETRY_KEYS = ("traces_exporter", "metrics_exporter", "otlp_endpoint")
 """The keys of config_json that choose the export of traces and of metrics, and its URL."""
+
+INBOXES_KEY = "inbox_prefixes"
+"""The key of config_json that lists the prefixes of subjects which callers of 1.x hosts may be answered on."""
 
 
 class Identity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +100,7 @@ class ProviderConfig(Struct, frozen=True):
         wrong_defaults: Reasons by canonical name, for values of config_json that no link can use.
         remarks: Warnings about config_json.
         link_policy: Restrictions on what links may name.
+        inbox_prefixes: Prefixes of the subjects on which callers of 1.x hosts are answered.
         telemetry: Export of traces and metrics.
     """
 
@@ -105,6 +110,7 @@ class ProviderConfig(Struct, frozen=True):
     lattice_connection: ConnectionSettings
     link_policy: LinkPolicy = LinkPolicy()
     telemetry: TelemetryConfig = TelemetryConfig()
+    inbox_prefixes: tuple[str, ...] = (DEFAULT_PREFIX,)
     wrong_defaults: dict[str, str] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
 
@@ -118,7 +124,7 @@ _MAY_BE_ZERO = ("replay_window_seconds", "signature_processes")
 _MOST_SIGNATURE_PROCESSES = 64
 """Far more than one provider can keep busy. A larger number is a mistake that would fill the machine."""
 
-_PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, *TELEMETRY_KEYS, *ProcessLimits.__struct_fields__)
+_PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, INBOXES_KEY, *TELEMETRY_KEYS, *ProcessLimits.__struct_fields__)
 """The names in config_json that are not link values."""
 
 
@@ -131,6 +137,7 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
     own, values = _config_json(host_data.config_json)
     path = own.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
     policy = _link_policy(own.pop(FOLDERS_KEY, None), own.pop(URLS_KEY, None))
+    prefixes = _inbox_prefixes(own.pop(INBOXES_KEY, None))
     telemetry = _telemetry({name: own.pop(name, None) for name in TELEMETRY_KEYS})
     toml = load_provider_toml(str(path) if path else None)
     given = canonical_values(values, _PROCESS_SETTINGS)
@@ -143,6 +150,7 @@ def load_config(host_data: HostData, environment: Mapping[str, str]) -> Provider
         lattice_connection=lattice_connection(host_data),
         link_policy=policy,
         telemetry=telemetry,
+        inbox_prefixes=prefixes,
         wrong_defaults=wrong,
         remarks=given.remarks + [Remark(name, reason) for name, reason in wrong.items()],
     )
@@ -263,6 +271,7 @@ def _config_json(text: Secret) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
     """Return the restrictions that config_json gives; `None`: not given."""
+    folders = _listed(folders)
     if folders is not None and not (
         isinstance(folders, list)
         and all(isinstance(folder, str) and folder.startswith("/") and ".." not in folder for folder in folders)
@@ -271,6 +280,27 @@ def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
     if urls not in (None, "allow", "deny"):
         raise errors.ConfigError(f"{URLS_KEY}: expected allow or deny", "config_json")
     return LinkPolicy(None if folders is None else tuple(folders), urls != "deny")
+
+
+def _inbox_prefixes(given: Any) -> tuple[str, ...]:
+    """Return the prefixes that config_json gives; `None`: not given."""
+    prefixes = _listed(given)
+    if prefixes is None:
+        return (DEFAULT_PREFIX,)
+    if (
+        not isinstance(prefixes, list)
+        or not prefixes
+        or not all(isinstance(text, str) and is_prefix(text) for text in prefixes)
+    ):
+        raise errors.ConfigError(
+            f"{INBOXES_KEY}: expected a list of subjects such as _INBOX or _INBOX_shop", "config_json"
+        )
+    return tuple(prefixes)
+
+
+def _listed(value: Any) -> Any:
+    """Return a text with commas as a list, as the configs of 1.x hosts have only texts; anything else unchanged."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _telemetry(given: Mapping[str, Any]) -> TelemetryConfig:

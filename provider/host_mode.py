@@ -21,12 +21,15 @@ from provider.config import ProviderConfig, load_config, wanted_log_level
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.pool import StorePool
 from provider.lattice.actor_calls import ActorCaller
+from provider.lattice.wasmcloud1.component_calls import ComponentCaller
+from provider.lattice.wasmcloud1.reply_subjects import inbox_check
 from provider.links import Links
 from provider.nats.connection import Connection
 from provider.serve import Provider
+from provider.serving.components import ComponentProvider
 from provider.tasks import TaskOwner
 from provider.telemetry.export import Telemetry
-from provider.watches import ActorDelivery, Watches
+from provider.watches import ActorDelivery, ComponentDelivery, Delivery, Watches
 
 _log = logging.getLogger(__name__)
 
@@ -76,16 +79,35 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
         except asyncio.CancelledError:
             return
         stack.push_async_callback(watchers.close)
-        pool = await stack.enter_async_context(StorePool(tasks, connection, f"{name} store", _keys(host_data)))
-        watches = Watches(host_data, pool, ActorDelivery(ActorCaller(connection, host_data), tasks), tasks)
+        is_wasmcloud1 = host_data.family is HostFamily.WASMCLOUD1
+        pool = await stack.enter_async_context(
+            StorePool(tasks, connection, f"{name} store", _keys(host_data), is_keyless=is_wasmcloud1)
+        )
+        watches = Watches(host_data, pool, _delivery(config, host_data, connection, tasks), tasks)
         links = Links(config, host_data, pool, watches)
-        provider = Provider(config, host_data, connection, links, tasks, telemetry)
+        family = ComponentProvider if is_wasmcloud1 else Provider
+        provider = family(config, host_data, connection, links, tasks, telemetry)
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, provider.stop, signal.Signals(number).name)
         watchers.start(_watch_host(host_data.family, provider.stop), "watch host")
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD, 50, 50)
         await provider.run()
+
+
+def _delivery(config: ProviderConfig, host_data: HostData, connection: Connection, tasks: TaskOwner) -> Delivery:
+    """Return the way in which the family's actors or components are called with changes."""
+    if host_data.family is not HostFamily.WASMCLOUD1:
+        return ActorDelivery(ActorCaller(connection, host_data), tasks)
+    return ComponentDelivery(
+        ComponentCaller(
+            connection,
+            host_data.lattice_rpc_prefix,
+            host_data.provider_key,
+            host_data.default_rpc_timeout_ms / 1000,
+            inbox_check(config.inbox_prefixes),
+        )
+    )
 
 
 def _keys(host_data: HostData) -> ClusterKeys | None:

@@ -40,7 +40,7 @@ class Instance:
         calls: Calls in flight, with the counts of those that have been answered.
         links: Links in force and their stores.
         seen_ids: Memory of invocation ids; None if it is turned off.
-        signatures: Helper processes that check signatures.
+        signatures: Helper processes that check signatures; None where nothing is signed.
         health: Tells whether health is well, with its message.
     """
 
@@ -50,7 +50,7 @@ class Instance:
         calls: Calls,
         links: Links,
         seen_ids: SeenIds | None,
-        signatures: SignaturePool[Any],
+        signatures: SignaturePool[Any] | None,
         health: Callable[[], tuple[bool, str]],
     ) -> None:
         self._host_data = host_data
@@ -90,7 +90,7 @@ class Instance:
             buckets=buckets[:most],
             caches=caches[:most],
             connections=self._links.connection_statistics(),
-            signatures=_signatures(self._signatures.state),
+            signatures=SignatureStatistics() if self._signatures is None else _signatures(self._signatures.state),
             process=_process(len(self._seen_ids) if self._seen_ids is not None else 0),
         )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from msgspec import structs
+
 from contracts.host import HostData
 from contracts.statistics import BucketStatistics, CacheStatistics, ConnectionStatistics, WatchStatistics
 from provider import errors
 from provider.config import ProviderConfig, link_config
 from provider.keyvalue.given_values import Remark, canonical_values
+from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.link_trust import files_named
 from provider.keyvalue.pool import StorePool
 from provider.keyvalue.store import Store
@@ -42,6 +45,10 @@ class Links:
         self._pool = pool
         self._watches = watches
         self._links: dict[LinkKey, Store | errors.LinkError] = {}
+        self._puts: dict[LinkKey, LinkPut] = {}
+        """The last event of each link, which is applied again when the defaults change."""
+        self._wanted: dict[LinkKey, LinkConfig] = {}
+        """The settings of each link that are valid."""
         self._remarks: dict[LinkKey, list[Remark]] = {}
         """Remarks on the values of a link, without those that its store makes."""
         self._logged: dict[LinkKey, list[Remark]] = {}
@@ -55,6 +62,8 @@ class Links:
             case LinkDeleted():
                 self._watches.delete(event.key)
                 self._unlink(self._links.pop(event.key, None))
+                self._puts.pop(event.key, None)
+                self._wanted.pop(event.key, None)
                 self._remarks.pop(event.key, None)
                 self._logged.pop(event.key, None)
                 _log.info("link_deleted", extra=_named(event.key) | {"reason": event.reason})
@@ -68,6 +77,26 @@ class Links:
         """
         found = self._links[key]
         return errors.LinkUnavailableError(str(found)) if isinstance(found, errors.LinkError) else found
+
+    def config(self, key: LinkKey) -> LinkConfig:
+        """Return the settings of a link that `store` has returned a store for."""
+        return self._wanted[key]
+
+    def configure(self, config: ProviderConfig) -> int:
+        """Take other defaults, and reopen the links for which they make a difference; return the number of these."""
+        self._config = config
+        changed = [put for put in self._puts.values() if self._is_changed(put)]
+        for put in changed:
+            self._put(structs.replace(put, is_change=True))
+        return len(changed)
+
+    def _is_changed(self, put: LinkPut) -> bool:
+        """Tell whether the settings of a link are other ones than those in force, or whether it has none."""
+        try:
+            wanted, remarks = self._wanted_of(put)
+        except errors.LinkError:
+            return True
+        return wanted != self._wanted.get(put.key) or remarks != self._remarks.get(put.key)
 
     def items(self) -> list[tuple[LinkKey, Store | errors.LinkError]]:
         """Return the links in force, each with its store or with the error of its settings."""
@@ -111,6 +140,8 @@ class Links:
 
     async def close(self) -> None:
         self._links.clear()
+        self._puts.clear()
+        self._wanted.clear()
         self._remarks.clear()
         await self._watches.close()
         await self._pool.close()
@@ -118,18 +149,19 @@ class Links:
     def _put(self, event: LinkPut) -> None:
         """Apply the settings of a link. Calls in flight keep the store that they began with."""
         before = self._links.get(event.key)
+        self._puts[event.key] = event
         try:
-            if event.fault:
-                raise errors.LinkError("secrets", event.fault)
-            wanted, remarks = link_config(self._config, self._host_data, event.definition)
+            wanted, remarks = self._wanted_of(event)
             store = self._pool.acquire(wanted)
         except errors.LinkError as error:
             self._links[event.key] = error
+            self._wanted.pop(event.key, None)
             self._remarks.pop(event.key, None)
             self._watches.suspend(event.key)
             _log.warning("link_failed", extra=_named(event.key) | {"reason": str(error)})
         else:
             self._links[event.key] = store
+            self._wanted[event.key] = wanted
             self._remarks[event.key] = remarks
             self._watches.put(event.key, wanted)
             fields = {"backend": wanted.backend.value, "store": wanted.store_name, "is_change": event.is_change}
@@ -137,6 +169,23 @@ class Links:
             self._note_files(event)
         self._unlink(before)
         self._log_remarks(event.key)
+
+    def _wanted_of(self, event: LinkPut) -> tuple[LinkConfig, list[Remark]]:
+        """Return the settings of a link, and remarks on its values.
+
+        Raises:
+            errors.LinkError: A value is wrong, or the link cannot be opened.
+        """
+        if event.fault:
+            raise errors.LinkError("secrets", event.fault)
+        wanted, remarks = link_config(self._config, self._host_data, event.definition)
+        if wanted.watch.patterns and not event.may_watch:
+            wanted = structs.replace(wanted, watch=structs.replace(wanted.watch, patterns=()))
+            remarks = [
+                *remarks,
+                Remark("WATCH", "has no effect here: it belongs on a link from the provider to a component"),
+            ]
+        return wanted, remarks
 
     def _all_remarks(self, key: LinkKey, store: Store) -> list[Remark]:
         return self._remarks.get(key, []) + store.remarks

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 
 from contracts import operations
 from contracts.codec import MalformedError
-from contracts.host import HostData, HostFamily
-from contracts.lattice import encode_failure
+from contracts.host import HostData
+from contracts.lattice import RPC_QUEUE, encode_failure
 from contracts.nkeys import is_usable
-from contracts.statistics import SERVICE_PREFIX
 from provider import errors
 from provider.config import ProviderConfig, helper_processes
 from provider.instance import Instance
 from provider.keyvalue.store import Store, complete
-from provider.lattice.call_counts import CallCounts
 from provider.lattice.chunks import ChunkStore
 from provider.lattice.claims import ClaimsVerifier
 from provider.lattice.link_records import LinkRecords
@@ -25,33 +22,25 @@ from provider.lattice.protocol import (
     InvocationEvent,
     InvocationRefused,
     LatticeProtocol,
-    LinkDeleted,
-    LinkEvent,
-    LinkPut,
     Received,
 )
 from provider.lattice.seen_ids import SeenIds
-from provider.lattice.statistics import ServiceNames, ServiceStatistics
 from provider.lattice.subscriptions import LatticeSubscriptions
 from provider.links import Links
 from provider.nats.connection import Connection
-from provider.serving.calls import Calls
 from provider.serving.invocations import SHOWN_ID_CHARACTERS, InvocationCall, InvocationReplies
+from provider.serving.running import RunningProvider
 from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner
 from provider.telemetry.export import Telemetry
 
 _log = logging.getLogger(__name__)
 
-_STORE_SHARE_OF_TIMEOUT = 0.8
-"""The share of the caller's time-out that a store may use; the rest is for the messages there and back."""
 
-_DRAIN_SECONDS = {HostFamily.OTP: 1.5, HostFamily.TEST_HARNESS: 1.5, HostFamily.RUST: 0.2}
-"""The time for calls in flight at shutdown: an OTP host waits 2000 ms for the acknowledgement, a Rust host 300 ms."""
+class Provider(RunningProvider):
+    """The running provider under a wasmbus host: it serves signed invocations of actors."""
 
-
-class Provider:
-    """The running provider; the lattice's subscriptions call its `on_...` methods."""
+    operations = operations.REQUESTS
 
     def __init__(
         self,
@@ -62,66 +51,33 @@ class Provider:
         tasks: TaskOwner,
         telemetry: Telemetry,
     ) -> None:
-        self._host_data = host_data
-        self._connection = connection
-        self._links = links
-        self._tasks = tasks
-        self._telemetry = telemetry
-        self._loop = asyncio.get_running_loop()
-        self._budget_seconds = host_data.default_rpc_timeout_ms / 1000 * _STORE_SHARE_OF_TIMEOUT
+        super().__init__(config, host_data, connection, links, tasks, telemetry)
         limits = config.limits
-        seen_ids = SeenIds(limits.replay_window_seconds, limits.replay_ids) if limits.replay_window_seconds else None
-        self._protocol = LatticeProtocol(host_data, _verifier(host_data), seen_ids)
+        window = limits.replay_window_seconds
+        self._seen_ids = SeenIds(window, limits.replay_ids) if window else None
+        self._protocol = LatticeProtocol(host_data, _verifier(host_data), self._seen_ids)
         self._lattice = LatticeSubscriptions(connection, self._protocol, self, helper_processes(limits))
         self._chunks = ChunkStore(connection, host_data.lattice_rpc_prefix, host_data.js_domain or "")
-        self._counts = CallCounts()
-        self._calls = Calls(limits, self._counts, telemetry)
         self._replies = InvocationReplies(self._chunks, self._lattice.reply, tasks)
-        self._instance = Instance(host_data, self._calls, links, seen_ids, self._lattice.signatures, self.health)
-        names = ServiceNames(
-            name=f"{SERVICE_PREFIX}{host_data.provider_key}",
-            instance_id=host_data.instance_id or host_data.host_id,
-            version=config.identity.version,
-            description=f"{config.identity.contract_id}, link {host_data.link_name}",
-            subject=self._protocol.subjects.rpc,
-            queue="rpc",
-        )
-        self._statistics = ServiceStatistics(self._counts, self._instance.statistics, names)
         self._untimely = FailureStreak("calls", self._loop.time)
         """The calls refused for their time: all of them are if the clock of this machine is far off."""
-        self._stopped = asyncio.Event()
-        self._shutdown_reply = b""
 
-    async def run(self) -> None:
-        """Serve until the host, a signal or the host's death ends it."""
+    async def _start(self) -> None:
         await self._lattice.start(self._host_data)
-        await self._statistics.serve(self._connection)
         domain = self._host_data.js_domain or ""
         records = LinkRecords(self._connection, self._protocol, self._lattice.settle, self.on_link, domain)
         self._tasks.start(records.follow(), "follow link records")
-        self._tasks.start(self._calls.answer_overdue(), "answer overdue calls")
-        self._tasks.start(self._telemetry.follow(self._instance.statistics), "follow statistics")
-        _log.info("ready", extra={"subject": self._protocol.subjects.rpc, "links": len(self._protocol.links)})
-        await self._stopped.wait()
-        await self._finish()
 
-    def stop(self, reason: str) -> None:
-        """Begin to stop. May be called more than once."""
-        if not self._stopped.is_set():
-            _log.info("stopping", extra={"reason": reason})
-            self._stopped.set()
+    def _instance(self) -> tuple[Instance, str, str]:
+        signatures = self._lattice.signatures
+        instance = Instance(self._host_data, self._calls, self._links, self._seen_ids, signatures, self.health)
+        return instance, self._protocol.subjects.rpc, RPC_QUEUE
 
-    async def _finish(self) -> None:
-        """Finish the calls in flight within the host's patience, close the stores, then acknowledge."""
-        patience_seconds = _DRAIN_SECONDS[self._host_data.family]
+    async def _stop_calls(self) -> None:
         await self._lattice.stop_invocations()
-        await self._calls.drain(patience_seconds)
-        self._telemetry.snapshot()
-        await self._tasks.close()
-        closing = asyncio.ensure_future(self._links.close())
-        await asyncio.wait({closing}, timeout=patience_seconds)
-        await self._lattice.acknowledge_shutdown(self._shutdown_reply)
-        _log.info("stopped")
+
+    async def _acknowledge_shutdown(self, reply: bytes) -> None:
+        await self._lattice.acknowledge_shutdown(reply)
 
     # --- events of the lattice
 
@@ -175,29 +131,12 @@ class Provider:
             return errors.InvocationTooLargeError(call.size_bytes, maximum)
         return self._calls.refusal(call)
 
-    def on_link(self, event: LinkEvent) -> None:
-        match event:
-            case LinkPut():
-                self._counts.begin_link(event.key)
-            case LinkDeleted():
-                self._counts.end_link(event.key)
-        self._links.apply(event)
-
     def unhealthy(self) -> str | None:
-        return self._untimely.reason or self._links.unhealthy()
-
-    def health(self) -> tuple[bool, str]:
-        """Tell whether health is well, with the message of it."""
-        unhealthy = self.unhealthy()
-        return unhealthy is None, "; ".join(text for text in (unhealthy, self.notice()) if text)
+        return self._untimely.reason or super().unhealthy()
 
     def notice(self) -> str | None:
-        notices = (self._links.notice(), self._lattice.signatures.notice)
+        notices = (super().notice(), self._lattice.signatures.notice)
         return "; ".join(text for text in notices if text) or None
-
-    def on_shutdown(self, reply: bytes) -> None:
-        self._shutdown_reply = reply
-        self.stop("the host asked for it")
 
     # --- one invocation
 

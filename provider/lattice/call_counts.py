@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from contracts.operations import REQUESTS
 from contracts.statistics import LATENCY_BOUNDS_SECONDS, OperationStatistics
 from provider.lattice.protocol import LinkKey
 
@@ -62,11 +61,16 @@ class OperationCounts:
 class CallCounts:
     """The counts of all links. The calls of links that have ended stay in the totals.
 
+    Args:
+        operations: Names of the operations that are counted.
+
     Attributes:
+        operations: The same names.
         refused: Number of invocations that were refused before they reached a link, by the class of the error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, operations: Collection[str]) -> None:
+        self.operations = operations
         self.refused: dict[str, int] = {}
         self._links: dict[LinkKey, dict[str, OperationCounts]] = {}
         self._ended: dict[str, OperationCounts] = {}
@@ -84,7 +88,7 @@ class CallCounts:
         by_operation = self._links.get(key, self._ended)
         counts = by_operation.get(operation)
         if counts is None:
-            if operation not in REQUESTS:
+            if operation not in self.operations:
                 self.refuse(UNKNOWN_OPERATION)
                 return
             counts = by_operation[operation] = OperationCounts()

@@ -69,12 +69,14 @@ class LinkPut(Struct, frozen=True):
 
     Attributes:
         fault: Reason why the link cannot be opened although it is in force; "" without a fault.
+        may_watch: Whether the provider may call the other side of the link with changes.
     """
 
     key: LinkKey
     definition: LinkDefinition
     is_change: bool
     fault: str = ""
+    may_watch: bool = True
 
 
 class LinkDeleted(Struct, frozen=True):

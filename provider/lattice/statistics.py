@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from contracts.operations import REQUESTS
 from contracts.statistics import MOST_ROWS, InstanceStatistics
 from provider import errors
 from provider.lattice.call_counts import CallCounts, OperationCounts
@@ -74,7 +73,7 @@ class ServiceStatistics:
         return msgspec.json.encode(self._answer("ping"))
 
     def _info(self, max_bytes: int) -> bytes:
-        endpoints = [self._endpoint(operation) for operation in sorted(REQUESTS)]
+        endpoints = [self._endpoint(operation) for operation in sorted(self._counts.operations)]
         return msgspec.json.encode(
             self._answer("info") | {"description": self._names.description, "endpoints": endpoints}
         )
@@ -82,7 +81,9 @@ class ServiceStatistics:
     def _stats(self, max_bytes: int) -> bytes:
         """Return the statistics with as many links and stores as fit into a message."""
         totals, none = self._counts.totals(), OperationCounts()
-        endpoints = [self._counted(operation, totals.get(operation, none)) for operation in sorted(REQUESTS)]
+        endpoints = [
+            self._counted(operation, totals.get(operation, none)) for operation in sorted(self._counts.operations)
+        ]
         answer = self._answer("stats") | {"started": self._started, "endpoints": endpoints}
         most = MOST_ROWS
         encoded = msgspec.json.encode(answer | {"data": self._describe(most)})

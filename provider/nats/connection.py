@@ -93,6 +93,7 @@ class Connection:
         self._loaded: Loaded | None = None
         self._file_error: errors.ConnectError | None = None
         self._is_closing = False
+        self._is_answerable: Callable[[bytes], bool] = bool
         self._supervisor: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._single_callbacks: list[Callable[[], None]] = []
@@ -163,13 +164,17 @@ class Connection:
         """Reply to a message of an unknown sender; do nothing if the message asked for no reply.
 
         A reply subject that begins with `$`, as `$JS.API.STREAM.PURGE.KV_b`, is ignored: the reply would be a request
-        to the server with this connection's permissions.
+        to the server with this connection's permissions. See also `answer_only`.
 
         Raises:
             errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent.
         """
-        if subject and not subject.startswith(b"$"):
+        if subject and not subject.startswith(b"$") and self._is_answerable(subject):
             self._client.write(publish_frame(subject, b"", b"", payload))
+
+    def answer_only(self, is_answerable: Callable[[bytes], bool]) -> None:
+        """Ignore from now on also the reply subjects that do not pass a check; see `answer`."""
+        self._is_answerable = is_answerable
 
     def publish_request(self, subject: bytes, reply: bytes, payload: bytes, header: bytes = b"") -> None:
         """Send a message whose replies go to a subject that the caller listens on. See `on_refusal`.

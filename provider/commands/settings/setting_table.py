@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from provider.config import FOLDERS_KEY, PATH_KEY, PATH_VARIABLE, URLS_KEY, packaged_provider_toml
+from provider.config import FOLDERS_KEY, INBOXES_KEY, PATH_KEY, PATH_VARIABLE, URLS_KEY, packaged_provider_toml
 from provider.keyvalue.link_values import LINK_VALUES, LinkValue
 
 
@@ -32,6 +32,8 @@ class TomlKey(NamedTuple):
 
 CONFIG_KEYS = {
     PATH_KEY: f"Path of a `provider.toml` on the host's machine. Without it, `{PATH_VARIABLE}` counts.",
+    INBOXES_KEY: "Prefixes of the subjects on which callers of wasmCloud 1.x are answered, as a list. Without it, `_INBOX` "
+    "alone. It is for NATS users whose inboxes are elsewhere.",
     FOLDERS_KEY: "Folders, as a list of absolute paths, that the files named by links must be in. Without it, any file.",
     URLS_KEY: "`deny`: no link may have a `URL`. Without it, or with `allow`, links may name servers.",
     "traces_exporter": "`otlp` exports traces, `none` does not. Without it, as the host or the environment says.",

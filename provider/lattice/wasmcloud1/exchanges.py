@@ -2,7 +2,7 @@
 
 A call is answered by a handshake, the result in one or more messages, and an empty message as its end. Hosts from 1.4.1
 to 1.9.2 may drop messages that arrive before they have registered the call, and then wait for ever. They always see a suffix of
-what was sent, and any message of their parameters proves that they have seen the handshake. So until that proof is there,
+the messages sent, and any message of their parameters proves that they have seen the handshake. So until that proof is there,
 a result of one message is repeated together with the handshake, a longer one is held back, and the end is sent last.
 The operation is carried out once. Hosts of 1.0, whose calls have no link name, have neither this fault nor the proof.
 

@@ -158,7 +158,8 @@ class Wasmcloud1Protocol:
         )
         self._links[key] = definition
         self._faults[key] = fault
-        return LinkPut(key, definition, is_change=before is not None, fault=fault)
+        may_watch = contract_id == WATCHER_CONTRACT
+        return LinkPut(key, definition, is_change=before is not None, fault=fault, may_watch=may_watch)
 
     def _delete(self, key: LinkKey, reason: str) -> LinkDeleted:
         del self._links[key], self._faults[key]
@@ -210,8 +211,13 @@ class Wasmcloud1Protocol:
             # A config that only has other content now is no other link: a host does not put the link again for it.
             if key not in self._links or self._recorded.get(key, configs) != configs:
                 wanted.append(RecordedLink(key, configs))
-            self._recorded[key] = configs
+            else:
+                self._recorded[key] = configs
         return deleted, wanted
+
+    def forget_record(self, component_id: str) -> None:
+        """Have the record of a component read again, as its configs could not be read."""
+        self._revisions.pop(component_id, None)
 
     def put_recorded(self, link: RecordedLink, configs: Mapping[str, Mapping[str, str]]) -> LinkEvent:
         """Put a link as the lattice's records have it. Secrets are not in them: of a link that needs some, calls are refused.
@@ -220,6 +226,7 @@ class Wasmcloud1Protocol:
             link: The link.
             configs: Content of each config, by name; one that does not exist is left out.
         """
+        self._recorded[link.key] = link.configs
         values: dict[str, Any] = {}
         for name in link.configs:
             values |= configs.get(name, {})
