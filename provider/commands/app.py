@@ -25,6 +25,7 @@ from provider.commands.par import command as par
 from provider.commands.printing import discard
 from provider.commands.settings import command as settings
 from provider.commands.target import with_target
+from provider.commands.top import command as top
 from provider.errors import ProviderError, StoreError
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
@@ -94,6 +95,7 @@ app.command("demo", cls=Command)(demo.demo)
 app.command("state-proxy", cls=Command, epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
 app.command("settings", cls=Command, epilog=settings.EXAMPLES)(settings.settings_command)
 app.command("exporter", cls=Command, epilog=exporter.EXAMPLES)(with_target(exporter.exporter))
+app.command("top", cls=Command, epilog=top.EXAMPLES)(with_target(top.top))
 app.add_typer(par.par, name="par")
 app.add_typer(kv, name="kv")
 
