@@ -106,8 +106,9 @@ class StreamReplica(Struct, frozen=True):
 
 
 class StreamCluster(Struct, frozen=True):
-    """The cluster of a stream. `replicas` are those that do not lead."""
+    """The cluster of a stream. `replicas` are those that do not lead; `name` is "" if the server is alone."""
 
+    name: str = ""
     replicas: list[StreamReplica] | None = None
 
 

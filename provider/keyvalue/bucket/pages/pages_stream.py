@@ -24,6 +24,9 @@ from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
+_RECENT_SECONDS = 1.0
+"""Age up to which a look counts for the removal of pages: far below the time that it takes to restore a stream."""
+
 
 class OpenPages(NamedTuple):
     """The stream of pages as it was found. It is opened again when it was made anew.
@@ -34,6 +37,8 @@ class OpenPages(NamedTuple):
         reader: Reads of single pages, also under the lease.
         created: When the server made the stream: by this, a stream that was made anew is told from the one before.
         last_sequence: The stream's last sequence when it was found.
+        incarnation: A number that changes when this stream or the bucket's was made anew or restored.
+        has_one_clock: Whether one server has given both streams their times.
     """
 
     stream: BucketStream
@@ -41,6 +46,25 @@ class OpenPages(NamedTuple):
     reader: KeyReader
     created: str
     last_sequence: int
+    incarnation: int
+    has_one_clock: bool
+
+
+class _Look(NamedTuple):
+    """The marks of both streams by which one that was made anew or restored is told from the one before."""
+
+    created: str
+    bucket_created: str
+    last_sequence: int
+    bucket_last_sequence: int
+
+    def follows(self, before: _Look) -> bool:
+        """Tell whether the streams are those of an earlier look. A restored one may have its time of creation, but is behind."""
+        return (
+            (self.created, self.bucket_created) == (before.created, before.bucket_created)
+            and self.last_sequence >= before.last_sequence
+            and self.bucket_last_sequence >= before.bucket_last_sequence
+        )
 
 
 class PagesStream:
@@ -54,6 +78,7 @@ class PagesStream:
     Attributes:
         found: The stream; `None` before the first use, and after it was missed.
         reason: The reason why no page may be written, or ""; for health.
+        incarnation: That of the stream found last; 0: no stream was found yet.
     """
 
     def __init__(self, bucket: BucketStream, tasks: TaskOwner, *, is_created: bool = True) -> None:
@@ -64,6 +89,10 @@ class PagesStream:
         self._jetstream = bucket.jetstream
         self._tasks = tasks
         self._is_created = is_created
+        self._last: tuple[_Look, OpenPages] | None = None
+        """The streams at the last look, also after they were missed."""
+        self.incarnation = 0
+        self._looked_at = float("-inf")
         self._opening = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
 
@@ -92,6 +121,15 @@ class PagesStream:
         """Look for the stream again at its next use: no server has answered for it."""
         self.found = None
 
+    async def recent(self, deadline: float) -> OpenPages | None:
+        """Return the stream as it was a moment ago, or `look` at it.
+
+        Raises:
+            errors.StoreError: As for `look`.
+        """
+        is_recent = self._loop.time() - self._looked_at < _RECENT_SECONDS
+        return self.found if is_recent and self.found is not None else await self.look(deadline)
+
     async def look(self, deadline: float) -> OpenPages | None:
         """Compare the stream with the bucket's again; return it, or `None` if it does not exist.
 
@@ -116,29 +154,42 @@ class PagesStream:
             if pages is None or bucket is None:
                 self.found, self.reason = None, ""
                 return None
-            return self._take(bucket.config, pages, level)
+            return self._take(bucket, pages, level)
 
-    def _take(self, bucket: js.StreamConfig, pages: js.StreamInfo, level: int) -> OpenPages:
+    def _take(self, bucket: js.StreamInfo, pages: js.StreamInfo, level: int) -> OpenPages:
         if reason := reason_not_to_use(self._bucket.bucket, pages.config):
             self.found, self.reason = None, reason
             raise errors.StoreRefusedError(reason)
-        reason = reason_not_to_write(bucket, pages.config)
+        reason = reason_not_to_write(bucket.config, pages.config)
         if reason and reason != self.reason:
             _log.warning("pages_weaker_than_bucket", extra={"bucket": self._bucket.bucket, "reason": reason})
         self.reason = reason
-        traits, last = Traits.from_info(pages, level), pages.state.last_seq
-        found = self.found
-        # A last sequence that went back shows that the stream was restored, even if it kept its time of creation.
-        if found is not None and found.created == pages.created and found.last_sequence <= last:
-            found.stream.traits = traits
-            self.found = found._replace(last_sequence=last)
-            return self.found
-        stream = BucketStream(
-            self._jetstream, pages_bucket(self._bucket.bucket), traits, self._bucket.clock, self.missed
-        )
-        writes = Writes(stream, self._tasks)
-        self.found = OpenPages(stream, writes, KeyReader(stream, writes), pages.created, last)
+        look = _Look(pages.created, bucket.created, pages.state.last_seq, bucket.state.last_seq)
+        known = self._last[1] if self._last is not None and look.follows(self._last[0]) else None
+        traits = Traits.from_info(pages, level)
+        if known is None:
+            known = self._opened(traits, pages, bucket)
+        known.stream.traits = traits
+        self.found = known._replace(last_sequence=look.last_sequence)
+        self._last = look, self.found
+        self._looked_at = self._loop.time()
         return self.found
+
+    def _opened(self, traits: Traits, pages: js.StreamInfo, bucket: js.StreamInfo) -> OpenPages:
+        name = pages_bucket(self._bucket.bucket)
+        stream = BucketStream(self._jetstream, name, traits, self._bucket.clock, self.missed)
+        writes = Writes(stream, self._tasks)
+        self.incarnation += 1
+        has_one_clock = not any(info.cluster is not None and info.cluster.name for info in (pages, bucket))
+        return OpenPages(
+            stream,
+            writes,
+            KeyReader(stream, writes),
+            pages.created,
+            pages.state.last_seq,
+            self.incarnation,
+            has_one_clock,
+        )
 
     async def _info(self, stream: str, deadline: float) -> js.StreamInfo | None:
         try:

@@ -39,13 +39,13 @@ class _Removal(NamedTuple):
     Attributes:
         subject: The page, or the pattern of all pages of a key.
         up_to: Highest sequence that is removed; 0: any.
-        created: When the stream was made whose sequence that is.
+        incarnation: The streams in which the pages were replaced: heads that were restored since may reach them again.
     """
 
     due: float
     subject: str
+    incarnation: int = 0
     up_to: int = 0
-    created: str = ""
 
 
 class PageRemover:
@@ -87,11 +87,11 @@ class PageRemover:
 
     def remove_later(self, page_ids: Iterable[PageId]) -> None:
         due = self._loop.time() + self.grace_seconds
-        self._waiting.extend(_Removal(due, page_id) for page_id in page_ids)
+        self._waiting.extend(_Removal(due, page_id, self._pages.incarnation) for page_id in page_ids)
         self._work()
 
     def remove_now(self, page_ids: Iterable[PageId]) -> None:
-        self._waiting.extendleft(_Removal(0.0, page_id) for page_id in page_ids)
+        self._waiting.extendleft(_Removal(0.0, page_id, self._pages.incarnation) for page_id in page_ids)
         self._work()
 
     def remove_all_later(self, bucket_key: str, up_to_sequence: int) -> None:
@@ -131,7 +131,7 @@ class PageRemover:
         if up_to <= 0:
             return
         due = self._loop.time() + self.grace_seconds
-        self._waiting.append(_Removal(due, f"{key_hash(bucket_key)}.>", up_to, found.created))
+        self._waiting.append(_Removal(due, f"{key_hash(bucket_key)}.>", found.incarnation, up_to))
         self._work()
 
     def _work(self) -> None:
@@ -177,8 +177,9 @@ class PageRemover:
                 raise result
 
     async def _remove(self, removal: _Removal, deadline: float) -> int:
-        found = await (self._pages.look(deadline) if removal.up_to else self._pages.to_read(deadline))
-        if found is None or (removal.created and removal.created != found.created):
+        found = await self._pages.recent(deadline)
+        # 0: this process had not used the stream yet, so it knows no other one.
+        if found is None or removal.incarnation not in (0, found.incarnation):
             return 0
         subject = found.stream.subject_prefix + removal.subject
         below = removal.up_to + 1 if removal.up_to else 0

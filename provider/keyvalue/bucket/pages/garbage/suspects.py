@@ -123,6 +123,11 @@ class Suspects:
         self._known.clear()
         self.count = 0
 
+    def keep(self, bucket_keys: Collection[str]) -> None:
+        """Forget all other keys: they have no pages any more."""
+        for bucket_key in self._known.keys() - set(bucket_keys):
+            self.count -= len(self._known.pop(bucket_key))
+
     def judge(self, bucket_key: str, found: Round) -> Verdict:
         """Take the findings of a round for one key, and return the pages that may be removed."""
         earlier = self._known.pop(bucket_key, {})
