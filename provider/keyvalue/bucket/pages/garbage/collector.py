@@ -61,7 +61,7 @@ class _Last(NamedTuple):
     """The last message of a key, and the pages that it reaches.
 
     Attributes:
-        message: The message; `None` if there is none.
+        message: The message; `None` if the key has no message.
         reachable: The pages.
         is_expired: Whether the message is a value after its end.
     """
