@@ -1,8 +1,9 @@
-"""`keyvalue-nats call`: sends one signed invocation to a development lattice that runs in another terminal."""
+"""`keyvalue-nats call`: calls the provider of a development lattice that runs in another terminal."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -10,16 +11,20 @@ import typer
 from contracts.extensions import ListKeysResponse
 from contracts.keyvalue import GetResponse, Request
 from contracts.operations import operation_name
+from contracts.wrpc import WrpcCall, function_name
 from provider.commands import connection_file
 from provider.commands.arguments import OPERATIONS, operation_names, request_from
+from provider.commands.component_arguments import BinaryResponse, component_call_from, shown_result
 from provider.commands.connection_file import ConnectionFile
 from provider.commands.dev_lattice.actor import Actor
+from provider.commands.dev_lattice.component import Component
+from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.errors import CommandError
 from provider.commands.options import parse_option, timeout_seconds
 from provider.commands.output import plain_result, stderr_console, write_line
-from provider.commands.printing import print_line, print_object
-from provider.commands.value_sources import read_value
+from provider.commands.printing import print_bytes, print_line, print_object
+from provider.commands.value_sources import read_bytes, read_value
 from provider.units import parse_whole_seconds
 
 EXAMPLES = f"""Operations:
@@ -80,20 +85,32 @@ def call(
     ] = None,
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="Limit for connecting, and for the answer.")] = "5s",
 ) -> None:
-    """Send one signed invocation and print the result of the operation."""
+    """Call the provider once, as an actor or a component of the lattice, and print the result of the operation."""
     seconds = None if expires is None else parse_option(parse_whole_seconds, expires, "--expires")
     limit_seconds = timeout_seconds(timeout)
-    request = request_from(operation, arguments or [], seconds, read_value)
+    found = _running_lattice(lattice)
+    request = _request(found, operation, arguments or [], seconds)
     try:
-        result = asyncio.run(_send(request, _running_lattice(lattice), limit_seconds))
+        result = asyncio.run(_send(request, found, limit_seconds))
     except CommandError as error:
         if json:
-            print_object({"operation": operation_name(request), "error": str(error)})
+            print_object({"operation": _name(request), "error": str(error)})
         raise
     if json:
-        print_object({"operation": operation_name(request), "result": result})
+        print_object({"operation": _name(request), "result": result})
     else:
         _print(result)
+
+
+def _request(found: ConnectionFile, operation: str, arguments: list[str], expires: int | None) -> Request | WrpcCall:
+    """Return the call in the dialect of a lattice."""
+    if found.dialect is Dialect.WASMCLOUD1:
+        return component_call_from(operation, arguments, expires, read_bytes)
+    return request_from(operation, arguments, expires, read_value)
+
+
+def _name(request: Request | WrpcCall) -> str:
+    return function_name(type(request)) if isinstance(request, WrpcCall) else operation_name(request)
 
 
 def _running_lattice(name: str | None) -> ConnectionFile:
@@ -106,13 +123,19 @@ def _running_lattice(name: str | None) -> ConnectionFile:
     return found
 
 
-async def _send(request: Request, found: ConnectionFile, timeout_seconds: float) -> Any:
-    async with connected(found.nats_url, timeout_seconds) as connection:
-        return await Actor(connection, found.identity, timeout_seconds=timeout_seconds).call(request)
+async def _send(request: Request | WrpcCall, found: ConnectionFile, limit_seconds: float) -> Any:
+    async with connected(found.nats_url, limit_seconds) as connection:
+        if isinstance(request, WrpcCall):
+            component = Component(connection, found.identity, timeout_seconds=limit_seconds)
+            return shown_result(request, await component.call(request))
+        return await Actor(connection, found.identity, timeout_seconds=limit_seconds).call(request)
 
 
 def _print(result: Any) -> None:
     """Print a result for scripts. Remarks (no value, more keys) go to standard error."""
+    if isinstance(result, BinaryResponse) and not sys.stdout.isatty():
+        print_bytes(result.value)
+        return
     if isinstance(result, GetResponse) and not result.exists:
         write_line(stderr_console(), "(no value)", "dim")
     for line in plain_result(result):

@@ -16,6 +16,7 @@ import msgspec
 
 from contracts.secret import Secret
 from provider.commands.dev_lattice.actor import DevIdentity
+from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.locks import LockedError, held
 from provider.commands.dev_lattice.provider_process import is_running
 from provider.commands.errors import LatticeTakenError, NoLatticeError
@@ -34,11 +35,14 @@ class ConnectionFile(msgspec.Struct, frozen=True):
     actor_id: str
     link_name: str
     cluster_seed: str
+    dialect: Dialect = Dialect.WASMBUS
 
     @property
     def identity(self) -> DevIdentity:
         seed = Secret(self.cluster_seed)
-        return DevIdentity(self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed)
+        return DevIdentity(
+            self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed, self.dialect
+        )
 
     def __repr__(self) -> str:
         return f"ConnectionFile({self.lattice!r}, {self.nats_url!r}, pid {self.pid})"
@@ -98,6 +102,7 @@ def announced(identity: DevIdentity, nats_url: str) -> Iterator[Path]:
         actor_id=identity.actor_id,
         link_name=identity.link_name,
         cluster_seed=identity.cluster_seed.reveal(),
+        dialect=identity.dialect,
     )
     path = folder() / f"{_file_name(identity.lattice)}.json"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -15,6 +15,7 @@ from rich.text import Text
 from contracts import extensions
 from contracts.extensions import HandleChange
 from contracts.keyvalue import GetResponse
+from contracts.wrpc import OnDelete, OnSet, WrpcCall
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.plain_text import printable
 
@@ -116,9 +117,16 @@ def event_line(event: LogEvent, now: datetime) -> Text | None:
     return None
 
 
-def change_line(change: HandleChange, now: datetime) -> Text:
-    """Return the line of the live view for a change that the actor received."""
+def change_line(change: HandleChange | WrpcCall, now: datetime) -> Text:
+    """Return the line of the live view for a change that the actor or component received."""
     line = Text(f"{now:%H:%M:%S}  ")
+    if isinstance(change, OnSet | OnDelete):
+        line.append(_name(change.function), style="magenta")
+        line.append(f"{_key(change.key):<{_KEY_WIDTH}}")
+        if isinstance(change, OnSet):
+            line.append(f"  {_key(change.value.decode(errors='replace'))!r}")
+        return line
+    assert isinstance(change, HandleChange)
     line.append(_name("HandleChange"), style="magenta")
     line.append(f"{_key(change.key):<{_KEY_WIDTH}}  {change.operation}")
     if change.kind:

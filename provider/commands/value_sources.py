@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,17 +15,27 @@ def read_value(argument: str) -> str:
     Raises:
         ArgumentsError: The source cannot be read, or is not UTF-8. The text names the source.
     """
+    source = "standard input" if argument == "-" else argument[1:]
+    is_read = argument == "-" or (argument.startswith("@") and not argument.startswith("@@"))
+    return _decoded(read_bytes(argument), source if is_read else "VALUE")
+
+
+def read_bytes(argument: str) -> bytes:
+    """Return the bytes to write, of a source as for `read_value`.
+
+    Raises:
+        ArgumentsError: The source cannot be read. The text names it.
+    """
     if argument == "-":
-        return _decoded(standard_input("VALUE is - but"), "standard input")
-    if argument.startswith("@@"):
-        return argument[1:]
-    if argument.startswith("@"):
+        return standard_input("VALUE is - but")
+    if argument.startswith("@") and not argument.startswith("@@"):
         try:
-            return _decoded(Path(argument[1:]).read_bytes(), argument[1:])
+            return Path(argument[1:]).read_bytes()
         except OSError as error:
             reason = (error.strerror or "error").lower()
             raise ArgumentsError(f"{argument[1:]!r} cannot be read: {reason}; @@ begins a text with @") from None
-    return argument
+    # A shell may pass bytes that are not UTF-8, which Python keeps as surrogates.
+    return os.fsencode(argument.removeprefix("@") if argument.startswith("@@") else argument)
 
 
 def standard_input(prefix: str) -> bytes:

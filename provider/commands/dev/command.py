@@ -13,12 +13,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from contracts import wrpc
 from contracts.codec import MalformedError
 from contracts.extensions import HandleChange
 from contracts.lattice import check_subject_token
 from provider.commands import connection_file
 from provider.commands.connect import addresses
 from provider.commands.dev.link_options import link_value_names, parse_link_values
+from provider.commands.dev_lattice.component_listener import component_listening
+from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.lattice_host import Host
 from provider.commands.dev_lattice.listener import listening
 from provider.commands.dev_lattice.provider_process import LogEvent
@@ -42,6 +45,8 @@ keyvalue-nats dev --backend cache --instances 3
 
 keyvalue-nats dev --link-value "WATCH=orders.*"
 
+keyvalue-nats dev --host 1.x
+
 keyvalue-nats dev --nats nats://127.0.0.1:4222 --link-value BUCKET=users --link-value TTL=3600
 
 The environment variable NATS_SERVER_BINARY names the nats-server to start. docs/settings.md lists the settings of a link.
@@ -59,6 +64,9 @@ def dev(
     backend: Annotated[
         Backend | None, typer.Option(help="Backend of the link; the same as --link-value BACKEND=...")
     ] = None,
+    host: Annotated[
+        Dialect, typer.Option(help="Family of hosts: 0.x calls with signed invocations, 1.x over wRPC.")
+    ] = Dialect.WASMBUS,
     instances: Annotated[
         int,
         typer.Option(metavar="NUMBER", min=1, max=32, help="Number of provider processes that share the invocations."),
@@ -90,6 +98,7 @@ def dev(
             raise typer.BadParameter(text, param_hint=name) from None
     settings = LatticeSettings(
         lattice=lattice,
+        dialect=host,
         link_name=link_name,
         link_values=values,
         nats_url=nats,
@@ -115,11 +124,12 @@ async def _serve(settings: LatticeSettings) -> None:
         if line is not None:
             write_line(console, line)
 
-    def show_change(change: HandleChange) -> None:
+    def show_change(change: HandleChange | wrpc.WrpcCall) -> None:
         write_line(console, change_line(change, datetime.now().astimezone()))
 
+    listen = component_listening if settings.dialect is Dialect.WASMCLOUD1 else listening
     with contextlib.suppress(asyncio.CancelledError), connection_file.reserved(settings.lattice):
-        async with running(settings, show) as lattice, listening(lattice.connection, lattice.identity, show_change):
+        async with running(settings, show) as lattice, listen(lattice.connection, lattice.identity, show_change):
             with connection_file.announced(lattice.identity, lattice.nats_url):
                 _greet(console, lattice)
                 await _supervise(console, lattice)
@@ -183,7 +193,8 @@ def _greet(console: Console, lattice: DevLattice) -> None:
     settings, identity = lattice.settings, lattice.identity
     write_line(console, "The development lattice is running. In another terminal:", "bold")
     write_line(console, "")
-    write_line(console, "    keyvalue-nats call Set user:1 Ann --expires 60")
+    is_component = identity.dialect is Dialect.WASMCLOUD1
+    write_line(console, f"    keyvalue-nats call Set user:1 Ann{'' if is_component else ' --expires 60'}")
     write_line(console, "    keyvalue-nats call Get user:1")
     if not settings.is_cache:
         write_line(console, f"    keyvalue-nats kv ls {settings.bucket}{_nats_option(settings)}", "dim")
@@ -192,7 +203,7 @@ def _greet(console: Console, lattice: DevLattice) -> None:
         ("nats", addresses((lattice.nats_url,))),
         ("lattice", f"{identity.lattice}, link {identity.link_name}"),
         ("provider", f"{identity.provider_key}, {settings.instances} process{'es' if settings.instances > 1 else ''}"),
-        ("actor", identity.actor_id),
+        ("component" if is_component else "actor", identity.actor_id),
     ):
         write_line(console, f"    {name:<9} {value}", "dim")
     write_line(console, "Ctrl-C stops it.", "dim")

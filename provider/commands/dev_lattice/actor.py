@@ -16,6 +16,7 @@ from contracts.lattice import Invocation, Subjects, WasmCloudEntity
 from contracts.nkeys import parse_seed
 from contracts.secret import Secret
 from contracts.tokens import invocation_claims
+from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.errors import CallFailedError, NoAnswerError
 from provider.commands.minting import TokenMinter
 
@@ -38,7 +39,10 @@ _READS = frozenset(
 
 @dataclass(frozen=True)
 class DevIdentity:
-    """The identities in a development lattice: one actor, one provider, their host, and the key that signs invocations."""
+    """The identities in a development lattice: one actor, one provider, their host, and the key that signs invocations.
+
+    In one of 1.x, the actor is a component, and nothing is signed.
+    """
 
     lattice: str
     host_id: str
@@ -46,6 +50,7 @@ class DevIdentity:
     actor_id: str
     link_name: str
     cluster_seed: Secret
+    dialect: Dialect = Dialect.WASMBUS
 
     @property
     def subjects(self) -> Subjects:

@@ -11,14 +11,17 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 
-from contracts import lattice
-from contracts.host import HostData
+from contracts import lattice, wasmcloud1
+from contracts.host import HostData, HostFamily
 from contracts.lattice import HealthCheckResponse, LinkDefinition
 from contracts.nkeys import parse_seed
 from contracts.secret import Secret
 from provider.commands.dev_lattice.actor import DevIdentity
+from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
 from provider.commands.errors import NoAnswerError
+from provider.keyvalue.given_values import normal_name
+from provider.keyvalue.link_values import NAMES
 
 SHUTDOWN_TIMEOUT_SECONDS = 4.0
 """Hosts wait 0.3 s (Rust) or 2 s (OTP) before they kill the provider. A busy development machine gets twice the longer."""
@@ -42,7 +45,27 @@ class HostSettings:
     log_level: str = "debug"
     config: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_wasmcloud1(self) -> bool:
+        return self.identity.dialect is Dialect.WASMCLOUD1
+
+    @property
+    def subjects(self) -> lattice.Subjects | wasmcloud1.Subjects:
+        identity = self.identity
+        if self.is_wasmcloud1:
+            return wasmcloud1.Subjects(
+                identity.lattice, identity.provider_key, wasmcloud1.DEFAULT_LINK_NAME, identity.provider_key
+            )
+        return identity.subjects
+
+    def encode_link(self, link: LinkDefinition) -> bytes:
+        if self.is_wasmcloud1:
+            return wasmcloud1.encode_link(component_links(link)[0])
+        return lattice.encode_link_definition(link)
+
     def host_data(self) -> HostData:
+        if self.is_wasmcloud1:
+            return self._host_data_of_wasmcloud1()
         return HostData(
             host_id=self.identity.host_id,
             lattice_rpc_prefix=self.identity.lattice,
@@ -58,6 +81,60 @@ class HostSettings:
             config_json=Secret(json.dumps(self.config) if self.config else ""),
         )
 
+    def _host_data_of_wasmcloud1(self) -> HostData:
+        links = [link for definition in self.link_definitions for link in component_links(definition)]
+        return HostData(
+            family=HostFamily.WASMCLOUD1,
+            host_id=self.identity.host_id,
+            lattice_rpc_prefix=self.identity.lattice,
+            link_name=wasmcloud1.DEFAULT_LINK_NAME,
+            provider_key=self.identity.provider_key,
+            invocation_seed=Secret(""),
+            cluster_issuers=[],
+            lattice_rpc_url=self.nats_url,
+            instance_id=self.identity.host_id,
+            structured_logging=True,
+            log_level=self.log_level,
+            wasmcloud1=wasmcloud1.Wasmcloud1(
+                links=links, config={name: str(value) for name, value in self.config.items()}
+            ),
+        )
+
+
+def component_links(definition: LinkDefinition) -> list[wasmcloud1.Link]:
+    """Return a link as links of 1.x: the one by which the component calls, and with WATCH the one by which it is called."""
+    values = {name: str(value) for name, value in definition.values.items()}
+    component, provider = definition.actor_id, definition.provider_id
+    calls = wasmcloud1.Link(
+        source_id=component,
+        target=provider,
+        name=definition.link_name,
+        interfaces=["store", "atomics", "batch"],
+        target_config={name: value for name, value in values.items() if canonical_name(name) not in _WATCHES},
+        wit_namespace=wasmcloud1.WIT_NAMESPACE,
+        wit_package=wasmcloud1.WIT_PACKAGE,
+    )
+    if not any(canonical_name(name) == "WATCH" for name in values):
+        return [calls]
+    changes = wasmcloud1.Link(
+        source_id=provider,
+        target=component,
+        name=definition.link_name,
+        interfaces=[wasmcloud1.WATCHER_INTERFACE],
+        source_config=values,
+        wit_namespace=wasmcloud1.WIT_NAMESPACE,
+        wit_package=wasmcloud1.WIT_PACKAGE,
+    )
+    return [calls, changes]
+
+
+_WATCHES = ("WATCH", "WATCH_TRIES")
+"""The settings of a link by which a provider calls a component."""
+
+
+def canonical_name(name: str) -> str:
+    return NAMES.get(normal_name(name), "")
+
 
 class Host:
     """One lattice host with one provider process, on an open connection to the lattice."""
@@ -67,15 +144,15 @@ class Host:
     ) -> None:
         self._connection = connection
         self._settings = settings
-        self.subjects = settings.identity.subjects
+        self.subjects = settings.subjects
         self.provider = ProviderProcess(settings.host_data(), on_event)
 
     async def put_link(self, link: LinkDefinition) -> None:
-        await self._connection.publish(self.subjects.put_link, lattice.encode_link_definition(link))
+        await self._connection.publish(self.subjects.put_link, self._settings.encode_link(link))
         await self._connection.flush()
 
     async def delete_link(self, link: LinkDefinition) -> None:
-        await self._connection.publish(self.subjects.delete_link, lattice.encode_link_definition(link))
+        await self._connection.publish(self.subjects.delete_link, self._settings.encode_link(link))
         await self._connection.flush()
 
     async def unhealthy_reason(self) -> str | None:
@@ -94,7 +171,7 @@ class Host:
 
     async def health(self, timeout_seconds: float = 2.0) -> HealthCheckResponse:
         reply = await self._connection.request(self.subjects.health, b"", timeout=timeout_seconds)
-        return lattice.decode_health(reply.data)
+        return lattice.decode_health(reply.data, is_json=self._settings.is_wasmcloud1)
 
     async def shut_down(self) -> int:
         """Ask the provider to stop, as a host does; return its exit code, negative if it had to be killed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,9 @@ from nats.aio.client import Client
 from contracts.keyvalue import CONTRACT_ID
 from contracts.lattice import LinkDefinition
 from contracts.nkeys import KeyKind
+from contracts.secret import Secret
 from provider.commands.dev_lattice.actor import Actor, DevIdentity
+from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.nats_server import NatsServer
@@ -33,11 +36,13 @@ class LatticeSettings:
         data_folder: Folder for the files of the started nats-server; None means a temporary folder.
         port: Port of the started nats-server; 0 picks a free one.
         instances: Number of provider processes that share the invocations.
+        dialect: Family of the hosts.
         log_level: Level of the provider's log; `debug` adds one event per invocation.
         config: Content of the providers' `config_json`.
     """
 
     lattice: str = "default"
+    dialect: Dialect = Dialect.WASMBUS
     link_name: str = "default"
     link_values: dict[str, str] = field(default_factory=dict)
     nats_url: str | None = None
@@ -72,15 +77,22 @@ class DevLattice:
     server: NatsServer | None
     connection: Client
     hosts: list[Host]
-    actor: Actor
+
+    @functools.cached_property
+    def actor(self) -> Actor:
+        """The linked actor of a lattice of 0.x."""
+        return Actor(self.connection, self.identity)
 
     @property
     def provider_pids(self) -> list[int]:
         return [host.provider.pid for host in self.hosts]
 
 
-def make_identity(lattice: str, link_name: str) -> DevIdentity:
-    """Create new random identities."""
+def make_identity(lattice: str, link_name: str, dialect: Dialect = Dialect.WASMBUS) -> DevIdentity:
+    """Create new random identities. The ids of 1.x are any texts that an operator chooses."""
+    if dialect is Dialect.WASMCLOUD1:
+        host_id = make_public_key(KeyKind.SERVER)
+        return DevIdentity(lattice, host_id, "dev-keyvalue", "dev-component", link_name, Secret(""), dialect)
     return DevIdentity(
         lattice=lattice,
         host_id=make_public_key(KeyKind.SERVER),
@@ -118,14 +130,14 @@ async def running(
             server = await stack.enter_async_context(NatsServer(settings.data_folder, port=settings.port))
         nats_url = settings.nats_url or (server.url if server else "")
         connection = await stack.enter_async_context(connected(nats_url))
-        identity = make_identity(settings.lattice, settings.link_name)
+        identity = make_identity(settings.lattice, settings.link_name, settings.dialect)
         hosts = await asyncio.gather(
             *(
                 start_host(stack, connection, _host_settings(settings, identity, nats_url), on_event)
                 for _ in range(settings.instances)
             )
         )
-        yield DevLattice(settings, identity, nats_url, server, connection, list(hosts), Actor(connection, identity))
+        yield DevLattice(settings, identity, nats_url, server, connection, list(hosts))
 
 
 def _host_settings(settings: LatticeSettings, identity: DevIdentity, nats_url: str) -> HostSettings:
