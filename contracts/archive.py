@@ -1,6 +1,7 @@
 """The claims of a provider archive, in `claims.jwt`, and the file names that hosts derive from them.
 
-Source: wasmCloud v0.82.0 crates/wascap/src/jwt.rs, crates/provider-archive/src/archive.rs, crates/host/src/par.rs.
+Source: wasmCloud v0.82.0 and v1.9.2 crates/wascap/src/jwt.rs, crates/provider-archive/src/archive.rs; v0.82.0
+crates/host/src/par.rs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ CLAIMS_STEM = "claims"
 """Stem of the entry that holds the claims. The stem of every other entry is its target."""
 
 CLAIMS_NAME = f"{CLAIMS_STEM}.jwt"
+WORLD_NAME = "world.wasm"
+"""The entry with the interfaces of a provider for 1.x. It is optional, and its hash stands under its whole name."""
+
 CACHE_FOLDER = "wasmcloudcache"
 REVISION_MAX = 2**31 - 1
 """Hosts read the revision as a signed 32-bit integer."""
@@ -20,12 +24,14 @@ class ProviderMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The description of the provider in its claims.
 
     Attributes:
+        contract_id: Contract that the provider serves. Hosts of 0.x need it; those of 1.x ignore it, and so their archives
+            may have none.
         target_hashes: SHA-256 of each executable in upper-case hexadecimal, by target, `{architecture}-{system}`.
         revision: Revision from 1. If it is absent, 0 or negative, hosts use the time of signing instead.
     """
 
     name: str | None = None
-    contract_id: str = field(name="capid")
+    contract_id: str | None = field(name="capid", default=None)
     vendor: str
     revision: int | None = field(name="rev", default=None)
     version: str | None = field(name="ver", default=None)

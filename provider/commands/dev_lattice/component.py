@@ -37,6 +37,10 @@ class Component:
         block = header_block(*((name.encode(), value.encode()) for name, value in self._headers.items()))
         self._header_bytes = len(block)
 
+    def subject(self, type_: type[wrpc.WrpcCall]) -> str:
+        """Return the subject of a function."""
+        return wrpc.invocation_subject(self._identity.lattice, self._identity.provider_key, type_)
+
     async def call(self, call: wrpc.WrpcCall) -> Any:
         """Send a call; return the result of the function, as its class describes it.
 
@@ -69,8 +73,7 @@ class Component:
                 await answers.unsubscribe()
 
     async def _converse(self, call: wrpc.WrpcCall, reply: str, answers: Subscription) -> bytes:
-        identity, most = self._identity, self._connection.max_payload
-        subject = wrpc.invocation_subject(identity.lattice, identity.provider_key, type(call))
+        most, subject = self._connection.max_payload, self.subject(type(call))
         parameters = wrpc.encode_parameters(call)
         first = most - self._header_bytes - len(reply)
         await self._connection.publish(subject, parameters[:first], reply=reply, headers=self._headers)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from contracts.archive import CLAIMS_NAME, CLAIMS_STEM, entry_name
+from contracts.archive import CLAIMS_NAME, CLAIMS_STEM, WORLD_NAME, entry_name
 from provider.commands.errors import MalformedArchiveError
 
 MAX_ENTRIES = 64
@@ -167,7 +167,8 @@ def _members(source: Readable) -> Iterator[tuple[str, int]]:
         size = _number(header[124:136])
         if not 0 <= size <= MAX_ENTRY_BYTES:
             raise MalformedArchiveError(f"the size of its entry {_shown(name)} is over the maximum, {MAX_ENTRY_BYTES}")
-        yield PurePosixPath(name).stem, size
+        path = PurePosixPath(name)
+        yield path.name if path.name == WORLD_NAME else path.stem, size
 
 
 def _number(digits: bytes) -> int:

@@ -155,7 +155,7 @@ def _report(console: Console, path: Path, claims: ArchiveClaims) -> None:
     write_line(console, str(path), "bold")
     _row(console, "provider", claims.sub)
     _row(console, "issuer", claims.iss)
-    _row(console, "contract", metadata.contract_id)
+    _row(console, "contract", metadata.contract_id or "none: for hosts of wasmCloud 1.x only")
     _row(console, "name", metadata.name or "")
     _row(console, "vendor", metadata.vendor)
     _row(console, "version", metadata.version or "")

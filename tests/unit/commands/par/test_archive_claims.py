@@ -38,6 +38,12 @@ def test_a_valid_archive_of_another_tool_has_no_problems() -> None:
     assert found(token(good(), ISSUER)) == ""
 
 
+def test_an_archive_for_hosts_of_1x_alone_has_no_contract_and_may_have_its_interfaces() -> None:
+    metadata = {"name": "n", "vendor": "v", "target_hashes": {TARGET: HASH, "world.wasm": HASH}}
+    world = Executable("world.wasm", len(EXECUTABLE), HASH)
+    assert found(token(good(wascap=metadata), ISSUER), ENTRY, world) == ""
+
+
 def test_other_tools_verify_the_claims_that_this_project_signs() -> None:
     header, body, signature = sign_claims(made(revision=7, version="1.2.3"), parse_seed(ISSUER.seed)).split(".")
     ISSUER.signing_key.verify_key.verify(f"{header}.{body}".encode(), base64.urlsafe_b64decode(signature + "=="))
