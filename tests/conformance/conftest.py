@@ -13,12 +13,17 @@ import pytest_asyncio
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats.nats_server import PATIENT, NatsServer
+from tests.blackbox.wasmcloud1.component_host import ComponentHost
 from tests.conformance.actor import Actor
+from tests.conformance.component import Component
 from tests.conformance.stored import StoredBucket
 
 BACKENDS = ["bucket", "cache"]
+FAMILIES = ["0.x", "1.x"]
+"""The families of hosts. Tests with the mark `both_families` use only what components of 1.x have too, and run in both."""
 
 MakeActor = Callable[..., Awaitable[Actor]]
+MakeComponent = Callable[..., Awaitable[Component]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/conformance/" in item.path.as_posix():
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "family" in metafunc.fixturenames:
+        is_both = metafunc.definition.get_closest_marker("both_families") is not None
+        metafunc.parametrize("family", FAMILIES if is_both else FAMILIES[:1], scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +79,34 @@ def make_actor(host: LatticeHost) -> MakeActor:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def actor(make_actor: MakeActor, backend: str) -> Actor:
-    """Return the actor that most tests share."""
-    return await make_actor(BACKEND=backend, BUCKET=f"shared-{backend}")
+async def component_host(
+    nats_url: str, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ComponentHost]:
+    given = pytestconfig.getoption("--provider-command")
+    command = shlex.split(given) if given else None
+    async with ComponentHost(nats_url, tmp_path_factory.mktemp("component-host"), command=command) as host:
+        await host.start_provider()
+        yield host
+
+
+@pytest.fixture(scope="session")
+def make_component(component_host: ComponentHost) -> MakeComponent:
+    """Link a further component, by default with a bucket of its own."""
+
+    async def make(**values: str) -> Component:
+        bucket = values.setdefault("BUCKET", f"own-{uuid.uuid4().hex[:12]}")
+        component_id = component_host.component()
+        await component_host.put_link(component_host.link(component_id, values))
+        return Component(component_host, component_id, bucket)
+
+    return make
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def actor(make_actor: MakeActor, make_component: MakeComponent, family: str, backend: str) -> Actor:
+    """Return the actor, or component, that most tests share."""
+    make = make_actor if family == "0.x" else make_component
+    return await make(BACKEND=backend, BUCKET=f"shared-{backend}-{family.replace('.', '')}")
 
 
 class NoBucket:

@@ -16,6 +16,7 @@ from tests.conformance.conftest import MakeActor
 CALLERS = 64
 
 
+@pytest.mark.both_families
 async def test_every_total_is_answered_exactly_once(actor: Actor) -> None:
     key = fresh()
 
@@ -27,6 +28,7 @@ async def test_every_total_is_answered_exactly_once(actor: Actor) -> None:
     assert await actor.get(key) == str(CALLERS * 10)
 
 
+@pytest.mark.both_families
 async def test_the_totals_of_every_caller_grow(actor: Actor) -> None:
     key = fresh()
 
@@ -37,6 +39,7 @@ async def test_the_totals_of_every_caller_grow(actor: Actor) -> None:
         assert totals == sorted(totals)
 
 
+@pytest.mark.both_families
 async def test_an_acknowledged_change_is_visible_to_every_reader(actor: Actor) -> None:
     key = fresh()
 
@@ -81,6 +84,7 @@ async def test_a_refused_call_does_not_affect_concurrent_ones(actor: Actor) -> N
     assert await actor.get(key) == str(2**31 - 1)
 
 
+@pytest.mark.both_families
 async def test_many_keys_are_changed_at_once(actor: Actor) -> None:
     keys = [fresh(str(number)) for number in range(200)]
     assert await asyncio.gather(*(actor.increment(key) for key in keys for _ in range(3))) == [1, 2, 3] * 200

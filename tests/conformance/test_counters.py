@@ -36,6 +36,7 @@ async def test_a_missing_counter_starts_at_zero(actor: Actor) -> None:
     assert await actor.get(key) == "-2"
 
 
+@pytest.mark.both_families
 async def test_adding_zero_to_an_absent_key_creates_a_counter(actor: Actor) -> None:
     key = fresh()
     assert await actor.increment(key, 0) == 0
@@ -51,6 +52,7 @@ async def test_a_decimal_text_counts(actor: Actor, text: str) -> None:
     assert await actor.get(key) == str(int(text) + 1)
 
 
+@pytest.mark.both_families
 @pytest.mark.parametrize("text", NO_DECIMALS, ids=ascii)
 async def test_a_text_that_is_not_a_decimal_is_refused_and_stays(actor: Actor, text: str) -> None:
     key = fresh()
@@ -93,6 +95,7 @@ async def test_both_ends_of_the_range_are_reached(actor: Actor) -> None:
     assert await actor.increment(key, I32_MIN + 1) == I32_MIN
 
 
+@pytest.mark.both_families
 async def test_a_deleted_counter_starts_again(actor: Actor) -> None:
     key = fresh()
     await actor.increment(key, 9)
@@ -100,6 +103,7 @@ async def test_a_deleted_counter_starts_again(actor: Actor) -> None:
     assert await actor.increment(key) == 1
 
 
+@pytest.mark.both_families
 async def test_a_counter_that_was_set_continues_from_that_value(actor: Actor) -> None:
     key = fresh()
     await actor.increment(key, 9)

@@ -73,6 +73,7 @@ async def test_unusual_keys_hold_lists_and_sets(make_actor: MakeActor, backend: 
     assert await actor.set_intersection(*ODD_KEYS[::2]) == set()
 
 
+@pytest.mark.both_families
 @settings(max_examples=30, deadline=None)
 @given(keys=st.sets(st.text(min_size=1, max_size=30), min_size=2, max_size=5))
 async def test_any_two_keys_are_distinguished(actor: Actor, keys: set[str]) -> None:
@@ -98,6 +99,7 @@ async def test_keys_of_the_bucket_are_legal_for_every_client(make_actor: MakeAct
         assert ".." not in key
 
 
+@pytest.mark.both_families
 @pytest.mark.parametrize("backend", ["bucket"], indirect=True)
 @pytest.mark.parametrize("key", ["a b", "é", "*", "=_=41"], ids=ascii)
 async def test_the_longest_key_as_stored_works_and_a_longer_one_is_refused(actor: Actor, key: str) -> None:

@@ -43,6 +43,7 @@ ODD_TEXTS = [
 ]
 
 
+@pytest.mark.both_families
 async def test_a_missing_key_reads_as_absent(actor: Actor) -> None:
     key = fresh()
     assert await actor.get(key) is None
@@ -50,6 +51,7 @@ async def test_a_missing_key_reads_as_absent(actor: Actor) -> None:
     assert await actor.delete(key) is False
 
 
+@pytest.mark.both_families
 async def test_a_value_is_read_until_it_is_deleted(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, "one")
@@ -65,6 +67,7 @@ async def test_a_value_is_read_until_it_is_deleted(actor: Actor) -> None:
     assert await actor.get(key) == "three"
 
 
+@pytest.mark.both_families
 async def test_an_empty_text_is_a_value(actor: Actor) -> None:
     key = fresh()
     await actor.set(key, "")
@@ -73,6 +76,7 @@ async def test_an_empty_text_is_a_value(actor: Actor) -> None:
     assert await actor.delete(key) is True
 
 
+@pytest.mark.both_families
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=ascii)
 async def test_a_text_is_read_unchanged(actor: Actor, text: str) -> None:
     key = fresh()
@@ -80,6 +84,7 @@ async def test_a_text_is_read_unchanged(actor: Actor, text: str) -> None:
     assert await actor.get(key) == text
 
 
+@pytest.mark.both_families
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(max_size=200))
 async def test_any_text_is_read_unchanged(actor: Actor, text: str) -> None:
@@ -111,6 +116,7 @@ async def test_a_text_replaces_any_other_kind(actor: Actor) -> None:
     assert await actor.get(key) == "five"
 
 
+@pytest.mark.both_families
 async def test_a_text_of_half_a_megabyte_is_read_unchanged(actor: Actor) -> None:
     key, text = fresh(), "ab12 é" * 80_000
     await actor.set(key, text)
