@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.blackbox.lattice_host import CallFailedError
-from tests.blackbox.wasmcloud1.component_host import ComponentHost
-from tests.blackbox.wasmcloud1.encoding import ComponentError
+from tests.blackbox.wasmcloud1 import component, host, values
 from tests.conformance.actor import Actor
 
 
@@ -14,25 +13,25 @@ class Component(Actor):
     """A linked component of a host of 1.x.
 
     Args:
-        host: Host that sends the calls.
-        component_id: Id of the component.
+        host: Host that runs the component.
+        caller: The component's calls.
         bucket: Name of the bucket in its link, or "".
     """
 
-    def __init__(self, host: ComponentHost, component_id: str, bucket: str = "") -> None:
-        super().__init__(host, component_id, bucket)  # type: ignore[arg-type]
-        self.component_host = host
+    def __init__(self, host: host.Wasmcloud1Host, caller: component.Component, bucket: str = "") -> None:
+        super().__init__(host, caller.id, bucket)  # type: ignore[arg-type]
+        self._caller = caller
 
     async def function(self, name: str, *arguments: Any, opened_as: str = "default") -> Any:
         """Call a function of the store that the component has opened by a name."""
-        return await self.component_host.invoke(self.public_key, name, (opened_as, *arguments))
+        return await self._caller.call(name, opened_as, *arguments)
 
     async def call(self, operation: str, argument: Any) -> Any:
         """Call the function that does the same as an operation, for its argument; answer as the operation would."""
         try:
             return await self._call(operation, argument)
-        except ComponentError as error:
-            raise CallFailedError(str(error)) from None
+        except values.ComponentError as error:
+            raise CallFailedError(error.text) from None
 
     async def error(self, operation: str, argument: Any) -> str:
         try:

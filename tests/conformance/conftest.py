@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats.nats_server import PATIENT, NatsServer
-from tests.blackbox.wasmcloud1.component_host import ComponentHost
+from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
 from tests.conformance.actor import Actor
 from tests.conformance.component import Component
 from tests.conformance.stored import StoredBucket
@@ -81,23 +81,23 @@ def make_actor(host: LatticeHost) -> MakeActor:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def component_host(
     nats_url: str, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ComponentHost]:
+) -> AsyncIterator[Wasmcloud1Host]:
     given = pytestconfig.getoption("--provider-command")
     command = shlex.split(given) if given else None
-    async with ComponentHost(nats_url, tmp_path_factory.mktemp("component-host"), command=command) as host:
-        await host.start_provider()
+    async with Wasmcloud1Host(nats_url, tmp_path_factory.mktemp("component-host"), command=command) as host:
+        await host.start_provider([])
         yield host
 
 
 @pytest.fixture(scope="session")
-def make_component(component_host: ComponentHost) -> MakeComponent:
+def make_component(component_host: Wasmcloud1Host) -> MakeComponent:
     """Link a further component, by default with a bucket of its own."""
 
     async def make(**values: str) -> Component:
         bucket = values.setdefault("BUCKET", f"own-{uuid.uuid4().hex[:12]}")
-        component_id = component_host.component()
+        component_id = f"component-{uuid.uuid4().hex[:12]}"
         await component_host.put_link(component_host.link(component_id, values))
-        return Component(component_host, component_id, bucket)
+        return Component(component_host, await component_host.component(component_id), bucket)
 
     return make
 

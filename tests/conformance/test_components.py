@@ -7,8 +7,8 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from tests.blackbox.wasmcloud1.component_host import ComponentHost
-from tests.blackbox.wasmcloud1.encoding import ComponentError
+from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
+from tests.blackbox.wasmcloud1.values import NO_SUCH_STORE, ComponentError
 from tests.conformance.actor import fresh
 from tests.conformance.component import Component
 from tests.conformance.conftest import MakeActor, MakeComponent
@@ -108,7 +108,7 @@ async def test_a_store_is_opened_by_its_own_names_and_no_other(component: Compon
     assert await component.function("get", key) == b"v"
     with pytest.raises(ComponentError) as error:
         await component.function("get", key, opened_as="other")
-    assert error.value.case == "no-such-store"
+    assert error.value.case == NO_SUCH_STORE
 
 
 async def test_a_link_may_ignore_the_name(make_component: MakeComponent, backend: str) -> None:
@@ -118,7 +118,7 @@ async def test_a_link_may_ignore_the_name(make_component: MakeComponent, backend
 
 
 async def test_all_keys_are_listed_in_pages_that_a_restarted_provider_continues(
-    make_component: MakeComponent, component_host: ComponentHost, backend: str
+    make_component: MakeComponent, component_host: Wasmcloud1Host, backend: str
 ) -> None:
     component = await make_component(BACKEND=backend)
     keys = {f"{number}-" + "k" * 3000 for number in range(300)}
@@ -134,7 +134,7 @@ async def test_all_keys_are_listed_in_pages_that_a_restarted_provider_continues(
 
 
 async def test_actors_and_components_share_a_bucket(
-    make_component: MakeComponent, make_actor: MakeActor, component_host: ComponentHost
+    make_component: MakeComponent, make_actor: MakeActor, component_host: Wasmcloud1Host
 ) -> None:
     bucket = fresh("both")
     component, actor = await make_component(BUCKET=bucket), await make_actor(BUCKET=bucket)
