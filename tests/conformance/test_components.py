@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 import pytest_asyncio
-
 from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
 from tests.blackbox.wasmcloud1.values import NO_SUCH_STORE, ComponentError
+
 from tests.conformance.actor import fresh
 from tests.conformance.component import Component
 from tests.conformance.conftest import MakeActor, MakeComponent
@@ -117,11 +117,11 @@ async def test_a_link_may_ignore_the_name(make_component: MakeComponent, backend
     assert await component.function("get", "k", opened_as="other") == b"v"
 
 
-async def test_all_keys_are_listed_in_pages_that_a_restarted_provider_continues(
-    make_component: MakeComponent, component_host: Wasmcloud1Host, backend: str
-) -> None:
+async def test_all_keys_are_listed_in_pages(make_component: MakeComponent, backend: str) -> None:
     component = await make_component(BACKEND=backend)
-    keys = {f"{number}-" + "k" * 3000 for number in range(300)}
+    # Caches of one link name are one, so other tests may have left keys.
+    prefix = fresh()
+    keys = {f"{prefix}-{number}-" + "k" * 3000 for number in range(300)}
     await component.function("set-many", [(key, b"") for key in sorted(keys)])
     first, cursor = await component.function("list-keys", None)
     assert cursor is not None
@@ -129,7 +129,7 @@ async def test_all_keys_are_listed_in_pages_that_a_restarted_provider_continues(
     assert (await component.function("list-keys", 0))[0] == first
     rest, end = await component.function("list-keys", cursor)
     assert end is None
-    assert sorted(first + rest) == sorted(keys)
+    assert sorted(key for key in first + rest if key.startswith(prefix)) == sorted(keys)
     assert (await component.function("list-keys", U64_MAX)) == ([], None)
 
 

@@ -112,6 +112,14 @@ class RealHost:
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
+    def provider_pids(self) -> list[int]:
+        """Return the processes whose program the host has extracted from an archive."""
+        return [
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and f"{self._folder}/wasmcloudcache/" in _command_line(folder)
+        ]
+
     async def control(self, operation: str, request: Any) -> Any:
         """Send a request of the control interface and return its response."""
         subject = f"{_CONTROL}.{operation}"
@@ -161,3 +169,10 @@ class RealHost:
         )
         identity = DevIdentity(LATTICE, self.host_id, PROVIDER_ID, "caller", "default", Secret(""), Dialect.WASMCLOUD1)
         return GuestComponent(self.client, identity, timeout_seconds=10)
+
+
+def _command_line(folder: Path) -> str:
+    try:
+        return (folder / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:  # it has ended
+        return ""
