@@ -180,7 +180,7 @@ class Links:
             raise errors.LinkError("secrets", event.fault)
         wanted, remarks = link_config(self._config, self._host_data, event.definition)
         if wanted.watch.patterns and not event.may_watch:
-            wanted = structs.replace(wanted, watch=structs.replace(wanted.watch, patterns=()))
+            wanted = structs.replace(wanted, watch=structs.replace(wanted.watch, puts=(), ends=()))
             remarks = [
                 *remarks,
                 Remark("WATCH", "has no effect here: it belongs on a link from the provider to a component"),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.blackbox.wasmcloud1 import component, host, values
-
 from tests.blackbox.lattice_host import CallFailedError
+from tests.blackbox.wasmcloud1 import component, host, values
 from tests.conformance.actor import Actor
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
 
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.nats.nats_server import PATIENT, NatsServer
+from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
 from tests.conformance.actor import Actor
 from tests.conformance.component import Component
 from tests.conformance.stored import StoredBucket

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 import pytest_asyncio
+
 from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
 from tests.blackbox.wasmcloud1.values import NO_SUCH_STORE, ComponentError
-
 from tests.conformance.actor import fresh
 from tests.conformance.component import Component
 from tests.conformance.conftest import MakeActor, MakeComponent

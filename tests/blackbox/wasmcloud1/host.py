@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,6 +48,7 @@ class Wasmcloud1Host:
         provider_id: Id of the provider.
         is_1_0: Whether the host is of 1.0: without curve keys and secrets.
         lattice: Name of the lattice; None: a new one.
+        command: Command of a provider in place of this checkout's. It runs in the root folder, without variables.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Wasmcloud1Host:
         provider_id: str = "my.kv",
         is_1_0: bool = False,
         lattice: str | None = None,
+        command: Sequence[str] | None = None,
     ) -> None:
+        self._command = command
         self.lattice = lattice or f"lattice-{uuid.uuid4().hex[:12]}"
         self.provider_id = provider_id
         self.host_id = KeyPair.generate("N").public
@@ -137,12 +141,12 @@ class Wasmcloud1Host:
         """Start a provider with links, and return once it answers health checks."""
         line = base64.b64encode(json.dumps(self.host_data(links, config, **changed)).encode()) + b"\r\n"
         self._provider = ProviderProcess(
-            (sys.executable, "-m", "provider"),
+            self._command or (sys.executable, "-m", "provider"),
             self._folder / f"provider-{uuid.uuid4().hex[:8]}",
-            {name: os.environ[name] for name in _INTERPRETER_VARIABLES if name in os.environ},
+            {} if self._command else {name: os.environ[name] for name in _INTERPRETER_VARIABLES if name in os.environ},
             line,
             keeps_stdin_open=False,
-            working_folder=_PROJECT_FOLDER,
+            working_folder=Path("/") if self._command else _PROJECT_FOLDER,
         )
         await self.ready()
         return self._provider
