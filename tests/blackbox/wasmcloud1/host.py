@@ -135,11 +135,15 @@ class Wasmcloud1Host:
             }
         return data | changed
 
+    def line(self, links: list[dict[str, Any]], config: dict[str, str] | None = None, **changed: Any) -> bytes:
+        """Return the line that the provider is given."""
+        return base64.b64encode(json.dumps(self.host_data(links, config, **changed)).encode()) + b"\r\n"
+
     async def start_provider(
         self, links: list[dict[str, Any]], config: dict[str, str] | None = None, **changed: Any
     ) -> ProviderProcess:
         """Start a provider with links, and return once it answers health checks."""
-        line = base64.b64encode(json.dumps(self.host_data(links, config, **changed)).encode()) + b"\r\n"
+        line = self.line(links, config, **changed)
         self._provider = ProviderProcess(
             self._command or (sys.executable, "-m", "provider"),
             self._folder / f"provider-{uuid.uuid4().hex[:8]}",
