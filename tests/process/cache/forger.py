@@ -67,10 +67,13 @@ class Forger:
         )
         names = b"".join(struct.pack(">H", len(name)) + name.encode() for name in (self._lattice, subject))
         covered = b"\0kvrc2\0" + head + names + hashlib.sha256(body).digest()
-        return head + self._key.sign(covered).signature + body
+        signature = self._key.sign(covered).signature
+        tag_key = hashlib.blake2b(bytes(self._key), digest_size=32, person=b"kvrc2 tag key").digest()
+        tag = hashlib.blake2b(covered + signature, digest_size=16, key=tag_key).digest()
+        return head + signature + tag + body
 
 
 def parse(message: bytes) -> tuple[str, int, Any]:
     """Return the sender, the sequence and the body of a signed message that is not compressed; None for one that is."""
     sender, sequence = message[39:51].decode(), int.from_bytes(message[51:59], "big")
-    return sender, sequence, None if message[5] else msgpack.unpackb(message[139:], strict_map_key=False)
+    return sender, sequence, None if message[5] else msgpack.unpackb(message[155:], strict_map_key=False)

@@ -195,25 +195,42 @@ async def test_an_outsider_that_forges_messages_in_every_way_changes_nothing(cac
     await health_tells(there, "signed with an unknown key", is_healthy=True)
 
 
-async def test_a_flood_of_forged_messages_delays_calls_little_and_stops_nothing_for_good(
+async def test_during_a_flood_of_forged_messages_calls_are_answered_and_a_joiner_catches_up(
     cache: Cache, outsider: Client
 ) -> None:
     here, there = await cache.start(), await cache.start()
     await here.set("t:before", "v")
     await sees(there, {"t:before": "v"})
+    names: list[str] = []
+
+    async def note(message: Msg) -> None:
+        names.append(parse(message.data)[0])
+
+    listening = await outsider.subscribe(cache.state_subject, cb=note)
+    await eventually(lambda: len(set(names)) == 2, "a heartbeat of both")
+    await listening.unsubscribe()
     forger = Forger(cache.lattice, SigningKey.generate(), bytes(cache.key.signing_key.verify_key))
-    flood = [forger.message(cache.state_subject, DELTAS, deltas(1, text("t:k", "forged")))[:39] for _ in range(3)]
-    tail = forger.message(cache.state_subject, DELTAS, deltas(1, text("t:k", "forged")))[51:]
-    for _ in range(20):
-        for _ in range(200):
-            await outsider.publish(cache.state_subject, flood[0] + new_id().encode() + tail)
-        await outsider.flush()
-        await here.set("t:during", "v")
-        assert await there.get("t:before") == "v"
-    await all_see([here, there], {"t:during": "v", "t:k": None})
+    forged = forger.message(cache.state_subject, DELTAS, deltas(1, text("t:k", "forged")))
+
+    async def flood() -> None:
+        """Forge in the names of replicas that do not exist and of those that do, as fast as one of them takes it."""
+        while not is_over.is_set():
+            for number in range(50):
+                name = new_id() if number % 2 else names[number % len(names)]
+                await outsider.publish(cache.state_subject, forged[:39] + name.encode() + forged[51:])
+            await here.set("t:pace", "v")
+
+    is_over = asyncio.Event()
+    flooding = asyncio.create_task(flood())
+    await here.set("t:during", "v")
+    await sees(there, {"t:during": "v", "t:k": None})
     late = await cache.start()
-    await sees(late, {"t:before": "v", "t:during": "v"})
-    await health_tells(here, "more than can be checked", is_healthy=True)
+    await all_see([here, there, late], {"t:before": "v", "t:during": "v", "t:k": None})
+    await late.set("t:late", "v")
+    await all_see([here, there], {"t:late": "v"})
+    await health_tells(here, "a wrong signature", is_healthy=True)
+    is_over.set()
+    await flooding
 
 
 async def test_answers_of_an_outsider_do_not_keep_a_joiner_from_catching_up(cache: Cache, outsider: Client) -> None:

@@ -79,6 +79,22 @@ class Authentication:
         sender = self._senders.get(head.sender)
         if sender is not None and not sender.is_new(head.sequence):
             raise ForeignMessageError("a message that was received before", Refusal.REPEATED)
+        self._check_signature(head, data, subject, now)
+        if sender is None:
+            sender = self._senders.add(head.sender, now)
+        sender.take(head.sequence)
+        sender.last, sender.ahead_ms = now, ahead_ms
+        return head
+
+    def _check_signature(self, head: Head, data: bytes, subject: str, now: float) -> None:
+        wrong = ForeignMessageError("a message with a wrong signature", Refusal.SIGNATURE)
+        if head.issuer == self._keys.issuer:
+            # The tag is checked first: however many messages are forged in the name of the own key, none costs a check of
+            # its signature, and none keeps a member's message from being checked.
+            if not signed.is_signed(self._keys, subject, head, data, is_tagged=True):
+                raise wrong
+            return
+        sender = self._senders.get(head.sender)
         budget = self._unknown if sender is None else sender.failures
         if budget.is_spent(now):
             raise ForeignMessageError("a message beyond those that can be checked", Refusal.UNCHECKED)
@@ -86,12 +102,7 @@ class Authentication:
         if sender is None or not is_signed:
             budget.spend()
         if not is_signed:
-            raise ForeignMessageError("a message with a wrong signature", Refusal.SIGNATURE)
-        if sender is None:
-            sender = self._senders.add(head.sender, now)
-        sender.take(head.sequence)
-        sender.last, sender.ahead_ms = now, ahead_ms
-        return head
+            raise wrong
 
     def drift_ms(self, since: float) -> int:
         """Return the greatest difference between the own clock and that of a replica heard since a given time."""

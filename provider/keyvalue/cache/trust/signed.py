@@ -1,9 +1,10 @@
 """The signed format of messages between replicas, version 2, and 4 of messages with a binary value. Pure.
 
 Layout: four bytes of magic, one of version, one of the body's form, one of the kind of message, 32 of the issuer's public
-key, twelve of the sender's id, eight each of the sequence, the time and the sequence that is answered, 64 of a signature,
-and the body. The signature covers all of them but itself, and beyond them the names of the lattice and of the subject as
-it is configured: a server may rewrite the one on the wire.
+key, twelve of the sender's id, eight each of the sequence, the time and the sequence that is answered, 64 of a signature, 16
+of a tag, and the body. The signature covers all of them but itself and the tag, and beyond them the names of the lattice and
+of the subject as it is configured: a server may rewrite the one on the wire. The tag covers the same and the signature. It
+proves nothing that the signature does not, but it is cheap to check for those who have the same seed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from provider.keyvalue.cache.messages import (
     compress,
     unpack,
 )
-from provider.keyvalue.cache.trust.cluster_keys import SIGNATURE_BYTES, ClusterKeys
+from provider.keyvalue.cache.trust.cluster_keys import SIGNATURE_BYTES, TAG_BYTES, ClusterKeys
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
 VERSION, BINARY_VERSION = 2, 4
@@ -36,7 +37,8 @@ _CONTEXT = b"\0kvrc2\0"
 """The first signed bytes. No other text that the cluster's key signs begins with a zero byte: tokens are base64."""
 
 _HEAD = struct.Struct(">4sBBB32s12sQQQ")
-_BODY_AT = _HEAD.size + SIGNATURE_BYTES
+_TAG_AT = _HEAD.size + SIGNATURE_BYTES
+_BODY_AT = _TAG_AT + TAG_BYTES
 _SENDER = slice(39, 51)
 _TIME_MS = range(2**53)
 
@@ -86,7 +88,9 @@ def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
         head.time_ms,
         head.answers,
     )
-    return packed + keys.sign(_signed(keys, subject, packed, body)) + body
+    covered = _covered(keys, subject, packed, body)
+    signature = keys.sign(covered)
+    return b"".join((packed, signature, keys.tag(covered + signature), body))
 
 
 def head_of(data: bytes) -> Head:
@@ -108,10 +112,21 @@ def is_from(data: bytes, sender: str) -> bool:
     return data[_SENDER] == sender.encode()
 
 
-def is_signed(keys: ClusterKeys, subject: str, head: Head, data: bytes) -> bool:
-    """Tell whether a message was signed by the issuer that it names, for this lattice and subject."""
-    signed = _signed(keys, subject, data[: _HEAD.size], memoryview(data)[_BODY_AT:])
-    return keys.is_signed(signed, data[_HEAD.size : _BODY_AT], head.issuer)
+def is_signed(keys: ClusterKeys, subject: str, head: Head, data: bytes, *, is_tagged: bool = False) -> bool:
+    """Tell whether a message was signed by the issuer that it names, for this lattice and subject.
+
+    Args:
+        keys: Keys of this replica.
+        subject: Subject as configured, on which it was to be sent.
+        head: Head of the message.
+        data: Message as received.
+        is_tagged: Whether it must have the tag of the own seed as well, which is checked first.
+    """
+    covered = _covered(keys, subject, data[: _HEAD.size], memoryview(data)[_BODY_AT:])
+    signature = data[_HEAD.size : _TAG_AT]
+    if is_tagged and not keys.is_tagged(covered + signature, data[_TAG_AT:_BODY_AT]):
+        return False
+    return keys.is_signed(covered, signature, head.issuer)
 
 
 def message_of(head: Head, data: bytes, max_bytes: int) -> Message:
@@ -126,7 +141,7 @@ def message_of(head: Head, data: bytes, max_bytes: int) -> Message:
     return message
 
 
-def _signed(keys: ClusterKeys, subject: str, packed: bytes, body: bytes | memoryview) -> bytes:
+def _covered(keys: ClusterKeys, subject: str, packed: bytes, body: bytes | memoryview) -> bytes:
     """Return the bytes that a signature covers. Each name is preceded by its length, so that no two can be confused."""
     names = b"".join(len(name).to_bytes(2, "big") + name for name in (keys.lattice.encode(), subject.encode()))
     return b"".join((_CONTEXT, packed, names, hashlib.sha256(body).digest()))

@@ -125,12 +125,17 @@ def test_a_text_that_begins_otherwise_is_not_a_message_whatever_key_signed_it() 
     """A host signs tokens whose content actors choose in part. None of them may pass for a message."""
     keys = ClusterKeys("lattice", CLUSTER, [])
     sound = send(member(SENDER))
-    head, body = sound[:75], sound[139:]
+    head, body = sound[:75], sound[155:]
     names = b"".join(len(name).to_bytes(2, "big") + name for name in (b"lattice", STATE.encode()))
     covered = head + names + hashlib.sha256(body).digest()
-    assert head + keys.sign(b"\0kvrc2\0" + covered) + body == sound, "the format is as described"
+
+    def message(covered: bytes) -> bytes:
+        signature = keys.sign(covered)
+        return head + signature + keys.tag(covered + signature) + body
+
+    assert message(b"\0kvrc2\0" + covered) == sound, "the format is as described"
     for prefix in (b"", b"kvrc2\0", b"\0kvrc1\0", b"eyJ"):
-        assert refusal(member(RECEIVER), head + keys.sign(prefix + covered) + body) is Refusal.SIGNATURE
+        assert refusal(member(RECEIVER), message(prefix + covered)) is Refusal.SIGNATURE
 
 
 def test_a_body_cannot_pass_for_another_kind_than_the_head_names() -> None:
@@ -240,7 +245,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_signatures_are_checked_in_vain_up_to_a_number_each_second(
     monkeypatch: pytest.MonkeyPatch, spoil: Callable[[bytes, int], bytes]
 ) -> None:
-    sender, receiver = member(SENDER), member(RECEIVER)
+    sender, receiver = member(SENDER), member(RECEIVER, OTHER, CLUSTER_KEY)
     assert refusal(receiver, send(sender)) is None
     checks = counted(monkeypatch)
     data = send(sender)
@@ -250,12 +255,30 @@ def test_signatures_are_checked_in_vain_up_to_a_number_each_second(
     assert receiver.check(data, STATE, NOW_MS, 1.0).sequence == 2, "a second later there is room again"
 
 
-def test_a_flood_in_one_name_does_not_silence_the_others() -> None:
-    flooded, other, receiver = member(SENDER), member(OUTSIDER), member(RECEIVER)
+def test_a_flood_in_the_name_of_the_own_key_costs_no_signature_check_and_silences_no_member(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver, checks = member(RECEIVER), counted(monkeypatch)
+    sender, newcomer = member(SENDER), member(OUTSIDER)
+    assert refusal(receiver, send(sender)) is None
+    checks.clear()
+    recorded = send(sender)
+    for number in range(3000):
+        flipped = bytearray(recorded)
+        flipped[39 + number % (len(recorded) - 39)] ^= 1 << number % 8
+        assert refusal(receiver, bytes(flipped)) is not None
+        assert refusal(receiver, recorded[:39] + b"%012d" % number + recorded[51:]) is Refusal.SIGNATURE
+    assert checks == []
+    assert refusal(receiver, send(sender)) is None
+    assert refusal(receiver, send(newcomer)) is None
+
+
+def test_a_flood_in_one_name_does_not_silence_the_others_who_sign_with_another_key() -> None:
+    flooded, other, receiver = member(SENDER), member(OUTSIDER), member(RECEIVER, OTHER, CLUSTER_KEY)
     for sender in (flooded, other):
         assert refusal(receiver, send(sender)) is None
     forged = bytearray(send(flooded))
-    forged[-1] ^= 1
+    forged[100] ^= 1
     for _ in range(2000):
         refusal(receiver, bytes(forged))
     assert refusal(receiver, send(flooded)) is Refusal.UNCHECKED
