@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tests.blackbox.lattice_host import PROJECT_FOLDER, CallFailedError, Lattice
 from tests.blackbox.link_records import LatticeCache, LatticeData
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.nats.operator_mode import SigningKey
+from tests.blackbox.nats.permissions import listed, unused
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor
 from tests.conformance.stored import StoredBucket
@@ -25,36 +25,17 @@ from tests.conformance.stored import StoredBucket
 LATTICE, LINK = "permitted", "default"
 BUCKETS = ("made", "old")
 PAGE = PROJECT_FOLDER / "docs" / "operating.md"
-SENT = re.compile(r"cid:(\d+) .*<<- \[(H?PUB|SUB) (\S+)")
-CONNECTED = re.compile(r'cid:(\d+) .*<<- \[CONNECT .*"name": ?"keyvalue-nats')
 
 
-def listed(provider_key: str) -> tuple[str, list[str], list[str]]:
-    """Return the page's first block with names filled in, and its patterns to publish and to subscribe to."""
-    block, *_ = re.findall(r"```\n(permissions .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    for word, name in {"LATTICE": LATTICE, "PROVIDER": provider_key, "LINK": LINK}.items():
-        block = re.sub(rf"(?<=[._]){word}(?=[\".])", name, block)
-    lines = []
-    for line in block.splitlines():
-        is_of_bucket = "BUCKET" in line.partition("#")[0]
-        lines += [line.replace("BUCKET", name) for name in BUCKETS] if is_of_bucket else [line]
-    block = "\n".join(lines)
-    publish, subscribe = block.split("subscribe:")
-    return block, re.findall(r'"([^"]+)"', publish), re.findall(r'"([^"]+)"', subscribe)
-
-
-def matches(pattern: str, subject: str) -> bool:
-    wanted, tokens = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        return len(tokens) >= len(wanted) and matches(".".join(wanted[:-1]), ".".join(tokens[: len(wanted) - 1]))
-    return len(wanted) == len(tokens) and all(want in ("*", token) for want, token in zip(wanted, tokens, strict=True))
+def listed_for(provider_key: str) -> tuple[str, list[str], list[str]]:
+    return listed(PAGE, {"LATTICE": LATTICE, "PROVIDER": provider_key, "LINK": LINK}, BUCKETS)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def permitted(tmp_path: Path) -> AsyncIterator[tuple[LatticeHost, NatsServer, SigningKey]]:
     """A lattice whose provider has only the listed permissions, on a server that logs every message."""
     user, provider_key = SigningKey(nkeys.PREFIX_BYTE_USER), KeyPair.generate("V")
-    block, _, _ = listed(provider_key.public)
+    block, _, _ = listed_for(provider_key.public)
     config = (
         "trace: true\nno_auth_user: host\nauthorization { users: [\n  { user: host, password: host }\n"
         f"  {{ nkey: {user.public}\n{block}\n}}\n] }}"
@@ -98,8 +79,8 @@ async def test_the_listed_permissions_suffice_and_every_one_is_used(
     assert await provider.exited() == 0
     assert "nats_permission_refused" not in provider.stderr
     assert "Permissions Violation" not in server.log
-    _, publish, subscribe = listed(host.who.provider.public)
-    assert unused(server.log, publish, subscribe) == []
+    _, publish, subscribe = listed_for(host.who.provider.public)
+    assert unused(server.log, publish, subscribe, BUCKETS) == []
 
 
 async def use(actor: Actor, key: str) -> None:
@@ -165,19 +146,3 @@ async def api(host: LatticeHost, name: str, body: dict[str, Any]) -> dict[str, A
     answer: dict[str, Any] = json.loads((await host.client.request(f"$JS.API.{name}", json.dumps(body).encode())).data)
     assert "error" not in answer
     return answer
-
-
-def unused(log: str, publish: list[str], subscribe: list[str]) -> list[str]:
-    """Return the patterns that the provider has not used."""
-    providers = set(CONNECTED.findall(log))
-    sent = {(verb == "SUB", subject) for cid, verb, subject in SENT.findall(log) if cid in providers}
-    published = [subject for is_subscribed, subject in sent if not is_subscribed]
-    subscribed = [subject for is_subscribed, subject in sent if is_subscribed]
-    missing = []
-    for patterns, subjects in ((publish, published), (subscribe, subscribed)):
-        by_form: dict[str, bool] = {}
-        for pattern in patterns:
-            form = re.sub(rf"(?<=[_.])({'|'.join(BUCKETS)})(?=\.|$)", "BUCKET", pattern)
-            by_form[form] = by_form.get(form, False) or any(matches(pattern, subject) for subject in subjects)
-        missing += [form for form, is_used in by_form.items() if not is_used]
-    return missing
