@@ -54,10 +54,11 @@ format: $(STAMP)  ## format the code
 bench: $(STAMP)  ## measure speed and size, against yardsticks of the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
-docs: $(STAMP)  ## write the generated parts of docs/: settings, statistics, metrics, pictures
+docs: $(STAMP)  ## write the generated parts of docs/: settings, statistics, metrics, logs, pictures
 	$(BIN)/python -m tests.docs.settings
 	$(BIN)/python -m tests.docs.statistics
 	$(BIN)/python -m tests.docs.metrics
+	$(BIN)/python -m tests.docs.logs
 	$(BIN)/python -m tests.docs.pictures
 
 matrix: $(STAMP)  ## run the conformance tests on each supported nats-server; ARGS="2.12.8" for one

@@ -52,7 +52,7 @@ def configure(level: str, *, is_json: bool) -> None:
         is_json: Write one JSON object per line instead of text.
     """
     handler = _Handler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if is_json else _TextFormatter())
+    handler.setFormatter(JsonFormatter() if is_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -119,13 +119,13 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
                 super().emit(logging.makeLogRecord({**fields, "of": event, "count": left_out}))
 
 
-class _JsonFormatter(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": _time(record), "level": record.levelname.lower(), "event": _event(record), **_fields(record)}
         return json_line(line)
 
 
-class _TextFormatter(logging.Formatter):
+class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
         return f"{_time(record)} {record.levelname:<7} {printable(_event(record))}{fields}"

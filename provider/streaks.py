@@ -53,7 +53,7 @@ class FailureStreak:
         self._text = str(error)
         self._failed_at = self._clock()
         if self.count == _TOLD_FROM:
-            _log.warning("keeps_failing", extra={"work": self._work, "reason": self._text})
+            _log.error("keeps_failing", extra={"work": self._work, "reason": self._text})
 
     @property
     def reason(self) -> str | None:

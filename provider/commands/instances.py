@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct, structs
 
-from contracts.operations import REQUESTS
 from contracts.statistics import SERVICE_PREFIX, InstanceStatistics, Text
 from provider import errors
 from provider.nats.connection import Connection
@@ -134,5 +133,5 @@ def instance_from(payload: bytes) -> Instance | None:
         return None
     if not answer.name.startswith(SERVICE_PREFIX):
         return None
-    known = {found.operation: found for found in answer.data.operations if found.operation in REQUESTS}
-    return Instance(answer.id, answer.version, structs.replace(answer.data, operations=list(known.values())))
+    by_name = {found.operation: found for found in answer.data.operations}
+    return Instance(answer.id, answer.version, structs.replace(answer.data, operations=list(by_name.values())))
