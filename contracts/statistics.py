@@ -47,8 +47,11 @@ Text = Annotated[str, Meta(max_length=512)]
 """A name or a reason. Any client may answer in the name of a service, so readers refuse larger answers."""
 
 Count = Annotated[int, Meta(ge=0)]
-Counts = Annotated[dict[Text, Count], Meta(max_length=64)]
-"""Numbers by operation or by reason, of which there are fewer."""
+MOST_NUMBERS = 64
+"""Numbers by one name: more than there are operations or reasons, and than a cache usually has replicas."""
+
+Counts = Annotated[dict[Text, Count], Meta(max_length=MOST_NUMBERS)]
+"""Numbers by operation, by reason or by replica."""
 
 Latencies = Annotated[list[Count], Meta(max_length=64)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -167,6 +170,8 @@ class CacheStatistics(Struct, frozen=True, kw_only=True):
 
     Attributes:
         cache: State subject of the cache.
+        replica: Id of this replica, new at each start.
+        seen: Number of changes that this replica has seen, by the id of the replica that made them; at most 64 replicas.
         links: Number of links that share it.
         is_connected: Whether the other replicas can be reached.
         is_joined: Whether the replica has caught up with the others.
@@ -186,6 +191,8 @@ class CacheStatistics(Struct, frozen=True, kw_only=True):
     """
 
     cache: Text
+    replica: Text = ""
+    seen: Counts = field(default_factory=dict)
     links: Count = 0
     is_connected: bool = False
     is_joined: bool = False

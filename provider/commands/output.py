@@ -92,11 +92,19 @@ def short_result(result: Any) -> str:
     return plain_result(result)[0]
 
 
-def event_line(event: LogEvent, now: datetime) -> Text | None:
-    """Return the line of the live view for an event, or None if the view does not show the event."""
-    fields = event.fields
+def event_line(event: LogEvent, now: datetime, *, has_instances: bool = False) -> Text | None:
+    """Return the line of the live view for an event, or None if the view does not show the event.
+
+    Args:
+        event: The event.
+        now: Time of the line.
+        has_instances: Whether the line tells which of several provider processes it is from.
+    """
+    fields = dict(event.fields)
+    instance = fields.pop("instance", 0)
+    began = f"{now:%H:%M:%S}  " + (f"#{instance:<2}  " if has_instances else "")
     if event.name in _INVOCATION_STYLES:
-        line = Text(f"{now:%H:%M:%S}  ")
+        line = Text(began)
         operation = str(fields.get("operation", "")).rpartition(".")[2]
         line.append(_name(operation), style=_INVOCATION_STYLES[event.name])
         line.append(f"{_key(fields.get('key')):<{_KEY_WIDTH}}  ")
@@ -113,7 +121,7 @@ def event_line(event: LogEvent, now: datetime) -> Text | None:
             f"{name}={printable(str(value))}" for name, value in fields.items() if name not in ("time", "actor_id")
         )
         level = f"{level}  " if level else ""
-        return Text(f"{now:%H:%M:%S}  {_name(event.name or 'log')}{level}{shown}", style="red" if level else "dim")
+        return Text(f"{began}{_name(event.name or 'log')}{level}{shown}", style="red" if level else "dim")
     return None
 
 

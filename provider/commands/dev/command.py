@@ -18,8 +18,9 @@ from contracts.codec import MalformedError
 from contracts.extensions import HandleChange
 from contracts.lattice import check_subject_token
 from provider.commands import connection_file
-from provider.commands.connect import addresses
+from provider.commands.dev.greeting import greeting
 from provider.commands.dev.link_options import link_value_names, parse_link_values
+from provider.commands.dev.page import Listeners, Page, no_page, page_of
 from provider.commands.dev_lattice.component_listener import component_listening
 from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.lattice_host import Host
@@ -29,7 +30,6 @@ from provider.commands.dev_lattice.start import DevLattice, LatticeSettings, run
 from provider.commands.errors import NoAnswerError, ProviderExitError
 from provider.commands.options import NatsOption, check_text
 from provider.commands.output import change_line, event_line, stdout_console, write_line
-from provider.keyvalue.link_forms import server_url
 from provider.keyvalue.link_values import Backend
 
 _HEALTH_SECONDS = 1.0
@@ -43,7 +43,9 @@ keyvalue-nats dev --data-dir ./data --instances 3
 
 keyvalue-nats dev --backend cache --instances 3
 
-keyvalue-nats dev --link-value "WATCH=orders.*"
+keyvalue-nats dev --watch "orders.*"
+
+keyvalue-nats dev --ui
 
 keyvalue-nats dev --host 1.x
 
@@ -82,13 +84,29 @@ def dev(
     link_name: Annotated[str, typer.Option(metavar="NAME", help="Name of the link.")] = "default",
     lattice: Annotated[str, typer.Option(metavar="NAME", help="Name of the lattice.")] = "default",
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show a line per invocation.")] = False,
+    watch: Annotated[
+        str | None,
+        typer.Option(metavar="KEYS", help="Show the changes of these keys; the same as --link-value WATCH=..."),
+    ] = None,
+    ui: Annotated[
+        bool, typer.Option("--ui", help="Show the lattice on a page in the browser, on this machine.")
+    ] = False,
+    ui_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="Port of the page. Default: a free one."),
+    ] = None,
 ) -> None:
     """Start a lattice with the provider and a linked actor, and run it until Ctrl-C."""
     for option, given in (("--data-dir", data_dir), ("--port", port)):
         if nats is not None and given is not None:
             text = "is for a nats-server that this command starts, and --nats names a running one"
             raise typer.BadParameter(text, param_hint=option)
-    values = parse_link_values(link_value or [], None if backend is None else backend.value)
+    if ui_port is not None and not ui:
+        raise typer.BadParameter("needs --ui", param_hint="--ui-port")
+    if ui and host is Dialect.WASMCLOUD1:
+        raise typer.BadParameter("the page sends signed calls, which --host 1.x does not take", param_hint="--ui")
+    options = {"BACKEND": None if backend is None else backend.value, "WATCH": watch}
+    values = parse_link_values(link_value or [], {name: text for name, text in options.items() if text is not None})
     for name, token in (("--lattice", lattice), ("--link-name", link_name)):
         check_text(token, name)
         try:
@@ -105,12 +123,12 @@ def dev(
         data_folder=data_dir,
         port=port or 0,
         instances=instances,
-        log_level="info" if quiet else "debug",
+        log_level="info" if quiet and not ui else "debug",
     )
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, page_of(ui_port or 0) if ui else no_page, is_quiet=quiet))
 
 
-async def _serve(settings: LatticeSettings) -> None:
+async def _serve(settings: LatticeSettings, page: Page, *, is_quiet: bool) -> None:
     """Run until the first Ctrl-C or SIGTERM, which may arrive during the start, then stop everything in order."""
     console = stdout_console()
     stop = asyncio.current_task()
@@ -119,8 +137,14 @@ async def _serve(settings: LatticeSettings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _once(stop.cancel))
 
+    listeners = Listeners()
+
     def show(event: LogEvent) -> None:
-        line = event_line(event, datetime.now().astimezone())
+        for listener in listeners.callbacks:
+            listener(event)
+        if event.fields.get("actor_id") in listeners.hidden_actors or (is_quiet and event.level == "debug"):
+            return
+        line = event_line(event, datetime.now().astimezone(), has_instances=settings.instances > 1)
         if line is not None:
             write_line(console, line)
 
@@ -131,8 +155,10 @@ async def _serve(settings: LatticeSettings) -> None:
     with contextlib.suppress(asyncio.CancelledError), connection_file.reserved(settings.lattice):
         async with running(settings, show) as lattice, listen(lattice.connection, lattice.identity, show_change):
             with connection_file.announced(lattice.identity, lattice.nats_url):
-                _greet(console, lattice)
-                await _supervise(console, lattice)
+                async with page(lattice, listeners) as url:
+                    for text, style in greeting(lattice, url):
+                        write_line(console, text, style)
+                    await _supervise(console, lattice)
     write_line(console, "stopped", "dim")
 
 
@@ -187,29 +213,3 @@ async def _ended(console: Console, host: Host) -> None:
     pid = host.provider.pid
     code = await host.provider.wait()
     write_line(console, f"provider process {pid} ended with code {code}", "red")
-
-
-def _greet(console: Console, lattice: DevLattice) -> None:
-    settings, identity = lattice.settings, lattice.identity
-    write_line(console, "The development lattice is running. In another terminal:", "bold")
-    write_line(console, "")
-    is_component = identity.dialect is Dialect.WASMCLOUD1
-    write_line(console, f"    keyvalue-nats call Set user:1 Ann{'' if is_component else ' --expires 60'}")
-    write_line(console, "    keyvalue-nats call Get user:1")
-    if not settings.is_cache:
-        write_line(console, f"    keyvalue-nats kv ls {settings.bucket}{_nats_option(settings)}", "dim")
-    write_line(console, "")
-    for name, value in (
-        ("nats", addresses((lattice.nats_url,))),
-        ("lattice", f"{identity.lattice}, link {identity.link_name}"),
-        ("provider", f"{identity.provider_key}, {settings.instances} process{'es' if settings.instances > 1 else ''}"),
-        ("component" if is_component else "actor", identity.actor_id),
-    ):
-        write_line(console, f"    {name:<9} {value}", "dim")
-    write_line(console, "Ctrl-C stops it.", "dim")
-
-
-def _nats_option(settings: LatticeSettings) -> str:
-    """Return the --nats option for a link with its own server. For the lattice's server, `kv` needs no option."""
-    servers = settings.link_value("URL")
-    return f" --nats {addresses(tuple(server_url(server.strip()) for server in servers.split(',')))}" if servers else ""

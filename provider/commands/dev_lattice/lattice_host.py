@@ -147,6 +147,10 @@ class Host:
         self.subjects = settings.subjects
         self.provider = ProviderProcess(settings.host_data(), on_event)
 
+    @property
+    def identity(self) -> DevIdentity:
+        return self._settings.identity
+
     async def put_link(self, link: LinkDefinition) -> None:
         await self._connection.publish(self.subjects.put_link, self._settings.encode_link(link))
         await self._connection.flush()

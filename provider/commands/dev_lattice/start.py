@@ -133,11 +133,21 @@ async def running(
         identity = make_identity(settings.lattice, settings.link_name, settings.dialect)
         hosts = await asyncio.gather(
             *(
-                start_host(stack, connection, _host_settings(settings, identity, nats_url), on_event)
-                for _ in range(settings.instances)
+                start_host(stack, connection, _host_settings(settings, identity, nats_url), _numbered(on_event, number))
+                for number in range(1, settings.instances + 1)
             )
         )
         yield DevLattice(settings, identity, nats_url, server, connection, list(hosts))
+
+
+def _numbered(on_event: Callable[[LogEvent], None], number: int) -> Callable[[LogEvent], None]:
+    """Return a callback that gives each event the number of its instance."""
+
+    def note(event: LogEvent) -> None:
+        event.fields["instance"] = number
+        on_event(event)
+
+    return note
 
 
 def _host_settings(settings: LatticeSettings, identity: DevIdentity, nats_url: str) -> HostSettings:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from contracts.statistics import MOST_NAME_CHARACTERS, CacheStatistics
+from contracts.statistics import MOST_NAME_CHARACTERS, MOST_NUMBERS, CacheStatistics
 from provider.keyvalue.cache.anti_entropy import AntiEntropy
 from provider.keyvalue.cache.cells import Item
 from provider.keyvalue.cache.channel import Channel
@@ -125,6 +126,8 @@ class Replication:
         replica = self.replica
         return CacheStatistics(
             cache=cut(self._channel.config.state_subject, MOST_NAME_CHARACTERS),
+            replica=replica.id,
+            seen=dict(itertools.islice(replica.context.vector.items(), MOST_NUMBERS)),
             is_connected=self._channel.is_connected,
             is_joined=self.joined.is_set(),
             keys=replica.keys,
