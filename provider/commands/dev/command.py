@@ -55,6 +55,11 @@ The environment variable NATS_SERVER_BINARY names the nats-server to start. docs
 """
 
 
+PagePortOption = Annotated[
+    int | None, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the page. Default: a free one.")
+]
+
+
 def dev(
     nats: NatsOption = None,
     link_value: Annotated[
@@ -91,29 +96,17 @@ def dev(
     ui: Annotated[
         bool, typer.Option("--ui", help="Show the lattice on a page in the browser, on this machine.")
     ] = False,
-    ui_port: Annotated[
-        int | None,
-        typer.Option(metavar="PORT", min=1, max=65535, help="Port of the page. Default: a free one."),
-    ] = None,
+    ui_port: PagePortOption = None,
 ) -> None:
     """Start a lattice with the provider and a linked actor, and run it until Ctrl-C."""
     for option, given in (("--data-dir", data_dir), ("--port", port)):
         if nats is not None and given is not None:
             text = "is for a nats-server that this command starts, and --nats names a running one"
             raise typer.BadParameter(text, param_hint=option)
-    if ui_port is not None and not ui:
-        raise typer.BadParameter("needs --ui", param_hint="--ui-port")
-    if ui and host is Dialect.WASMCLOUD1:
-        raise typer.BadParameter("the page sends signed calls, which --host 1.x does not take", param_hint="--ui")
+    _check_page(host, ui_port, is_wanted=ui)
+    _check_names({"--lattice": lattice, "--link-name": link_name})
     options = {"BACKEND": None if backend is None else backend.value, "WATCH": watch}
     values = parse_link_values(link_value or [], {name: text for name, text in options.items() if text is not None})
-    for name, token in (("--lattice", lattice), ("--link-name", link_name)):
-        check_text(token, name)
-        try:
-            check_subject_token(name, token, "option")
-        except MalformedError:
-            text = f"{token!r} is empty or has a character that is not allowed in a subject"
-            raise typer.BadParameter(text, param_hint=name) from None
     settings = LatticeSettings(
         lattice=lattice,
         dialect=host,
@@ -126,6 +119,24 @@ def dev(
         log_level="info" if quiet and not ui else "debug",
     )
     asyncio.run(_serve(settings, page_of(ui_port or 0) if ui else no_page, is_quiet=quiet))
+
+
+def _check_page(host: Dialect, port: int | None, *, is_wanted: bool) -> None:
+    if port is not None and not is_wanted:
+        raise typer.BadParameter("needs --ui", param_hint="--ui-port")
+    if is_wanted and host is Dialect.WASMCLOUD1:
+        raise typer.BadParameter("the page sends signed calls, which --host 1.x does not take", param_hint="--ui")
+
+
+def _check_names(names: dict[str, str]) -> None:
+    """Refuse names, by their options, that cannot be part of a subject."""
+    for option, name in names.items():
+        check_text(name, option)
+        try:
+            check_subject_token(option, name, "option")
+        except MalformedError:
+            text = f"{name!r} is empty or has a character that is not allowed in a subject"
+            raise typer.BadParameter(text, param_hint=option) from None
 
 
 async def _serve(settings: LatticeSettings, page: Page, *, is_quiet: bool) -> None:
