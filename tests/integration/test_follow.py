@@ -213,6 +213,21 @@ async def test_a_removed_bucket_and_a_recreated_one_end_the_follower(lattice_ser
                     await waiting
 
 
+async def test_a_message_that_repeats_another_is_news_only_to_a_follower_that_was_behind(
+    lattice_server: NatsServer,
+) -> None:
+    async with new_bucket(lattice_server) as (name, client), jetstream_of(lattice_server) as jetstream:
+        async with follower(jetstream, name, Selection(">", Start.LAST)) as following:
+            assert await stored_revisions(following) == []
+            assert await put(client, name, "a") == 1
+            assert [update.revision for update in await next_revisions(following, 1)] == [1]
+            await put(client, name, "a", b"v", **{"Kv-Fence": "1"})
+            assert await put(client, name, "b") == 3
+            assert [update.revision for update in await next_revisions(following, 1)] == [3]
+        async with follower(jetstream, name, Selection(">", Start.LAST)) as following:
+            assert [update.revision for update in await stored_revisions(following)] == [2, 3]
+
+
 async def test_a_subject_that_is_not_utf8_is_skipped(lattice_server: NatsServer) -> None:
     async with (
         new_bucket(lattice_server) as (bucket, client),

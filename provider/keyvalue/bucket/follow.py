@@ -23,9 +23,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from provider import errors
+from provider.keyvalue.bucket.pages.garbage.fence import FENCE
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats.buckets import NANOSECONDS, STREAM_NOT_FOUND, key_subject, stream_name
 from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status
+from provider.nats.frames import header_value
 from provider.nats.jetstream import JetStream, StreamInfo
 
 _HEARTBEAT_SECONDS = 2
@@ -152,6 +154,8 @@ class Follower:
         self._consumer = PullConsumer(jetstream, self._stream, _PULL, _CLOSE_SECONDS)
         self._revision = selection.after_revision
         """The last revision that was returned, or passed over."""
+        self._caught_up = self._revision
+        """A revision up to which all were returned before a later one was stored; see `_is_repetition`."""
         self._stream_created = ""
         """The stream's time of creation; "" before the first consumer. Another time means another stream."""
         self._missing_since = 0.0
@@ -213,6 +217,7 @@ class Follower:
         if self._has_begun and info.created != self._stream_created:
             raise GoneError
         self._revision = self._start_revision(info)
+        self._caught_up = min(self._caught_up, self._revision) if self._has_begun else self._revision
         created = await self._consumer.create(self._consumer_config(), self._request_deadline())
         if not self._is_current and (self._selection.start is Start.NEW or not created.num_pending):
             self._is_end_of_stored_due = True
@@ -261,6 +266,7 @@ class Follower:
             # The server has nothing to deliver. Only the heartbeat shows this if the last of the stored revisions was
             # removed before it was delivered.
             self._is_end_of_stored_due = not self._is_current
+            self._caught_up = self._revision
         elif status is not Status.EXPIRED:
             # Without acknowledgements, messages on their way are lost: a new consumer must deliver them again.
             self._is_consumer_deleted = status is Status.DELETED
@@ -277,9 +283,20 @@ class Follower:
             bucket_key = message.subject.decode().removeprefix(self._prefix)
         except UnicodeDecodeError:  # a subject that is not a key
             return None
-        if bucket_key == RESERVED_KEY:
+        is_repetition = self._is_repetition(message)
+        if not message.pending:
+            self._caught_up = message.sequence
+        if bucket_key == RESERVED_KEY or is_repetition:
             return None
         return Update(bucket_key, message.sequence, message.time_ms, message.header, message.payload)
+
+    def _is_repetition(self, message: Delivery) -> bool:
+        """Tell whether a message is the fence of a revision that was certainly returned before.
+
+        A fence replaces that revision. So it is the only news of the key for a follower that was behind.
+        """
+        repeated = header_value(message.header, FENCE)
+        return repeated is not None and repeated.isdigit() and int(repeated) <= self._caught_up
 
     def _raise_unless_passing(self, error: Exception) -> None:
         """Raise an error that waiting cannot cure; report an interruption by any other."""
