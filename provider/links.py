@@ -82,6 +82,10 @@ class Links:
         """Return the settings of a link that `store` has returned a store for."""
         return self._wanted[key]
 
+    def opens_by(self, key: LinkKey, name: str) -> bool:
+        """Tell whether a component may open the store of a link by a name; false also for a link that has no store."""
+        return key in self._wanted and self._wanted[key].opens_by(name, key[2])
+
     def configure(self, config: ProviderConfig) -> int:
         """Take other defaults, and reopen the links for which they make a difference; return the number of these."""
         self._config = config

@@ -16,6 +16,7 @@ from contracts.wrpc import function_name
 from provider import errors
 from provider.config import ProcessLimits, ProviderConfig, load_config
 from provider.instance import Instance
+from provider.lattice.protocol import LinkKey
 from provider.lattice.wasmcloud1.exchanges import CallReceived, CallRefused, Exchange, ExchangeLimits
 from provider.lattice.wasmcloud1.link_records import Wasmcloud1LinkRecords
 from provider.lattice.wasmcloud1.protocol import Wasmcloud1Protocol
@@ -120,7 +121,7 @@ class ComponentProvider(RunningProvider):
 
     def on_call(self, event: CallReceived) -> None:
         try:
-            link = self._protocol.link_of_call(event.exchange.source_id, event.exchange.link_name)
+            link = self._link_of(event)
         except errors.InvocationDeniedError as error:
             self.on_refused_call(CallRefused(event.exchange, function_name(type(event.call)), errors.bare(error)))
             return
@@ -141,6 +142,21 @@ class ComponentProvider(RunningProvider):
             self._submit(call)
         except Exception as defect:  # noqa: BLE001  (a defect in one call must not leave its caller without an answer)
             call.fail(defect)
+
+    def _link_of(self, event: CallReceived) -> LinkKey:
+        """Return the link of a call: that of the chosen link name, unless the store was opened by the name of another link.
+
+        So components that were written for provider-keyvalue-nats find their store, and on hosts of 1.0, whose calls have
+        no link name, a component may have several links.
+
+        Raises:
+            errors.InvocationDeniedError: The component has no link of the chosen name.
+        """
+        exchange, name = event.exchange, event.call.bucket
+        chosen = self._protocol.link_of_call(exchange.source_id, exchange.link_name)
+        if self._links.opens_by(chosen, name):
+            return chosen
+        return self._protocol.link_named(exchange.source_id, name) or chosen
 
     def _submit(self, call: ComponentCall) -> None:
         store = self._calls.refusal(call) or self._links.store(call.link)

@@ -111,6 +111,20 @@ async def test_a_store_is_opened_by_its_own_names_and_no_other(component: Compon
     assert error.value.case == NO_SUCH_STORE
 
 
+async def test_a_store_that_is_opened_by_the_name_of_another_link_is_the_store_of_that_link(
+    component_host: Wasmcloud1Host, make_component: MakeComponent, backend: str
+) -> None:
+    component = await make_component(BACKEND=backend)
+    values = {"BACKEND": backend, "BUCKET": fresh("other")}
+    await component_host.put_link(component_host.link(component.public_key, values, "second"))
+    await component.function("set", "k", b"first")
+    await component.function("set", "k", b"second", opened_as="second")
+    assert await component.function("get", "k") == b"first"
+    assert await component.function("get", "k", opened_as="second") == b"second"
+    with pytest.raises(ComponentError):
+        await component.function("get", "k", opened_as="third")
+
+
 async def test_a_link_may_ignore_the_name(make_component: MakeComponent, backend: str) -> None:
     component = await make_component(BACKEND=backend, BUCKET_ARGUMENT="ignore")
     await component.function("set", "k", b"v", opened_as="any")
@@ -143,6 +157,8 @@ async def test_actors_and_components_share_a_bucket(
     assert await actor.get("user:1") == "é"
     await actor.set("user:1", "Ann", expires=60)
     assert await component.function("get", "user:1") == b"Ann"
+    await component.function("set", "user:1", b"Bob")
+    assert (await actor.call("KeyValueAtomics.GetEntry", "user:1"))["expires"] == 0
     # A number beyond 32 bits is an error for the actor alone.
     assert await actor.increment("n", 5) == 5
     assert await component.function("increment", "n", 2**40) == 2**40 + 5

@@ -180,6 +180,11 @@ class Wasmcloud1Protocol:
             raise errors.UnlinkedComponentError(source_id, link_name)
         return key
 
+    def link_named(self, source_id: str, name: str) -> LinkKey | None:
+        """Return the link of a component by its name, or None if the component has no such link."""
+        key = (source_id, STORE_CONTRACT, name)
+        return key if key in self._links else None
+
     # --- the lattice's records
 
     def receive_record(
