@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from provider import errors
 from provider.lattice.call_counts import CallCounts, OperationCounts
 from provider.nats.buckets import NANOSECONDS
 from provider.nats.connection import Connection
+
+_MOST_SHARE = 0.1
+"""Share of the process's time that statistics may take: any client of the account may ask for them."""
 
 
 class ServiceNames(Struct, frozen=True):
@@ -55,6 +59,9 @@ class ServiceStatistics:
         self._counts = counts
         self._describe = describe
         self._names = names
+        self._shared = b""
+        self._shared_until = 0.0
+        """Time until which an answer is given again."""
         self._started = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
 
     async def serve(self, connection: Connection) -> None:
@@ -79,6 +86,15 @@ class ServiceStatistics:
         )
 
     def _stats(self, max_bytes: int) -> bytes:
+        """Return the statistics; requests that arrive close together get the same answer."""
+        now = time.perf_counter()
+        if now >= self._shared_until:
+            self._shared = self._encoded_stats(max_bytes)
+            took = time.perf_counter() - now
+            self._shared_until = now + took / _MOST_SHARE
+        return self._shared
+
+    def _encoded_stats(self, max_bytes: int) -> bytes:
         """Return the statistics with as many links and stores as fit into a message."""
         totals, none = self._counts.totals(), OperationCounts()
         endpoints = [
