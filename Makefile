@@ -19,13 +19,13 @@ help:  ## list the commands
 
 install: $(STAMP)  ## create the virtual environment
 
-# A Python without ensurepip (Debian without python3-venv) installs pip into the environment through its own pip.
+# At a terminal pip shows what it does. A Python without ensurepip (Debian without python3-venv) installs pip into the environment through its own pip.
 $(STAMP): pyproject.toml provider.toml
 	@echo "installing into $(VENV), once; that takes about a minute"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
 		{ $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(BIN)/python install pip; } || \
 		{ echo "$(PYTHON) has neither ensurepip nor pip; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
+	@[ -t 1 ] || quiet=-qq; $(BIN)/python -m pip install $$quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 demo: $(STAMP)  ## start a development lattice and show all fifteen operations, in under a minute

@@ -23,6 +23,7 @@ from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.errors import CommandError
 from provider.commands.options import parse_option, timeout_seconds
 from provider.commands.output import plain_result, stderr_console, write_line
+from provider.commands.patience import patience
 from provider.commands.printing import print_bytes, print_line, print_object
 from provider.commands.value_sources import read_bytes, read_value
 from provider.units import parse_whole_seconds
@@ -124,7 +125,7 @@ def _running_lattice(name: str | None) -> ConnectionFile:
 
 
 async def _send(request: Request | WrpcCall, found: ConnectionFile, limit_seconds: float) -> Any:
-    async with connected(found.nats_url, limit_seconds) as connection:
+    async with patience("the provider's answer"), connected(found.nats_url, limit_seconds) as connection:
         if isinstance(request, WrpcCall):
             component = Component(connection, found.identity, timeout_seconds=limit_seconds)
             return shown_result(request, await component.call(request))

@@ -28,6 +28,10 @@ from tests.bench.report import Report
 from tests.bench.tables import show
 from tests.bench.workloads import ROWS, WorkloadName
 
+_OTHER_STEPS, _SIZE_STEPS = 5, 3
+"""Yardsticks before and after the rows, and measurements of size, for each backend. The total on the screen grows if
+there are more."""
+
 EXAMPLES = """Examples:
 
 make bench
@@ -94,14 +98,28 @@ def _drawing(path: Path | None) -> Callable[[Report, Path], None]:
 
 def _measure(settings: LatticeSettings, plan: BenchPlan, backends: tuple[Backend, ...], *, with_size: bool) -> Report:
     console = stderr_console()
+    steps = _steps(plan, backends, with_size=with_size)
     columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        whole = bar.add_task("all, about", total=steps)
         current = bar.add_task("starting", total=None)
+        done_steps = 0
 
         def progress(name: str, done: int, total: int) -> None:
-            bar.update(current, description=name, completed=done, total=total)
+            nonlocal done_steps
+            bar.update(current, description=name.partition(":")[0], completed=done, total=total)
+            if done == total:  # a step has ended; its line stays
+                done_steps += 1
+                bar.update(whole, completed=done_steps, total=max(steps, done_steps))
+                write_line(bar.console, f"[{done_steps}/{max(steps, done_steps)}] {name}", "dim")
 
         return asyncio.run(_run(settings, plan, backends, progress, with_size=with_size))
+
+
+def _steps(plan: BenchPlan, backends: tuple[Backend, ...], *, with_size: bool) -> int:
+    """Return about how many steps there are: the rows of all rounds, and the yardsticks and sizes beside them."""
+    rows = plan.rounds * len(plan.workloads) * len(plan.in_flight)
+    return len(backends) * (rows + plan.rounds + _OTHER_STEPS + (_SIZE_STEPS if with_size else 0))
 
 
 async def _run(

@@ -92,14 +92,19 @@ async def run_job(job: Job, pids: list[int], progress: Progress, other_pids: Seq
         measured = msgspec.convert(await load.receive(), Measurement)
         used_us = sum(map(cpu_microseconds, pids)) - before_us
         others_used_us = sum(map(cpu_microseconds, other_pids)) - others_before_us
-    progress(f"{name}: done", job.count, job.count)
-    return Row(
+    row = Row(
         workload=job.workload,
         in_flight=job.in_flight,
         provider_cpu_us=used_us / job.count,
         others_cpu_us=others_used_us / job.count,
         measured=measured,
     )
+    progress(
+        f"{name}: {row.per_second:.0f}/s, p50 {measured.p50_us:.0f} µs, provider's CPU {row.provider_cpu_us:.1f} µs",
+        job.count,
+        job.count,
+    )
+    return row
 
 
 async def echo_p50(lattice: DevLattice, link: DevIdentity, plan: BenchPlan, progress: Progress) -> float:
@@ -115,5 +120,5 @@ async def yardstick(progress: Progress, field: str, *arguments: str) -> float:
     """Measure a yardstick and return one field of its result."""
     progress(f"yardstick: {arguments[0]}", 0, 1)
     answer = await ask_once("yardsticks", *arguments)
-    progress(f"yardstick: {arguments[0]}", 1, 1)
+    progress(f"yardstick: {arguments[0]}: {float(answer[field]):.1f}", 1, 1)
     return float(answer[field])

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import uvloop
 
 from provider import logs
-from provider.commands.connect import connected
+from provider.commands.connect import addresses, connected, settings_of
 from provider.commands.errors import NotConfirmedError
 from provider.commands.kv.open_bucket import OpenBucket, opened
+from provider.commands.patience import patience
 from provider.commands.printing import discard
 from provider.commands.target import Target
 from provider.nats.jetstream import JetStream
@@ -73,8 +74,10 @@ def perform(target: Target, work: Callable[[JetStream], Awaitable[T]], stop_sign
     async def run() -> T:
         if stop_signals is not None:
             stop_signals.cancel_on_signal(asyncio.current_task())
-        async with connected(target.options, target.timeout_seconds) as jetstream:
-            return await work(jetstream)
+        async with contextlib.AsyncExitStack() as stack:
+            if stop_signals is None:  # a watch is silent until something changes
+                await stack.enter_async_context(patience(addresses(settings_of(target.options).servers)))
+            return await work(await stack.enter_async_context(connected(target.options, target.timeout_seconds)))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())

@@ -98,7 +98,13 @@ def create(
     replaced = replaced_claims(out)
     issuer_seed = _seed(issuer, KeyKind.ACCOUNT, console)
     subject_seed = _seed(subject, KeyKind.SERVICE, console)
-    claims = build_archive(plan, issuer_seed, subject_seed, lambda text: write_line(console, text, "dim"))
+    with console.status("building the archive") as status:  # at a terminal; a pipe gets the lines alone
+
+        def progress(text: str) -> None:
+            write_line(console, text, "dim")
+            status.update(text)
+
+        claims = build_archive(plan, issuer_seed, subject_seed, progress)
     _report(stdout_console(), plan.path, claims)
     _warn(console, claims, replaced, identity)
 

@@ -1,0 +1,33 @@
+"""A word to a person who waits: no command is silent for long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from provider.commands.output import stderr_console, write_line
+
+_SILENCE_SECONDS = 2.0
+"""Time after which a person begins to wonder. An answer takes a few milliseconds."""
+
+
+@contextlib.asynccontextmanager
+async def patience(waiting_for: str) -> AsyncIterator[None]:
+    """Tell a person at a terminal, after two seconds, what the command is waiting for. Scripts are told nothing.
+
+    Args:
+        waiting_for: Text after "still waiting for ".
+    """
+    console = stderr_console()
+    if not console.is_terminal:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(
+        _SILENCE_SECONDS, write_line, console, f"still waiting for {waiting_for}; Ctrl-C ends it", "dim"
+    )
+    try:
+        yield
+    finally:
+        timer.cancel()
