@@ -23,6 +23,7 @@ from provider.keyvalue.link_values import Backend
 from tests.bench.bucket_size import measure_size
 from tests.bench.bucket_speed import measure_speed
 from tests.bench.cache.measure_cache import measure_cache
+from tests.bench.component_speed import COMPONENTS_IN_FLIGHT, measure_components
 from tests.bench.jobs import BenchPlan, Progress
 from tests.bench.report import Report
 from tests.bench.tables import show
@@ -132,7 +133,15 @@ async def _run(
         async with running(replace(settings, instances=0, lattice=f"{settings.lattice}c")) as lattice:
             measured = await measure_cache(lattice, plan, progress, with_size=with_size)
         report = msgspec.structs.replace(report, cache=measured)
-    return report
+    if WorkloadName.GET not in plan.workloads or max(plan.in_flight) < COMPONENTS_IN_FLIGHT:
+        return report
+    components = []
+    for backend in backends:
+        of_backend = replace(
+            settings, lattice=f"{settings.lattice}{backend.value}", link_values={"BACKEND": backend.value}
+        )
+        components.append(await measure_components(of_backend, plan, progress))
+    return msgspec.structs.replace(report, components=components)
 
 
 async def _measure_bucket(settings: LatticeSettings, plan: BenchPlan, progress: Progress, *, with_size: bool) -> Report:

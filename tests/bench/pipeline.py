@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from provider.commands.errors import NatsServerError
@@ -23,22 +23,79 @@ _CRLF = b"\r\n"
 _DEFAULT_PORT = 4222
 
 
-class Pipeline(asyncio.Protocol):
-    """A connection. `connect` makes it, and `run` may be called many times."""
+class Connection(asyncio.Protocol):
+    """A connection with an inbox of its own.
 
-    def __init__(self, connect_line: bytes) -> None:
+    Args:
+        connect_line: First line to send.
+        wildcard: Last token of the subscription below the inbox.
+    """
+
+    def __init__(self, connect_line: bytes, wildcard: bytes) -> None:
         self._connect_line = connect_line
+        self._wildcard = wildcard
         self._rest = b""
         self._transport: asyncio.Transport | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._done: asyncio.Future[None] | None = None
         self._inbox = _INBOX + b"%d." % time.monotonic_ns()
+        self._left = 0
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._write(self._connect_line + b"SUB " + self._inbox + self._wildcard + b" 1\r\nPING\r\n")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(f"connection lost: {exc or 'closed by the server'}")
+
+    async def until_ready(self) -> None:
+        await asyncio.wait_for(asyncio.shield(self._ready), SILENCE_SECONDS)
+
+    async def _until_done(self) -> None:
+        assert self._done is not None
+        left = -1
+        while left != self._left:
+            left = self._left
+            done, _ = await asyncio.wait({self._done}, timeout=SILENCE_SECONDS)
+            if done:
+                return self._done.result()
+        return None
+
+    def _write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def _control(self, line: bytes) -> None:
+        if line == b"PING":
+            self._write(b"PONG\r\n")
+        elif line == b"PONG" and not self._ready.done():
+            self._ready.set_result(None)
+        elif line.startswith(b"-ERR"):
+            self._fail(line.decode(errors="replace"))
+
+    def _fail(self, reason: str) -> None:
+        for future in (self._ready, self._done):
+            if future is not None and not future.done():
+                future.set_exception(NatsServerError(reason))
+
+
+_Connection = TypeVar("_Connection", bound=Connection)
+
+
+class Pipeline(Connection):
+    """A connection. `connect` makes it, and `run` may be called many times."""
+
+    def __init__(self, connect_line: bytes) -> None:
+        super().__init__(connect_line, b"*")
         self._frames: list[bytes] = []
         self._sent_ns: list[int] = []
         self._latency_ns: list[int] = []
         self._answers: list[bytes | None] = []
         self._next = 0
-        self._left = 0
         self._is_paced = False
 
     async def run(
@@ -87,17 +144,6 @@ class Pipeline(asyncio.Protocol):
         self._is_paced = is_paced
         self._done = asyncio.get_running_loop().create_future()
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(self._connect_line + b"SUB " + self._inbox + b"* 1\r\nPING\r\n")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(f"connection lost: {exc or 'closed by the server'}")
-
     def data_received(self, data: bytes) -> None:
         buffer = self._rest + data if self._rest else data
         now_ns = time.perf_counter_ns()
@@ -125,46 +171,23 @@ class Pipeline(asyncio.Protocol):
             if self._left == 0 and self._done is not None and not self._done.done():
                 self._done.set_result(None)
 
-    async def until_ready(self) -> None:
-        await asyncio.wait_for(asyncio.shield(self._ready), SILENCE_SECONDS)
-
     def _send(self, count: int) -> None:
         first, last = self._next, min(self._next + count, len(self._frames))
         if first == last:
             return
-        assert self._transport is not None
         now_ns = time.perf_counter_ns()
         for number in range(first, last):
             self._sent_ns[number] = now_ns
         self._next = last
-        self._transport.write(b"".join(self._frames[first:last]))
-
-    async def _until_done(self) -> None:
-        assert self._done is not None
-        left = -1
-        while left != self._left:
-            left = self._left
-            done, _ = await asyncio.wait({self._done}, timeout=SILENCE_SECONDS)
-            if done:
-                return self._done.result()
-        return None
-
-    def _control(self, line: bytes) -> None:
-        if line == b"PING":
-            assert self._transport is not None
-            self._transport.write(b"PONG\r\n")
-        elif line == b"PONG" and not self._ready.done():
-            self._ready.set_result(None)
-        elif line.startswith(b"-ERR"):
-            self._fail(line.decode(errors="replace"))
-
-    def _fail(self, reason: str) -> None:
-        for future in (self._ready, self._done):
-            if future is not None and not future.done():
-                future.set_exception(NatsServerError(reason))
+        self._write(b"".join(self._frames[first:last]))
 
 
 async def connect(nats_url: str) -> Pipeline:
+    """Connect a `Pipeline`; see `connect_as`."""
+    return await connect_as(Pipeline, nats_url)
+
+
+async def connect_as(make: Callable[[bytes], _Connection], nats_url: str) -> _Connection:
     """Connect and wait until the server has answered.
 
     The connection is plain TCP. User and password, or a token, come from the URL.
@@ -188,7 +211,7 @@ async def connect(nats_url: str) -> Pipeline:
         options["auth_token"] = unquote(parts.username)
     line = b"CONNECT " + json.dumps(options).encode() + _CRLF
     _, pipeline = await asyncio.get_running_loop().create_connection(
-        lambda: Pipeline(line), parts.hostname, parts.port or _DEFAULT_PORT
+        lambda: make(line), parts.hostname, parts.port or _DEFAULT_PORT
     )
     await pipeline.until_ready()
     return pipeline

@@ -16,6 +16,9 @@ def show(console: Console, report: Report) -> None:
         _show_bucket(console, report.rows, report.yardsticks)
     if report.cache is not None:
         _show_cache(console, report.cache)
+    for part in report.components:
+        console.print(_rows(f"Components on a {part.backend}", [part.get]))
+        write_line(console, "")
     console.print(_scorecard_table(scorecard(report)))
 
 
