@@ -56,6 +56,9 @@ _MESSAGE_RESERVE_BYTES = 32 * 1024
 _UNPACKED = 2
 """Size of a message after decompression, as a multiple of `max_payload`: that of the largest event, and some room."""
 
+_MAX_REQUESTS = 1000
+"""Replicas whose requests wait for an answer: as many as are remembered. A request that finds no place is repeated."""
+
 _DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
 """Default of a NATS server, assumed until the server has told its own."""
 
@@ -103,6 +106,10 @@ class Channel:
         self._connection: Connection | None = None
         self._awaited: dict[int, tuple[str, asyncio.Future[TransferPage]]] = {}
         """By the sequence of a request, the replica that is asked and the future of its page."""
+        self._requests: dict[str, tuple[TransferRequest, int]] = {}
+        """By replica, in turn, its last request that has not been answered, with its sequence."""
+        self._pages_from = 0.0
+        """Time from which on the next page may be made."""
 
     async def open(self, connection: Connection, stack: AsyncExitStack) -> None:
         """Send and receive on a connection until the stack is closed."""
@@ -283,13 +290,34 @@ class Channel:
         head = self._check(payload, self._subject_of(self._id))
         message = self._message(head, payload, signed.PAGE if answers else signed.REQUEST)
         if isinstance(message, TransferRequest):
-            # To the subject of its sender, not to one that the request names.
-            subject = self._subject_of(head.sender)
-            self._send(subject, self._encode(subject, self._on_request(head.sender, message), head.sequence))
+            self._put_in_line(head.sender, message, head.sequence)
         elif isinstance(message, TransferPage):
             peer, future = self._awaited[answers]
             if peer == head.sender and not future.done():
                 future.set_result(message)
+
+    def _put_in_line(self, sender: str, request: TransferRequest, sequence: int) -> None:
+        """Have a request answered in its turn. A page takes far longer to make than a request, so no member may ask at will.
+
+        Each replica has one place in the line, and pages take half of the time at most.
+        """
+        if len(self._requests) >= _MAX_REQUESTS and sender not in self._requests:
+            return
+        self._requests[sender] = request, sequence
+        if len(self._requests) == 1:
+            self._loop.call_at(max(self._pages_from, self._loop.time()), self._answer_next)
+
+    def _answer_next(self) -> None:
+        sender, (request, sequence) = next(iter(self._requests.items()))
+        del self._requests[sender]
+        began = self._loop.time()
+        # To the subject of its sender, not to one that the request names.
+        subject = self._subject_of(sender)
+        self._send(subject, self._encode(subject, self._on_request(sender, request), sequence))
+        now = self._loop.time()
+        self._pages_from = now + (now - began)
+        if self._requests:
+            self._loop.call_at(self._pages_from, self._answer_next)
 
     def _answer_unsigned(self, payload: bytes, reply: bytes) -> None:
         sender, request = self._decode(payload)

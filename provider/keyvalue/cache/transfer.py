@@ -6,6 +6,7 @@ The receiver asks for one page after the other, so it sets the pace, and asks ag
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from msgspec import structs
@@ -61,6 +62,13 @@ _PAUSED_SECONDS = 1.0
 """A transfer that has not been continued for so long gives way to a new one. Its receiver repeats requests by then."""
 
 
+_COUNTED_SECONDS = 60.0
+"""Time for which the transfers that each receiver begins are counted."""
+
+_MAX_COUNTED = 4096
+"""Receivers for which they are counted at once."""
+
+
 class _Transfer:
     """One transfer at its sender."""
 
@@ -96,6 +104,9 @@ class Sender:
         self.page_bytes = MAX_PAGE_BYTES
         self._replica = replica
         self._transfers: dict[str, _Transfer] = {}
+        self._begun: Counter[str] = Counter()
+        """By receiver, the number of transfers that it has begun of late."""
+        self._counted_since = 0.0
 
     def answer(self, receiver: str, request: TransferRequest, now: float) -> TransferPage:
         """Return the page that is requested.
@@ -120,16 +131,23 @@ class Sender:
         return self._next_page(transfer, request.page)
 
     def _has_room(self, receiver: str, now: float) -> bool:
-        """Tell whether a transfer may begin. One that has not been continued makes room for it."""
+        """Tell whether a transfer may begin. One that has not been continued makes room for it, or that of a greedy receiver."""
         self._transfers.pop(receiver, None)
+        if now - self._counted_since > _COUNTED_SECONDS or len(self._begun) >= _MAX_COUNTED:
+            self._begun.clear()
+            self._counted_since = now
         idle = [name for name, transfer in self._transfers.items() if now - transfer.requested_at > _IDLE_SECONDS]
         for name in idle:
             del self._transfers[name]
         if len(self._transfers) >= _MAX_TRANSFERS:
             oldest = min(self._transfers, key=lambda name: self._transfers[name].requested_at)
             if now - self._transfers[oldest].requested_at < _PAUSED_SECONDS and not self._transfers[oldest].is_sent:
-                return False
+                # Receivers that begin one transfer after the other must not keep a joiner, which needs one, from its own.
+                oldest = max(self._transfers, key=lambda name: self._begun[name])
+                if self._begun[oldest] <= self._begun[receiver] + 1:
+                    return False
             del self._transfers[oldest]
+        self._begun[receiver] += 1
         return True
 
     def _next_page(self, transfer: _Transfer, number: int) -> TransferPage:

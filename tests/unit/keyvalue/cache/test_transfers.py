@@ -75,6 +75,27 @@ def test_too_many_transfers_at_once_are_put_off() -> None:
     assert sender.answer(new_replica_id(), request, 60.0).transfer
 
 
+def test_receivers_that_begin_transfers_again_and_again_do_not_keep_a_joiner_from_its_own() -> None:
+    server = Replica("server-00001")
+    for number in range(1000):
+        change(server, kv.Set(f"key {number}", "v", 0))
+    asker = Replica(ASKER)
+    sender, joiner = Sender(server), receiver_of(asker)
+    request = receiver_of(Replica(ASKER)).request()
+    greedy = [new_replica_id() for _ in range(50)]
+    tries = 0
+    while not joiner.is_done:
+        for _ in range(3):
+            for name in greedy:
+                sender.answer(name, request, 0.0)
+        page = sender.answer(ASKER, joiner.request(), 0.0)
+        tries += 1
+        if page.transfer:
+            joiner.receive(page, 1000)
+    assert asker.keys == 1000
+    assert tries < 15, "a transfer of eight pages, once begun, goes on to its end"
+
+
 def test_a_large_cell_is_sent_in_several_pages_and_removed_items_go() -> None:
     server, asker = Replica("server-00001"), Replica("asker-000001")
     for number in range(3000):
