@@ -24,6 +24,7 @@ from tests.bench.bucket_size import measure_size
 from tests.bench.bucket_speed import measure_speed
 from tests.bench.cache.measure_cache import measure_cache
 from tests.bench.component_speed import COMPONENTS_IN_FLIGHT, measure_components
+from tests.bench.helper_gain import measure_helper_gain
 from tests.bench.jobs import BenchPlan, Progress
 from tests.bench.report import Report
 from tests.bench.tables import show
@@ -135,13 +136,14 @@ async def _run(
         report = msgspec.structs.replace(report, cache=measured)
     if WorkloadName.GET not in plan.workloads or max(plan.in_flight) < COMPONENTS_IN_FLIGHT:
         return report
-    components = []
+    components, helpers = [], []
     for backend in backends:
         of_backend = replace(
             settings, lattice=f"{settings.lattice}{backend.value}", link_values={"BACKEND": backend.value}
         )
         components.append(await measure_components(of_backend, plan, progress))
-    return msgspec.structs.replace(report, components=components)
+        helpers.append(await measure_helper_gain(of_backend, backend, plan, progress))
+    return msgspec.structs.replace(report, components=components, helpers=helpers)
 
 
 async def _measure_bucket(settings: LatticeSettings, plan: BenchPlan, progress: Progress, *, with_size: bool) -> Report:

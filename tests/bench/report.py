@@ -8,6 +8,7 @@ import msgspec
 
 from tests.bench.cache.cache_report import CacheReport, cache_scorecard
 from tests.bench.component_speed import ComponentReport
+from tests.bench.helper_gain import HelperGain, helper_scorecard
 from tests.bench.rows import Row, ScoreLine
 from tests.bench.workloads import WorkloadName
 
@@ -36,7 +37,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All results of a run; `None` for a part that was left out. `rows`, `yardsticks` and `size` belong to the bucket.
 
-    `components` has the calls over wRPC on each backend.
+    `components` has the calls over wRPC on each backend, `helpers` the gain by helper processes.
     """
 
     rows: list[Row] = msgspec.field(default_factory=list)
@@ -44,6 +45,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     size: Size | None = None
     cache: CacheReport | None = None
     components: list[ComponentReport] = msgspec.field(default_factory=list)
+    helpers: list[HelperGain] = msgspec.field(default_factory=list)
 
     def row(self, workload: WorkloadName, in_flight: int) -> Row | None:
         return next((row for row in self.rows if (row.workload, row.in_flight) == (workload, in_flight)), None)
@@ -52,7 +54,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def scorecard(report: Report) -> list[ScoreLine]:
     """Return the score of a run. Lines whose rows were not measured are left out."""
     components = [part.line for part in report.components]
-    return [*_speed(report), *_size(report), *cache_scorecard(report.cache), *components]
+    return [
+        *_speed(report),
+        *_size(report),
+        *cache_scorecard(report.cache),
+        *components,
+        *helper_scorecard(report.helpers),
+    ]
 
 
 def _speed(report: Report) -> Iterator[ScoreLine]:

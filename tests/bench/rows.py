@@ -13,7 +13,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A workload at one number of invocations in flight.
 
     Attributes:
-        provider_cpu_us: CPU time per operation of all provider processes that may have served it.
+        provider_cpu_us: CPU time per operation of all provider processes that may have served it, without their helpers.
         others_cpu_us: CPU time per operation of the provider processes that only receive the changes.
     """
 

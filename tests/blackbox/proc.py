@@ -41,6 +41,11 @@ def cpu_microseconds(pid: int) -> float:
     return total_ns / 1000
 
 
+def children(pid: int) -> list[int]:
+    """Return the child processes that the main thread of a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
 def _status(pid: int, field: str) -> str:
     """Return the first word of a field of the process's status."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")

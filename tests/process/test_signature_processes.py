@@ -11,13 +11,9 @@ from typing import Any
 from tests.blackbox.host_families import RUST
 from tests.blackbox.key_pairs import KeyPair
 from tests.blackbox.lattice_host import LatticeHost, gather_outcomes
-from tests.blackbox.proc import freeze
+from tests.blackbox.proc import children, freeze
 from tests.blackbox.waiting import eventually
 from tests.process.conftest import Hosts
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
 def has_ended(pid: int) -> bool:

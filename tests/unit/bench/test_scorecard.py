@@ -1,3 +1,7 @@
+from msgspec import structs
+
+from provider.keyvalue.link_values import Backend
+from tests.bench.helper_gain import HelperGain
 from tests.bench.load_generator import Measurement
 from tests.bench.report import Report, Size, Yardsticks, scorecard
 from tests.bench.rows import Row, median_row
@@ -64,3 +68,19 @@ def test_the_median_round_counts_but_the_errors_of_all_rounds_are_kept() -> None
     merged = median_row(rounds)
     assert merged.provider_cpu_us == 60
     assert not merged.measured.is_exact
+
+
+def test_the_gain_by_helper_processes_is_scored_for_each_backend() -> None:
+    gain = HelperGain(
+        backend=Backend.BUCKET,
+        signature_cpu_us=40,
+        own_cpu_us=30,
+        helpers_cpu_us=45,
+        alone_cpu_us=66,
+        rate_ratio=1.2,
+        p50_ratio=1.01,
+        helper_megabytes=10,
+    )
+    cache = structs.replace(gain, backend=Backend.CACHE)
+    judged = scorecard(Report(helpers=[gain, cache]))
+    assert [line.is_met for line in judged] == [True, False, True, True, False, False, True, True]
