@@ -23,8 +23,9 @@ SIGNATURE_BYTES = 64
 READY = bytes(HEAD_BYTES)
 """The first message of a helper, once it can check signatures: the answer to no batch."""
 
-LARGEST_PACKET_BYTES = 128 * 1024
-"""More than the largest batch of the provider: 16 tokens of 4 KiB, with their keys and signatures."""
+LARGEST_PACKET_BYTES = 96 * 1024
+"""More than the largest batch of the provider: 32 tokens of 2 KiB, with their keys and signatures. From 128 KiB on, the
+allocator would get the memory for each read from the system."""
 
 
 def answer(batch: bytes, verify: Callable[[bytes, bytes, bytes], bool]) -> bytes:

@@ -25,13 +25,14 @@ PATIENCE_SECONDS = 0.05
 FROZEN_SECONDS = 0.5
 """The time after which a helper that owes an answer is replaced: ten times the wait of a process on a busy machine."""
 
-MOST_PER_BATCH = 16
-"""Beyond it, sending costs hardly less per token, and the first answer comes later: 16 checks take half a millisecond."""
+MOST_PER_BATCH = 32
+"""Half of what a provider under load has waiting, so that it serves one batch while the helper checks the next one. Larger
+batches would take turns; smaller ones cost more switches between processes, which a busy machine delays."""
 
 _FEWEST_PER_BATCH = 4
 """Fewer are not divided among helpers: to wake one costs as much as it saves."""
 
-_FEWEST_BEHIND = 8
+_FEWEST_BEHIND = 16
 """Tokens that go out to a helper while it checks another batch. Fewer wait for its answer, with what arrives meanwhile."""
 
 MOST_OUT_PER_HELPER = 256
@@ -40,7 +41,7 @@ MOST_OUT_PER_HELPER = 256
 MOST_BYTES_OUT = 4 * 1024 * 1024
 """Size of the messages that wait for checks: a thousand of the usual size."""
 
-LARGEST_SIGNED_BYTES = 4096
+LARGEST_SIGNED_BYTES = 2048
 """Signed bytes that are sent to a helper. Hosts sign some 700; longer ones are checked in place."""
 
 

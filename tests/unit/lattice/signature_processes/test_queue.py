@@ -136,7 +136,7 @@ def test_everything_leaves_once_in_order_and_with_the_true_verdict_whatever_help
                     "wait": lattice.wait,
                 }[name](value)
     lattice.go_on()
-    lattice.wait(PATIENCE_SECONDS)
+    lattice.wait(2 * PATIENCE_SECONDS)
     assert [item.number for item in lattice.left] == list(range(arrived))
     assert all(item.is_signed is item.is_valid for item in lattice.left)
     assert lattice.queue.is_empty
@@ -145,12 +145,12 @@ def test_everything_leaves_once_in_order_and_with_the_true_verdict_whatever_help
 
 def test_what_arrived_together_goes_out_in_batches_to_all_helpers_and_nothing_is_checked_in_place() -> None:
     lattice = Lattice(helpers=2)
-    lattice.arrive(64)
+    lattice.arrive(4 * MOST_PER_BATCH)
     assert [len(packets) for packets in lattice.sent.values()] == [2, 2]
     for _ in range(2):
         for helper in (1, 0):
             lattice.reply(helper)
-    assert len(lattice.left) == 64
+    assert len(lattice.left) == 4 * MOST_PER_BATCH
     assert lattice.checks.in_place == []
 
 
@@ -234,9 +234,9 @@ def test_few_wait_for_the_answer_of_a_busy_helper_so_that_they_go_out_together()
     lattice = Lattice(helpers=1)
     lattice.arrive(4)
     for _ in range(3):
-        lattice.arrive(2)
+        lattice.arrive(5)
     assert len(lattice.sent[0]) == 1
-    lattice.arrive(2)
+    lattice.arrive(1)
     assert len(lattice.sent[0]) == 2
     lattice.reply(0)
     assert len(lattice.sent[0]) == 1
