@@ -1,11 +1,11 @@
-"""Pages of the keys of a replica: in the order of the keys for actors, in that of a hash for components. Pure."""
+"""Pages of the keys of a replica: in the order of the keys for actors, in that of a checksum for components. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 from collections.abc import Iterator
+from zlib import crc32
 
 from contracts.extensions import MAX_PAGE_KEYS, ListKeys, ListKeysResponse
 from provider.keyvalue.byte_values import KeyPage, ListPage
@@ -23,24 +23,29 @@ def list_keys(replica: Replica, request: ListKeys, key_prefix: str, now_ms: int)
 
 
 def list_page(replica: Replica, request: ListPage, key_prefix: str, now_ms: int) -> KeyPage:
-    """Return a page of a component's keys in the order of a hash of 64 bits, which every replica computes alike.
+    """Return a page of a component's keys in the order of a checksum, which every replica computes alike.
 
-    The cursor is the least hash of the keys that follow, so keys with the same hash are on one page. A key that is there
-    all the time is on exactly one page, whatever is added or removed meanwhile.
+    The cursor is the least checksum of the keys that follow, so keys with the same checksum are on one page. A key that is
+    there all the time is on exactly one page, whatever is added or removed meanwhile.
     """
-    found = ((_place(key), key) for key in _readable_keys(replica, key_prefix, key_prefix, now_ms))
-    ordered = heapq.nsmallest(MAX_PAGE_KEYS + 1, (pair for pair in found if pair[0] >= request.cursor))
+    least = len(key_prefix)
+    placed = [
+        (place, key)
+        for key in replica.live_keys()
+        if (place := crc32(key.encode())) >= request.cursor and key.startswith(key_prefix) and len(key) > least
+    ]
+    ordered = heapq.nsmallest(MAX_PAGE_KEYS + 1, placed)
     ends = itertools.accumulate(size_of(key) for _, key in ordered[:MAX_PAGE_KEYS])
     fitting = max(1, sum(end <= request.max_bytes for end in ends))
-    while fitting < len(ordered) and ordered[fitting][0] == ordered[fitting - 1][0]:
-        fitting += 1
-    cursor = ordered[fitting][0] if fitting < len(ordered) else None
-    return KeyPage([key[len(key_prefix) :] for _, key in ordered[:fitting]], cursor)
-
-
-def _place(key: str) -> int:
-    """Return the place of a key in the order of a component's pages."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+    if fitting >= len(ordered):
+        page, cursor = ordered, None
+    else:
+        # All keys up to the last one's checksum: many may have the same, if their author wants it so.
+        last = ordered[fitting - 1][0]
+        page = sorted(pair for pair in placed if pair[0] <= last)
+        cursor = min((place for place, _ in placed if place > last), default=None)
+    # Of keys whose values have expired, only those of this page are looked at.
+    return KeyPage([key[least:] for _, key in page if replica.read(key, now_ms) is not None], cursor)
 
 
 def _readable_keys(replica: Replica, prefix: str, key_prefix: str, now_ms: int) -> Iterator[str]:

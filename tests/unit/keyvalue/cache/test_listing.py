@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
 from provider.keyvalue.byte_values import ListPage
+from provider.keyvalue.cache import listing
 from provider.keyvalue.cache.listing import list_page
 from provider.keyvalue.cache.replica import Replica
 from tests.unit.keyvalue.cache.exchange import change, exchange, replica_of
@@ -54,6 +56,23 @@ def test_a_key_that_stays_is_listed_once_while_others_come_and_go() -> None:
         change(replica, kv.Set(f"new-{len(found)}", "x", 0), NOW)
         change(replica, kv.Del(f"new-{len(found) - 7}"), NOW)
     assert sorted(key for key in found if key.startswith("stays")) == sorted(staying)
+
+
+def test_keys_with_one_checksum_are_on_one_page_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_PAGE_KEYS", 3)
+    monkeypatch.setattr(listing, "crc32", len)
+    replica = replica_of(1)
+    for name in ("a", "bb", "cc", "dd", "ee", "fff", "gggg"):
+        change(replica, kv.Set(name, "x", 0), NOW)
+    assert pages([replica], 1000) == [["a", "bb", "cc", "dd", "ee"], ["fff", "gggg"]]
+    assert pages([replica], 1) == [["a"], ["bb", "cc", "dd", "ee"], ["fff"], ["gggg"]]
+
+
+def test_a_key_whose_value_has_expired_is_not_listed() -> None:
+    replica = replica_of(1)
+    change(replica, kv.Set("expired", "x", 1), NOW - 1500)
+    change(replica, kv.Set("there", "x", 0), NOW)
+    assert pages([replica], 1000) == [["there"]]
 
 
 def test_a_cursor_behind_all_keys_ends_the_list() -> None:
