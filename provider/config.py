@@ -29,6 +29,10 @@ from provider.lattice.wasmcloud1.reply_subjects import DEFAULT_PREFIX, is_prefix
 from provider.nats.settings import ConnectionSettings
 from provider.units import parse_size, parse_whole_seconds
 
+CONFIG_JSON = "config_json"
+_PROVIDER_CONFIG = "provider config"
+"""The names of the settings that an operator gives the provider: under wasmbus hosts, and under those of 1.x."""
+
 PATH_VARIABLE = "KEYVALUE_NATS_PROVIDER_TOML"
 PATH_KEY = "provider_toml"
 """The key of config_json that names another provider.toml. The variable does the same where hosts pass it on."""
@@ -99,6 +103,7 @@ class ProviderConfig(Struct, frozen=True):
         link_defaults: Defaults of link values, by canonical name.
         wrong_defaults: Reasons by canonical name, for values of config_json that no link can use.
         remarks: Warnings about config_json.
+        source: Name of the settings that the operator gives, for remarks on them.
         link_policy: Restrictions on what links may name.
         inbox_prefixes: Prefixes of the subjects on which callers of 1.x hosts are answered.
         telemetry: Export of traces and metrics.
@@ -108,6 +113,7 @@ class ProviderConfig(Struct, frozen=True):
     limits: ProcessLimits
     link_defaults: dict[str, str]
     lattice_connection: ConnectionSettings
+    source: str = CONFIG_JSON
     link_policy: LinkPolicy = LinkPolicy()
     telemetry: TelemetryConfig = TelemetryConfig()
     inbox_prefixes: tuple[str, ...] = (DEFAULT_PREFIX,)
@@ -129,11 +135,21 @@ _PROCESS_SETTINGS = (PATH_KEY, FOLDERS_KEY, URLS_KEY, INBOXES_KEY, *TELEMETRY_KE
 
 
 def load_config(host_data: HostData, environment: Mapping[str, str]) -> ProviderConfig:
-    """Read provider.toml and merge config_json into it.
+    """Read provider.toml and merge config_json into it, or the provider's config of a 1.x host.
 
     Raises:
         errors.ConfigError: A setting is unknown or wrong. The error names the file or config_json, and the fault.
     """
+    try:
+        config = _load(host_data, environment)
+    except errors.ConfigError as error:
+        if host_data.wasmcloud1 is None or error.where != CONFIG_JSON:
+            raise
+        raise errors.ConfigError(error.reason, _PROVIDER_CONFIG) from None
+    return config if host_data.wasmcloud1 is None else structs.replace(config, source=_PROVIDER_CONFIG)
+
+
+def _load(host_data: HostData, environment: Mapping[str, str]) -> ProviderConfig:
     own, values = _config_json(host_data.config_json)
     path = own.pop(PATH_KEY, None) or environment.get(PATH_VARIABLE)
     policy = _link_policy(own.pop(FOLDERS_KEY, None), own.pop(URLS_KEY, None))
@@ -203,7 +219,7 @@ def link_config(
     for name, reason in given.wrong.items():
         raise errors.LinkError(name, reason)
     for name in config.wrong_defaults.keys() - given.known.keys():
-        raise errors.LinkError(name, f"{config.wrong_defaults[name]}, in config_json")
+        raise errors.LinkError(name, f"{config.wrong_defaults[name]}, in {config.source}")
     config.link_policy.check(given.known)
     parsed = parse_link(
         join_values(config.link_defaults, given.known, config.lattice_connection),
@@ -257,13 +273,13 @@ def _config_json(text: Secret) -> tuple[dict[str, Any], dict[str, Any]]:
     if not text or not text.reveal().strip():
         return {}, {}
     try:
-        value = codec.unpack_json(text.reveal(), "config_json")
+        value = codec.unpack_json(text.reveal(), CONFIG_JSON)
     except codec.MalformedError:
-        raise errors.ConfigError("not JSON", "config_json") from None
+        raise errors.ConfigError("not JSON", CONFIG_JSON) from None
     if value is None:
         return {}, {}
     if not isinstance(value, dict):
-        raise errors.ConfigError("expected a JSON object", "config_json")
+        raise errors.ConfigError("expected a JSON object", CONFIG_JSON)
     names = {raw_name: normal_name(raw_name).lower() for raw_name in value}
     own = {names[raw_name]: item for raw_name, item in value.items() if names[raw_name] in _PROCESS_SETTINGS}
     return own, {raw_name: item for raw_name, item in value.items() if names[raw_name] not in _PROCESS_SETTINGS}
@@ -276,9 +292,9 @@ def _link_policy(folders: Any, urls: Any) -> LinkPolicy:
         isinstance(folders, list)
         and all(isinstance(folder, str) and folder.startswith("/") and ".." not in folder for folder in folders)
     ):
-        raise errors.ConfigError(f"{FOLDERS_KEY}: expected a list of absolute paths of folders", "config_json")
+        raise errors.ConfigError(f"{FOLDERS_KEY}: expected a list of absolute paths of folders", CONFIG_JSON)
     if urls not in (None, "allow", "deny"):
-        raise errors.ConfigError(f"{URLS_KEY}: expected allow or deny", "config_json")
+        raise errors.ConfigError(f"{URLS_KEY}: expected allow or deny", CONFIG_JSON)
     return LinkPolicy(None if folders is None else tuple(folders), urls != "deny")
 
 
@@ -309,21 +325,21 @@ def _telemetry(given: Mapping[str, Any]) -> TelemetryConfig:
     for name in ("traces_exporter", "metrics_exporter"):
         texts[name] = texts[name].lower()
         if texts[name] not in ("", "otlp", "none"):
-            raise errors.ConfigError(f"{name}: expected otlp or none", "config_json")
+            raise errors.ConfigError(f"{name}: expected otlp or none", CONFIG_JSON)
     if texts["otlp_endpoint"] and not re.match(r"https?://[^/]", texts["otlp_endpoint"]):
-        raise errors.ConfigError("otlp_endpoint: expected a URL like http://127.0.0.1:4318", "config_json")
+        raise errors.ConfigError("otlp_endpoint: expected a URL like http://127.0.0.1:4318", CONFIG_JSON)
     return TelemetryConfig(**texts)
 
 
 def _limits(limits: ProcessLimits, given: Mapping[str, Any]) -> ProcessLimits:
     if not given:
         return limits
-    numbers = _numbers(given, "config_json")
+    numbers = _numbers(given, CONFIG_JSON)
     try:
         merged = codec.to_struct(structs.asdict(limits) | numbers, ProcessLimits, "limits")
     except codec.MalformedError as error:
-        raise errors.ConfigError(error.reason, "config_json") from None
-    _check_limits(merged, "config_json")
+        raise errors.ConfigError(error.reason, CONFIG_JSON) from None
+    _check_limits(merged, CONFIG_JSON)
     return merged
 
 

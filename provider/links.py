@@ -125,8 +125,8 @@ class Links:
         return store or (_of_link(*watch) if watch is not None else None)
 
     def notice(self) -> str | None:
-        """Return the remarks on config_json and on links that work, or `None`."""
-        texts = [f"config_json: {remark}" for remark in self._config.remarks]
+        """Return the remarks on the operator's settings and on links that work, or `None`."""
+        texts = [f"{self._config.source}: {remark}" for remark in self._config.remarks]
         for key, found in self._links.items():
             if isinstance(found, errors.LinkError):
                 continue

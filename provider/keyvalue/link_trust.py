@@ -46,10 +46,10 @@ class LinkPolicy:
             errors.LinkError: A value is not allowed.
         """
         if "URL" in given and not self.allows_urls:
-            raise errors.LinkError("URL", "not allowed in a link, as link_urls of config_json is deny")
+            raise errors.LinkError("URL", "not allowed in a link, as the operator's link_urls is deny")
         for name in files_named(given) if self.folders is not None else ():
             if not any(_is_within(given[name], folder) for folder in self.folders or ()):
-                raise errors.LinkError(name, "not a file in one of the folders that link_files of config_json lists")
+                raise errors.LinkError(name, "not a file in one of the folders that the operator's link_files lists")
 
 
 def files_named(given: Mapping[str, str]) -> list[str]:

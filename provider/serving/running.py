@@ -36,6 +36,17 @@ _DRAIN_SECONDS = {
 """The time for calls in flight at shutdown: an OTP host waits 2000 ms for the acknowledgement, the others 300 ms. Under
 1.x the answers are confirmed by their callers, for which there is some of that time too."""
 
+_END_SECONDS = {
+    HostFamily.OTP: 1.8,
+    HostFamily.TEST_HARNESS: 1.8,
+    HostFamily.RUST: 0.25,
+    HostFamily.WASMCLOUD1: 0.25,
+}
+"""The time for all of the end: a store that does not close by then is left to the end of the process."""
+
+_LEAST_CLOSE_SECONDS = 0.02
+"""The time for stores to close in any case: a healthy server takes a tenth of it."""
+
 
 class RunningProvider(ABC):
     """The running provider; the lattice's subscriptions call its `on_...` methods. A subclass serves one family's calls.
@@ -103,13 +114,14 @@ class RunningProvider(ABC):
 
     async def _finish(self) -> None:
         """Finish the calls in flight within the host's patience, close the stores, then acknowledge."""
-        patience_seconds = _DRAIN_SECONDS[self._host_data.family]
+        family, began = self._host_data.family, self._loop.time()
         await self._stop_calls()
-        await self._drain(patience_seconds)
+        await self._drain(_DRAIN_SECONDS[family])
         self._telemetry.snapshot()
         await self._tasks.close()
         closing = asyncio.ensure_future(self._links.close())
-        await asyncio.wait({closing}, timeout=patience_seconds)
+        left_seconds = began + _END_SECONDS[family] - self._loop.time()
+        await asyncio.wait({closing}, timeout=max(left_seconds, _LEAST_CLOSE_SECONDS))
         await self._acknowledge_shutdown(self._shutdown_reply)
         _log.info("stopped")
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -35,6 +36,13 @@ _FLUSH_SECONDS = 0.1
 """A flush is one round trip to the server. A host kills the process 0.3 s after it has asked it to stop."""
 
 _PARAMETERS = ".params"
+
+_RESEND_SECONDS = 1.0
+"""Time after a reconnect for callers, whose connection was lost too, to listen again."""
+
+_MOST_UNSENT = 4096
+_MOST_UNSENT_BYTES = 16 * 1024 * 1024
+"""Messages, and their size, that wait for the connection: as many as calls may be in flight, with a few KiB for each."""
 
 
 class Wasmcloud1Service(Protocol):
@@ -99,6 +107,9 @@ class Wasmcloud1Subscriptions:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._call_listeners: list[int] = []
+        self._unsent: deque[Outgoing] = deque()
+        """Messages that wait for the connection. Callers wait for ever: an answer that is late still ends their call."""
+        self._unsent_bytes = 0
         self._all_ended: asyncio.Event | None = None
         """Set when no call is left, once that is waited for."""
 
@@ -108,6 +119,7 @@ class Wasmcloud1Subscriptions:
         A link that is put while the provider starts would otherwise be lost: hosts repeat nothing.
         """
         subjects = self._protocol.subjects
+        self._connection.on_reconnect(self._on_reconnect)
         for subject, handler in (
             (subjects.put_link, self._on_put_link),
             (subjects.delete_link, self._on_delete_link),
@@ -148,7 +160,7 @@ class Wasmcloud1Subscriptions:
             self._timer.cancel()
 
     def answer(self, exchange: Exchange, result: bytes) -> None:
-        """Answer a call with an encoded result. Without a connection the answer is lost, and so is the caller's question."""
+        """Answer a call with an encoded result. Without a connection the answer waits for it."""
         self._exchanges.max_payload_bytes = self._connection.max_payload_bytes
         self._exchanges.answer(exchange, result, self._loop.time())
         self._flush()
@@ -186,14 +198,32 @@ class Wasmcloud1Subscriptions:
             self._timer = self._loop.call_at(due, self._on_time)
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
-        try:
-            for subject, reply, payload in outgoing:
-                if reply:
-                    self._connection.publish_request(subject, reply, payload)
+        for message in outgoing:
+            try:
+                if message.reply:
+                    self._connection.publish_request(message.subject, message.reply, message.payload)
                 else:
-                    self._connection.publish(subject, payload)
-        except (errors.NotConnectedError, errors.MessageTooLargeError) as error:
-            _log.warning("reply_lost", extra={"reason": str(error)})
+                    self._connection.publish(message.subject, message.payload)
+            except errors.NotConnectedError:
+                self._keep_unsent(message)
+            except errors.MessageTooLargeError as error:
+                _log.warning("reply_lost", extra={"reason": str(error)})
+
+    def _keep_unsent(self, message: Outgoing) -> None:
+        self._unsent.append(message)
+        self._unsent_bytes += len(message.payload)
+        while len(self._unsent) > _MOST_UNSENT or self._unsent_bytes > _MOST_UNSENT_BYTES:
+            self._unsent_bytes -= len(self._unsent.popleft().payload)
+            _log.warning("reply_lost", extra={"reason": "not connected to the lattice"})
+
+    def _on_reconnect(self) -> None:
+        if self._unsent:
+            self._loop.call_later(_RESEND_SECONDS, self._send_unsent)
+
+    def _send_unsent(self) -> None:
+        """Send the messages that could not be sent. Those that still cannot be sent wait for the next reconnect."""
+        unsent, self._unsent, self._unsent_bytes = list(self._unsent), deque(), 0
+        self._publish(unsent)
 
     def _on_time(self) -> None:
         self._timer = None
