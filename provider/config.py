@@ -66,10 +66,12 @@ class ProcessLimits(Struct, frozen=True, forbid_unknown_fields=True):
 
     max_in_flight: int = 4096
     max_in_flight_bytes: int = 268_435_456
-    max_invocation_bytes: int = 16_777_216
+    max_invocation_bytes: int = 67_108_864
+    max_answer_bytes: int = 67_108_864
     max_keys_per_call: int = 10_000
     replay_window_seconds: int = 120
     replay_ids: int = 1_000_000
+    page_grace_seconds: int = 60
     connect_timeout_seconds: int = 10
     signature_processes: int | Literal["auto"] = "auto"
 

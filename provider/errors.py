@@ -413,7 +413,7 @@ class DamagedValueError(StoreError):
     key: str
     page: str
     reason: str
-    text = "value of key {key!r} is damaged: page {page} {reason}; it can be deleted or set anew"
+    text = "value of key {key!r} is damaged: page {page!r} {reason}; it can be deleted or set anew"
 
 
 class WrongKindError(StoreError):

@@ -17,7 +17,9 @@ import uvloop
 from contracts.codec import MalformedError
 from contracts.host import HostData, HostFamily, decode_host_data
 from provider import errors, logs
-from provider.config import ProviderConfig, load_config, wanted_log_level
+from provider.config import ProcessLimits, ProviderConfig, load_config, wanted_log_level
+from provider.keyvalue.bucket.pages.page_cache import PageCache
+from provider.keyvalue.bucket.store import Upkeep
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.pool import StorePool
 from provider.lattice.actor_calls import ActorCaller
@@ -80,8 +82,9 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
             return
         stack.push_async_callback(watchers.close)
         is_wasmcloud1 = host_data.family is HostFamily.WASMCLOUD1
+        keys, upkeep = _keys(host_data), _upkeep(config.limits)
         pool = await stack.enter_async_context(
-            StorePool(tasks, connection, f"{name} store", _keys(host_data), is_keyless=is_wasmcloud1)
+            StorePool(tasks, connection, f"{name} store", keys, is_keyless=is_wasmcloud1, upkeep=upkeep)
         )
         watches = Watches(host_data, pool, _delivery(config, host_data, connection, tasks), tasks)
         links = Links(config, host_data, pool, watches)
@@ -107,6 +110,14 @@ def _delivery(config: ProviderConfig, host_data: HostData, connection: Connectio
             host_data.default_rpc_timeout_ms / 1000,
             inbox_check(config.inbox_prefixes),
         )
+    )
+
+
+def _upkeep(limits: ProcessLimits) -> Upkeep:
+    return Upkeep(
+        max_answer_bytes=limits.max_answer_bytes,
+        page_grace_seconds=limits.page_grace_seconds,
+        page_cache=PageCache(),
     )
 
 

@@ -18,7 +18,15 @@ from contracts.secret import Secret
 from provider import errors
 from provider.keyvalue import link_forms as form
 from provider.keyvalue.keys import encode_key, encode_part
-from provider.keyvalue.link_values import LINK_VALUES, Backend, BucketArgument, Consistency, Group, ReplicationAuth
+from provider.keyvalue.link_values import (
+    LINK_VALUES,
+    Backend,
+    BucketArgument,
+    Consistency,
+    Group,
+    Paged,
+    ReplicationAuth,
+)
 from provider.nats.settings import ConnectionSettings
 
 
@@ -30,6 +38,7 @@ class BucketConfig(Struct, frozen=True):
         is_created: True if the provider creates a bucket that does not exist.
         marks_expired: True if the server writes a marker when a value expires, so that watchers are told. A value
             written at that moment may be lost.
+        paged: Whether large values get pages.
         given: Names of the link values that the link itself gives, without those that only have a default.
     """
 
@@ -41,6 +50,7 @@ class BucketConfig(Struct, frozen=True):
     max_bytes: int = -1
     max_value_bytes: int = -1
     marks_expired: bool = False
+    paged: Paged = Paged.AUTO
     given: frozenset[str] = frozenset()
 
 
@@ -177,6 +187,7 @@ def _bucket(values: Mapping[str, Any], lattice: str, link_name: str, given: froz
     return BucketConfig(
         name=values.get("BUCKET", re.sub(r"[^A-Za-z0-9_-]", "_", derived)),
         is_created=values["CREATE"] in ("always", "true"),
+        paged=Paged(values["PAGED"]),
         replicas=values["REPLICAS"],
         storage=values["STORAGE"],
         ttl_seconds=values["TTL"],

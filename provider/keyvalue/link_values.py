@@ -39,6 +39,14 @@ class Consistency(enum.Enum):
     """The value on any replica, but never older than one that this process has seen."""
 
 
+class Paged(enum.Enum):
+    """The choice of values that get pages."""
+
+    AUTO = "auto"
+    ALWAYS = "true"
+    NEVER = "false"
+
+
 class ReplicationAuth(enum.Enum):
     """The proof that replicas of a cache demand of each other."""
 
@@ -206,6 +214,15 @@ _VALUES = (
         "that is created with it. A value that is written at the moment of expiry may be lost.",
         example="true",
         default="false",
+    ),
+    LinkValue(
+        "PAGED",
+        Group.BUCKET,
+        form.one_of(*(paged.value for paged in Paged)),
+        "Whether values that are too large for one message get [pages](paged-values.md). `auto`: where the bucket has no "
+        "history. Values with pages are read and changed in any case.",
+        example="true",
+        default="auto",
     ),
     LinkValue(
         "CONSISTENCY",

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from contracts.statistics import BucketStatistics, CacheStatistics, ConnectionStatistics
 from provider import errors
-from provider.keyvalue.bucket.store import BucketLink, BucketStore
+from provider.keyvalue.bucket.store import WHOLE_BUCKET, BucketLink, BucketStore, Upkeep
 from provider.keyvalue.cache.store import Cache, CacheLink
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys, keys_of_text
 from provider.keyvalue.connections import ConnectionPool
@@ -35,6 +35,7 @@ class StorePool:
         keys: Keys by which the replicas of caches know each other; None: the host gave none.
         is_keyless: True under a family of hosts that never give one: then a cache without `REPLICATION_KEY` does without
             proof, unless its link demands it.
+        upkeep: The memory that the buckets of the process may take.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class StorePool:
         keys: ClusterKeys | None = None,
         *,
         is_keyless: bool = False,
+        upkeep: Upkeep = WHOLE_BUCKET,
     ) -> None:
+        self._upkeep = upkeep
         self._is_keyless = is_keyless
         self._tasks = tasks
         self._keys = keys
@@ -92,7 +95,7 @@ class StorePool:
         store = self._stores.get(key)
         if not isinstance(store, BucketStore):
             on_idle = functools.partial(self._retire, key)
-            store = BucketStore(self._connections, config.connection, config.bucket, self._tasks, on_idle)
+            store = BucketStore(self._connections, config.connection, config.bucket, self._tasks, on_idle, self._upkeep)
             self._stores[key] = store
             store.start()
         store.link(config.bucket)

@@ -19,6 +19,7 @@ _FIELDS = {
     "STORAGE": "storage",
     "TTL": "ttl_seconds",
     "EXPIRY_MARKERS": "marks_expired",
+    "PAGED": "paged",
     "MAX_KEYS": "max_keys",
     "MAX_BYTES": "max_bytes",
     "MAX_VALUE_SIZE": "max_value_bytes",

@@ -160,7 +160,8 @@ class Connector:
 
     async def _entry(self, bucket_key: str, deadline: float) -> Entry:
         bucket, _ = await self._opened(deadline)
-        return await bucket.read_entry(bucket_key, Consistency.STRONG, deadline)
+        entry = await bucket.read_entry(bucket_key, Consistency.STRONG, deadline)
+        return await bucket.paging.reader.whole("a read", bucket_key, bucket_key, entry, deadline)
 
     async def _live_entry(self, key: str, deadline: float) -> Entry:
         entry = await self._entry(self._keyspace.bucket_key(key), deadline)

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 import uvloop
+from msgspec import structs
 
 from contracts.secret import Secret
 from provider import errors, logs
+from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.store import BucketStore, Upkeep
 from provider.keyvalue.bucket.stream import open_stream
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
+from provider.keyvalue.link_values import Paged
 from provider.nats.buckets import NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT, STREAM_NOT_FOUND, stream_name
 from provider.nats.connect_options import parse_creds
 from provider.nats.connection import Connection
@@ -34,6 +37,12 @@ _log = logging.getLogger(__name__)
 
 _CACHED_BYTES = 256 * 1024
 """Memory for the entries that the engine keeps between two writes of a key: a small part of the connector's 32 MiB."""
+
+_CACHED_PAGE_BYTES = 1024 * 1024
+"""Memory for the pages of large values, likewise."""
+
+_ANSWER_BYTES = 4 * 1024 * 1024
+"""Largest file that is read: it is in memory twice on its way."""
 
 _POD_GRACE_SECONDS = 24.0
 """Time for which a handler that is still at work is answered after SIGTERM. A pod has 30 seconds to end in all."""
@@ -177,9 +186,16 @@ async def _attempt(settings: ConnectorSettings, stack: AsyncExitStack) -> tuple[
             raise errors.LinkError("BUCKET", f"bucket {settings.bucket.name!r} does not exist") from None
         raise
     await open_stream(jetstream, settings.bucket, deadline)
-    upkeep = Upkeep(_CACHED_BYTES, Keyspace(settings.prefix).under)
+    upkeep = Upkeep(
+        _CACHED_BYTES,
+        Keyspace(settings.prefix).under,
+        max_answer_bytes=_ANSWER_BYTES,
+        page_cache=PageCache(_CACHED_PAGE_BYTES),
+    )
     pool = ConnectionPool(connection, NAME)
-    store = BucketStore(pool, settings.connection, settings.bucket, tasks, lambda: None, upkeep)
+    # The connector reads large values, but a file that it writes is one message: it has the whole of it in memory.
+    bucket = structs.replace(settings.bucket, paged=Paged.NEVER)
+    store = BucketStore(pool, settings.connection, bucket, tasks, lambda: None, upkeep)
     store.start()
     stack.push_async_callback(store.close)
     with contextlib.suppress(errors.LinkUnavailableError):  # the store goes on trying

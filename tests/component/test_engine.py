@@ -6,7 +6,7 @@ import asyncio
 import enum
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -18,11 +18,19 @@ from provider import errors
 from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry, Write
+from provider.keyvalue.bucket.pages.runner import PageRunner
+from provider.keyvalue.bucket.pages.settling import PageSizes
+from provider.keyvalue.bucket.pages.value_reader import ValueReader
+from provider.keyvalue.bucket.pages.value_writer import PagingLimits, ValueWriter
 from provider.keyvalue.store import FutureCall
 from provider.keyvalue.values import Kind, Value
 from provider.tasks import TaskOwner
 
 KEY = "k"
+NO_PAGES = ValueWriter(
+    cast(PageRunner, None), cast(ValueReader, None), lambda: PagingLimits(PageSizes(), -1, False, 2**19)
+)
+"""No value of these tests is large enough for pages."""
 
 
 class Fault(enum.Enum):
@@ -136,7 +144,7 @@ def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 async def outcomes(store: ScriptedStore, requests: list[kv.SingleKeyRequest], *, seconds: float = 5.0) -> list[Any]:
     tasks = TaskOwner()
-    engine = Engine(store, tasks)
+    engine = Engine(store, tasks, NO_PAGES)
     loop = asyncio.get_running_loop()
     calls: list[Awaitable[Any]] = []
     for number, request in enumerate(requests):
@@ -313,7 +321,7 @@ def test_an_error_belongs_to_one_call_of_a_batch_only() -> None:
 def test_an_answer_without_a_change_comes_from_a_fresh_read_and_writes_nothing() -> None:
     async def scenario() -> None:
         tasks, store = TaskOwner(), ScriptedStore([], is_replicated=False)
-        engine = Engine(store, tasks)
+        engine = Engine(store, tasks, NO_PAGES)
         deadline = asyncio.get_running_loop().time() + 5
         assert await engine.change(kv.SetAdd(KEY, "a"), KEY, deadline) == 1
         store.entry = Entry(7, None)
@@ -334,7 +342,7 @@ def test_a_call_that_waited_too_long_is_refused_and_never_happens() -> None:
 
     async def scenario() -> None:
         tasks, store = TaskOwner(), SlowStore([])
-        engine = Engine(store, tasks)
+        engine = Engine(store, tasks, NO_PAGES)
         loop = asyncio.get_running_loop()
         first = asyncio.ensure_future(engine.change(kv.Increment(KEY, 1), KEY, loop.time() + 5))
         await asyncio.sleep(0.01)
@@ -389,7 +397,7 @@ class NoTasks(TaskOwner):
 
 def test_a_change_whose_entry_is_known_or_does_not_matter_needs_no_task() -> None:
     async def scenario() -> None:
-        engine = Engine(ScriptedStore([]), NoTasks())
+        engine = Engine(ScriptedStore([]), NoTasks(), NO_PAGES)
         deadline = asyncio.get_running_loop().time() + 5
         assert await engine.change(kv.Set(KEY, "7", 0), KEY, deadline) is None
         totals = [engine.change(kv.Increment(KEY, 1), KEY, deadline) for _ in range(5)]
@@ -408,7 +416,7 @@ def test_a_defect_in_one_answer_keeps_no_later_change_of_the_key_waiting() -> No
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: defects.append(context["exception"]))
-        engine = Engine(ScriptedStore([]), NoTasks())
+        engine = Engine(ScriptedStore([]), NoTasks(), NO_PAGES)
         deadline = loop.time() + 5
         engine.submit(kv.Set(KEY, "v", 0), KEY, Defect(deadline, loop.create_future()))
         await asyncio.sleep(0)
@@ -423,7 +431,7 @@ def test_a_defect_in_one_answer_keeps_no_later_change_of_the_key_waiting() -> No
 def test_a_change_whose_caller_gave_up_before_it_was_sent_never_happens() -> None:
     async def scenario() -> None:
         store, tasks = ScriptedStore([]), TaskOwner()
-        engine = Engine(store, tasks)
+        engine = Engine(store, tasks, NO_PAGES)
         deadline = asyncio.get_running_loop().time() + 5
         calls = [asyncio.ensure_future(engine.change(kv.Increment(KEY, 1), KEY, deadline)) for _ in range(3)]
         await asyncio.sleep(0)

@@ -23,7 +23,7 @@ def limit(request: pytest.FixtureRequest) -> str:
 
 async def limited(make_actor: MakeActor, limit: str) -> tuple[Actor, int]:
     if limit == "max_payload":
-        return await make_actor(), MAX_PAYLOAD
+        return await make_actor(PAGED="false"), MAX_PAYLOAD
     return await make_actor(MAX_VALUE_SIZE=str(OWN_MAXIMUM)), OWN_MAXIMUM
 
 

@@ -91,6 +91,7 @@ MEANINGS = {
     "stopping": "The provider begins to end.",
     "task_failed": "A defect in work in the background.",
     "telemetry_off": "Traces or metrics were asked for and cannot be exported.",
+    "value_damaged": "A page of a value is missing or not readable. The key can be deleted or set anew; others go on.",
     "watch_failed": "A defect in a watch. It continues with the same change.",
     "watch_gave_up": "An actor did not take a change in all its tries. The change is a [dead letter](operations.md#watching).",
     "watch_healed": "A watch works again. Ends `watch_interrupted`.",

@@ -55,7 +55,7 @@ async def test_no_key_is_missing_from_an_answer_that_the_server_splits(make_serv
     text = "x" * (MANY_BYTES // count)
     async with filled_bucket(server, count, text) as (bucket, keys):
         found = await bucket.read_many([*keys, "missing", keys[0]], Consistency.STRONG, deadline())
-        assert [value.data if value else None for value in found] == [text] * count + [None, text]
+        assert [entry.value.data if entry.value else None for entry in found] == [text] * count + [None, text]
 
 
 @pytest.mark.parametrize("is_snapshot", [True, False])
@@ -76,6 +76,7 @@ async def test_values_over_the_limit_of_one_call_are_an_error_that_names_it(
 async def test_many_long_keys_are_read_in_as_many_requests_as_necessary(lattice_server: NatsServer) -> None:
     async with filled_bucket(lattice_server, 3, "x") as (bucket, keys):
         long = ["k" * 3000 + str(number) for number in range(700)]
-        values = await bucket.read_many([*long, *keys], Consistency.STRONG, deadline())
+        entries = await bucket.read_many([*long, *keys], Consistency.STRONG, deadline())
+    values = [entry.value for entry in entries]
     assert values[: len(long)] == [None] * len(long)
     assert [value is not None for value in values[len(long) :]] == [True] * len(keys)

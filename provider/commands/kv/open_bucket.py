@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from msgspec import structs
+
 from contracts.extensions import SwapResponse
 from contracts.keyvalue import SingleKeyRequest
 from provider.commands.connect import deadline_in, explained
@@ -62,7 +64,7 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
     if reason := unmet_requirement(info.config):
         raise BucketUnusableError(name, reason)
     bucket = Bucket(jetstream, name, Traits.from_info(info, level), clock, tasks, lambda: None)
-    engine = Engine(bucket, tasks)
+    engine = Engine(bucket, tasks, bucket.paging.writer)
     try:
         yield OpenBucket(jetstream, bucket, engine, timeout_seconds)
     finally:
@@ -97,11 +99,16 @@ class OpenBucket:
         """Return the current value of a key, or raise `KeyNotFoundError`."""
         deadline = self._deadline()
         entry = await self.bucket.read_entry(key, consistency, deadline)
+        entry = await self.bucket.paging.reader.whole("get", key, key, entry, deadline)
         if entry.value is None:
             raise KeyNotFoundError(noted_key(key))
         found = await self._message(key, entry.revision, deadline)
         if found is not None:
-            return decode_revision(*found, self.bucket.traits.lifetimes)
+            revision = decode_revision(*found, self.bucket.traits.lifetimes)
+            if not revision.kind.startswith("paged "):
+                return revision
+            kind = revision.kind.removeprefix("paged ")
+            return structs.replace(revision, payload=encode_payload(entry.value), kind=kind)
         # The entry was overwritten or deleted since, so its time cannot be read any more.
         return Revision(
             bucket_key=key,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from provider.keyvalue.bucket.entries import decode_entry
+from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.ttl import Lifetimes
 from provider.keyvalue.values import Kind
 from provider.nats.frames import header_value
@@ -23,7 +24,8 @@ class Revision(Struct, frozen=True):
         operation: `PUT`; `DEL` or `PURGE` for a marker.
         time_ms: Time of the write by the server's clock, in milliseconds since 1970; 0 if it is not known.
         payload: Bytes of the value; empty for a marker.
-        kind: `text`, `counter`, `list`, `set` or `binary`; "" for a marker.
+        kind: `text`, `counter`, `list`, `set` or `binary`, with `paged` before it if the payload is only the head of a
+            value; "" for a marker.
         expires_at_ms: Time of expiry, in milliseconds since 1970; 0 means never.
         operation_id: Id by which the provider recognizes its own write; "" for another writer.
         reason: Reason of a marker that the server wrote, e.g. `MaxAge`; else "".
@@ -60,6 +62,8 @@ def decode_revision(
     kind, expires_at_ms = "", 0
     if value is not None:
         kind = _BINARY if value.kind is Kind.BINARY else value.kind.value
+        if is_paged(value):  # the payload is a head, whose pages are there only as long as it is the last revision
+            kind = f"paged {kind}"
         expires_at_ms = min((end_ms for end_ms in (value.expires_at_ms, entry.end.age_ms) if end_ms > 0), default=0)
     return Revision(
         bucket_key=bucket_key,

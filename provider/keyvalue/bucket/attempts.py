@@ -12,9 +12,13 @@ import contextlib
 import itertools
 import random
 import secrets
+from collections.abc import Callable
+
+from msgspec import structs
 
 from provider import errors
 from provider.keyvalue.bucket.cas import (
+    MAX_PAYLOAD,
     AlreadyWrittenError,
     CompareAndSetStore,
     ConflictError,
@@ -22,7 +26,11 @@ from provider.keyvalue.bucket.cas import (
     NotWrittenError,
 )
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, EntryCache, Write, may_tell_ttl
-from provider.keyvalue.bucket.plans import Attempt, Batch, BatchPlan, PendingChange, is_blind, plan_batch
+from provider.keyvalue.bucket.pages.head import encode_head
+from provider.keyvalue.bucket.pages.paged_value import Head, is_paged
+from provider.keyvalue.bucket.pages.settling import MOST_INLINE_BYTES
+from provider.keyvalue.bucket.pages.value_writer import LongSearchError, ValueWriter, is_working_copy
+from provider.keyvalue.bucket.plans import Attempt, Batch, BatchPlan, PendingChange, Prepared, is_blind, plan_batch
 from provider.keyvalue.bucket.ttl import NO_END, End
 from provider.keyvalue.payloads import encode_payload
 from provider.streaks import FailureStreak
@@ -39,6 +47,10 @@ _MAX_JITTER_SECONDS = 0.001
 
 _PAUSE_SECONDS = 0.02
 """Pause after a write that no server took: at most fifty attempts a second while there is no leader or no connection."""
+
+
+OnLongSearch = Callable[[str, PendingChange, Head], None]
+"""Called with a key, a ListDel, and the list as it was read."""
 
 
 class WriteCounts:
@@ -63,16 +75,27 @@ class BatchWriter:
         store: The store that has the values.
         cached_bytes: Size of all payloads together that are kept for the next change of their key.
         failures: Told of each batch that is written, and of each that cannot be.
+        paging: Reads and writes the pages of large values.
+        on_long_search: Called with a ListDel that has to search its list before it can share the key with other changes.
 
     Attributes:
         counts: Work so far.
     """
 
-    def __init__(self, store: CompareAndSetStore, cached_bytes: int, failures: FailureStreak) -> None:
+    def __init__(
+        self,
+        store: CompareAndSetStore,
+        cached_bytes: int,
+        failures: FailureStreak,
+        paging: ValueWriter,
+        on_long_search: OnLongSearch,
+    ) -> None:
         self.counts = WriteCounts()
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._failures = failures
+        self._paging = paging
+        self._on_long_search = on_long_search
         self._cache = EntryCache(cached_bytes)
         # Ids are unique among all providers: 48 random bits for this engine, and a count.
         self._id_prefix = secrets.token_urlsafe(6).encode() + b"."
@@ -90,11 +113,14 @@ class BatchWriter:
         batch = Batch(bucket_key, changes, self._new_id())
         # 1. Start from the entry that our last write left. If it is out of date, the write conflicts.
         entry = self._cache.take(bucket_key)
-        if entry is not None or self._can_be_blind(batch):
+        if entry is not None and is_paged(entry.value):
+            batch.known = entry
+        elif entry is not None or self._can_be_blind(batch):
             plan = self._plan(batch, entry)
-            if plan.is_change:
+            payload = encode_payload(plan.value) if plan.value is not None else b""
+            if plan.is_change and not (len(payload) > MOST_INLINE_BYTES and self._needs_pages(plan, payload)):
                 with contextlib.suppress(errors.StoreError):  # time is over, as `settle` will find, too
-                    batch.under_way = self._send(batch, plan, entry)
+                    batch.under_way = self._send(batch, plan, entry, payload)
         return batch
 
     def finish(self, batch: Batch) -> None:
@@ -108,27 +134,33 @@ class BatchWriter:
         while True:
             try:
                 await self._carry_out(batch)
+            except LongSearchError as search:
+                self._on_long_search(batch.bucket_key, batch.changes[0], search.head)
+                return batch.apart + rest
             except errors.ValueTooLargeError as error:
                 # The last plan does not fit and was not stored. An attempt before it, on another entry, may have been.
                 if batch.is_doubtful and await self._was_stored(batch):
-                    return rest
+                    return batch.apart + rest
+                if error.limit == MAX_PAYLOAD and not batch.needs_pages and self._paging.allows_new:
+                    batch.needs_pages = True
+                    continue
                 # One change alone is too large: only its caller gets the error.
                 changes = batch.changes
                 if len(changes) == 1:
                     batch.fail(error)
-                    return rest
+                    return batch.apart + rest
                 # Several are too large together: write the first half now, under a new message id.
                 middle = len(changes) // 2
-                rest = changes[middle:] + rest
+                rest = changes[middle:] + batch.apart + rest
                 batch = self.begin(batch.bucket_key, changes[:middle])
             except errors.StoreError as error:
                 # Full, refused, unreachable: the last plan was not stored. An attempt before it may have been.
                 doubt = errors.OutcomeUnknownError("a write was refused by a leader that may have been deposed")
                 batch.fail(doubt if batch.is_doubtful else error)
                 self._failures.failed(error)
-                return rest
+                return batch.apart + rest
             else:
-                return rest
+                return batch.apart + rest
 
     async def _carry_out(self, batch: Batch) -> None:
         """Wait for the attempt at a batch, and make further ones until no other writer is first.
@@ -138,33 +170,49 @@ class BatchWriter:
         """
         conflicts = 0
         while batch.drop_answered():
-            if batch.under_way is None and not await self._is_begun_anew(batch):
-                return
-            if await self._is_settled(batch):
-                return
-            conflicts += 1
-            self.counts.conflicts += 1
-            if conflicts > _IMMEDIATE_RETRIES:
-                await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
+            if batch.under_way is None:
+                await self._begin_anew(batch)
+            if batch.under_way is not None:
+                if await self._is_settled(batch):
+                    return
+                conflicts += 1
+                self.counts.conflicts += 1
+                if conflicts > _IMMEDIATE_RETRIES:
+                    await asyncio.sleep(random.random() * _MAX_JITTER_SECONDS)
 
-    async def _is_begun_anew(self, batch: Batch) -> bool:
-        """Read the entry, plan the batch upon it and send the plan; false: the batch was answered without a write."""
-        entry = None
+    async def _begin_anew(self, batch: Batch) -> None:
+        """Read the entry, plan the batch upon it and send the plan.
+
+        Nothing is sent if the batch is answered without a write, or if the entry turns out to be out of date.
+        """
+        entry, batch.known = batch.known, None
+        is_fresh = entry is None
         # 2. Only a batch that begins with an overwrite is written blind, without a read.
-        if not self._can_be_blind(batch):
+        if entry is None and not self._can_be_blind(batch):
             entry = await self._store.read_latest(batch.bucket_key, batch.deadline)
             # 3. An earlier attempt may have been stored although it was rejected: its operation id tells.
             if batch.answer_if_stored(entry) or not batch.drop_answered():
-                return False
+                return
+        # A plan upon a paged value needs those of its elements that the batch names.
+        base = entry
+        if entry is not None and is_paged(entry.value) and not entry.is_expired(self._store.now_ms()):
+            base = await self._paging.working_entry(batch, entry)
+            if base is None or not batch.drop_answered():
+                return
         # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
-        plan = self._plan(batch, entry)
+        plan = self._plan(batch, base)
         if plan.is_change:
-            batch.under_way = self._send(batch, plan, entry)
-            return True
+            payload = _payload_of(plan)
+            if entry is not None and (batch.needs_pages or self._needs_pages(plan, payload)):
+                await self._send_with_pages(batch, plan, entry)
+            else:
+                # A value that had pages and has none any more, or the same ones.
+                replacement = self._paging.replacement(plan.value, payload, entry, self._new_id())
+                batch.under_way = self._send(batch, plan, entry, payload, replacement)
         # 5. Never answer "unchanged" from memory: another writer may have changed the key. Only a fresh read proves it.
-        assert entry is not None, "a blind overwrite is a change"
-        await self._answer_unchanged(batch, plan, entry)
-        return False
+        elif is_fresh:
+            assert entry is not None, "a blind overwrite is a change"
+            await self._answer_unchanged(batch, plan, entry)
 
     async def _answer_unchanged(self, batch: Batch, plan: BatchPlan, entry: Entry) -> None:
         """Answer a batch whose plan changes nothing.
@@ -203,15 +251,72 @@ class BatchWriter:
         """Tell whether a batch can be written without a read and without a condition.
 
         It cannot after a rejected attempt, which may have been stored, nor where the store may remove the new value at its
-        end, which depends on the entry that it replaces.
+        end, which depends on the entry that it replaces. Nor can a head: its pages could be collected while its writer is
+        paused, and the revision that it expects tells that.
         """
-        return not batch.is_doubtful and is_blind(batch.changes, expires_by_itself=self._store.expires_by_itself)
+        if batch.is_doubtful or batch.needs_pages:
+            return False
+        return is_blind(batch.changes, expires_by_itself=self._store.expires_by_itself)
+
+    def _needs_pages(self, plan: BatchPlan, payload: bytes) -> bool:
+        """Tell whether a planned value has or gets pages, as far as its size tells."""
+        value = plan.value
+        if value is None:
+            return False
+        if is_working_copy(value):
+            return True
+        return len(payload) > MOST_INLINE_BYTES and type(value.data) in (list, dict) and self._paging.allows_new
 
     def _plan(self, batch: Batch, base: Entry | None) -> BatchPlan:
         return plan_batch(batch.changes, base if base is not None else NO_ENTRY, self._store.now_ms())
 
-    def _send(self, batch: Batch, plan: BatchPlan, base: Entry | None) -> Attempt:
-        """Send the write that carries out a plan upon a base.
+    async def _send_with_pages(self, batch: Batch, plan: BatchPlan, base: Entry) -> None:
+        """Write the pages of a plan, and then send its head; nothing is sent if the entry turns out to be out of date.
+
+        Raises:
+            errors.StoreError: The pages could not be written, or the deadlines of all callers have come.
+        """
+        assert plan.value is not None
+        operation_id = self._new_id()
+        if not base.revision:
+            # A head must expect a revision that is gone for good once anything else was written: never "nothing".
+            revision = await self._write_fence(batch)
+            if not revision:
+                return
+            base = Entry(revision, None)
+        prepared = await self._paging.prepare(batch, plan.value, base, operation_id)
+        if prepared is None:
+            return
+        plan = structs.replace(plan, value=prepared.value)
+        try:
+            batch.under_way = self._send(batch, plan, base, prepared.payload, prepared)
+        except errors.StoreError:
+            self._paging.lost(batch.bucket_key, prepared.edit)
+            raise
+
+    async def _write_fence(self, batch: Batch) -> int:
+        """Write a marker under a key without a message and return its revision; 0: it has a message, or the outcome is unknown."""
+        key = batch.changes[0].request.key
+        write = Write(batch.bucket_key, key, None, b"", self._new_id(), 0, is_fence=True)
+        try:
+            return await self._store.write(write, min(batch.deadline, self._loop.time() + _ATTEMPT_SECONDS))
+        except (ConflictError, AlreadyWrittenError, MaybeWrittenError):
+            return 0
+        except NotWrittenError as error:
+            if self._loop.time() + _PAUSE_SECONDS >= batch.deadline:
+                raise errors.StoreUnreachableError(error.reason) from None
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return 0
+
+    def _send(
+        self,
+        batch: Batch,
+        plan: BatchPlan,
+        base: Entry | None,
+        payload: bytes,
+        prepared: Prepared | None = None,
+    ) -> Attempt:
+        """Send the write that carries out a plan upon a base, and whose pages are stored.
 
         Raises:
             errors.StoreError: Nothing was sent: the deadlines of all callers have come.
@@ -224,14 +329,14 @@ class BatchWriter:
             batch.bucket_key,
             batch.changes[0].request.key,
             value,
-            encode_payload(value) if value is not None else b"",
-            self._new_id(),
+            payload,
+            self._new_id() if prepared is None else prepared.operation_id,
             base.revision if base is not None else None,
             plan.keeps_history,
             batch.message_id,
             tells_ttl,
         )
-        return Attempt(write, plan, self._sent(batch, write, doubt=""))
+        return Attempt(write, plan, self._sent(batch, write, doubt=""), prepared)
 
     def _sent(self, batch: Batch, write: Write, doubt: str) -> asyncio.Future[int]:
         """Send a write for as long as a caller waits."""
@@ -255,7 +360,15 @@ class BatchWriter:
             # A leader that may be deposed has rejected it: the attempt may be stored by the leader after it.
             if not error.is_certain:
                 batch.note_attempt(attempt)
+            elif attempt.prepared is not None:
+                self._paging.lost(batch.bucket_key, attempt.prepared.edit)
             return False
+        except errors.OutcomeUnknownError:
+            raise
+        except errors.StoreError:
+            if attempt.prepared is not None:
+                self._paging.lost(batch.bucket_key, attempt.prepared.edit)
+            raise
         except AlreadyWrittenError as error:
             # An attempt before this one is stored, or this one was sent twice; the revision tells which.
             batch.note_attempt(attempt)
@@ -275,6 +388,8 @@ class BatchWriter:
             End(value.expires_at_ms, is_servers=True, is_safe=True) if value is not None and write.tells_ttl else NO_END
         )
         self._cache.put(write.bucket_key, Entry(revision, value, end=end), len(write.payload))
+        if attempt.prepared is not None:
+            self._paging.committed(write.bucket_key, attempt.prepared)
         attempt.plan.answer(revision)
 
     async def _outcome(self, batch: Batch, attempt: Attempt) -> int:
@@ -351,3 +466,11 @@ class BatchWriter:
 
     def _new_id(self) -> bytes:
         return self._id_prefix + b"%x" % next(self._ids)
+
+
+def _payload_of(plan: BatchPlan) -> bytes:
+    """Return the payload of a planned value that has no pages."""
+    value = plan.value
+    if value is None or is_working_copy(value):
+        return b""
+    return encode_head(value.data) if is_paged(value) else encode_payload(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from provider.keyvalue.bucket.pages.paging import Paging, PagingSettings
 from provider.keyvalue.bucket.reads import Reads
 from provider.keyvalue.bucket.stream import BucketStream, Traits
 from provider.keyvalue.bucket.writes import Writes
@@ -27,6 +28,9 @@ class Bucket:
         clock: The server's clock.
         tasks: Owner of the work in the background.
         on_missed: Called when no server answers for the stream, as when it was deleted.
+
+    Attributes:
+        paging: The values that have pages; may be replaced by one with other settings before the first use.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Bucket:
         self.read_entry = reads.read_entry
         self.read_many = reads.read_many
         self.read_latest = reads.read_latest
+        self.paging = Paging(self.bucket_stream, reads.read_latest, clock, tasks, PagingSettings())
 
     @property
     def expires_by_itself(self) -> bool:

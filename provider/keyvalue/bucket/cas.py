@@ -10,6 +10,9 @@ from typing import Protocol
 
 from provider.keyvalue.bucket.entries import Entry, Write
 
+MAX_PAYLOAD = "the server's max_payload"
+"""The limit of one message, as `errors.ValueTooLargeError` names it. A value that is over it may get pages."""
+
 
 class CompareAndSetStore(Protocol):
     """The operations of a store that the engine needs."""

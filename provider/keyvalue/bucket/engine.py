@@ -14,8 +14,11 @@ import functools
 from typing import Any
 
 from contracts import keyvalue as kv
+from provider import errors
 from provider.keyvalue.bucket.attempts import BatchWriter
 from provider.keyvalue.bucket.cas import CompareAndSetStore
+from provider.keyvalue.bucket.pages.paged_value import Head
+from provider.keyvalue.bucket.pages.value_writer import ValueWriter
 from provider.keyvalue.bucket.plans import Batch, PendingChange
 from provider.keyvalue.conditional import CONDITIONS
 from provider.keyvalue.store import Call, FutureCall
@@ -39,6 +42,7 @@ class Engine:
     Args:
         store: The store that has the values.
         tasks: Owner of the tasks of lanes at work.
+        paging: Reads and writes the pages of large values.
         cached_bytes: Size of all values together that are kept for the next change of their key.
 
     Attributes:
@@ -46,11 +50,14 @@ class Engine:
         counts: The writes so far, and the changes in them.
     """
 
-    def __init__(self, store: CompareAndSetStore, tasks: TaskOwner, cached_bytes: int = CACHED_BYTES) -> None:
+    def __init__(
+        self, store: CompareAndSetStore, tasks: TaskOwner, paging: ValueWriter, cached_bytes: int = CACHED_BYTES
+    ) -> None:
         self._tasks = tasks
+        self._paging = paging
         self._loop = asyncio.get_running_loop()
         self.failures = FailureStreak("writes", self._loop.time)
-        self._writer = BatchWriter(store, cached_bytes, self.failures)
+        self._writer = BatchWriter(store, cached_bytes, self.failures, paging, self._start_search)
         self.counts = self._writer.counts
         self._lanes: dict[str, list[PendingChange]] = {}
         """The waiting changes by key. A key has a lane as long as a task works on it."""
@@ -75,10 +82,19 @@ class Engine:
             bucket_key: The key as stored.
             call: The call to answer.
         """
+        if isinstance(request, (kv.ListAdd, kv.SetAdd)):
+            try:
+                self._paging.check_element(request)
+            except errors.ElementTooLargeError as error:
+                call.fail(errors.bare(error))
+                return
         change = PendingChange(request, self._loop.time(), call)
         self._pending.append(change)
         if self._tick is None:
             self._tick = self._loop.call_later(_TICK_SECONDS, self._expire)
+        self._enqueue(bucket_key, change)
+
+    def _enqueue(self, bucket_key: str, change: PendingChange) -> None:
         lane = self._lanes.get(bucket_key)
         if lane is None:
             self._lanes[bucket_key] = [change]
@@ -132,6 +148,18 @@ class Engine:
                 batch = self._writer.begin(batch.bucket_key, changes)
         finally:
             del self._lanes[batch.bucket_key]
+
+    def _start_search(self, bucket_key: str, change: PendingChange, head: Head) -> None:
+        self._tasks.start(self._search(bucket_key, change, head), f"search {bucket_key}")
+
+    async def _search(self, bucket_key: str, change: PendingChange, head: Head) -> None:
+        """Search a long list without holding up its lane, and then try the change again: the element may have moved."""
+        try:
+            await self._paging.search(bucket_key, change, head)
+        except errors.StoreError as error:
+            change.call.fail(errors.bare(error))
+        else:
+            self._enqueue(bucket_key, change)
 
     def _expire(self) -> None:
         """Answer the calls whose deadline has come, whatever their lane is waiting for."""

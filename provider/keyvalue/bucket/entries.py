@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Any
 
 from msgspec import Struct
 
+from provider.keyvalue.bucket.pages.head import decode_head
+from provider.keyvalue.bucket.pages.paged_value import Head
 from provider.keyvalue.bucket.ttl import (
     EXPIRES_AT,
     EXPIRES_BY,
@@ -32,7 +35,14 @@ from provider.nats.times import TIME_STAMP
 from provider.nats.times import time_ms as read_time_ms
 
 KIND = b"Kv-Kind"
+PAGED = b"paged"
+"""The kind of a message whose payload is a head. To a provider that does not know it, such a message is a binary value."""
+
 OPERATION_ID = b"Op-Id"
+FENCE = b"Kv-Fence"
+"""The revision of the message that this one repeats, so that a paused writer cannot commit; 0: it stands where there was
+none."""
+
 SEQUENCE = b"Nats-Sequence"
 EXPECTED_REVISION = b"Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
@@ -54,7 +64,7 @@ class Entry(Struct, eq=False):
 
     Attributes:
         revision: The message's sequence in the stream; 0: there is no message.
-        value: The value; `None` if there is no message, or if it is a marker.
+        value: The value; `None` if there is no message, or if it is a marker. The data of a paged one is its `Head`.
         operation_id: Id of the attempt that wrote the message; b"" if it was another client.
         size: Size of the payload in bytes.
         is_checked: Whether this is the last message for sure. If not, it is only good as the base of a compare-and-set.
@@ -90,6 +100,7 @@ class Write(Struct, frozen=True):
         message_id: Id that all attempts at the same change have in common: the stream takes only one of them.
         tells_ttl: Whether to tell the server the end of the value; see `may_tell_ttl`.
         is_expiry: Whether a marker replaces an expired value.
+        is_fence: Whether a marker stands where there was no message, so that a later write can expect its revision.
     """
 
     bucket_key: str
@@ -102,6 +113,7 @@ class Write(Struct, frozen=True):
     message_id: bytes = b""
     tells_ttl: bool = False
     is_expiry: bool = False
+    is_fence: bool = False
 
 
 def decode_entry(
@@ -124,9 +136,11 @@ def decode_entry(
         return Entry(revision, None, operation_id)
     # A kind of a later version, or a payload that is not of its kind, was written by another program.
     kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
-    data = decode_payload(kind, payload)
+    data: Any = decode_payload(kind, payload)
     if data is None:
         kind, data = Kind.BINARY, payload
+    if kind is Kind.BINARY and found.get(KIND) == PAGED and (head := decode_head(payload)) is not None:
+        kind, data = head.kind, head
     if not (EXPIRES_AT in found or TTL in found or lifetimes.max_age_ms):
         return Entry(revision, Value(kind, data), operation_id, len(payload))
     if EXPIRES_AT in found and time_of(found[EXPIRES_AT]) is None:  # so was an end in another form
@@ -181,11 +195,11 @@ def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False,
         pairs.append((KV_OPERATION, b"DEL" if write.keeps_history else b"PURGE"))
         if rolls_up and not write.keeps_history:
             pairs.append(_ROLL_UP)
-        if write.is_expiry:
-            pairs.append((MARKER_REASON, MAX_AGE))
+        pairs += [(MARKER_REASON, MAX_AGE)] if write.is_expiry else [(FENCE, b"0")] if write.is_fence else []
         return header_block(*pairs)
-    if value.kind is not Kind.TEXT:  # a text has no header, like a value of another client
-        pairs.append((KIND, value.kind.value.encode()))
+    is_head = type(value.data) is Head
+    if is_head or value.kind is not Kind.TEXT:  # a text has no header, like a value of another client
+        pairs.append((KIND, PAGED if is_head else value.kind.value.encode()))
     if value.expires_at_ms > 0:
         pairs.append((EXPIRES_AT, b"%d" % value.expires_at_ms))
         if write.tells_ttl:

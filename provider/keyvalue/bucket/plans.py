@@ -11,6 +11,7 @@ from contracts import keyvalue as kv
 from contracts.extensions import SwapResponse
 from provider import errors
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
+from provider.keyvalue.bucket.pages.paged_value import Edit, Head, PageId
 from provider.keyvalue.conditional import CONDITIONS, Put
 from provider.keyvalue.store import Call
 from provider.keyvalue.tables import CHANGES, OVERWRITES
@@ -25,12 +26,14 @@ class PendingChange(Struct, eq=False):
         began: Time of the call, on the event loop's clock.
         call: The call; done as soon as the caller has an answer, be it only that time is over.
         is_sent: Whether a write with this change may be on its way or stored.
+        skipped: Pages of a list in which a ListDel has found nothing; see `tree_reads.position_of`.
     """
 
     request: kv.SingleKeyRequest
     began: float
     call: Call
     is_sent: bool = False
+    skipped: set[PageId] | None = None
 
     def too_late(self, doubt: str, now: float) -> errors.StoreError:
         """Return the error for a change whose deadline has come.
@@ -80,11 +83,31 @@ class Attempt(Struct, frozen=True):
         write: The write.
         plan: The plan that it carries out.
         sent: The write's revision, or its outcome; see `cas.CompareAndSetStore.write`.
+        prepared: The pages that it adds and replaces, if the value has or had any.
     """
 
     write: Write
     plan: BatchPlan
     sent: asyncio.Future[int]
+    prepared: Prepared | None = None
+
+
+class Prepared(Struct, frozen=True):
+    """A write whose pages are stored.
+
+    Attributes:
+        operation_id: Id of the attempt, by which its pages are named.
+        value: Value of the head, or of one message.
+        payload: Its encoded form.
+        edit: Change of the pages.
+        before: The head that it replaces; `None`: the value had no pages.
+    """
+
+    operation_id: bytes
+    value: Value | None
+    payload: bytes
+    edit: Edit
+    before: Head | None
 
 
 class Batch:
@@ -99,15 +122,21 @@ class Batch:
 
     Attributes:
         under_way: The attempt that was sent last, if its outcome has not been looked at.
+        known: The entry that our last write left, for a first attempt that has to read pages.
+        needs_pages: Whether the new value is known not to fit into one message.
+        apart: Changes that were taken out of the batch and wait for the next one.
     """
 
-    __slots__ = ("_attempts", "bucket_key", "changes", "message_id", "under_way")
+    __slots__ = ("_attempts", "apart", "bucket_key", "changes", "known", "message_id", "needs_pages", "under_way")
 
     def __init__(self, bucket_key: str, changes: list[PendingChange], message_id: bytes) -> None:
         self.bucket_key = bucket_key
         self.changes = changes
         self.message_id = message_id
         self.under_way: Attempt | None = None
+        self.known: Entry | None = None
+        self.needs_pages = False
+        self.apart: list[PendingChange] = []
         self._attempts: dict[bytes, tuple[int, BatchPlan]] = {}
         """The revision that each doubtful attempt expected, and its plan, by operation id."""
 
@@ -129,6 +158,14 @@ class Batch:
         """Drop the changes whose callers were told that time is over; return whether any change is left."""
         self.changes = [change for change in self.changes if not change.call.is_done]
         return bool(self.changes)
+
+    def keep_apart(self, kind: type[kv.Request]) -> None:
+        """Leave this batch to the changes before the first one of a kind, or to that one alone if it comes first."""
+        for index, change in enumerate(self.changes):
+            if type(change.request) is kind:
+                cut = max(index, 1)
+                self.changes, self.apart = self.changes[:cut], self.changes[cut:] + self.apart
+                return
 
     def mark_sent(self, is_sent: bool) -> None:
         for change in self.changes:

@@ -130,7 +130,7 @@ class Reads:
             errors.StoreError: The entry could not be read in time.
         """
         entry = await self._retried(self._reader.at(consistency), bucket_key, deadline)
-        return entry if self._live_value(bucket_key, entry) is not None else Entry(0, None)
+        return self._live_entry(bucket_key, entry)
 
     async def read_latest(self, bucket_key: str, deadline: float) -> Entry:
         """Return the entry under a key as the base of a change; see `cas.CompareAndSetStore`."""
@@ -142,6 +142,9 @@ class Reads:
             entry = await self._retried(self._reader.leader, bucket_key, deadline)
             entry.is_checked = False
             return entry
+
+    def _live_entry(self, bucket_key: str, entry: Entry) -> Entry:
+        return entry if self._live_value(bucket_key, entry) is not None else Entry(0, None)
 
     def _live_value(self, bucket_key: str, entry: Entry) -> Value | None:
         """Return an entry's value unless it has expired; an expired one is left to the sweep if the server leaves it."""
@@ -182,10 +185,8 @@ class Reads:
 
     # --- many keys
 
-    async def read_many(
-        self, bucket_keys: Sequence[str], consistency: Consistency, deadline: float
-    ) -> list[Value | None]:
-        """Return the values under several keys, in order.
+    async def read_many(self, bucket_keys: Sequence[str], consistency: Consistency, deadline: float) -> list[Entry]:
+        """Return the entries under several keys, in order; that of a key without a value has revision 0.
 
         They are one snapshot if the stream has one replica and one request is enough for all of them.
 
@@ -198,7 +199,7 @@ class Reads:
         most_bytes = self._connection.max_payload_bytes - _REQUEST_RESERVE_BYTES
         overhead_bytes = len(self._stream.subject_prefix) + len('"",')
         read = self._reader.at(consistency)
-        found: dict[str, Value | None] = {}
+        found: dict[str, Entry] = {}
         size = 0
         for page in _pages(distinct, js.MANY_SUBJECTS if is_snapshot else _READS_AT_ONCE, most_bytes, overhead_bytes):
             if is_snapshot:
@@ -208,7 +209,7 @@ class Reads:
             size += sum(entry.size for entry in entries)
             if size > MANY_BYTES:
                 raise errors.TooMuchAtOnceError(len(distinct), MANY_BYTES)
-            found.update((key, self._live_value(key, entry)) for key, entry in zip(page, entries, strict=True))
+            found.update((key, self._live_entry(key, entry)) for key, entry in zip(page, entries, strict=True))
         return [found[key] for key in bucket_keys]
 
     async def _read_page(self, bucket_keys: tuple[str, ...], deadline: float) -> list[Entry]:

@@ -20,6 +20,10 @@ from provider import errors
 from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
+from provider.keyvalue.bucket.pages.page_cache import PageCache
+from provider.keyvalue.bucket.pages.paged_value import is_paged
+from provider.keyvalue.bucket.pages.paging import PAGE_GRACE_SECONDS, Paging, PagingSettings
+from provider.keyvalue.bucket.pages.value_reader import MAX_ANSWER_BYTES, ValueChangedError
 from provider.keyvalue.bucket.scan import list_keys, list_page
 from provider.keyvalue.bucket.stream import (
     Traits,
@@ -110,7 +114,8 @@ class BucketLink:
 
     def _use(self, request: kv.Request, read: Read, call: Call, value: Value | None, is_read: bool) -> None:
         """Answer a call by the value that its direct get has found."""
-        if not is_read:  # no reply, or one that is not an entry: the long way tells the reason
+        # No reply, or one that is not an entry: the long way tells the reason. It also reads pages.
+        if not is_read or is_paged(value):
             self._start(request, call)
             return
         try:
@@ -131,10 +136,7 @@ class BucketLink:
             case extensions.SetMany() | extensions.DeleteMany() | SetBytesMany():
                 return await change_many(request, lambda change: self._perform(change, deadline))
             case kv.KeysRequest():
-                keys = [encode_key(key, prefix) for key in request.keys]
-                return READS_OF_MANY[type(request)](
-                    request, await bucket.read_many(keys, self.config.consistency, deadline)
-                )
+                return await self._read_many(request, bucket, deadline)
             case extensions.ListKeys():
                 return await list_keys(self.shared.jetstream, bucket, request, prefix, deadline)
             case ListPage():
@@ -143,11 +145,30 @@ class BucketLink:
         bucket_key = encode_key(request.key, prefix)
         read = READS.get(type(request))
         if read is not None:
-            return read(request, await bucket.read(bucket_key, self.config.consistency, deadline))
+            return await self._read(request, read, bucket, bucket_key, deadline)
         if isinstance(request, extensions.GetEntry):
             entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
+            entry = await bucket.paging.reader.whole("GetEntry", request.key, bucket_key, entry, deadline)
             return entry_response(request.key, entry.value, entry.revision, bucket.now_ms(), entry.end.age_ms)
         return await engine.change(request, bucket_key, deadline)
+
+    async def _read(
+        self, request: kv.SingleKeyRequest, read: Read, bucket: Bucket, bucket_key: str, deadline: float
+    ) -> Any:
+        entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
+        if is_paged(entry.value):
+            return await bucket.paging.reader.read(request, read, bucket_key, entry, deadline)
+        return read(request, entry.value)
+
+    async def _read_many(self, request: kv.KeysRequest, bucket: Bucket, deadline: float) -> Any:
+        read = READS_OF_MANY[type(request)]
+        bucket_keys = [encode_key(key, self.config.key_prefix) for key in request.keys]
+        while True:
+            entries = await bucket.read_many(bucket_keys, self.config.consistency, deadline)
+            if not any(is_paged(entry.value) for entry in entries):
+                return read(request, [entry.value for entry in entries])
+            with contextlib.suppress(ValueChangedError):  # read them all anew, as of one moment
+                return await bucket.paging.reader.read_many(request, read, bucket_keys, entries, deadline)
 
 
 class Upkeep(NamedTuple):
@@ -156,10 +177,22 @@ class Upkeep(NamedTuple):
     Attributes:
         cached_bytes: Bound on the entries that the engine remembers.
         under: Beginning of the keys whose expired values are removed, as stored: whole tokens, each with its dot. "": all.
+        max_answer_bytes: Size of the largest answer with a paged value.
+        page_grace_seconds: Time for which pages stay after they were replaced.
+        page_cache: Pages that the process has used last; `None`: the bucket has a cache of its own.
     """
 
     cached_bytes: int = CACHED_BYTES
     under: str = ""
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    page_grace_seconds: float = PAGE_GRACE_SECONDS
+    page_cache: PageCache | None = None
+
+    def paging(self, config: BucketConfig) -> PagingSettings:
+        """Return the settings of the paged values of a bucket."""
+        return PagingSettings(
+            config.paged, config.is_created, self.max_answer_bytes, self.page_grace_seconds, self.page_cache
+        )
 
 
 WHOLE_BUCKET = Upkeep()
@@ -328,7 +361,10 @@ class BucketStore(SharedStore[BucketConfig]):
         bucket = Bucket(
             jetstream, self._config.name, Traits.from_info(info, level), clock, self.tasks, self._is_missed.set
         )
-        engine = Engine(bucket, self.tasks, self._upkeep.cached_bytes)
+        bucket.paging = Paging(
+            bucket.bucket_stream, bucket.read_latest, clock, self.tasks, self._upkeep.paging(self._config)
+        )
+        engine = Engine(bucket, self.tasks, bucket.paging.writer, self._upkeep.cached_bytes)
         stack.callback(engine.close)
         for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):
             stack.callback(connection.on_reconnect(forget))

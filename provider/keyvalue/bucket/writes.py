@@ -12,7 +12,13 @@ import functools
 import msgspec
 
 from provider import errors
-from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
+from provider.keyvalue.bucket.cas import (
+    MAX_PAYLOAD,
+    AlreadyWrittenError,
+    ConflictError,
+    MaybeWrittenError,
+    NotWrittenError,
+)
 from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID, Write, encode_headers, reserved_header
 from provider.keyvalue.bucket.failures import refusal
 from provider.keyvalue.bucket.lease import ReadLease
@@ -201,7 +207,7 @@ class Writes:
     def _check_size(self, key: str, size: int) -> None:
         maximum = self._connection.max_payload_bytes
         if size > maximum:
-            raise errors.ValueTooLargeError(key, size, "the server's max_payload", maximum)
+            raise errors.ValueTooLargeError(key, size, MAX_PAYLOAD, maximum)
         maximum = self._stream.traits.max_value_bytes
         if 0 <= maximum < size:
             raise errors.ValueTooLargeError(key, size, "the bucket's MAX_VALUE_SIZE", maximum)

@@ -17,7 +17,8 @@ from contextlib import AbstractAsyncContextManager
 
 from contracts.statistics import WatchStatistics
 from provider import errors
-from provider.keyvalue.bucket.entries import decode_entry
+from provider.keyvalue.bucket.entries import FENCE, Entry, decode_entry
+from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.store import BucketLink
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.keys import decode_key
@@ -252,11 +253,11 @@ class Watch:
         """Deliver a change, or store it as a dead letter; return the acknowledgement."""
         subject = message.subject.decode(errors="replace")
         bucket_key = subject.split(".", 2)[2]
-        change = self._change(bucket_key, message)
-        if change is None:
-            return b"+ACK"
         position = self.position
         try:
+            change = await self._change(bucket_key, message)
+            if change is None:
+                return b"+ACK"
             await self._call_until_taken(change, bucket_key)
         except errors.ActorFailedError as error:
             tries = position.failed_calls
@@ -317,21 +318,45 @@ class Watch:
             return False
         return (await bucket.read_latest(bucket_key, deadline)).revision > revision
 
-    def _change(self, bucket_key: str, message: Delivery) -> KeyChange | None:
+    async def _change(self, bucket_key: str, message: Delivery) -> KeyChange | None:
         """Return a change under the caller's key, or `None` for a key outside of the link's prefix and patterns.
 
         The server delivers such keys where patterns overlap. nats-server 2.9 ignores several filters and delivers all.
+        `None` is returned as well for a paged value that was replaced meanwhile: the later change is delivered, too.
+
+        Raises:
+            errors.ActorFailedError: The value is damaged, or too large.
         """
         key = decode_key(bucket_key, self.link.config.key_prefix)
         revision = message.sequence
-        value = decode_entry(revision, message.header, message.payload).value
+        fenced = header_value(message.header, FENCE)
+        if fenced is not None and fenced.isdigit() and int(fenced) <= self.position.revision:
+            return None  # the message repeats one that was delivered, or stands where there was none
+        entry = decode_entry(revision, message.header, message.payload)
+        value = entry.value
         patterns = self._config.ends if value is None else self._config.puts
         if key is None or not any(matches(pattern, bucket_key) for pattern in patterns):
             return None
         if value is None:
             is_expiry = header_value(message.header, MARKER_REASON) == MAX_AGE
             return KeyChange(key, None, b"", revision, is_expiry)
+        if is_paged(value):
+            entry = await self._whole(key, bucket_key, entry)
+            value = entry.value
+            if value is None or entry.revision != revision:
+                return None
         return KeyChange(key, value.kind, encode_payload(value), revision)
+
+    async def _whole(self, key: str, bucket_key: str, entry: Entry) -> Entry:
+        """Return an entry with its whole value, or the one that has replaced it and its pages."""
+        deadline = _deadline(_REQUEST_SECONDS)
+        bucket, _ = await self._store.wait_open(deadline)
+        try:
+            return await bucket.paging.reader.whole("HandleChange", key, bucket_key, entry, deadline)
+        except (errors.DamagedValueError, errors.AnswerTooLargeError) as error:
+            self.position.begin_calls(entry.revision)
+            self.position.reason = str(error)
+            raise errors.ActorFailedError(str(error)) from None
 
 
 def _deadline(seconds: float) -> float:

@@ -78,7 +78,7 @@ async def opened(server: NatsServer, name: str, **config: Any) -> AsyncIterator[
         info, level = await open_stream(jetstream, BucketConfig(name), deadline())
         await refresh_stream(jetstream, info.config.name, clock, deadline())
         bucket = Bucket(jetstream, name, Traits.from_info(info, level), clock, tasks, lambda: None)
-        engine = Engine(bucket, tasks)
+        engine = Engine(bucket, tasks, bucket.paging.writer)
         yield Swept(jetstream, bucket, engine, Sweeper(jetstream, bucket), clock, level)
         engine.close()
         await tasks.close()

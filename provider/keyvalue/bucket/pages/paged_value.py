@@ -70,13 +70,13 @@ class Edit(NamedTuple):
 
     Attributes:
         value: The new value. Its data is a `Head`, but for `sequence`, which the acknowledgements of the new pages tell; or
-            the data of a value that fits into one message.
+            the data of a value that fits into one message. `None`: there is no value any more.
         pages: The new pages.
         replaced: Pages that the head before reached and the new one does not.
         replaces_all: Whether that is all of them; then none is named.
     """
 
-    value: Value
+    value: Value | None
     pages: Mapping[PageId, bytes]
     replaced: tuple[PageId, ...] = ()
     replaces_all: bool = False
@@ -144,6 +144,10 @@ class PageStore(Protocol):
     def remove_now(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
         """Remove pages of an attempt that is certainly lost, in the background: no head ever reached them."""
         ...
+
+
+def is_paged(value: Value | None) -> bool:
+    return value is not None and type(value.data) is Head
 
 
 def key_hash(bucket_key: str) -> str:

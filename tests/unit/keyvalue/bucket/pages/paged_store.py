@@ -91,6 +91,7 @@ class PagedKey:
             self.value, self.pages = value, {}
             return
         edit = run(settle(value, self.sizes, prefix), self.pages)
+        assert edit.value is not None
         assert not set(edit.pages) & set(self.pages)
         assert all(page_id.startswith(prefix) for page_id in edit.pages)
         if edit.replaces_all:

@@ -1,0 +1,244 @@
+"""Changes of paged values: what a batch looks up before it is planned, and the pages that are written before its head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec import structs
+
+from contracts import keyvalue as kv
+from provider import errors
+from provider.keyvalue.bucket.entries import Entry
+from provider.keyvalue.bucket.pages.head import MOST_BYTES, MOST_ELEMENTS, encode_head
+from provider.keyvalue.bucket.pages.page_codec import utf8_size
+from provider.keyvalue.bucket.pages.paged_value import (
+    AbsentPageError,
+    DamagedPageError,
+    Edit,
+    Head,
+    PageId,
+    is_paged,
+    page_prefix,
+)
+from provider.keyvalue.bucket.pages.runner import PageRunner, TooManyPagesError
+from provider.keyvalue.bucket.pages.settling import PageSizes, settle
+from provider.keyvalue.bucket.pages.tree_reads import position_of
+from provider.keyvalue.bucket.pages.value_reader import ValueReader
+from provider.keyvalue.bucket.pages.working_copy import PagedList, PagedSet, working_copy
+from provider.keyvalue.bucket.plans import Batch, PendingChange, Prepared
+from provider.keyvalue.payloads import encode_payload
+from provider.keyvalue.values import Kind, Value
+
+_MOST_LANE_PAGES = 64
+"""Pages that the search of a ListDel may read while other changes of the key wait: a few milliseconds."""
+
+
+class PagingLimits(NamedTuple):
+    """The limits of a bucket that paged values depend on.
+
+    Attributes:
+        sizes: The sizes of pages.
+        max_value_bytes: The bucket's limit of one value; -1: no limit.
+        allows_new: Whether values may get pages that have none yet.
+        max_element_bytes: Largest element of a list or a set.
+    """
+
+    sizes: PageSizes
+    max_value_bytes: int
+    allows_new: bool
+    max_element_bytes: int
+
+
+class LongSearchError(Exception):
+    """The element to delete is so far from the beginning of its list that the search must not hold up other changes."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+
+
+class ValueWriter:
+    """The part of the engine that knows pages.
+
+    Args:
+        runner: Carries out operations on pages.
+        reader: Tells what an absent page means.
+        limits: Returns the limits, which may change while the bucket is open.
+    """
+
+    def __init__(self, runner: PageRunner, reader: ValueReader, limits: Callable[[], PagingLimits]) -> None:
+        self._runner = runner
+        self._reader = reader
+        self._limits = limits
+
+    @property
+    def allows_new(self) -> bool:
+        """True if values may get pages that have none yet."""
+        return self._limits().allows_new
+
+    def check_element(self, request: kv.ListAdd | kv.SetAdd) -> None:
+        """Check the size of an element; where values get no pages, only that of the whole value matters.
+
+        Raises:
+            errors.ElementTooLargeError: It is larger than an element may be.
+        """
+        limits = self._limits()
+        # A character has four bytes at most.
+        if len(request.value) * 4 > limits.max_element_bytes and limits.allows_new:
+            size = utf8_size(request.value)
+            if size > limits.max_element_bytes:
+                raise errors.ElementTooLargeError(request.key, size, limits.max_element_bytes)
+
+    # --- before the plan
+
+    async def working_entry(self, batch: Batch, entry: Entry) -> Entry | None:
+        """Look up what a batch names in a paged value, and return the entry for it to change.
+
+        Changes that need pages which are lost are answered with that, and leave the batch.
+
+        Returns:
+            `None`: the value has changed since the entry was read.
+
+        Raises:
+            LongSearchError: The batch is a ListDel that has to search on its own first.
+            errors.StoreError: The pages could not be read in time.
+        """
+        assert entry.value is not None
+        head: Head = entry.value.data
+        if head.kind is Kind.LIST:
+            # A search through a list never shares a batch, so that nothing else waits for it.
+            batch.keep_apart(kv.ListDel)
+        requests = [change.request for change in batch.changes]
+        most_pages = None
+        if isinstance(requests[0], kv.ListDel):
+            most_pages = _MOST_LANE_PAGES
+        operation = working_copy(head, requests, _skipped(batch.changes[0]))
+        try:
+            copy = await self._runner.run([batch.bucket_key], operation, batch.deadline, most_pages)
+        except TooManyPagesError:
+            raise LongSearchError(head) from None
+        except (AbsentPageError, DamagedPageError) as error:
+            if not await self._is_damaged(batch, entry, error):
+                return None
+            copy = head
+        value = Value(entry.value.kind, copy, entry.value.expires_at_ms)
+        return structs.replace(entry, value=value)
+
+    async def _is_damaged(self, batch: Batch, entry: Entry, error: AbsentPageError | DamagedPageError) -> bool:
+        """Answer the changes of a damaged value that need its pages; return false if the value has changed instead."""
+        key = batch.changes[0].request.key
+        try:
+            await self._reader.after_absence(key, batch.bucket_key, entry.revision, error, batch.deadline)
+        except errors.DamagedValueError as damage:
+            for change in batch.changes:
+                if isinstance(change.request, (kv.SetAdd, kv.SetDel, kv.ListDel)):
+                    change.call.fail(errors.bare(damage))
+            batch.drop_answered()
+            return True
+        return False
+
+    async def search(self, bucket_key: str, change: PendingChange, head: Head) -> None:
+        """Search the element that a ListDel deletes, so that the next search has to read only newer pages.
+
+        Raises:
+            errors.StoreError: The pages could not be read in time, or are damaged.
+        """
+        request, deadline = change.request, change.call.deadline
+        assert isinstance(request, kv.ListDel)
+        try:
+            await self._runner.run([bucket_key], position_of(head, request.value, _skipped(change)), deadline)
+        except (AbsentPageError, DamagedPageError):
+            return  # if the value has not changed meanwhile, the batch that it is part of next finds the same
+
+    # --- after the plan
+
+    async def prepare(self, batch: Batch, value: Value, base: Entry, operation_id: bytes) -> Prepared | None:
+        """Write the pages of a planned value, and return the head to write.
+
+        Args:
+            batch: The changes.
+            value: Their result: a working copy, or data that does not fit into one message.
+            base: The entry that the head will replace.
+            operation_id: Id of the attempt: no page of another attempt has it in its name.
+
+        Returns:
+            `None`: the value has changed since the entry was read.
+
+        Raises:
+            errors.StoreError: A limit is exceeded, or the pages could not be read or written; no head must be written.
+        """
+        key, bucket_key, limits = batch.changes[0].request.key, batch.bucket_key, self._limits()
+        operation = settle(value, limits.sizes, page_prefix(bucket_key, operation_id))
+        try:
+            edit = await self._runner.run([bucket_key], operation, batch.deadline)
+        except (AbsentPageError, DamagedPageError) as error:
+            await self._reader.after_absence(key, bucket_key, base.revision, error, batch.deadline)
+            return None
+        assert edit.value is not None, "a batch that deletes the value needs no pages"
+        if type(edit.value.data) is not Head:
+            return Prepared(operation_id, edit.value, encode_payload(edit.value), edit, _head_of(base))
+        head = edit.value.data
+        _check_size(key, head, limits.max_value_bytes)
+        pages = self._runner.pages
+        try:
+            sequence = await pages.write(bucket_key, edit.pages, 0, batch.deadline)
+        except errors.StoreError:
+            pages.remove_now(bucket_key, edit.pages)
+            raise
+        head = structs.replace(head, sequence=max(head.sequence, sequence))
+        value = Value(head.kind, head, edit.value.expires_at_ms)
+        return Prepared(operation_id, value, encode_head(head), edit, _head_of(base))
+
+    # --- after the head
+
+    def replacement(
+        self, value: Value | None, payload: bytes, base: Entry | None, operation_id: bytes
+    ) -> Prepared | None:
+        """Return the write of a value that needs no new pages, if the entry that it replaces has pages."""
+        before = _head_of(base)
+        if before is None:
+            return None
+        # The same head again, such as with another end, keeps its pages. Any other value has none.
+        keeps = value is not None and value.data is before
+        edit = Edit(value, {}, replaces_all=not keeps)
+        return Prepared(operation_id, value, payload, edit, before)
+
+    def committed(self, bucket_key: str, prepared: Prepared) -> None:
+        """Remove the pages that a write which is stored now has replaced."""
+        before, edit = prepared.before, prepared.edit
+        if before is None:
+            return
+        if edit.replaces_all:
+            self._runner.pages.remove_all_later(bucket_key, before.sequence)
+        elif edit.replaced:
+            self._runner.pages.remove_later(bucket_key, edit.replaced)
+
+    def lost(self, bucket_key: str, edit: Edit) -> None:
+        """Remove the pages of a head that was certainly not stored, and never will be."""
+        if edit.pages:
+            self._runner.pages.remove_now(bucket_key, edit.pages)
+
+
+def _skipped(change: PendingChange) -> set[PageId]:
+    """Return the pages in which a ListDel has found nothing so far."""
+    if change.skipped is None:
+        change.skipped = set()
+    return change.skipped
+
+
+def _head_of(entry: Entry | None) -> Head | None:
+    return entry.value.data if entry is not None and entry.value is not None and is_paged(entry.value) else None
+
+
+def is_working_copy(value: Value) -> bool:
+    return type(value.data) in (PagedSet, PagedList)
+
+
+def _check_size(key: str, head: Head, max_value_bytes: int) -> None:
+    if 0 <= max_value_bytes < head.size:
+        raise errors.ValueTooLargeError(key, head.size, "the bucket's MAX_VALUE_SIZE", max_value_bytes)
+    if head.kind in (Kind.LIST, Kind.SET) and head.count > MOST_ELEMENTS:
+        raise errors.CollectionFullError(key, head.count, "elements", MOST_ELEMENTS)
+    if head.size > MOST_BYTES:
+        raise errors.CollectionFullError(key, head.size, "bytes", MOST_BYTES)
