@@ -31,17 +31,19 @@ def main() -> int:
         sys.stderr.write("Try 'keyvalue-nats dev' for a lattice on this machine, or 'keyvalue-nats --help'.\n")
         return 2
     _exit_on_signals()
+    from provider.nats.light_import import import_nats
+
+    import_nats()
     from provider.host_mode import run
 
     return run()
 
 
 def _run_command() -> int:
-    """Run the command line. While it is being imported, for up to half a second, an interrupt ends the process at once."""
-    interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from provider.commands.app import main as run_command
+    from provider.interrupts import ending_at_once
 
-    signal.signal(signal.SIGINT, interrupted)
+    with ending_at_once():
+        from provider.commands.app import main as run_command
     return run_command()
 
 

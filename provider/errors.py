@@ -15,8 +15,7 @@ A class declares its fields and, in `text`, a template over them. No text holds 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 _QUOTED_CHARACTERS = 120
 """An error that reaches an actor or a log stays one line, whatever a caller sent."""
@@ -40,12 +39,34 @@ class _Text(str):
 
 @dataclass_transform(eq_default=False)
 class ProviderError(Exception):
-    """The root. Every subclass is a dataclass without further ado."""
+    """The root. The annotations of every subclass are its fields, as in a dataclass.
+
+    `dataclasses` would compile functions for each of a hundred classes at every start, which takes longer than the start of
+    Python itself.
+
+    Attributes:
+        fields: Names of the fields, those of the parent first.
+    """
 
     text: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        dataclass(eq=False)(cls)
+        own = vars(cls).get("__annotations__", {})
+        cls.fields = (*cls.fields, *(name for name, type_ in own.items() if not type_.startswith("ClassVar")))
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given)
+        values = dict(zip(self.fields, given, strict=False)) | named
+        for name in self.fields:
+            if name not in values and not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} needs {name}")
+            setattr(self, name, values.pop(name) if name in values else getattr(type(self), name))
+        if values or len(given) > len(self.fields):
+            raise TypeError(f"{type(self).__name__} has only the fields {self.fields}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.fields)})"
 
     def __str__(self) -> str:
         fields = vars(self)

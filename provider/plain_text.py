@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import msgspec
-
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -36,6 +34,8 @@ def json_line(value: object) -> str:
 
     To a program it is the same as without the escapes.
     """
+    import msgspec  # takes longer to load than everything else that a help page needs
+
     text = msgspec.json.encode(value, enc_hook=str).decode()
     return text if text.isprintable() else "".join(char if char.isprintable() else _json_escape(char) for char in text)
 

@@ -1,4 +1,7 @@
-"""The command line `keyvalue-nats`. Without arguments the program is the provider, and this module is never loaded."""
+"""The command line `keyvalue-nats`. Without arguments the program is the provider, and this module is never loaded.
+
+Each command is imported once it is named: all of them together take fifty times as long as the start of Python.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,13 @@ import os
 import re
 import signal
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
 
-from provider.commands import call, state_proxy
-from provider.commands.command_line import Command, Group
-from provider.commands.demo import command as demo
-from provider.commands.dev import command as dev
+from provider.commands.command_line import Group, LaterCommand, single
 from provider.commands.errors import CommandError, OutputError, UsageError
-from provider.commands.exporter import command as exporter
-from provider.commands.kv.command import kv
-from provider.commands.output import stderr_console, write_line
-from provider.commands.par import command as par
-from provider.commands.printing import discard
-from provider.commands.settings import command as settings
-from provider.commands.target import with_target
-from provider.commands.top import command as top
+from provider.commands.printing import discard, print_error
 from provider.errors import ProviderError, StoreError
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
@@ -48,7 +40,92 @@ _CommandLineError: Any = typer.BadParameter.__base__
 """Every error of typer's about the command line."""
 
 
+def _dev() -> typer.Typer:
+    from provider.commands.dev.command import EXAMPLES, dev
+
+    return single("dev", dev, EXAMPLES)
+
+
+def _call() -> typer.Typer:
+    from provider.commands.call import EXAMPLES, call
+
+    return single("call", call, EXAMPLES)
+
+
+def _demo() -> typer.Typer:
+    from provider.commands.demo.command import demo
+
+    return single("demo", demo)
+
+
+def _state_proxy() -> typer.Typer:
+    from provider.commands.state_proxy import EXAMPLES, state_proxy
+
+    return single("state-proxy", state_proxy, EXAMPLES)
+
+
+def _settings() -> typer.Typer:
+    from provider.commands.settings.command import EXAMPLES, settings_command
+
+    return single("settings", settings_command, EXAMPLES)
+
+
+def _exporter() -> typer.Typer:
+    from provider.commands.exporter.command import EXAMPLES, exporter
+    from provider.commands.target import with_target
+
+    return single("exporter", with_target(exporter), EXAMPLES)
+
+
+def _top() -> typer.Typer:
+    from provider.commands.target import with_target
+    from provider.commands.top.command import EXAMPLES, top
+
+    return single("top", with_target(top), EXAMPLES)
+
+
+def _par() -> typer.Typer:
+    from provider.commands.par.command import par
+
+    return par
+
+
+def _kv() -> typer.Typer:
+    from provider.nats.light_import import import_nats
+
+    import_nats()
+    from provider.commands.kv.command import kv
+
+    return kv
+
+
 class _Commands(Group):
+    later = (
+        LaterCommand("dev", "Start a lattice with the provider and a linked actor, and run it until Ctrl-C.", _dev),
+        LaterCommand(
+            "call",
+            "Call the provider once, as an actor or a component of the lattice, and print the result of the operation.",
+            _call,
+        ),
+        LaterCommand("demo", "Run all operations and check every promise; exit code 1 if one is broken.", _demo),
+        LaterCommand(
+            "state-proxy",
+            "Run the state-proxy connector nats-kv-buffered-cas: keep an actor's files, sent over a Unix socket, in a bucket.",
+            _state_proxy,
+        ),
+        LaterCommand("settings", "List the settings of links and of the provider, or explain one.", _settings),
+        LaterCommand("exporter", "Serve the metrics of all provider instances of a lattice to Prometheus.", _exporter),
+        LaterCommand(
+            "top", "Show the instances, links and stores of a lattice, live: rates, latencies, errors, lag.", _top
+        ),
+        LaterCommand(
+            "par",
+            "Build a provider archive: signed claims, and one executable per target that hosts start directly.",
+            _par,
+        ),
+        LaterCommand("kv", "Manage buckets, as the `nats kv` command does.", _kv),
+    )
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -73,6 +150,8 @@ app = typer.Typer(
 
 def _show_version(is_wanted: bool) -> None:
     if is_wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             typer.echo(version(_DISTRIBUTION))
         except PackageNotFoundError:
@@ -87,17 +166,6 @@ def root(
     ] = False,
 ) -> None:
     """Take the options of every command."""
-
-
-app.command("dev", cls=Command, epilog=dev.EXAMPLES)(dev.dev)
-app.command("call", cls=Command, epilog=call.EXAMPLES)(call.call)
-app.command("demo", cls=Command)(demo.demo)
-app.command("state-proxy", cls=Command, epilog=state_proxy.EXAMPLES)(state_proxy.state_proxy)
-app.command("settings", cls=Command, epilog=settings.EXAMPLES)(settings.settings_command)
-app.command("exporter", cls=Command, epilog=exporter.EXAMPLES)(with_target(exporter.exporter))
-app.command("top", cls=Command, epilog=top.EXAMPLES)(with_target(top.top))
-app.add_typer(par.par, name="par")
-app.add_typer(kv, name="kv")
 
 
 def main() -> int:
@@ -138,7 +206,7 @@ def _fail(error: ProviderError) -> int:
     is_usage = isinstance(error, UsageError)
     try:
         text = _SEED[0].sub(_SEED[1], str(error))
-        write_line(stderr_console(), f"{'usage' if is_usage else 'error'}: {text}", "red")
+        print_error(f"{'usage' if is_usage else 'error'}: {text}")
     except OSError:
         discard(sys.stderr)
     return 2 if is_usage else 1

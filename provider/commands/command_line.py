@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command
 
+from provider.interrupts import ending_at_once
 from provider.suggestions import suggestion
 
 _OPTION = re.compile(r"-(?!([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\Z).+", re.DOTALL | re.IGNORECASE)
@@ -18,11 +21,8 @@ _OPTION = re.compile(r"-(?!([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\Z).+"
 class Command(TyperCommand):
     """A command. A negative number is a value, an unknown option is not."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        for parameter in self.params:
-            if isinstance(parameter, TyperArgument):
-                parameter.__class__ = _Argument  # typer takes no class for arguments
+    def get_params(self, ctx: Any) -> Any:
+        return _adapted(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = _options(self, ctx)
@@ -40,8 +40,58 @@ class Command(TyperCommand):
         return super().shell_complete(ctx, incomplete)
 
 
+class LaterCommand(TyperCommand):
+    """The entry of a command in the list of its group. The command itself is imported once it is named.
+
+    Args:
+        name: Name of the command.
+        summary: The first sentence of its help.
+        load: Imports the command. It is given as a typer, of one command or of a group.
+    """
+
+    def __init__(self, name: str, summary: str, load: Callable[[], typer.Typer]) -> None:
+        super().__init__(name, help=summary, rich_markup_mode=None)
+        self._load = load
+
+    def loaded(self, group: TyperGroup) -> Any:
+        """Return the command, whose help is formatted as that of its group."""
+        with ending_at_once():
+            made = self._load()
+        made.rich_markup_mode = group.rich_markup_mode
+        command = get_command(made)
+        command.name = self.name
+        return command
+
+
+def single(name: str, command: Callable[..., None], epilog: str | None = None) -> typer.Typer:
+    """Return a typer of one command, for `LaterCommand`."""
+    made = typer.Typer(add_completion=False)
+    made.command(name, cls=Command, epilog=epilog)(command)
+    return made
+
+
 class Group(TyperGroup):
-    """A group of commands, with options of its own before the name of a command."""
+    """A group of commands, with options of its own before the name of a command.
+
+    Attributes:
+        later: The commands that are imported once they are named.
+    """
+
+    later: ClassVar[tuple[LaterCommand, ...]] = ()
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.commands.update((str(entry.name), entry) for entry in self.later)
+
+    def get_params(self, ctx: Any) -> Any:
+        return _adapted(super().get_params(ctx))
+
+    def named(self, name: str) -> Any:
+        """Return a command of the group, imported."""
+        found = self.commands[name]
+        if isinstance(found, LaterCommand):
+            found = self.commands[name] = found.loaded(self)
+        return found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = _options(self, ctx)
@@ -52,11 +102,38 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if not ctx.resilient_parsing and args and args[0] not in self.commands:
             raise _NoSuchCommandError(args[0], [name for name, one in self.commands.items() if not one.hidden], ctx)
+        if args and args[0] in self.commands:
+            self.named(args[0])
         return super().resolve_command(ctx, args)
+
+
+class _Conversion:
+    """The conversion of a parameter's value, by typer only where it is needed: that loads pydantic, for as long as all else."""
+
+    def __init__(self, by_typer: Callable[[], Any]) -> None:
+        self._by_typer = by_typer
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the value as its type; typer calls this method."""
+        type_ = param.type_descriptor.annotation
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        # A text, or the default of an option. That of a path is checked.
+        if isinstance(type_, type) and isinstance(value, type_) and not issubclass(type_, Path):
+            return value
+        return self._by_typer().coerce(value, param=param, ctx=ctx)
+
+
+class _Option(TyperOption):
+    def get_runtime_param(self) -> Any:
+        return _Conversion(super().get_runtime_param)
 
 
 class _Argument(TyperArgument):
     """An argument whose help shows its name, and not the name of a type in Python."""
+
+    def get_runtime_param(self) -> Any:
+        return _Conversion(super().get_runtime_param)
 
     @property
     def display_name_raw(self) -> str:
@@ -64,6 +141,16 @@ class _Argument(TyperArgument):
 
     def display_type_rich(self, ctx: Any) -> None:
         """Return no name of a type."""
+
+
+def _adapted(parameters: list[Any]) -> list[Any]:
+    """Replace typer's classes of parameters by ours, as typer takes none."""
+    for parameter in parameters:
+        if isinstance(parameter, TyperArgument):
+            parameter.__class__ = _Argument
+        elif isinstance(parameter, TyperOption):
+            parameter.__class__ = _Option
+    return parameters
 
 
 class _UnknownWordError(typer.BadParameter):

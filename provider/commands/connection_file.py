@@ -15,10 +15,9 @@ from pathlib import Path
 import msgspec
 
 from contracts.secret import Secret
-from provider.commands.dev_lattice.actor import DevIdentity
 from provider.commands.dev_lattice.dialect import Dialect
-from provider.commands.dev_lattice.locks import LockedError, held
-from provider.commands.dev_lattice.provider_process import is_running
+from provider.commands.dev_lattice.identity import DevIdentity
+from provider.commands.dev_lattice.locks import LockedError, held, is_running
 from provider.commands.errors import LatticeTakenError, NoLatticeError
 
 _START_ONE = "start one with `keyvalue-nats dev` in another terminal"

@@ -9,7 +9,6 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from provider.commands.connect import ConnectionOptions, settings_of
 from provider.commands.errors import OptionError
 from provider.units import parse_seconds
 
@@ -23,6 +22,8 @@ def _one_server(url: str | None) -> str | None:
     """Return the URL of one server, with its scheme."""
     if url is None:
         return None
+    from provider.commands.connect import ConnectionOptions, settings_of
+
     check_text(url)
     try:
         servers = settings_of(ConnectionOptions(url)).servers

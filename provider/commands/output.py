@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct, structs
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from contracts import extensions
 from contracts.extensions import HandleChange
 from contracts.keyvalue import GetResponse
 from contracts.wrpc import OnDelete, OnSet, WrpcCall
-from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.plain_text import printable
+
+if TYPE_CHECKING:  # a command that prints no styled text loads no rich
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from provider.commands.dev_lattice.provider_process import LogEvent
 
 _PLAIN_WIDTH = 200
 """Columns of a table when piped: wide enough for the longest row of the demonstration and the benchmark."""
@@ -46,6 +49,8 @@ def stderr_console() -> Console:
 
 def _console(*, is_stderr: bool) -> Console:
     """Return a console. It never wraps lines when its output is piped."""
+    from rich.console import Console
+
     is_terminal = (sys.stderr if is_stderr else sys.stdout).isatty()
     return Console(stderr=is_stderr, highlight=False, markup=False, width=None if is_terminal else _PLAIN_WIDTH)
 
@@ -100,6 +105,8 @@ def event_line(event: LogEvent, now: datetime, *, has_instances: bool = False) -
         now: Time of the line.
         has_instances: Whether the line tells which of several provider processes it is from.
     """
+    from rich.text import Text
+
     fields = dict(event.fields)
     instance = fields.pop("instance", 0)
     began = f"{now:%H:%M:%S}  " + (f"#{instance:<2}  " if has_instances else "")
@@ -127,6 +134,8 @@ def event_line(event: LogEvent, now: datetime, *, has_instances: bool = False) -
 
 def change_line(change: HandleChange | WrpcCall, now: datetime) -> Text:
     """Return the line of the live view for a change that the actor or component received."""
+    from rich.text import Text
+
     line = Text(f"{now:%H:%M:%S}  ")
     if isinstance(change, OnSet | OnDelete):
         line.append(_name(change.function), style="magenta")
@@ -155,6 +164,8 @@ def _key(key: Any) -> str:
 
 
 def table(title: str, *columns: str, right: frozenset[str] = frozenset()) -> Table:
+    from rich.table import Table
+
     made = Table(title=title, title_justify="left", show_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")

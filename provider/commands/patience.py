@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 
 from provider.commands.output import stderr_console, write_line
@@ -19,15 +20,16 @@ async def patience(waiting_for: str) -> AsyncIterator[None]:
     Args:
         waiting_for: Text after "still waiting for ".
     """
-    console = stderr_console()
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield
         return
     loop = asyncio.get_running_loop()
-    timer = loop.call_later(
-        _SILENCE_SECONDS, write_line, console, f"still waiting for {waiting_for}; Ctrl-C ends it", "dim"
-    )
+    timer = loop.call_later(_SILENCE_SECONDS, _say, f"still waiting for {waiting_for}; Ctrl-C ends it")
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _say(text: str) -> None:
+    write_line(stderr_console(), text, "dim")

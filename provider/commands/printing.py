@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import typer
 
 from provider.commands.errors import OutputError
+from provider.interrupts import ending_at_once
 from provider.plain_text import json_line, printable
 
 
@@ -46,6 +47,18 @@ def print_line(text: str, kept: str = "\n\t") -> None:
 
 def print_object(fields: dict[str, Any]) -> None:
     print_line(json_line(fields))
+
+
+def print_error(text: str) -> None:
+    """Print a line on standard error, in red on a terminal. An actor may have chosen a part of the text."""
+    if not sys.stderr.isatty():
+        sys.stderr.write(printable(text, "\n") + "\n")
+        return
+    with ending_at_once():
+        from provider.commands.output import stderr_console, write_line
+
+        console = stderr_console()
+    write_line(console, text, "red")
 
 
 def print_bytes(data: bytes) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 
-from rich.cells import cell_len, set_cell_size
-
 from provider.commands.printing import print_line
 from provider.plain_text import printable
 
@@ -32,6 +30,8 @@ def aligned(rows: list[list[str]], columns: int | None = None) -> list[str]:
         columns: Columns of the terminal. The widest cells are shortened until a line fits, each to no less than
             `_LEAST_COLUMNS`. `None`: nothing is shortened, for pipes.
     """
+    from rich.cells import cell_len
+
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     if columns is not None:
@@ -46,4 +46,6 @@ def _fit(widths: list[int], columns: int) -> None:
 
 
 def _cell(text: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"

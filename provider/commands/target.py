@@ -11,7 +11,6 @@ from typing import Annotated, Any, get_args
 import typer
 
 from contracts.secret import Secret
-from provider.commands import connection_file
 from provider.commands.connect import ConnectionOptions
 from provider.commands.errors import NoLatticeError
 from provider.commands.options import timeout_seconds
@@ -136,6 +135,8 @@ def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
 
 
 def _development_url() -> str:
+    from provider.commands import connection_file
+
     try:
         return connection_file.find().nats_url
     except NoLatticeError:

@@ -50,18 +50,10 @@ def _startup_error() -> type[StartupError]:
 
 
 def _load() -> Callable[[SocketFile, Mapping[str, str]], None]:
-    """Import the connector, which has 32 MiB for everything, without two things that nats-py imports and nothing uses here.
+    """Import the connector, which has 32 MiB for everything."""
+    from provider.nats.light_import import import_nats
 
-    nats-py reads its own version when it is imported, and works without it. The modules that this would load (zip, CSV
-    and e-mail) would keep 1.6 MiB for good. Its own JetStream client takes headers apart with a parser of e-mail, which takes
-    another 0.5 MiB.
-    """
-    unused = type(sys)("email.parser")
-    unused.BytesParser = None  # type: ignore[attr-defined]
-    sys.modules["email.parser"] = unused
-    sys.modules["importlib.metadata"] = None  # type: ignore[assignment]  # makes its import fail
-    try:
-        from provider.state_proxy.run import run
-    finally:
-        del sys.modules["importlib.metadata"], sys.modules["email.parser"]
+    import_nats()
+    from provider.state_proxy.run import run
+
     return run

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from provider import errors
@@ -53,7 +51,6 @@ _CODES: dict[type[errors.ProviderError], str] = {
 has no code for it."""
 
 
-@dataclass(eq=False)
 class RequestRefusedError(errors.ProviderError):
     """A request is answered with an error, because it is invalid or cannot be met. `code` is one of this module's."""
 

@@ -10,7 +10,8 @@ from statistics import median
 
 from contracts import keyvalue
 from contracts.nkeys import KeyKind
-from provider.commands.dev_lattice.actor import Actor, DevIdentity
+from provider.commands.dev_lattice.actor import Actor
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.lattice_host import HostSettings
 from provider.commands.dev_lattice.provider_process import ProviderProcess
 from provider.commands.dev_lattice.raw_bucket import RawBucket

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from provider.commands.dev_lattice.actor import DevIdentity
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.start import DevLattice
 from tests.bench.children import ask_once, child
 from tests.bench.load_generator import Job, Measurement

@@ -20,7 +20,8 @@ from contracts import lattice, operations
 from contracts.codec import MalformedError
 from contracts.keyvalue import Request
 from contracts.secret import Secret
-from provider.commands.dev_lattice.actor import DevIdentity, Signer
+from provider.commands.dev_lattice.actor import Signer
+from provider.commands.dev_lattice.identity import DevIdentity
 from tests.bench.pipeline import Pipeline, connect
 from tests.bench.workloads import WorkloadName, workload
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import pickle
 from typing import Any
 
@@ -22,8 +21,25 @@ RAISED = [class_ for class_ in below(ProviderError) if hasattr(class_, "text") o
 
 
 def made(class_: type[ProviderError], text: str) -> ProviderError:
-    fields: Any = class_
-    return class_(*(7 if field.type == "int" else text for field in dataclasses.fields(fields)))
+    types = {
+        name: type_
+        for base in reversed(class_.__mro__)
+        for name, type_ in vars(base).get("__annotations__", {}).items()
+    }
+    return class_(*(7 if types[name] == "int" else text for name in class_.fields))
+
+
+def test_an_error_takes_its_fields_by_position_or_by_name_and_no_others() -> None:
+    assert vars(errors.ConnectError("gone", is_tls=True)) == {
+        "reason": "gone",
+        "is_credentials": False,
+        "is_tls": True,
+        "is_dropped": False,
+    }
+    make: Any = errors.StoreTimeoutError
+    for given, named in (((), {}), ((1,), {}), ((1, "x", 2), {}), ((1, "x"), {"other": 1})):
+        with pytest.raises(TypeError):
+            make(*given, **named)
 
 
 @pytest.mark.parametrize("class_", RAISED)

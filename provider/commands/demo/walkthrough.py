@@ -15,7 +15,7 @@ from contracts.lattice import Invocation
 from contracts.nkeys import KeyKind
 from contracts.tokens import decode_token
 from provider.commands.dev_lattice.actor import with_payload
-from provider.commands.dev_lattice.provider_process import is_running
+from provider.commands.dev_lattice.locks import is_running
 from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import DevLattice
 from provider.commands.errors import CallFailedError, CommandError

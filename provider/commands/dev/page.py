@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
 from contracts.nkeys import KeyKind
-from provider.commands.dev_lattice.actor import Actor, DevIdentity
+from provider.commands.dev_lattice.actor import Actor
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.lattice_connection import CONNECT_TIMEOUT_SECONDS
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.dev_lattice.start import DevLattice, link_definition

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
@@ -12,11 +11,10 @@ from msgspec import structs
 from nats.aio.client import Client
 
 from contracts import extensions, keyvalue, lattice, operations
-from contracts.lattice import Invocation, Subjects, WasmCloudEntity
+from contracts.lattice import Invocation, WasmCloudEntity
 from contracts.nkeys import parse_seed
-from contracts.secret import Secret
 from contracts.tokens import invocation_claims
-from provider.commands.dev_lattice.dialect import Dialect
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.errors import CallFailedError, NoAnswerError
 from provider.commands.minting import TokenMinter
 
@@ -35,26 +33,6 @@ _READS = frozenset(
     )
 )
 """Operations that change nothing. After a time-out their outcome does not matter."""
-
-
-@dataclass(frozen=True)
-class DevIdentity:
-    """The identities in a development lattice: one actor, one provider, their host, and the key that signs invocations.
-
-    In one of 1.x, the actor is a component, and nothing is signed.
-    """
-
-    lattice: str
-    host_id: str
-    provider_key: str
-    actor_id: str
-    link_name: str
-    cluster_seed: Secret
-    dialect: Dialect = Dialect.WASMBUS
-
-    @property
-    def subjects(self) -> Subjects:
-        return Subjects(self.lattice, self.provider_key, self.link_name)
 
 
 class Signer:

@@ -13,7 +13,7 @@ from nats.aio.subscription import Subscription
 from contracts import wrpc
 from contracts.codec import MalformedError
 from contracts.wasmcloud1 import LINK_HEADER, SOURCE_HEADER
-from provider.commands.dev_lattice.actor import DevIdentity
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.errors import CallFailedError, NoAnswerError
 from provider.nats.frames import header_block
 

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from contracts import wrpc
 from contracts.codec import MalformedError
 from contracts.component_values import UNLIMITED, TooManyError
-from provider.commands.dev_lattice.actor import DevIdentity
+from provider.commands.dev_lattice.identity import DevIdentity
 
 
 @contextlib.asynccontextmanager

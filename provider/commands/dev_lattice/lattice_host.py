@@ -16,8 +16,8 @@ from contracts.host import HostData, HostFamily
 from contracts.lattice import HealthCheckResponse, LinkDefinition
 from contracts.nkeys import parse_seed
 from contracts.secret import Secret
-from provider.commands.dev_lattice.actor import DevIdentity
 from provider.commands.dev_lattice.dialect import Dialect
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
 from provider.commands.errors import NoAnswerError
 from provider.keyvalue.given_values import normal_name

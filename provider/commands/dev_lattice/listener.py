@@ -16,7 +16,7 @@ from contracts.extensions import HandleChange
 from contracts.lattice import actor_subject, decode_invocation, encode_failure, encode_success
 from contracts.nkeys import parse_seed
 from provider import errors
-from provider.commands.dev_lattice.actor import DevIdentity
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.lattice.claims import ClaimsVerifier
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -152,17 +151,6 @@ class ProviderProcess:
 def provider_command() -> tuple[str, ...]:
     """Return the command that starts the provider: this Python, or the archive's executable this code runs from."""
     return (sys.executable,) if getattr(sys, "frozen", False) else (sys.executable, "-m", "provider")
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process exists, also if it belongs to another user."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _environment() -> dict[str, str]:

@@ -17,8 +17,9 @@ from contracts.keyvalue import CONTRACT_ID
 from contracts.lattice import LinkDefinition
 from contracts.nkeys import KeyKind
 from contracts.secret import Secret
-from provider.commands.dev_lattice.actor import Actor, DevIdentity
+from provider.commands.dev_lattice.actor import Actor
 from provider.commands.dev_lattice.dialect import Dialect
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.nats_server import NatsServer

@@ -33,7 +33,7 @@ Put -- before a value that begins with - and is not a number.
 
 _CONNECTION = "Options of the connection, such as --nats: keyvalue-nats kv --help"
 
-kv = typer.Typer(cls=Group, no_args_is_help=True)
+kv = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False)
 
 
 @kv.callback(epilog=EXAMPLES)

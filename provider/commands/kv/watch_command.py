@@ -7,7 +7,6 @@ import contextlib
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from provider.commands.kv.name_rules import check_bucket, stored_pattern
 from provider.commands.kv.open_bucket import OpenBucket
@@ -78,6 +77,8 @@ def _print_update(bucket: OpenBucket, update: Revision, *, is_json: bool) -> Non
     if not console.is_terminal:
         print_line(line)
         return
+    from rich.text import Text
+
     text = Text(line)
     text.highlight_words([f"] {update.operation} "], "green" if update.operation == PUT else "red")
     with flushed():

@@ -43,7 +43,7 @@ _ISSUER_HELP = (
 )
 _SUBJECT_HELP = f"Path of the provider's seed. Default: {_PROVIDER}_service.nk in the same folder."
 
-par = typer.Typer(cls=Group, invoke_without_command=True, subcommand_metavar="[inspect FILE]")
+par = typer.Typer(cls=Group, invoke_without_command=True, subcommand_metavar="[inspect FILE]", add_completion=False)
 
 
 @par.callback(epilog=EXAMPLES)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.nkeys import KeyKind
-from provider.commands.dev_lattice.actor import Actor, DevIdentity
+from provider.commands.dev_lattice.actor import Actor
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
 from provider.commands.dev_lattice.start import DevLattice, link_definition

@@ -17,9 +17,9 @@ from nats.aio.client import Client
 
 from contracts import wrpc
 from contracts.secret import Secret
-from provider.commands.dev_lattice.actor import DevIdentity
 from provider.commands.dev_lattice.component import Component
 from provider.commands.dev_lattice.dialect import Dialect
+from provider.commands.dev_lattice.identity import DevIdentity
 
 HOST_VARIABLE = "WASMCLOUD_HOST_1X"
 TOOLS_VARIABLE = "WASM_TOOLS"

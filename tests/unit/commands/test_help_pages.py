@@ -18,14 +18,14 @@ Context: Any = typer.Context
 
 def commands(words: tuple[str, ...] = (), command: Any = ROOT) -> Iterator[tuple[str, ...]]:
     yield words
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from commands((*words, name), inner)
+    for name in getattr(command, "commands", {}):
+        yield from commands((*words, name), command.named(name))
 
 
 def page(words: tuple[str, ...]) -> str:
     context, command = Context(ROOT, info_name="keyvalue-nats"), ROOT
     for word in words:
-        command = command.get_command(context, word)
+        command = command.named(word)
         context = Context(command, info_name=word, parent=context)
     return str(command.get_help(context))
 
@@ -41,3 +41,8 @@ def test_the_options_of_the_connection_are_shown_once_and_pointed_to() -> None:
         if len(words) == 2 and words[0] == "kv":
             assert "--tlscert" not in page(words)
             assert "keyvalue-nats kv --help" in page(words)
+
+
+def test_the_list_of_commands_says_of_each_what_its_own_page_says_first() -> None:
+    for entry in type(ROOT).later:
+        assert entry.help == ROOT.named(entry.name).get_short_help_str(1000)

@@ -6,7 +6,8 @@ from msgspec import structs
 from contracts import keyvalue, lattice
 from contracts.nkeys import KeyKind, decode_public_key, parse_seed
 from contracts.tokens import decode_token
-from provider.commands.dev_lattice.actor import DevIdentity, Signer, with_payload
+from provider.commands.dev_lattice.actor import Signer, with_payload
+from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.start import make_identity
 from provider.commands.minting import TokenMinter, is_signed, make_seed
 from provider.lattice.claims import ClaimsVerifier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from provider.commands.patience import patience
 async def test_only_a_person_is_told(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, printed: str) -> None:
     stderr = io.StringIO()
     console = Console(file=stderr, force_terminal=is_terminal, no_color=True, color_system=None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     monkeypatch.setattr(module, "stderr_console", lambda: console)
     monkeypatch.setattr(module, "_SILENCE_SECONDS", 0.0)
     async with patience("a"):
@@ -25,6 +27,7 @@ async def test_only_a_person_is_told(monkeypatch: pytest.MonkeyPatch, is_termina
 
 async def test_an_answer_in_time_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = io.StringIO()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(module, "stderr_console", lambda: Console(file=stderr, force_terminal=True))
     async with patience("a"):
         pass
