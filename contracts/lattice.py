@@ -156,7 +156,12 @@ class Subjects(Struct, frozen=True):
 
 
 def actor_subject(lattice: str, actor_id: str) -> str:
-    """Return the subject on which hosts receive calls of an actor, in a queue group of the same name."""
+    """Return the subject on which hosts receive calls of an actor, in a queue group of the same name.
+
+    Raises:
+        codec.MalformedError: The id is of a link, which anyone may have written, and no subject can have it.
+    """
+    check_subject_token("actor_id", actor_id, "link")
     return f"wasmbus.rpc.{lattice}.{actor_id}"
 
 

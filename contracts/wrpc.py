@@ -28,6 +28,7 @@ from contracts.component_values import (
     option_of,
     record_of,
 )
+from contracts.lattice import check_subject_token
 
 STORE = "wrpc:keyvalue/store@0.2.0-draft"
 ATOMICS = "wrpc:keyvalue/atomics@0.2.0-draft"
@@ -201,7 +202,12 @@ WATCHER_CALLS: tuple[type[WrpcCall], ...] = (OnSet, OnDelete)
 
 
 def invocation_subject(lattice: str, called_id: str, type_: type[WrpcCall]) -> str:
-    """Return the subject on which a provider or the host of a component receives calls of a function."""
+    """Return the subject on which a provider or the host of a component receives calls of a function.
+
+    Raises:
+        MalformedError: The id is of a link, which anyone may have written, and no subject can have it.
+    """
+    check_subject_token("id", called_id, "link")
     return f"{lattice}.{called_id}.{PROTOCOL}.{type_.instance}.{type_.function}"
 
 

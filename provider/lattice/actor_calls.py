@@ -124,14 +124,17 @@ class ActorCaller:
         """Prepare a call of a link's actor without sending it.
 
         Raises:
-            errors.ActorFailedError: The host gave no seed to sign with.
+            errors.ActorFailedError: The host gave no seed to sign with, or no subject can have the actor's id.
         """
         if self._signer is None:
             raise errors.ActorFailedError("the host gave no invocation_seed to sign with")
         actor_id, contract_id, link_name = link
         origin = WasmCloudEntity(self._provider_key, link_name, contract_id)
         sign = functools.partial(self._signer.sign, str(uuid.uuid4()), origin, actor_id, operation, msg)
-        subject = actor_subject(self._lattice, actor_id).encode()
+        try:
+            subject = actor_subject(self._lattice, actor_id).encode()
+        except MalformedError as error:
+            raise errors.ActorFailedError(str(error)) from None
         return ActorCall(self._connection, self._chunks, sign, subject, self._seconds)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 from collections.abc import Callable
 
+from contracts.codec import MalformedError
 from contracts.wasmcloud1 import SOURCE_HEADER, TARGET_HEADER
 from contracts.wrpc import WrpcCall, encode_parameters, invocation_subject
 from provider import errors
@@ -67,7 +68,7 @@ class ComponentCaller:
 
         Raises:
             errors.ActorUnreachableError: The component was not called: no host runs it, or the lattice cannot be reached.
-            errors.ActorFailedError: No host has taken the call in time.
+            errors.ActorFailedError: No host has taken the call in time, or no subject can have the component's id.
         """
         await self._listen()
         token = b"%d" % next(self._numbers)
@@ -79,6 +80,8 @@ class ComponentCaller:
                     await pending.ended.wait()
         except errors.NotConnectedError as error:
             raise errors.ActorUnreachableError(str(error)) from None
+        except MalformedError as error:
+            raise errors.ActorFailedError(str(error)) from None
         finally:
             del self._pending[token]
 

@@ -94,6 +94,18 @@ async def test_a_component_that_no_host_runs_is_unreachable(caller: ComponentCal
         await caller.call("nowhere", wrpc.OnDelete("0", "k"))
 
 
+@pytest.mark.parametrize("component_id", ["", "*", "a b", "x\r\nPUB anything 0\r\n\r\nPUB y", ">"])
+async def test_an_id_that_no_subject_can_have_is_not_sent(
+    caller: ComponentCaller, client: Client, component_id: str
+) -> None:
+    seen = await client.subscribe("anything")
+    await client.flush()
+    with pytest.raises(errors.ActorFailedError, match="no subject may have"):
+        await caller.call(component_id, wrpc.OnSet("0", "k", b"v"))
+    await client.flush()
+    assert seen.pending_msgs == 0
+
+
 async def test_a_host_that_names_no_inbox_gets_nothing_more(caller: ComponentCaller, client: Client) -> None:
     seen: list[bytes] = []
 
