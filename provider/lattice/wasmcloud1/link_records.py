@@ -96,9 +96,12 @@ class Wasmcloud1LinkRecords:
         last = info.state.last_seq
         if last == self._last_sequence:
             return
+        if last < self._last_sequence:
+            self._protocol.forget_records()
+            self._last_sequence = 0
         prefix = key_subject(self._records, _RECORD_PREFIX)
         wildcard = f"{prefix.rpartition('.')[0]}.>"  # an id may have dots
-        sequence = 1 if last < self._last_sequence else self._last_sequence + 1
+        sequence = self._last_sequence + 1
         while (message := await self._jetstream.next_message(stream, wildcard, sequence, self._deadline())) is not None:
             sequence = message.sequence + 1
             if message.subject.startswith(prefix):

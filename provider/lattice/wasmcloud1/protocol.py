@@ -224,6 +224,10 @@ class Wasmcloud1Protocol:
         """Have the record of a component read again, as its configs could not be read."""
         self._revisions.pop(component_id, None)
 
+    def forget_records(self) -> None:
+        """Have all records read again: their bucket was made anew, and its revisions begin again."""
+        self._revisions.clear()
+
     def put_recorded(self, link: RecordedLink, configs: Mapping[str, Mapping[str, str]]) -> LinkEvent:
         """Put a link as the lattice's records have it. Secrets are not in them: of a link that needs some, calls are refused.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,6 +243,23 @@ def test_closing_ends_every_call() -> None:
     ended = {subject for subject, _, payload in sent(exchanges) if subject.endswith(b".results") and not payload}
     assert ended == {b"_INBOX.collecting.results", b"_INBOX.working.results", b"_INBOX.answered.results"}
     assert (exchanges.unanswered, exchanges.next_due) == (0, None)
+
+
+def test_calls_leave_nothing_for_the_garbage_collector() -> None:
+    exchanges, event = new(), None
+    gc.collect()
+    gc.disable()
+    try:
+        for payload in (ENCODED, b"\x01\xff", ENCODED[:3], b"\x01b\x01k\xff\xff\xff\x7f") * 20:
+            event = exchanges.receive_call(wrpc.Get, b"_INBOX.c", HEADER, payload, 0.0)
+            if event is not None and event.exchange is not None:
+                exchanges.answer(event.exchange, RESULT, 0.0)
+        exchanges.close(0.0)
+        exchanges.outgoing.clear()
+        event = None
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 # --- subjects that a caller names

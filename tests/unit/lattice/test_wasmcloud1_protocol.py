@@ -213,6 +213,13 @@ def test_a_record_whose_configs_could_not_be_read_is_read_again(protocol: Wasmcl
     assert protocol.receive_record("comp", 5, [record(target_config=["a"])]) == first
 
 
+def test_a_bucket_of_records_that_was_made_anew_is_read_from_its_beginning(protocol: Wasmcloud1Protocol) -> None:
+    protocol.receive_record("comp", 5, [record()])
+    protocol.forget_records()
+    _, wanted = protocol.receive_record("comp", 1, [record(name="new")])
+    assert wanted == [RecordedLink(("comp", "wasi:keyvalue", "new"), [])]
+
+
 def test_the_watcher_links_are_in_the_record_of_the_provider(protocol: Wasmcloud1Protocol) -> None:
     reverse = record(source_id="prov", target="comp", interfaces=["watcher"], source_config=["w"])
     _, wanted = protocol.receive_record("prov", 5, [reverse])
