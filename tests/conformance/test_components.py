@@ -47,18 +47,38 @@ async def test_a_binary_value_is_replaced_and_counted_like_any_other(component: 
     assert await component.function("get", key) == b"\xfe"
 
 
-async def test_a_value_larger_than_a_message_is_sent_in_pieces(component: Component, backend: str) -> None:
+async def test_an_answer_larger_than_a_message_is_sent_in_pieces(component: Component) -> None:
     keys = [fresh() for _ in range(3)]
     half = BINARY * 2000
     for key in keys:
         await component.function("set", key, half)
-    found = await component.function("get-many", keys)
-    assert found == [(key, half) for key in keys]
-    with pytest.raises(ComponentError, match="max_payload"):
-        await component.function("set", keys[0], half * 3)
-    assert await component.function("get", keys[0]) == half
+    assert await component.function("get-many", keys) == [(key, half) for key in keys]
     await component.function("delete-many", keys)
     assert await component.function("get-many", keys) == [None, None, None]
+
+
+@pytest.mark.parametrize("large", [BINARY * 6000, "é".encode() * 800_000], ids=["binary", "text"])
+async def test_a_value_larger_than_a_message_is_kept_in_a_bucket_and_refused_by_a_cache(
+    component: Component, backend: str, large: bytes
+) -> None:
+    key = fresh()
+    await component.function("set", key, b"small")
+    if backend == "cache":
+        with pytest.raises(ComponentError, match="max_payload"):
+            await component.function("set", key, large)
+        assert await component.function("get", key) == b"small"
+        return
+    await component.function("set", key, large)
+    assert await component.function("get", key) == large
+    assert await component.function("get-many", [key, "absent"]) == [(key, large), None]
+    assert await component.function("exists", key) is True
+    with pytest.raises(ComponentError, match="the operation is for a counter"):
+        await component.function("increment", key, 1)
+    await component.function("set", key, b"41")
+    assert await component.function("increment", key, 1) == 42
+    await component.function("set", key, large)
+    await component.function("delete", key)
+    assert await component.function("get", key) is None
 
 
 async def test_numbers_of_64_bits_are_counted_and_larger_ones_refused(component: Component) -> None:
