@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from provider import errors
-from provider.keyvalue.bucket.pages.garbage.fence import FENCE
+from provider.keyvalue.bucket.entries import FENCE
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.nats.buckets import NANOSECONDS, STREAM_NOT_FOUND, key_subject, stream_name
 from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from contracts.extensions import ListKeys, ListKeysResponse
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.entries import KIND, PAGED
 from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, Lifetimes, end_of
 from provider.keyvalue.byte_values import KeyPage, ListPage
@@ -53,6 +54,7 @@ class KeyHeader(NamedTuple):
         time_ms: When the message was stored, by the server's clock.
         is_marker: Whether the message marks its key as deleted or expired.
         end: The end of the message.
+        is_paged: Whether it is the head of a value with pages.
     """
 
     bucket_key: str
@@ -60,20 +62,22 @@ class KeyHeader(NamedTuple):
     time_ms: int
     is_marker: bool
     end: End
+    is_paged: bool = False
 
     def is_live(self, now_ms: int) -> bool:
         """Tell whether the message is a readable value: neither a marker nor expired."""
         return not self.is_marker and not 0 < self.end.at_ms <= now_ms
 
 
-_read_headers = header_reader(KV_OPERATION, MARKER_REASON, EXPIRES_AT, EXPIRES_BY, TTL)
+_read_headers = header_reader(KIND, KV_OPERATION, MARKER_REASON, EXPIRES_AT, EXPIRES_BY, TTL)
 
 
 def decode_head(bucket_key: str, revision: int, time_ms: int, header: bytes, lifetimes: Lifetimes) -> KeyHeader:
     """Decode the headers of a message; see `ttl.end_of`."""
     found = _read_headers(header)
     is_marker = found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found
-    return KeyHeader(bucket_key, revision, time_ms, is_marker, end_of(found, time_ms, lifetimes))
+    end = end_of(found, time_ms, lifetimes)
+    return KeyHeader(bucket_key, revision, time_ms, is_marker, end, found.get(KIND) == PAGED)
 
 
 async def scan(

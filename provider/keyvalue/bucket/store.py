@@ -20,6 +20,7 @@ from provider import errors
 from provider.keyvalue.batch import change_many
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
+from provider.keyvalue.bucket.pages.garbage.collector import Collector
 from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.pages.paging import PAGE_GRACE_SECONDS, Paging, PagingSettings
@@ -279,7 +280,7 @@ class BucketStore(SharedStore[BucketConfig]):
         reason = self._reason
         if not reason and self.opened is not None:
             bucket, engine = self.opened
-            reason = engine.failures.reason or bucket.read_failures.reason or ""
+            reason = engine.failures.reason or bucket.read_failures.reason or bucket.paging.unhealthy
             if bucket.traits.is_sealed:
                 reason = f"stream {bucket.stream!r} is sealed, so it takes no writes"
         return f"bucket {self._config.name!r}: {reason}" if reason else None
@@ -376,6 +377,13 @@ class BucketStore(SharedStore[BucketConfig]):
             Sweeper(jetstream, bucket, self._upkeep.under).run(), name=f"sweep {bucket.name}"
         )
         stack.push_async_callback(cancel, sweeping)
+        if (
+            not self._upkeep.under
+        ):  # pages are named by a hash of their key, so only who may read all keys can collect them
+            paging = bucket.paging
+            collector = Collector(bucket, paging.stream, paging.reachable, paging.grace_seconds)
+            collecting = asyncio.create_task(collector.run(), name=f"collect pages of {bucket.name}")
+            stack.push_async_callback(cancel, collecting)
         if self._reason:
             _log.info("bucket_healed", extra={"bucket": self._config.name})
         self._reason = ""
@@ -431,4 +439,6 @@ class BucketStore(SharedStore[BucketConfig]):
         check_requirements(info.config)
         self._stream_config, self._state = info.config, info.state
         bucket.traits = Traits.from_info(info, await self.jetstream.level(deadline))
+        with contextlib.suppress(errors.StoreError):  # small values go on
+            await bucket.paging.look(deadline)
         self._reason = ""

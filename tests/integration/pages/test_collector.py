@@ -10,13 +10,11 @@ from typing import NamedTuple
 import pytest
 
 from provider import errors
-from provider.keyvalue.bucket.entries import EXPECTED_REVISION, KIND, OPERATION_ID
+from provider.keyvalue.bucket.entries import EXPECTED_REVISION, FENCE, KIND, OPERATION_ID
 from provider.keyvalue.bucket.pages.garbage.collector import Collector
-from provider.keyvalue.bucket.pages.garbage.fence import FENCE
 from provider.keyvalue.bucket.pages.head import encode_head
 from provider.keyvalue.bucket.pages.page_codec import Child, encode_elements, encode_node, hash_prefix
-from provider.keyvalue.bucket.pages.paged_value import Head, PageId, Wanted, page_prefix
-from provider.keyvalue.bucket.pages.tree_reads import reachable_pages
+from provider.keyvalue.bucket.pages.paged_value import Head, PageId, page_prefix
 from provider.keyvalue.values import Kind
 from provider.nats.frames import header_block, header_value
 from provider.nats.headers import ttl_seconds
@@ -78,17 +76,8 @@ async def collected(server: NatsServer, grace: float = GRACE_SECONDS) -> AsyncIt
 
 
 def collector_of(opened: Opened, grace: float = GRACE_SECONDS) -> Collector:
-    async def walk(bucket_key: str, head: Head, deadline: float) -> set[PageId]:
-        operation = reachable_pages(head)
-        try:
-            wanted = next(operation)
-            while True:
-                wanted = operation.send(await opened.store.read(bucket_key, Wanted(wanted.now), deadline))
-        except StopIteration as end:
-            found: set[PageId] = end.value
-            return found
-
-    return Collector(opened.bucket, opened.pages, walk, grace)
+    opened.bucket.paging.has_heads = True
+    return Collector(opened.bucket, opened.pages, opened.bucket.paging.reachable, grace)
 
 
 async def two_rounds(collector: Collector, grace: float = GRACE_SECONDS) -> None:

@@ -8,9 +8,11 @@ from typing import NamedTuple
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.pages.page_store import StreamPageStore
+from provider.keyvalue.bucket.pages.paged_value import Head, PageId
 from provider.keyvalue.bucket.pages.pages_stream import PagesStream
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.bucket.pages.settling import page_sizes
+from provider.keyvalue.bucket.pages.tree_reads import reachable_pages
 from provider.keyvalue.bucket.pages.value_reader import MAX_ANSWER_BYTES, ValueReader
 from provider.keyvalue.bucket.pages.value_writer import PagingLimits, ValueWriter
 from provider.keyvalue.bucket.stream import BucketStream
@@ -51,6 +53,7 @@ class Paging:
         settings: The settings.
 
     Attributes:
+        has_heads: Whether a scan has found a value with pages.
         stream: The stream of the pages.
         reader: Reads of paged values.
         writer: Changes of paged values.
@@ -69,8 +72,45 @@ class Paging:
         self.stream = PagesStream(stream, tasks, is_created=settings.is_created)
         store = StreamPageStore(self.stream, settings.cache or PageCache(), clock, tasks, settings.grace_seconds)
         runner = PageRunner(store)
+        self.has_heads = False
+        self._runner, self._read_latest = runner, read_latest
         self.reader = ValueReader(runner, read_latest, settings.max_answer_bytes)
         self.writer = ValueWriter(runner, self.reader, self._limits)
+
+    @property
+    def is_used(self) -> bool:
+        """True if the bucket has, or has had, values with pages, as far as this process knows."""
+        return self.has_heads or self.stream.incarnation > 0
+
+    @property
+    def grace_seconds(self) -> float:
+        """Time for which pages stay after they were replaced."""
+        return self._settings.grace_seconds
+
+    @property
+    def unhealthy(self) -> str:
+        """The reason why some values cannot be read or changed, or ""."""
+        return self.stream.reason or self.reader.damaged.reason
+
+    async def look(self, deadline: float) -> None:
+        """Compare the stream of the pages with the bucket's, if there is one; look again at the keys that were damaged.
+
+        Raises:
+            errors.StoreError: They could not be read in time.
+        """
+        if self.stream.incarnation:
+            await self.stream.look(deadline)
+        for bucket_key in self.reader.damaged.keys:
+            entry = await self._read_latest(bucket_key, deadline)
+            self.reader.damaged.drop(bucket_key, entry.revision)
+
+    async def reachable(self, bucket_key: str, head: Head, deadline: float) -> set[PageId]:
+        """Return the pages that a head reaches.
+
+        Raises:
+            errors.StoreError, AbsentPageError, DamagedPageError: They cannot be told.
+        """
+        return await self._runner.run([bucket_key], reachable_pages(head), deadline)
 
     def _limits(self) -> PagingLimits:
         traits = self._bucket.traits

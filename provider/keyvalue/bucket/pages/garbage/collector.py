@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.entries import KIND
+from provider.keyvalue.bucket.entries import KIND, PAGED
 from provider.keyvalue.bucket.pages.garbage.fence import fence_header
 from provider.keyvalue.bucket.pages.garbage.page_list import Part, pages_by_key
 from provider.keyvalue.bucket.pages.garbage.suspects import HeadSeen, PageSeen, Round, Suspects
@@ -145,6 +145,9 @@ class Collector:
         Raises:
             errors.NatsError, errors.StoreError, TimeoutError: The streams could not be read.
         """
+        # A bucket without large values has no such stream, and its user no permission to ask for it.
+        if not self._bucket.paging.is_used:
+            return False
         pages = await self._pages.look(self._deadline())
         if pages is None or self._is_quiet(pages):
             return False
@@ -229,7 +232,7 @@ class Collector:
         kind = header_value(message.header, KIND)
         if is_deletion(message.header) or kind in _SMALL_KINDS:
             return _Last(message, set())
-        head = decode_head(message.payload) if kind == b"paged" else None
+        head = decode_head(message.payload) if kind == PAGED else None
         if head is None:
             return None  # of a later version, perhaps: its pages are not known
         if 0 < entry.end.at_ms < bucket.now_ms() - self._grace_seconds * 1000:

@@ -7,14 +7,11 @@ operation id finds it, and watches take no notice.
 
 from __future__ import annotations
 
-from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID
+from provider.keyvalue.bucket.entries import EXPECTED_REVISION, FENCE, MESSAGE_ID
 from provider.keyvalue.bucket.ttl import NEVER, Lifetimes
 from provider.nats.frames import CRLF, header_block, header_value
 from provider.nats.headers import TTL, ttl_seconds
 from provider.nats.jetstream import StoredMessage
-
-FENCE = b"Kv-Fence"
-"""Header of a fence: the revision of the message that it repeats."""
 
 _EXPECTED = b"Nats-Expected-"
 """Beginning of the headers that were conditions of the original."""
