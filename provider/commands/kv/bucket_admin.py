@@ -11,6 +11,12 @@ from provider import errors
 from provider.commands.connect import explained
 from provider.commands.errors import BucketDiffersError, BucketNotFoundError, OptionError
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus
+from provider.keyvalue.bucket.pages.pages_settings import (
+    bucket_of_pages,
+    pages_bucket,
+    reason_not_to_use,
+    reason_not_to_write,
+)
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.stream import Traits, stream_config
 from provider.keyvalue.link_config import BucketConfig
@@ -19,6 +25,7 @@ from provider.nats.buckets import (
     EVERY_BUCKET,
     NANOSECONDS,
     STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
     STREAM_PREFIX,
     key_subject,
     stream_name,
@@ -72,7 +79,7 @@ async def list_buckets(jetstream: js.JetStream, deadline: float) -> list[BucketI
             page = _page_decoder.decode(await jetstream.api("STREAM.LIST", request, deadline))
             streams = page.streams or []
             offset += len(streams)
-            found += [info for info in map(_info_decoder.decode, streams) if info.config.name.startswith(STREAM_PREFIX)]
+            found += [info for info in map(_info_decoder.decode, streams) if _is_bucket(info.config.name)]
             if not streams or offset >= page.total:
                 return sorted(found, key=lambda info: info.name)
 
@@ -87,13 +94,19 @@ async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -
     with explained(bucket):
         level = await jetstream.level(deadline)
         answer = await jetstream.api(f"STREAM.INFO.{stream_name(bucket)}", None, deadline)
-    stream = _stream_decoder.decode(answer)
-    check_is_bucket(bucket, stream)
-    return BucketStatus(_info_decoder.decode(answer), _expiry_reason(stream, level), unmet_requirement(stream.config))
+        stream = _stream_decoder.decode(answer)
+        check_is_bucket(bucket, stream)
+        pages = await _pages(jetstream, bucket, deadline)
+    status = BucketStatus(_info_decoder.decode(answer), _expiry_reason(stream, level), unmet_requirement(stream.config))
+    if pages is None:
+        return status
+    found = _stream_decoder.decode(pages).config
+    unusable = reason_not_to_use(bucket, found) or reason_not_to_write(stream.config, found)
+    return msgspec.structs.replace(status, pages=_info_decoder.decode(pages), pages_unusable=unusable)
 
 
 async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -> None:
-    """Remove a bucket and all its values.
+    """Remove a bucket and all its values, with the stream of their pages.
 
     Raises:
         BucketNotFoundError: There is no such bucket.
@@ -101,7 +114,30 @@ async def remove_bucket(jetstream: js.JetStream, bucket: str, deadline: float) -
     """
     with explained(bucket):
         check_is_bucket(bucket, await jetstream.stream_info(stream_name(bucket), deadline))
+        # The heads first: heads without pages would be damaged values.
         await jetstream.api(f"STREAM.DELETE.{stream_name(bucket)}", None, deadline)
+        pages = await _pages(jetstream, bucket, deadline)
+        if pages is not None and not reason_not_to_use(bucket, _stream_decoder.decode(pages).config):
+            await jetstream.api(f"STREAM.DELETE.{stream_name(pages_bucket(bucket))}", None, deadline)
+
+
+async def _pages(jetstream: js.JetStream, bucket: str, deadline: float) -> bytes | None:
+    """Return the description of the stream that has the name of a bucket's pages; `None` if there is no such stream.
+
+    A user who may not ask for it cannot have made it.
+    """
+    try:
+        return await jetstream.api(f"STREAM.INFO.{stream_name(pages_bucket(bucket))}", None, deadline)
+    except errors.PermissionsError:
+        return None
+    except errors.ApiError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise
+        return None
+
+
+def _is_bucket(stream: str) -> bool:
+    return stream.startswith(STREAM_PREFIX) and not bucket_of_pages(stream)
 
 
 def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:

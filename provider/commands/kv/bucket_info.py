@@ -116,9 +116,13 @@ class BucketStatus(Struct, frozen=True):
             them; "" if the server does remove them.
         unusable: Reason the bucket cannot be used, naming a setting of its stream; "" if it can.
         ignored: Options that were given and that the server ignored.
+        pages: The stream of the pages of large values; `None` if there is none yet.
+        pages_unusable: Reason that stream takes no pages; "" if it does.
     """
 
     info: BucketInfo
     expiry_reason: str
     unusable: str = ""
     ignored: tuple[str, ...] = ()
+    pages: BucketInfo | None = None
+    pages_unusable: str = ""

@@ -172,6 +172,7 @@ def status_rows(status: BucketStatus) -> list[Row]:
         ("Direct Get", "true" if config.allow_direct else "false"),
         ("Sealed", "true" if config.sealed else ""),
         ("Not Usable", status.unusable),
+        *_pages_rows(status),
     ]
     if placement := config.placement:
         rows += [("Placement Cluster", placement.cluster), ("Placement Tags", ", ".join(placement.tags))]
@@ -179,6 +180,17 @@ def status_rows(status: BucketStatus) -> list[Row]:
         label = "Republishing Headers" if republish.headers_only else "Republishing"
         rows.append((label, f"{republish.src} to {republish.dest}"))
     return [row for row in [*rows, *_cluster_rows(info)] if row[1]]
+
+
+def _pages_rows(status: BucketStatus) -> list[Row]:
+    pages = status.pages
+    if pages is None:
+        return []
+    return [
+        ("Pages Stream", pages.config.name),
+        ("Pages", f"{pages.state.messages} of {format_bytes(pages.state.bytes)} together"),
+        ("Pages Not Usable", status.pages_unusable),
+    ]
 
 
 def info_object(info: BucketInfo) -> dict[str, Any]:
@@ -213,6 +225,13 @@ def status_object(status: BucketStatus) -> dict[str, Any]:
     }
     if status.unusable:
         found["unusable"] = status.unusable
+    if pages := status.pages:
+        found["pages"] = {
+            "stream": pages.config.name,
+            "pages": pages.state.messages,
+            "bytes": pages.state.bytes,
+            "replicas": pages.config.num_replicas,
+        } | ({"unusable": status.pages_unusable} if status.pages_unusable else {})
     if config.republish:
         found["republish"] = {"source": config.republish.src, "destination": config.republish.dest}
     if cluster is not None and cluster.name:

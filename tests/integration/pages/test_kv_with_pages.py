@@ -1,0 +1,55 @@
+"""The command `kv` on values with pages: taken and shown whole, both streams in `info`, both removed by `rm`."""
+
+from __future__ import annotations
+
+import pytest
+
+from provider import errors
+from provider.commands.kv.bucket_admin import bucket_status, list_buckets, remove_bucket
+from provider.commands.kv.open_bucket import opened
+from provider.commands.kv.rendering import status_object, status_rows
+from provider.keyvalue.link_values import Consistency
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.integration.pages.open_pages import SECONDS, open_pages, soon
+
+TEXT = b"0123456789abcdefghij" * 150_000
+"""Three megabytes: three messages with the server's default limit."""
+
+
+async def test_a_large_value_is_taken_shown_and_removed_with_its_pages(lattice_server: NatsServer) -> None:
+    async with open_pages(lattice_server.url) as provider:
+        jetstream, name = provider.jetstream, provider.bucket.name
+        async with opened(jetstream, name, SECONDS) as bucket:
+            await bucket.put("small", b"v")
+            status = await bucket_status(jetstream, name, soon())
+            assert status.pages is None
+            assert "pages" not in status_object(status)
+            await bucket.put("big", TEXT)
+            found = await bucket.get("big", Consistency.STRONG)
+            assert (found.kind, found.payload) == ("text", TEXT)
+            assert [revision.kind for revision in await bucket.history("big")] == ["paged text"]
+        status = await bucket_status(jetstream, name, soon())
+        shown = status_object(status)["pages"]
+        assert shown["stream"] == provider.pages.name
+        assert shown["bytes"] > len(TEXT)
+        assert ("Pages Stream", provider.pages.name) in status_rows(status)
+        listed = [info.name for info in await list_buckets(jetstream, soon())]
+        assert name in listed
+        assert f"{name}=pages" not in listed
+        await remove_bucket(jetstream, name, soon())
+        for stream in (provider.bucket.stream, provider.pages.name):
+            with pytest.raises(errors.ApiError, match="stream not found"):
+                await jetstream.stream_info(stream, soon())
+
+
+async def test_a_stream_of_a_user_stays_when_the_bucket_goes(lattice_server: NatsServer) -> None:
+    async with open_pages(lattice_server.url) as provider:
+        jetstream, name = provider.jetstream, provider.bucket.name
+        await jetstream.create_stream({"name": provider.pages.name, "subjects": [f"$KV.{name}=pages.>"]}, soon())
+        status = await bucket_status(jetstream, name, soon())
+        assert "not marked" in dict(status_rows(status))["Pages Not Usable"]
+        async with opened(jetstream, name, SECONDS) as bucket:
+            with pytest.raises(errors.StoreRefusedError, match="not marked"):
+                await bucket.put("big", TEXT)
+        await remove_bucket(jetstream, name, soon())
+        assert (await jetstream.stream_info(provider.pages.name, soon())).config.name == provider.pages.name
