@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+from contracts.secret import Secret
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.pages.page_store import StreamPageStore
@@ -37,15 +38,19 @@ def soon() -> float:
 
 
 @contextlib.asynccontextmanager
-async def open_pages(url: str, grace_seconds: float = 60.0, name: str = "", **config: Any) -> AsyncIterator[Opened]:
-    """Open a bucket, by default a new one, and the pages beside it."""
+async def open_pages(
+    url: str, grace_seconds: float = 60.0, name: str = "", user: str = "", **config: Any
+) -> AsyncIterator[Opened]:
+    """Open a bucket, by default a new one, and the pages beside it; a user's password is its name."""
     name = name or f"b-{uuid.uuid4().hex[:12]}"
     clock, tasks = ServerClock(), TaskOwner()
-    async with Connection(ConnectionSettings((url,)), "test", 5) as connection:
+    async with Connection(ConnectionSettings((url,), user=user, password=Secret(user)), "test", 5) as connection:
         jetstream = JetStream(connection)
         info, level = await open_stream(jetstream, BucketConfig(name, **config), soon())
         bucket = Bucket(jetstream, name, Traits.from_info(info, level), clock, tasks, lambda: None)
-        bucket.paging = Paging(bucket.bucket_stream, bucket.read_latest, clock, tasks, PagingSettings())
+        bucket.paging = Paging(
+            bucket.bucket_stream, bucket.read_latest, clock, tasks, PagingSettings(grace_seconds=grace_seconds)
+        )
         pages = bucket.paging.stream
         yield Opened(jetstream, bucket, pages, StreamPageStore(pages, PageCache(), clock, tasks, grace_seconds), clock)
         await tasks.close()
