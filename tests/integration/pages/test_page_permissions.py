@@ -21,7 +21,7 @@ OF_BUCKET = (
     *("$JS.API.INFO", "$JS.API.STREAM.INFO.KV_BUCKET", "$JS.API.STREAM.CREATE.KV_BUCKET", "$KV.BUCKET.>"),
     *("$JS.API.DIRECT.GET.KV_BUCKET.>", "$JS.API.STREAM.MSG.GET.KV_BUCKET"),
 )
-"""What the test itself needs of the list for the bucket."""
+"""The lines for the bucket itself, of the same page, that the test needs."""
 
 SENT = re.compile(r"<<- \[H?PUB (\S+)")
 
