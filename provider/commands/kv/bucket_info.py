@@ -116,7 +116,7 @@ class BucketStatus(Struct, frozen=True):
             them; "" if the server does remove them.
         unusable: Reason the bucket cannot be used, naming a setting of its stream; "" if it can.
         ignored: Options that were given and that the server ignored.
-        pages: The stream of the pages of large values; `None` if there is none yet.
+        pages: The stream of the pages of large values; `None` before the first large value.
         pages_unusable: Reason that stream takes no pages; "" if it does.
     """
 
