@@ -84,6 +84,13 @@ def _top() -> typer.Typer:
     return single("top", with_target(top), EXAMPLES)
 
 
+def _import() -> typer.Typer:
+    from provider.commands.kv.import_command import EXAMPLES, import_redis
+    from provider.commands.target import with_target
+
+    return single("import", with_target(import_redis), EXAMPLES)
+
+
 def _par() -> typer.Typer:
     from provider.commands.par.command import par
 
@@ -124,6 +131,9 @@ class _Commands(Group):
             _par,
         ),
         LaterCommand("kv", "Manage buckets, as the `nats kv` command does.", _kv),
+        LaterCommand(
+            "import", "Copy texts, lists and sets of a Redis database into a bucket, with their expiry.", _import
+        ),
     )
 
     def invoke(self, ctx: Any) -> Any:

@@ -12,6 +12,7 @@ CommandError                     exit code 1
 ├── ServerRefusedError           the server refused a request
 ├── PortError                    an address cannot be listened on
 ├── MissingExtraError            a command needs libraries that are not installed
+├── RedisError                   a Redis server cannot be read
 ├── BucketNotFoundError          there is no bucket of that name
 ├── BucketUnusableError          the bucket loses acknowledged values
 ├── BucketDiffersError           a bucket of that name exists with other settings
@@ -126,6 +127,14 @@ class MissingExtraError(CommandError):
 
     extra: str
     text = "libraries are missing: pip install 'wasmcloud-keyvalue-nats[{extra}]'"
+
+
+class RedisError(CommandError):
+    """A Redis server cannot be read. `address` has no user and no password."""
+
+    address: str
+    reason: str
+    text = "Redis at {address}: {reason}"
 
 
 # --- buckets

@@ -35,6 +35,21 @@ class Put(SingleKeyRequest, frozen=True, gc=False):
     response_type = SwapResponse
 
 
+class PutValue(SingleKeyRequest, frozen=True, gc=False):
+    """A request to put a value of any kind, from an import.
+
+    Attributes:
+        value: The value; its own end does not count.
+        expires_ms: Milliseconds until the value ends; 0: never.
+        revision: As for `Put`.
+    """
+
+    value: Value
+    expires_ms: int = 0
+    revision: int | None = None
+    response_type = SwapResponse
+
+
 class Delete(SingleKeyRequest, frozen=True, gc=False):
     """A request to delete a value of any kind, from the command line or the state-proxy.
 
@@ -77,6 +92,13 @@ def put(request: Put, value: Value | None, revision: int, now_ms: int) -> Change
     return _put(value_of(request.payload), request.revision, request.expires, value, revision, now_ms)
 
 
+def put_value(request: PutValue, value: Value | None, revision: int, now_ms: int) -> Change:
+    change = _put(request.value.copy(), request.revision, 0, value, revision, now_ms)
+    if change.is_change and change.value is not None and request.expires_ms:
+        change.value.expires_at_ms = now_ms + request.expires_ms
+    return change
+
+
 def delete(request: Delete, value: Value | None, revision: int, now_ms: int) -> Change:
     return _delete(request.revision, value, revision, keeps_history=request.keeps_history)
 
@@ -105,6 +127,7 @@ CONDITIONS: dict[type[Request], Condition] = {
     CompareAndSwap: compare_and_swap,
     CompareAndDelete: compare_and_delete,
     Put: put,
+    PutValue: put_value,
     Delete: delete,
     Expire: expire,
 }

@@ -30,11 +30,11 @@ from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.bucket.stream import Traits, refresh_stream
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.conditional import Delete, Put
+from provider.keyvalue.conditional import Delete, Put, PutValue
 from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import Kind
+from provider.keyvalue.values import Kind, Value
 from provider.keyvalue.watch.patterns import matches
 from provider.nats import jetstream as js
 from provider.nats.buckets import key_subject, stream_name
@@ -171,6 +171,11 @@ class OpenBucket:
         """Put a value and return its revision."""
         response = await self._change(Put(key, payload, expires_seconds))
         return response.revision
+
+    async def put_value(self, key: str, value: Value, expires_ms: int, *, is_forced: bool) -> bool:
+        """Put a value of any kind if the key has none, or in any case if forced; return whether it was put."""
+        request = PutValue(key, value, expires_ms, None if is_forced else 0)
+        return (await self._change(request)).success
 
     async def create(self, key: str, payload: bytes, expires_seconds: int = 0) -> int:
         """Put a value if the key has none and return its revision, or raise `WrongRevisionError`."""

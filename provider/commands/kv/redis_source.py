@@ -1,0 +1,179 @@
+"""The keys of a Redis database with their values and ends, batch by batch. Knows the client for Redis, and no bucket."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from redis import asyncio as redis_client
+from redis import exceptions
+
+from provider.commands.errors import RedisError
+from provider.keyvalue.byte_values import value_of
+from provider.keyvalue.values import Kind, Value
+
+_MOST_LENGTH = 64 * 1024 * 1024
+"""Bytes of a text, or elements, of values that are read at all: one is held in memory several times while it is copied."""
+
+_BATCH_KEYS = 200
+"""Keys that are read together: enough to hide the round trips, and few enough to be held in memory."""
+
+_UNREADABLE = "the given URL"
+"""Shown in place of a URL whose parts cannot be told apart, as it may have a password."""
+
+_TIMEOUT_SECONDS = 10.0
+"""Time for a connection and for one answer. Redis answers within a second, or hangs."""
+
+_LENGTHS = {b"string": "strlen", b"list": "llen", b"set": "scard"}
+"""The kinds that actors know, with the command that tells their length. Others are left out, with a reason."""
+
+_VALUES: dict[bytes, tuple[Any, ...]] = {b"string": ("get",), b"list": ("lrange", 0, -1), b"set": ("smembers",)}
+
+
+class Read(NamedTuple):
+    """One key.
+
+    Attributes:
+        key: The key, or its bytes as Python shows them if they are not UTF-8.
+        value: The value; None if it cannot be imported, or is gone since.
+        expires_ms: Milliseconds until the value ends; 0: never.
+        reason: Reason for which it cannot be imported; "" if it can, or is gone.
+    """
+
+    key: str
+    value: Value | None
+    expires_ms: int = 0
+    reason: str = ""
+
+
+class RedisSource:
+    """A database of a Redis server, as an async context manager.
+
+    Args:
+        url: URL with the scheme `redis` or `rediss`, or `unix`.
+        password: Password in place of one in the URL; "": none.
+
+    Raises (all methods):
+        RedisError: The server cannot be reached, or refuses.
+    """
+
+    def __init__(self, url: str, password: str) -> None:
+        self.address = _address(url)
+        given: dict[str, Any] = {"password": password} if password else {}
+        with self._explained():
+            self._client = redis_client.Redis.from_url(
+                url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, **given
+            )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._client.aclose()
+
+    async def size(self) -> int:
+        """Return the number of keys of the database."""
+        with self._explained():
+            return int(await self._client.dbsize())
+
+    async def batches(self, pattern: str) -> AsyncIterator[list[Read]]:
+        """Yield the keys that match a pattern of Redis. A key that changes meanwhile may come twice, as of both times."""
+        cursor = 0
+        while True:
+            with self._explained():
+                answer: Any = await self._client.scan(cursor, match=pattern or None, count=_BATCH_KEYS)
+                cursor, keys = answer
+                found = await self._read(keys)
+            yield found
+            if not cursor:
+                return
+
+    async def _read(self, keys: list[bytes]) -> list[Read]:
+        asked = [(("type", key), ("pttl", key)) for key in keys]
+        answers = await self._ask([command for pair in asked for command in pair])
+        kinds, ends = answers[::2], answers[1::2]
+        lengths = await self._ask([(_LENGTHS.get(kind, "exists"), key) for kind, key in zip(kinds, keys, strict=True)])
+        small = [
+            (key, kind, end)
+            for key, kind, end, length in zip(keys, kinds, ends, lengths, strict=True)
+            if kind in _LENGTHS and isinstance(length, int) and length <= _MOST_LENGTH
+        ]
+        values = await self._ask([(_VALUES[kind][0], key, *_VALUES[kind][1:]) for key, kind, _ in small])
+        read = {key: _decoded(key, kind, value, end) for (key, kind, end), value in zip(small, values, strict=True)}
+        return [
+            read.get(key) or _unread(key, kind, length) for key, kind, length in zip(keys, kinds, lengths, strict=True)
+        ]
+
+    async def _ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send commands together; the answer to one may be an error, as for a key that has become another kind."""
+        if not commands:
+            return []
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for name, *arguments in commands:
+                pipeline.execute_command(name.upper(), *arguments)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (exceptions.RedisError, OSError, ValueError) as error:
+            raise RedisError(self.address, _reason(error)) from None
+
+
+def _decoded(key: bytes, kind: bytes, raw: Any, end: Any) -> Read:
+    name = _name(key)
+    if isinstance(raw, Exception) or isinstance(end, Exception):
+        return Read(name, None, reason="it changed while it was read; import again")
+    if raw is None or end == -2 or (kind != b"string" and not raw):
+        return Read(name, None)  # it has expired or was deleted
+    try:
+        key.decode()
+        value = _value(kind, raw)
+    except UnicodeDecodeError:
+        return Read(name, None, reason="its name or one of its elements is not UTF-8")
+    return Read(name, value, max(int(end), 1) if end != -1 else 0)
+
+
+def _value(kind: bytes, raw: Any) -> Value:
+    if kind == b"list":
+        return Value(Kind.LIST, [element.decode() for element in raw])
+    if kind == b"set":
+        return Value(Kind.SET, dict.fromkeys(sorted(member.decode() for member in raw)))
+    return value_of(raw)
+
+
+def _unread(key: bytes, kind: bytes, length: Any) -> Read:
+    if kind == b"none":
+        return Read(_name(key), None)
+    if kind not in _LENGTHS:
+        return Read(_name(key), None, reason=f"a {kind.decode(errors='replace')} is no kind of value that actors know")
+    return Read(_name(key), None, reason=f"it is too large: {length} bytes or elements, the maximum is {_MOST_LENGTH}")
+
+
+def _name(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return repr(key)
+
+
+def _address(url: str) -> str:
+    """Return a URL for display, without user and password."""
+    try:
+        parts = urlsplit(url)
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        return _UNREADABLE
+    return shown if "@" not in shown else _UNREADABLE  # a password with a slash looks like a path
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason of an error in one line. Texts of the client have the address; that of a wrong URL may have more."""
+    if isinstance(error, ValueError):
+        return "the URL is not valid; characters like / and @ in a password are written as %2F and %40"
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
