@@ -139,6 +139,11 @@ _SHARED = _KNOWN - {*_NOT_OF_WASMCLOUD1, "cluster_issuers", "link_definitions", 
 def _decode_wasmcloud1(value: dict[str, Any]) -> HostData:
     """Decode plain host data of a host of 1.x. Its configs and secrets become the settings of `config_json`."""
     part = wasmcloud1_from(value, _WHAT)
+    try:
+        _ = part.secret_box
+    except ValueError:
+        fields = "host_xkey_public_key and provider_xkey_private_key"
+        raise codec.MalformedError(_WHAT, f"fields {fields}: expected a curve key and the seed of one") from None
     given = {key: item for key, item in value.items() if item is not None and key in _SHARED}
     given.setdefault("link_name", "default")
     common = {name: item for name, item in _tolerated(given).items() if name in _SHARED}

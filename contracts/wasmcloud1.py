@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from contracts import codec
 from contracts.codec import MalformedError
-from contracts.sealed import SecretValues, plain_secrets, secrets_from
+from contracts.sealed import SecretBox, SecretValues, plain_secrets, secrets_from
 from contracts.secret import Secret
 
 WIT_NAMESPACE, WIT_PACKAGE = "wasi", "keyvalue"
@@ -223,6 +223,17 @@ class Wasmcloud1(Struct, frozen=True, kw_only=True):
     host_xkey: str = ""
     provider_xkey_seed: Secret = Secret("")
     otel: OtelSettings = OtelSettings()
+
+    @property
+    def secret_box(self) -> SecretBox | None:
+        """The keys for sealed secrets; None from a host of 1.0.
+
+        Raises:
+            ValueError: A key is not valid. It does not appear in the error.
+        """
+        if not self.provider_xkey_seed or not self.host_xkey:
+            return None
+        return SecretBox(self.provider_xkey_seed, self.host_xkey)
 
     def __repr__(self) -> str:
         return f"Wasmcloud1({self.links!r}, config={sorted(self.config)}, secrets={sorted(self.secrets)})"

@@ -14,7 +14,7 @@ from msgspec import Struct
 from contracts.codec import MalformedError
 from contracts.host import HostData, provider_settings
 from contracts.lattice import HealthCheckResponse, LinkDefinition, decode_shutdown_host_id, encode_health
-from contracts.sealed import SecretBox, SecretValues, decode_secrets
+from contracts.sealed import SecretValues, decode_secrets
 from contracts.secret import Secret
 from contracts.wasmcloud1 import (
     WATCHER_INTERFACE,
@@ -69,12 +69,12 @@ class Wasmcloud1Protocol:
             that no change is missed in between.
 
     Raises:
-        errors.StartupError: The host data is not of a host of 1.x, or a curve key in it is not valid.
+        errors.StartupError: The host data is not of a host of 1.x.
     """
 
     def __init__(self, host_data: HostData) -> None:
         part = _part_of(host_data)
-        self._box = _box(part)
+        self._box = part.secret_box
         link_key = host_data.provider_key if self._box is None else self._box.public_key
         lattice, provider_id = host_data.lattice_rpc_prefix, host_data.provider_key
         self.subjects = Subjects(lattice, provider_id, host_data.link_name, link_key)
@@ -273,21 +273,6 @@ def _part_of(host_data: HostData) -> Wasmcloud1:
     if host_data.wasmcloud1 is None:
         raise errors.StartupError("host data is not of a host of wasmCloud 1.x")
     return host_data.wasmcloud1
-
-
-def _box(part: Wasmcloud1) -> SecretBox | None:
-    """Return the keys for secrets; None if the host gave none.
-
-    Raises:
-        errors.StartupError: A key is not valid.
-    """
-    if not part.provider_xkey_seed or not part.host_xkey:
-        return None
-    try:
-        return SecretBox(part.provider_xkey_seed, part.host_xkey)
-    except ValueError:
-        fields = "host_xkey_public_key and provider_xkey_private_key"
-        raise errors.StartupError(f"host data: fields {fields}: expected a curve key and the seed of one") from None
 
 
 def _source(key: LinkKey, provider_id: str) -> str:

@@ -196,3 +196,22 @@ async def test_a_provider_ends_with_its_host(host: Wasmcloud1Host) -> None:
         if parent.returncode is None:
             parent.kill()
             await parent.wait()
+
+
+async def test_records_that_may_not_be_read_are_a_remark_and_no_fault(tmp_path: Path) -> None:
+    config = (
+        "no_auth_user: provider\nauthorization { users: [ { user: host, password: host }, { user: provider, password: x,"
+        ' permissions: { publish: { deny: "$JS.API.STREAM.INFO.*" } } } ] }'
+    )
+    with NatsServer(tmp_path / "server", config) as server:
+        url = server.url.replace("nats://", "nats://host:host@")
+        async with Wasmcloud1Host(url, tmp_path) as host:
+            await host.start_provider([host.link(config={"BACKEND": "cache"})], lattice_rpc_url=server.url)
+            component = await host.component()
+            assert await component.call("get", "", "k") is None
+
+            async def is_remarked() -> bool:
+                return "LATTICEDATA" in (await host.health()).get("message", "")
+
+            await eventually(is_remarked, "the remark in health")
+            assert (await host.health())["healthy"]

@@ -131,13 +131,15 @@ def test_an_unreadable_link_is_named_and_the_others_count() -> None:
         {"provider_key": None},
         {"link_definitions": {}},
         {"host_xkey_public_key": 7},
+        {"host_xkey_public_key": "XNOKEY"},
+        {"provider_xkey_private_key": XKEY["host_public"]},
     ],
-    ids=["config", "secrets", "id", "no id", "links", "key"],
+    ids=["config", "secrets", "id", "no id", "links", "key", "no key", "no seed"],
 )
 def test_a_wrong_field_is_an_error_that_shows_no_secret(change: dict[str, Any]) -> None:
     with pytest.raises(MalformedError) as caught:
         decoded(**change)
-    assert "s3cret" not in str(caught.value)
+    assert not any(text in str(caught.value) for text in ("s3cret", "XNOKEY", XKEY["provider_seed"]))
 
 
 def test_host_data_survives_encoding() -> None:

@@ -159,11 +159,6 @@ def test_calls_find_their_link_by_source_and_name(protocol: Wasmcloud1Protocol) 
             protocol.link_of_call(source_id, link_name)
 
 
-def test_keys_that_are_no_curve_keys_end_the_start() -> None:
-    with pytest.raises(errors.StartupError, match="host_xkey_public_key"):
-        Wasmcloud1Protocol(host_data(host_xkey="XNOKEY"))
-
-
 # --- the lattice's records
 
 
