@@ -25,7 +25,7 @@ def main() -> int:
 
         return start()
     if len(sys.argv) > 1 or _COMPLETION in os.environ:
-        return _run_command()
+        return 0 if _has_printed_help() else _run_command()
     if sys.stdin is not None and sys.stdin.isatty():
         sys.stderr.write("keyvalue-nats is started by a lattice host, which writes to its standard input.\n")
         sys.stderr.write("Try 'keyvalue-nats dev' for a lattice on this machine, or 'keyvalue-nats --help'.\n")
@@ -37,6 +37,21 @@ def main() -> int:
     from provider.host_mode import run
 
     return run()
+
+
+def _has_printed_help() -> bool:
+    """Print the first help page without the libraries of the command line, where it has neither colors nor another width."""
+    is_asked = sys.argv[1:] in (["--help"], ["-h"]) and _COMPLETION not in os.environ
+    if not is_asked or sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return False
+    from provider.help_page import PAGE
+
+    try:
+        sys.stdout.write(PAGE)
+        sys.stdout.flush()
+    except OSError:  # the command line knows what to do about it
+        return False
+    return True
 
 
 def _run_command() -> int:

@@ -49,11 +49,15 @@ async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
     Raises:
         CommandError: A provider does not start, or a link does not open.
     """
-    starts, imports = [], []
+    starts, imports, python, helps, gets = [], [], [], [], []
     for number in range(_STARTS):
         progress("start to first answer", number, _STARTS)
-        imports.append(await _imports_seconds())
+        imports.append(await _seconds("-c", _IMPORTS))
         starts.append(await _start_seconds(lattice))
+        python.append(await _seconds("-c", "pass"))
+        helps.append(await _seconds("-m", "provider", "--help"))
+        get = ("kv", "get", lattice.settings.bucket, "bench", "--nats", lattice.nats_url)
+        gets.append(await _seconds("-m", "provider", *get))
     progress("start to first answer", _STARTS, _STARTS)
     links = [replace(lattice.identity, actor_id=make_public_key(KeyKind.MODULE)) for _ in range(LINKS)]
     bucket = f"bench-links-{time.time_ns()}"
@@ -71,6 +75,9 @@ async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
     return Size(
         start_seconds=median(starts),
         imports_seconds=median(imports),
+        python_seconds=median(python),
+        help_seconds=median(helps),
+        kv_get_seconds=median(gets),
         links=LINKS,
         linked_megabytes=linked,
         grown_megabytes=grown,
@@ -78,9 +85,11 @@ async def measure_size(lattice: DevLattice, progress: Progress) -> Size:
     )
 
 
-async def _imports_seconds() -> float:
+async def _seconds(*arguments: str) -> float:
+    """Run Python with arguments and return the time that it takes, whatever it returns: a key without a value is as good."""
     started = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _IMPORTS)
+    nowhere = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=nowhere, stderr=nowhere)
     await process.wait()
     return time.perf_counter() - started
 

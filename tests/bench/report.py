@@ -24,10 +24,19 @@ class Yardsticks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """The times of a start in seconds, and the memory in MiB."""
+    """The times of a start in seconds, and the memory in MiB.
+
+    Attributes:
+        python_seconds: Time of a Python that does nothing.
+        help_seconds: Time of `keyvalue-nats --help` in a pipe.
+        kv_get_seconds: Time of `keyvalue-nats kv get`, its connection and answer included.
+    """
 
     start_seconds: float
     imports_seconds: float
+    python_seconds: float = 0.0
+    help_seconds: float = 0.0
+    kv_get_seconds: float = 0.0
     links: int
     linked_megabytes: float
     grown_megabytes: float
@@ -106,5 +115,11 @@ def _size(report: Report) -> Iterator[ScoreLine]:
     yield ScoreLine(
         "start to first answer / bare imports", size.start_seconds / size.imports_seconds, 2.4, True, detail
     )
+    if size.python_seconds:
+        detail = f"{size.help_seconds * 1000:.0f} ms / {size.python_seconds * 1000:.0f} ms"
+        yield ScoreLine("--help / python -c pass", size.help_seconds / size.python_seconds, 4, True, detail)
+        # asyncio and nats-py alone take eleven times as long as Python, typer another five.
+        detail = f"{size.kv_get_seconds * 1000:.0f} ms / {size.python_seconds * 1000:.0f} ms"
+        yield ScoreLine("kv get / python -c pass", size.kv_get_seconds / size.python_seconds, 25, True, detail)
     yield ScoreLine(f"{size.links:,} links on one bucket: MB resident", size.linked_megabytes, 120, True)
     yield ScoreLine(f"{size.invocations:,} invocations later: MB grown", size.grown_megabytes, 10, True)

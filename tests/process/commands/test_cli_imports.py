@@ -72,8 +72,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     server.stop()
 
 
-def test_help_loads_the_grammar_of_the_command_line_and_no_command() -> None:
+def test_help_in_a_pipe_loads_its_page_alone() -> None:
     modules = loaded("--help")
+    assert heavy(modules) == set()
+    assert own(modules) == {"provider.__main__", "provider.help_page"}
+
+
+def test_help_of_another_width_loads_the_grammar_of_the_command_line_and_no_command() -> None:
+    modules = loaded("--help", environment={"COLUMNS": "100"})
     assert heavy(modules) == {"typer"}
     assert own(modules) == {
         "provider.__main__",

@@ -11,6 +11,7 @@ import typer
 from typer.main import get_command
 
 from provider.commands.app import app
+from tests.docs.help_page import MODULE, module
 
 ROOT: Any = get_command(app)
 Context: Any = typer.Context
@@ -46,3 +47,8 @@ def test_the_options_of_the_connection_are_shown_once_and_pointed_to() -> None:
 def test_the_list_of_commands_says_of_each_what_its_own_page_says_first() -> None:
     for entry in type(ROOT).later:
         assert entry.help == ROOT.named(entry.name).get_short_help_str(1000)
+
+
+def test_the_page_that_a_pipe_gets_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "")
+    assert MODULE.read_text(encoding="utf-8") == module(), "run: make docs"
