@@ -26,11 +26,19 @@ from provider.keyvalue.bucket.cas import (
     NotWrittenError,
 )
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, EntryCache, Write, may_tell_ttl
-from provider.keyvalue.bucket.pages.head import encode_head
 from provider.keyvalue.bucket.pages.paged_value import Head, is_paged
 from provider.keyvalue.bucket.pages.settling import MOST_INLINE_BYTES
-from provider.keyvalue.bucket.pages.value_writer import LongSearchError, ValueWriter, is_working_copy
-from provider.keyvalue.bucket.plans import Attempt, Batch, BatchPlan, PendingChange, Prepared, is_blind, plan_batch
+from provider.keyvalue.bucket.pages.value_writer import LongSearchError, ValueWriter, is_working_copy, payload_of
+from provider.keyvalue.bucket.plans import (
+    Attempt,
+    Batch,
+    BatchPlan,
+    PendingChange,
+    Prepared,
+    WriteCounts,
+    is_blind,
+    plan_batch,
+)
 from provider.keyvalue.bucket.ttl import NO_END, End
 from provider.keyvalue.payloads import encode_payload
 from provider.streaks import FailureStreak
@@ -51,21 +59,6 @@ _PAUSE_SECONDS = 0.02
 
 OnLongSearch = Callable[[str, PendingChange, Head], None]
 """Called with a key, a ListDel, and the list as it was read."""
-
-
-class WriteCounts:
-    """The work of a writer so far.
-
-    Attributes:
-        changes: Number of changes written.
-        writes: Number of writes that carried them.
-        conflicts: Number of writes that another writer was ahead of.
-    """
-
-    __slots__ = ("changes", "conflicts", "writes")
-
-    def __init__(self) -> None:
-        self.changes = self.writes = self.conflicts = 0
 
 
 class BatchWriter:
@@ -144,10 +137,11 @@ class BatchWriter:
                 if error.limit == MAX_PAYLOAD and not batch.needs_pages and self._paging.allows_new:
                     batch.needs_pages = True
                     continue
+                refusal = self._paging.refusal if error.limit == MAX_PAYLOAD else None
                 # One change alone is too large: only its caller gets the error.
                 changes = batch.changes
                 if len(changes) == 1:
-                    batch.fail(error)
+                    batch.fail(refusal or error)
                     return batch.apart + rest
                 # Several are too large together: write the first half now, under a new message id.
                 middle = len(changes) // 2
@@ -202,7 +196,7 @@ class BatchWriter:
         # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
         plan = self._plan(batch, base)
         if plan.is_change:
-            payload = _payload_of(plan)
+            payload = payload_of(plan.value)
             if entry is not None and (batch.needs_pages or self._needs_pages(plan, payload)):
                 await self._send_with_pages(batch, plan, entry)
             else:
@@ -284,7 +278,14 @@ class BatchWriter:
             if not revision:
                 return
             base = Entry(revision, None)
-        prepared = await self._paging.prepare(batch, plan.value, base, operation_id)
+        try:
+            prepared = await self._paging.prepare(batch, plan.value, base, operation_id)
+        except errors.StoreRefusedError:
+            if batch.needs_pages or is_working_copy(plan.value):
+                raise
+            # Without permission for pages, or with CREATE=never, a list or a set may grow up to the size of a message.
+            batch.under_way = self._send(batch, plan, base, payload_of(plan.value))
+            return
         if prepared is None:
             return
         plan = structs.replace(plan, value=prepared.value)
@@ -466,11 +467,3 @@ class BatchWriter:
 
     def _new_id(self) -> bytes:
         return self._id_prefix + b"%x" % next(self._ids)
-
-
-def _payload_of(plan: BatchPlan) -> bytes:
-    """Return the payload of a planned value that has no pages."""
-    value = plan.value
-    if value is None or is_working_copy(value):
-        return b""
-    return encode_head(value.data) if is_paged(value) else encode_payload(value)

@@ -207,6 +207,21 @@ class Batch:
         max(before, key=lambda attempt: attempt[0])[1].answer(revision)
 
 
+class WriteCounts:
+    """The work of a writer so far.
+
+    Attributes:
+        changes: Number of changes written.
+        writes: Number of writes that carried them.
+        conflicts: Number of writes that another writer was ahead of.
+    """
+
+    __slots__ = ("changes", "conflicts", "writes")
+
+    def __init__(self) -> None:
+        self.changes = self.writes = self.conflicts = 0
+
+
 def plan_batch(changes: list[PendingChange], entry: Entry, now_ms: int) -> BatchPlan:
     """Apply changes to an entry one after the other, each to the value that the one before it left.
 

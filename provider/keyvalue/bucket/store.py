@@ -377,9 +377,8 @@ class BucketStore(SharedStore[BucketConfig]):
             Sweeper(jetstream, bucket, self._upkeep.under).run(), name=f"sweep {bucket.name}"
         )
         stack.push_async_callback(cancel, sweeping)
-        if (
-            not self._upkeep.under
-        ):  # pages are named by a hash of their key, so only who may read all keys can collect them
+        # Pages are named by a hash of their key, so only a process that may read all keys can collect them.
+        if not self._upkeep.under:
             paging = bucket.paging
             collector = Collector(bucket, paging.stream, paging.reachable, paging.grace_seconds)
             collecting = asyncio.create_task(collector.run(), name=f"collect pages of {bucket.name}")

@@ -55,6 +55,7 @@ class Paging:
     Attributes:
         has_heads: Whether a scan has found a value with pages.
         stream: The stream of the pages.
+        store: The pages.
         reader: Reads of paged values.
         writer: Changes of paged values.
     """
@@ -70,8 +71,8 @@ class Paging:
         self._bucket = stream
         self._settings = settings
         self.stream = PagesStream(stream, tasks, is_created=settings.is_created)
-        store = StreamPageStore(self.stream, settings.cache or PageCache(), clock, tasks, settings.grace_seconds)
-        runner = PageRunner(store)
+        self.store = StreamPageStore(self.stream, settings.cache or PageCache(), clock, tasks, settings.grace_seconds)
+        runner = PageRunner(self.store)
         self.has_heads = False
         self._runner, self._read_latest = runner, read_latest
         self.reader = ValueReader(runner, read_latest, settings.max_answer_bytes)

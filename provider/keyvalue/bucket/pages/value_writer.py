@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,6 +33,10 @@ from provider.keyvalue.values import Kind, Value
 
 _MOST_LANE_PAGES = 64
 """Pages that the search of a ListDel may read while other changes of the key wait: a few milliseconds."""
+
+
+_REFUSED_SECONDS = 10.0
+"""Time for which a refusal to store pages counts for other values: as long as until the next look at the stream."""
 
 
 class PagingLimits(NamedTuple):
@@ -71,11 +76,18 @@ class ValueWriter:
         self._runner = runner
         self._reader = reader
         self._limits = limits
+        self._refusal: errors.StoreRefusedError | None = None
+        self._refused_until = 0.0
 
     @property
     def allows_new(self) -> bool:
-        """True if values may get pages that have none yet."""
-        return self._limits().allows_new
+        """True if values may get pages that have none yet, and the server has not just refused to store pages."""
+        return self.refusal is None and self._limits().allows_new
+
+    @property
+    def refusal(self) -> errors.StoreRefusedError | None:
+        """The reason why the server does not store pages, for some seconds after it has refused to."""
+        return self._refusal if asyncio.get_running_loop().time() < self._refused_until else None
 
     def check_element(self, request: kv.ListAdd | kv.SetAdd) -> None:
         """Check the size of an element; where values get no pages, only that of the whole value matters.
@@ -183,8 +195,11 @@ class ValueWriter:
         pages = self._runner.pages
         try:
             sequence = await pages.write(bucket_key, edit.pages, 0, batch.deadline)
-        except errors.StoreError:
+        except errors.StoreError as error:
             pages.remove_now(bucket_key, edit.pages)
+            if isinstance(error, errors.StoreRefusedError):
+                self._refusal = errors.bare(type(error)(error.reason))
+                self._refused_until = asyncio.get_running_loop().time() + _REFUSED_SECONDS
             raise
         head = structs.replace(head, sequence=max(head.sequence, sequence))
         value = Value(head.kind, head, edit.value.expires_at_ms)
@@ -242,3 +257,10 @@ def _check_size(key: str, head: Head, max_value_bytes: int) -> None:
         raise errors.CollectionFullError(key, head.count, "elements", MOST_ELEMENTS)
     if head.size > MOST_BYTES:
         raise errors.CollectionFullError(key, head.size, "bytes", MOST_BYTES)
+
+
+def payload_of(value: Value | None) -> bytes:
+    """Return the payload of a planned value; b"" if it is a working copy, whose payload is not known yet."""
+    if value is None or is_working_copy(value):
+        return b""
+    return encode_head(value.data) if is_paged(value) else encode_payload(value)
