@@ -40,6 +40,7 @@ class Position:
         name: Name of the consumer: the same in every provider instance, and unique to the link.
         revision: The revision up to which all changes are done, as far as this instance knows; others may have done
             more.
+        caught_up: A revision up to which all changes were done before a later one was stored, as far as this instance knows.
         called_revision: The change that the actor was last called with.
         failed_calls: Number of calls with this change that failed.
         reason: Reason of the last failure.
@@ -48,6 +49,7 @@ class Position:
     def __init__(self, name: str) -> None:
         self.name = name
         self.revision = 0
+        self.caught_up = 0
         self.called_revision = 0
         self.failed_calls = 0
         self.reason = ""
@@ -68,7 +70,7 @@ class Position:
         info = await jetstream.stream_info(stream, _deadline())
         found = await jetstream.consumer_info(stream, self.name, _deadline())
         if self._stream_created not in ("", info.created):
-            self.revision = self.called_revision = self.failed_calls = 0
+            self.revision = self.caught_up = self.called_revision = self.failed_calls = 0
         if found is not None:
             # The server refuses to change where an existing consumer began.
             start = {name: found.config[name] for name in ("deliver_policy", "opt_start_seq") if name in found.config}
@@ -83,6 +85,8 @@ class Position:
             self._created_ms = time_ms(created.created)
         self._stream_created = info.created
         self.revision = max(self.revision, _done_revision(created))
+        if not created.num_pending and not created.num_ack_pending:
+            self.caught_up = max(self.caught_up, created.delivered.stream_seq)
 
     async def delete(self, jetstream: js.JetStream, stream: str) -> None:
         """Delete the consumer, unless another instance has created it anew meanwhile, for a link that was put again.
@@ -104,9 +108,24 @@ class Position:
         self.failed_calls += 1
         self.reason = reason
 
-    def advance(self, revision: int) -> None:
-        """Note that a change is done: the actor has taken it, or it is a dead letter."""
+    def advance(self, revision: int, *, is_last: bool) -> None:
+        """Note that a change is done: the actor has taken it, or it is a dead letter.
+
+        Args:
+            revision: The change.
+            is_last: Whether there was no later change when it was delivered, nor one that has replaced it since.
+        """
         self.revision, self.failed_calls = revision, 0
+        if is_last:
+            self.caught_up = revision
+
+    def has_done(self, repeated: bytes) -> bool:
+        """Tell whether a change that a message repeats was certainly delivered.
+
+        The message has replaced that change. So it is the only news of the key for a watch that was behind, or whose actor
+        has not taken the change yet.
+        """
+        return repeated.isdigit() and int(repeated) <= self.caught_up
 
     def _config(self, subjects: Sequence[str]) -> dict[str, Any]:
         # One subject goes into the field that every server knows: nats-server 2.9 has no other.

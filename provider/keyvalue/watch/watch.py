@@ -232,7 +232,7 @@ class Watch:
         finally:
             self._is_idle.set()
             self._current_ms = 0
-        self.position.advance(message.sequence)
+        self.position.advance(message.sequence, is_last=not self._pending)
         connection.publish(message.reply, answer)
         self._report_healthy()
 
@@ -284,6 +284,7 @@ class Watch:
                 doubled = _FIRST_BACKOFF_SECONDS * 2 ** min(position.failed_calls - 1, 10)
                 await asyncio.sleep(min(doubled, _LAST_BACKOFF_SECONDS))
                 if await self._is_overwritten(bucket_key, change.revision):
+                    self._pending = max(self._pending, 1)
                     return
             try:
                 await self._call(change)
@@ -330,7 +331,7 @@ class Watch:
         key = decode_key(bucket_key, self.link.config.key_prefix)
         revision = message.sequence
         fenced = header_value(message.header, FENCE)
-        if fenced is not None and fenced.isdigit() and int(fenced) <= self.position.revision:
+        if fenced is not None and self.position.has_done(fenced):
             return None  # the message repeats one that was delivered, or stands where there was none
         entry = decode_entry(revision, message.header, message.payload)
         value = entry.value
@@ -344,6 +345,7 @@ class Watch:
             entry = await self._whole(key, bucket_key, entry)
             value = entry.value
             if value is None or entry.revision != revision:
+                self._pending = max(self._pending, 1)
                 return None
         return KeyChange(key, value.kind, encode_payload(value), revision)
 
