@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -106,6 +107,7 @@ class Wasmcloud1Subscriptions:
         self._is_inbox = is_inbox
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
         self._call_listeners: list[int] = []
         self._unsent: deque[Outgoing] = deque()
         """Messages that wait for the connection. Callers wait for ever: an answer that is late still ends their call."""
@@ -194,8 +196,12 @@ class Wasmcloud1Subscriptions:
             self._publish(outgoing)
         if self._all_ended is not None and not self._exchanges.unanswered:
             self._all_ended.set()
-        if self._timer is None and (due := self._exchanges.next_due) is not None:
-            self._timer = self._loop.call_at(due, self._on_time)
+        due = self._exchanges.next_due
+        # A timer may stand for parameters that are given seconds; an answer is repeated long before.
+        if due is not None and due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_due = self._loop.call_at(due, self._on_time), due
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
         for message in outgoing:
@@ -226,7 +232,7 @@ class Wasmcloud1Subscriptions:
         self._publish(unsent)
 
     def _on_time(self) -> None:
-        self._timer = None
+        self._timer, self._timer_due = None, math.inf
         for refused in self._exchanges.tick(self._loop.time()):
             self._service.on_refused_call(refused)
         self._flush()

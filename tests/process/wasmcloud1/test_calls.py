@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
+from tests.blackbox.waiting import eventually
 from tests.blackbox.wasmcloud1.component import Component, IncompleteResultError
 from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
 from tests.blackbox.wasmcloud1.values import NO_SUCH_STORE, OTHER, ComponentError, parameters
@@ -103,6 +104,13 @@ async def test_no_answer_is_lost_by_a_host_that_listens_late(host: Wasmcloud1Hos
     await host.start_provider([host.link(config=CACHE)])
     component = await host.component()
     await component.call("set", "default", "k", b"v" * 100)
+    # Parameters that come to no end are waited for much longer, and delay no repetition.
+    old = await host.component(flavour="1.0")
+    unfinished = asyncio.ensure_future(old.call("set", payload=parameters("set", "", "x", b"12345")[:-1]))
+    await eventually(lambda: old.handshakes, "the handshake")
+    component.registers_after = 0.05
+    for _ in range(3):
+        assert await component.call("get", "default", "k", timeout_seconds=2) == b"v" * 100
     chance = random.Random(16)
 
     async def call(number: int) -> None:
@@ -116,6 +124,7 @@ async def test_no_answer_is_lost_by_a_host_that_listens_late(host: Wasmcloud1Hos
     component.registers_after = 0
     assert await component.call("increment", "default", "hits", 0) == CALLS // 2, "each was carried out once"
     assert component.handshakes > 0
+    unfinished.cancel()
 
 
 async def test_overload_is_answered_at_once_and_the_limits_hold(host: Wasmcloud1Host) -> None:
