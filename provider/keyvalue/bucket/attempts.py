@@ -368,7 +368,7 @@ class BatchWriter:
             raise
         except errors.StoreError:
             if attempt.prepared is not None:
-                self._paging.lost(batch.bucket_key, attempt.prepared.edit)
+                self._paging.refused(batch.bucket_key, attempt.prepared.edit)
             raise
         except AlreadyWrittenError as error:
             # An attempt before this one is stored, or this one was sent twice; the revision tells which.

@@ -120,4 +120,10 @@ class Paging:
         allows_new = self._settings.paged is Paged.ALWAYS or (
             self._settings.paged is Paged.AUTO and not traits.has_history and not traits.is_sealed
         )
-        return PagingLimits(page_sizes(max_payload_bytes), traits.max_value_bytes, allows_new, max_payload_bytes // 2)
+        return PagingLimits(
+            page_sizes(max_payload_bytes),
+            traits.max_value_bytes,
+            allows_new,
+            max_payload_bytes // 2,
+            is_replicated=traits.replicas > 1,
+        )

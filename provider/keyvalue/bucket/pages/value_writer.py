@@ -47,12 +47,14 @@ class PagingLimits(NamedTuple):
         max_value_bytes: The bucket's limit of one value; -1: no limit.
         allows_new: Whether values may get pages that have none yet.
         max_element_bytes: Largest element of a list or a set.
+        is_replicated: Whether the bucket has several replicas.
     """
 
     sizes: PageSizes
     max_value_bytes: int
     allows_new: bool
     max_element_bytes: int
+    is_replicated: bool = False
 
 
 class LongSearchError(Exception):
@@ -233,6 +235,14 @@ class ValueWriter:
         """Remove the pages of a head that was certainly not stored, and never will be."""
         if edit.pages:
             self._runner.pages.remove_now(bucket_key, edit.pages)
+
+    def refused(self, bucket_key: str, edit: Edit) -> None:
+        """Remove the pages of a head that a leader has refused for good.
+
+        A leader of several replicas may be deposed, and its successor may store the same head. Its pages are left to the collector.
+        """
+        if not self._limits().is_replicated:
+            self.lost(bucket_key, edit)
 
 
 def _skipped(change: PendingChange) -> set[PageId]:
