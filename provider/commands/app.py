@@ -19,6 +19,7 @@ from provider.commands.command_line import Group, LaterCommand, single
 from provider.commands.errors import CommandError, OutputError, UsageError
 from provider.commands.printing import discard, print_error
 from provider.errors import ProviderError, StoreError
+from provider.nats.light_import import import_nats
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
 
@@ -47,6 +48,7 @@ def _dev() -> typer.Typer:
 
 
 def _call() -> typer.Typer:
+    import_nats()
     from provider.commands.call import EXAMPLES, call
 
     return single("call", call, EXAMPLES)
@@ -71,6 +73,7 @@ def _settings() -> typer.Typer:
 
 
 def _exporter() -> typer.Typer:
+    import_nats()
     from provider.commands.exporter.command import EXAMPLES, exporter
     from provider.commands.target import with_target
 
@@ -78,6 +81,7 @@ def _exporter() -> typer.Typer:
 
 
 def _top() -> typer.Typer:
+    import_nats()
     from provider.commands.target import with_target
     from provider.commands.top.command import EXAMPLES, top
 
@@ -85,6 +89,7 @@ def _top() -> typer.Typer:
 
 
 def _import() -> typer.Typer:
+    import_nats()
     from provider.commands.kv.import_command import EXAMPLES, import_redis
     from provider.commands.target import with_target
 
@@ -98,8 +103,6 @@ def _par() -> typer.Typer:
 
 
 def _kv() -> typer.Typer:
-    from provider.nats.light_import import import_nats
-
     import_nats()
     from provider.commands.kv.command import kv
 

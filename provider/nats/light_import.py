@@ -1,25 +1,29 @@
-"""The import of nats-py without two things that it loads and nothing here uses. They take a tenth of a start, and 2 MiB.
+"""The import of nats-py without things that it loads and nothing here uses. They take up to a third of a start, and 2 MiB.
 
 nats-py reads its own version when it is imported, and works without it; for that it loads modules for zip, CSV and e-mail. Its
-own JetStream client takes headers apart with a parser of e-mail.
+own JetStream client takes headers apart with a parser of e-mail. Its websockets, which no URL here may ask for, load aiohttp
+where that is installed.
 """
 
 from __future__ import annotations
 
 import sys
 
-_PARSER, _METADATA = "email.parser", "importlib.metadata"
+_PARSER = "email.parser"
+_MISSING = ("importlib.metadata", "aiohttp")
 
 
 def import_nats() -> None:
     """Import nats-py, unless it or what it would load is there already."""
-    if not sys.modules.keys().isdisjoint(("nats", _PARSER, _METADATA)):
+    if not sys.modules.keys().isdisjoint(("nats", _PARSER, *_MISSING)):
         return
     unused = type(sys)(_PARSER)
     unused.BytesParser = None  # type: ignore[attr-defined]
     sys.modules[_PARSER] = unused
-    sys.modules[_METADATA] = None  # type: ignore[assignment]  # makes its import fail
+    for name in _MISSING:
+        sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail
     try:
         import nats.aio.client  # noqa: F401  (kept in sys.modules)
     finally:
-        del sys.modules[_METADATA], sys.modules[_PARSER]
+        for name in (_PARSER, *_MISSING):
+            del sys.modules[name]

@@ -12,6 +12,7 @@ import pytest
 from tests.blackbox.nats.nats_server import NatsServer
 
 WATCHED = (
+    "aiohttp",
     "asyncio",
     "cryptography",
     "email.parser",
@@ -91,6 +92,8 @@ def test_help_of_another_width_loads_the_grammar_of_the_command_line_and_no_comm
         "provider.commands.printing",
         "provider.errors",
         "provider.plain_text",
+        "provider.nats",
+        "provider.nats.light_import",
         "provider.suggestions",
     }
 
