@@ -18,6 +18,10 @@ from tests.conformance.actor import Actor
 from tests.linearizability.history import Operation, Outcome
 from tests.linearizability.model import READS
 
+_LONG_BYTES, _FILLER = 12_000, "."
+"""Length of the elements of a paged list or set. Six of them are more than one message of it holds, and one is less than a
+quarter: so the value gets its pages and loses them again and again."""
+
 _MEMBERS = tuple(f"m{number}" for number in range(8))
 _LONGEST_PAUSE_SECONDS = 0.016
 """Keeps the processor from being busy with callers, so that servers and providers meet their own deadlines."""
@@ -50,6 +54,13 @@ KINDS: dict[str, tuple[_Chance, ...]] = {
     "count": (_Chance("Get", 1, _nothing), _Chance("Increment", 30, lambda number: number % 3 + 1), _Chance("Del", 1, _nothing)),
     "list": (_Chance("ListRange", 1, _nothing), _Chance("ListAdd", 10, str), _Chance("ListClear", 1, _nothing)),
     "set": (
+        _Chance("SetQuery", 1, _nothing),
+        _Chance("SetAdd", 10, _member),
+        _Chance("SetDel", 6, _member),
+        _Chance("SetClear", 1, _nothing),
+    ),
+    "pagedlist": (_Chance("ListRange", 1, _nothing), _Chance("ListAdd", 24, str), _Chance("ListClear", 1, _nothing)),
+    "pagedset": (
         _Chance("SetQuery", 1, _nothing),
         _Chance("SetAdd", 10, _member),
         _Chance("SetDel", 6, _member),
@@ -151,8 +162,10 @@ class Callers:
         number = next(self._numbers)
         argument = chance.argument(number)
         invoked = time.monotonic()
+        is_paged = key.startswith("paged")
+        sent = argument.ljust(_LONG_BYTES, _FILLER) if is_paged and isinstance(argument, str) else argument
         try:
-            result = _hashable(await _CALLS[chance.name](actor, key, argument))
+            result = _hashable(await _CALLS[chance.name](actor, key, sent))
             outcome = Outcome.ANSWERED
         except CallFailedError as error:
             result = str(error)
@@ -170,7 +183,7 @@ class Callers:
 def _hashable(result: Any) -> Any:
     match result:
         case list():
-            return tuple(result)
+            return tuple(element.rstrip(_FILLER) for element in result)
         case set():
-            return frozenset(result)
+            return frozenset(element.rstrip(_FILLER) for element in result)
     return result

@@ -131,3 +131,34 @@ async def test_the_head_is_json_and_pages_go_when_their_value_goes(
     assert (head["kind"], head["count"], head["bytes"]) == ("set", 800, sum(map(len, MEMBERS)))
     assert await actor.delete(key)
     assert not await actor.contains(key)
+
+
+async def test_limits_hold_for_the_whole_value_and_for_an_element(make_actor: MakeActor) -> None:
+    actor = await make_actor(BACKEND="bucket", MAX_VALUE_SIZE="90000")
+    set_, list_ = fresh("set"), fresh("list")
+    await at_once([actor.set_add(set_, member) for member in MEMBERS[:700]])
+    assert await is_paged(actor, set_)
+    errors = [
+        error for error in await asyncio.gather(*(actor.set_add(set_, m) for m in MEMBERS[700:]), return_exceptions=True)
+        if isinstance(error, Exception)
+    ]  # fmt: skip
+    assert errors
+    assert all("over the bucket's MAX_VALUE_SIZE: the maximum is 90000" in str(error) for error in errors)
+    assert sum(map(len, await actor.set_query(set_))) <= 90_000
+    await actor.list_add(list_, "x")
+    error = await actor.error("ListAdd", {"listName": list_, "value": "x" * 600_000})
+    assert "element of 600000 bytes" in error
+    assert "the maximum is 524288 bytes" in error
+    assert await actor.list_range(list_) == ["x"]
+
+
+async def test_batches_set_read_and_delete_large_texts(paged: dict[str, Actor], make_actor: MakeActor) -> None:
+    actor = await paging_actor(paged, make_actor)
+    keys = [fresh("many") for _ in range(3)]
+    texts = [str(number) * 1_200_000 for number in range(3)]
+    items = [{"key": key, "value": text, "expires": 0} for key, text in zip(keys, texts, strict=True)]
+    assert await actor.call("KeyValueBatch.SetMany", items) == [{"key": key, "done": True} for key in keys]
+    found = await actor.call("KeyValueBatch.GetMany", [*keys, keys[0]])
+    assert [one["value"] for one in found] == [*texts, texts[0]]
+    assert await actor.call("KeyValueBatch.DeleteMany", keys) == [{"key": key, "done": True} for key in keys]
+    assert not any([await actor.contains(key) for key in keys])

@@ -56,7 +56,7 @@ class StreamPageStore:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._reader = PageReader(pages, cache, tasks)
-        self._room = _Room(_UNACKNOWLEDGED_BYTES)
+        self._room = Room(_UNACKNOWLEDGED_BYTES)
         self.remover = PageRemover(pages, tasks, grace_seconds)
 
     async def read(self, bucket_key: str, wanted: Wanted, deadline: float) -> Mapping[PageId, bytes]:
@@ -157,7 +157,7 @@ class StreamPageStore:
             raise errors.StoreUnreachableError("the stream of pages was deleted")
 
 
-class _Room:
+class Room:
     """A number of bytes that may be under way together. A page that is larger than all of them goes alone."""
 
     def __init__(self, most_bytes: int) -> None:

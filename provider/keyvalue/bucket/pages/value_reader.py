@@ -12,6 +12,7 @@ from contracts.extensions import GetMany, GetResult
 from provider import errors
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.pages import paged_reads as reads
+from provider.keyvalue.bucket.pages.page_store import Room
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, Operation, is_paged
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.values import MANY_BYTES, Kind, Value, check_kind
@@ -84,6 +85,7 @@ class ValueReader:
         self._runner = runner
         self._read_latest = read_latest
         self._max_answer_bytes = max_answer_bytes
+        self._room = Room(max_answer_bytes)
         self._loop = asyncio.get_running_loop()
 
     async def read(
@@ -136,7 +138,7 @@ class ValueReader:
         while is_paged(entry.value):
             head = _head(entry)
             try:
-                data = await self._runner.run([bucket_key], self._whole(operation, head), deadline)
+                data = await self._within_room(bucket_key, self._whole(operation, head), head.size, deadline)
             except (AbsentPageError, DamagedPageError) as error:
                 entry = await self.after_absence(key, bucket_key, entry.revision, error, deadline)
             else:
@@ -244,6 +246,20 @@ class ValueReader:
         if self._loop.time() >= deadline:
             raise errors.StoreTimeoutError(0, "the value changes faster than its pages can be read") from None
         return entry
+
+    async def _within_room(self, bucket_key: str, operation: Operation[Any], size: int, deadline: float) -> Any:
+        """Read a whole value when its turn has come: together, such values take the memory of one answer."""
+        began = self._loop.time()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._room.take(size)
+        except TimeoutError:
+            waited_ms = int((self._loop.time() - began) * 1000)
+            raise errors.StoreTimeoutError(waited_ms, "other large values are being read") from None
+        try:
+            return await self._runner.run([bucket_key], operation, deadline)
+        finally:
+            self._room.give_back(size)
 
     def _whole(self, operation: str, head: Head) -> Operation[Any]:
         answer = self._answer(operation)

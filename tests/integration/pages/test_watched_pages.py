@@ -1,0 +1,38 @@
+"""A watch delivers paged values whole, and takes no notice of the marker that stands under a key before its first head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.blackbox.called_actor import CalledActor
+from tests.blackbox.host_families import RUST
+from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.waiting import eventually
+from tests.conformance.actor import Actor
+
+
+async def test_a_paged_list_is_delivered_whole(lattice_server: NatsServer, tmp_path: Path) -> None:
+    async with LatticeHost(RUST, lattice_server.url, tmp_path) as host:
+        await host.start_provider()
+        bucket = f"paged-watch-{host.who.lattice}"
+        actor = Actor(host, host.actor(), bucket, 5)
+        await host.put_link(host.link(actor.public_key, {"BUCKET": bucket, "WATCH": ">"}))
+
+        async def has_consumer() -> bool:
+            answer = await host.client.request(f"$JS.API.CONSUMER.NAMES.KV_{bucket}", b"", timeout=2)
+            return bool(json.loads(answer.data).get("consumers"))
+
+        await eventually(has_consumer, "the watch's consumer")
+        async with CalledActor(host.client, host.who, actor.public_key) as called:
+            first, second = "a" * 70_000, "b" * 40_000
+            await actor.list_add("list", first)
+            await called.called(1)
+            await actor.list_add("list", second)
+            await called.called(2)
+            await actor.list_clear("list")
+            calls = await called.called(3)
+        changes = [(call.argument["operation"], call.argument["kind"], call.argument["value"]) for call in calls]
+        assert [change[:2] for change in changes] == [("put", "list"), ("put", "list"), ("delete", "")]
+        assert [json.loads(value) for _, _, value in changes[:2]] == [[first], [first, second]]
