@@ -164,6 +164,14 @@ class ChunkError(InvocationError):
     text = "object store of the lattice: {reason}"
 
 
+class NoRoomError(InvocationError):
+    """Other large payloads were being served for as long as this one could wait."""
+
+    size: int
+    maximum: int
+    text = "no room for a payload of {size} bytes in time: others take the {maximum} of max_invocation_bytes; nothing was done"
+
+
 class ShuttingDownError(InvocationError):
     """The host has asked the provider to stop."""
 

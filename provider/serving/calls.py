@@ -20,6 +20,7 @@ from provider.keyvalue.store import SharedStore, Store
 from provider.keyvalue.tables import CHANGES
 from provider.lattice.call_counts import CallCounts
 from provider.lattice.protocol import LinkKey
+from provider.serving.payload_room import PayloadRoom
 from provider.telemetry.export import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class ServedCall(Struct, eq=False, kw_only=True):
         deadline: The latest moment for the store's answer, on the same clock.
         request: The decoded operation; `None` until it has been decoded.
         shared: The store that is held open for this call; `None` unless the call is in flight.
+        room_bytes: Size of the room that its payload takes; 0 unless the payload is sent apart.
     """
 
     calls: Calls
@@ -60,6 +62,7 @@ class ServedCall(Struct, eq=False, kw_only=True):
     deadline: float
     request: kv.Request | None = None
     shared: SharedStore[Any] | None = None
+    room_bytes: int = 0
     is_done: bool = False
 
     def answer(self, result: Any) -> None:
@@ -107,6 +110,7 @@ class Calls:
         self._loop = asyncio.get_running_loop()
         self._in_flight: dict[ServedCall, None] = {}
         self._in_flight_bytes = 0
+        self._room = PayloadRoom(limits.max_invocation_bytes)
         self._is_stopping = False
         self._drained = asyncio.Event()
         self._logs_calls = _log.isEnabledFor(logging.DEBUG)
@@ -139,6 +143,22 @@ class Calls:
         self._in_flight[call] = None
         self._in_flight_bytes += call.size_bytes
 
+    async def take_room(self, call: ServedCall) -> None:
+        """Wait for room for the payload of a call. The end of the call gives it back.
+
+        Raises:
+            errors.NoRoomError: There was no room until the call's deadline.
+        """
+        await self._room.take(call.size_bytes, call.deadline)
+        call.room_bytes = call.size_bytes
+        if call.is_done:  # it became overdue meanwhile
+            self._give_back_room(call)
+
+    def _give_back_room(self, call: ServedCall) -> None:
+        if call.room_bytes:
+            self._room.give_back(call.room_bytes)
+            call.room_bytes = 0
+
     def check_keys(self, request: kv.Request) -> None:
         """Raise `errors.TooManyKeysError` if a request names more keys than one call may."""
         maximum = self.limits.max_keys_per_call
@@ -170,6 +190,7 @@ class Calls:
             self._in_flight_bytes -= call.size_bytes
             call.shared.release()
             call.shared = None
+            self._give_back_room(call)
             if self._is_stopping and not self._in_flight:
                 self._drained.set()
         seconds = time.monotonic() - call.began

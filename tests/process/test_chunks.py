@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgpack
 import pytest
 
@@ -130,9 +132,22 @@ async def test_a_payload_over_the_limit_is_refused_with_its_name_before_it_is_fe
     assert "max_invocation_bytes" in response.error
 
 
+@pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
+async def test_large_payloads_that_have_no_room_together_are_served_one_after_the_other(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor)], {"max_invocation_bytes": "3MiB", "max_in_flight_bytes": "64MiB"})
+    values = {f"big{number}": str(number) * 2_000_000 for number in range(6)}
+    arguments = [msgpack.packb({"key": key, "value": value, "expires": 0}) for key, value in values.items()]
+    sent = [host.invoke(host.invocation(actor, "KeyValue.Set", argument), 15) for argument in arguments]
+    assert [response.error for response in await asyncio.gather(*sent)] == [None] * 6
+    assert [await host.get(actor, key) for key in values] == list(values.values())
+    assert await host.objects.chunk_count() == 0
+
+
 @pytest.mark.parametrize("family", [RUST, HARNESS], ids=["rust", "harness"], indirect=True)
-async def test_a_value_over_the_server_s_limit_is_an_error_with_the_limit(host: LatticeHost) -> None:
-    actor = await linked(host)
+async def test_a_value_over_the_server_s_limit_is_an_error_where_values_are_not_paged(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor, {"PAGED": "false"})])
     error = await host.error(actor, "Set", {"key": "big", "value": "a" * 1_100_000, "expires": 0})
     assert "max_payload" in error
     assert await host.get(actor, "big") is None

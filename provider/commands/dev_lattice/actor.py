@@ -15,6 +15,7 @@ from contracts.lattice import Invocation, WasmCloudEntity
 from contracts.nkeys import parse_seed
 from contracts.tokens import invocation_claims
 from provider.commands.dev_lattice.identity import DevIdentity
+from provider.commands.dev_lattice.payloads import ADDITIONAL_SECONDS, Payloads
 from provider.commands.errors import CallFailedError, NoAnswerError
 from provider.commands.minting import TokenMinter
 
@@ -75,6 +76,7 @@ class Actor:
         self._subject = identity.subjects.rpc
         self._signer = Signer(identity)
         self._timeout_seconds = timeout_seconds
+        self._payloads = Payloads(connection, identity.lattice)
 
     async def call(self, request: keyvalue.Request) -> Any:
         """Sign and send a request; return the result of the operation.
@@ -92,20 +94,26 @@ class Actor:
             CallFailedError: The provider answered with an error.
             NoAnswerError: No provider serves the link, or no answer came in time.
         """
-        data = lattice.encode_invocation(invocation)
+        limit_seconds = self._timeout_seconds
         try:
-            reply = await self._connection.request(self._subject, data, timeout=self._timeout_seconds)
+            sent = await self._payloads.send(invocation)
+            limit_seconds += ADDITIONAL_SECONDS if sent is not invocation else 0
+            data = lattice.encode_invocation(sent)
+            reply = await self._connection.request(self._subject, data, timeout=limit_seconds)
         except nats.errors.NoRespondersError:
             raise NoAnswerError("no provider serves this link") from None
         except nats.errors.TimeoutError:
             unknown = "" if invocation.operation in _READS else ": outcome unknown"
-            raise NoAnswerError(f"no answer within {self._timeout_seconds:g} s{unknown}") from None
+            raise NoAnswerError(f"no answer within {limit_seconds:g} s{unknown}") from None
         except nats.errors.Error as error:
             raise NoAnswerError(f"the call cannot be sent: {str(error).removeprefix('nats: ')}") from None
         response = lattice.decode_invocation_response(reply.data)
         if isinstance(response.error, str):
             raise CallFailedError(response.error)
-        return response.msg
+        try:
+            return await self._payloads.receive(response)
+        except nats.errors.Error as error:
+            raise NoAnswerError(f"the answer cannot be read: {str(error).removeprefix('nats: ')}") from None
 
     def sign(self, request: keyvalue.Request) -> Invocation:
         return self._signer.sign(request)

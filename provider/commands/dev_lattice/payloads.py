@@ -1,0 +1,47 @@
+"""Payloads that are too long for one message, as a host sends them: through the object store named after the lattice."""
+
+from __future__ import annotations
+
+import contextlib
+
+from msgspec import structs
+from nats.aio.client import Client
+from nats.js.errors import BucketNotFoundError, NotFoundError
+from nats.js.object_store import ObjectStore
+
+from contracts.lattice import CHUNK_THRESHOLD_BYTES, Invocation, InvocationResponse
+
+ADDITIONAL_SECONDS = 13.0
+"""Additional time of a call whose payload travels this way, as hosts allow it. Source: wasmbus-rpc rpc_client.rs."""
+
+
+class Payloads:
+    """The object store of a lattice."""
+
+    def __init__(self, connection: Client, lattice: str) -> None:
+        self._jetstream = connection.jetstream()
+        self._lattice = lattice
+
+    async def send(self, invocation: Invocation) -> Invocation:
+        """Put the payload of a long invocation into the store and return the invocation without it."""
+        if len(invocation.msg) <= CHUNK_THRESHOLD_BYTES:
+            return invocation
+        await (await self._store()).put(invocation.id, invocation.msg)
+        return structs.replace(invocation, msg=b"")
+
+    async def receive(self, response: InvocationResponse) -> bytes:
+        """Return the payload of a response; a long one is read from the store and removed there."""
+        length = response.content_length
+        if not isinstance(length, int) or length <= len(response.msg):
+            return response.msg
+        store, name = await self._store(), f"{response.invocation_id}-r"
+        found = await store.get(name)
+        with contextlib.suppress(NotFoundError):
+            await store.delete(name)
+        return found.data or b""
+
+    async def _store(self) -> ObjectStore:
+        try:
+            return await self._jetstream.object_store(self._lattice)
+        except (BucketNotFoundError, NotFoundError):
+            return await self._jetstream.create_object_store(self._lattice)

@@ -1,0 +1,80 @@
+"""Room for large payloads: bounded, in order, and never lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider import errors
+from provider.serving.payload_room import PayloadRoom
+
+SIZE = 100
+
+
+def soon(seconds: float = 10.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_what_fits_is_not_kept_waiting() -> None:
+    room = PayloadRoom(SIZE)
+    await room.take(60, soon())
+    await room.take(40, soon())
+
+
+async def test_a_small_payload_does_not_overtake_a_large_one() -> None:
+    room = PayloadRoom(SIZE)
+    await room.take(60, soon())
+    large, small = (asyncio.create_task(room.take(size, soon())) for size in (80, 10))
+    await asyncio.sleep(0)
+    assert not large.done()
+    assert not small.done()
+    room.give_back(60)
+    await asyncio.gather(large, small)
+
+
+async def test_a_payload_that_cannot_wait_gets_an_error_and_the_next_one_its_turn() -> None:
+    room = PayloadRoom(SIZE)
+    await room.take(60, soon())
+    late = asyncio.create_task(room.take(80, soon(0.0)))
+    behind = asyncio.create_task(room.take(40, soon()))
+    with pytest.raises(errors.NoRoomError, match=r"payload of 80 bytes in time: others take the 100 of max_invocation"):
+        await late
+    await behind
+
+
+async def test_a_turn_that_comes_with_a_cancellation_goes_to_the_next() -> None:
+    room = PayloadRoom(SIZE)
+    await room.take(SIZE, soon())
+    cancelled, behind = (asyncio.create_task(room.take(SIZE, soon())) for _ in range(2))
+    await asyncio.sleep(0)
+    room.give_back(SIZE)
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+    assert cancelled.cancelled()
+    await behind
+
+
+@given(st.lists(st.integers(1, SIZE), max_size=30), st.randoms(use_true_random=False))
+def test_the_room_is_never_exceeded_and_everyone_has_a_turn(sizes: list[int], random: object) -> None:
+    taken, most = 0, 0
+
+    async def serve(room: PayloadRoom, size: int) -> None:
+        nonlocal taken, most
+        await room.take(size, soon())
+        taken += size
+        most = max(most, taken)
+        for _ in range(random.randrange(3)):  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        taken -= size
+        room.give_back(size)
+
+    async def serve_all() -> None:
+        room = PayloadRoom(SIZE)
+        await asyncio.gather(*(serve(room, size) for size in sizes))
+
+    asyncio.run(serve_all())
+    assert most <= SIZE
+    assert taken == 0
