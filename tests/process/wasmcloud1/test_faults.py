@@ -26,7 +26,7 @@ async def test_an_answer_waits_for_the_connection_to_the_lattice(
 ) -> None:
     async with Proxy(int(nats_server.url.rpartition(":")[2])) as proxy:
         link = host.link(config={"URL": own_nats_server.url, "STORAGE": "memory"})
-        provider = await host.start_provider([link], lattice_rpc_url=proxy.url, default_rpc_timeout_ms=1000)
+        provider = await host.start_provider([link], lattice_rpc_url=proxy.url, default_rpc_timeout_ms=500)
         component = await host.component()
         await component.call("set", "", "k", b"v")
         own_nats_server.freeze()
@@ -34,7 +34,7 @@ async def test_an_answer_waits_for_the_connection_to_the_lattice(
         await eventually(lambda: component.handshakes >= 21, "the handshakes")
         proxy.refuse()
         await eventually(lambda: "nats_disconnected" in provider.stderr, "the loss of the connection")
-        await asyncio.sleep(1.0)  # the calls reach their deadline meanwhile
+        await asyncio.sleep(0.5)  # the calls reach their deadline meanwhile
         proxy.admit()
         for error in await asyncio.gather(*calls):
             assert isinstance(error, ComponentError)
