@@ -67,6 +67,10 @@ def get(
     """Show a value; exit code 1 if the key has none."""
 
     async def work(open_bucket: OpenBucket, key: str) -> None:
+        if raw and not revision:
+            async for piece in open_bucket.payload(key, consistency):
+                print_bytes(piece)
+            return
         if revision:
             entry = await open_bucket.at_revision(key, revision)
         else:

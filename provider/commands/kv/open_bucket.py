@@ -22,10 +22,12 @@ from provider.commands.errors import (
 )
 from provider.commands.kv.bucket_admin import check_is_bucket
 from provider.commands.kv.name_rules import noted_key
+from provider.commands.kv.payload_pieces import payload_pieces
 from provider.commands.kv.stored_revision import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.follow import SILENCE_SECONDS, Follower, GoneError, Selection, Start, Update
+from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.bucket.stream import Traits, refresh_stream
@@ -120,6 +122,15 @@ class OpenBucket:
             expires_at_ms=max(entry.value.expires_at_ms, 0),
             operation_id=entry.operation_id.decode(errors="replace"),
         )
+
+    async def payload(self, key: str, consistency: Consistency) -> AsyncIterator[bytes]:
+        """Yield the current value of a key in pieces, or raise `KeyNotFoundError`; one with pages may have any size."""
+        entry = await self.bucket.read_entry(key, consistency, self._deadline())
+        if is_paged(entry.value):
+            async for piece in payload_pieces(self.bucket.paging, key, entry, self._deadline):
+                yield piece
+        else:
+            yield (await self.get(key, consistency)).payload
 
     async def at_revision(self, key: str, revision: int) -> Revision:
         """Return an old value of a key, or raise `KeyNotFoundError`, also for markers and expired values."""

@@ -31,6 +31,7 @@ class Opened(NamedTuple):
     pages: PagesStream
     store: StreamPageStore
     clock: ServerClock
+    tasks: TaskOwner
 
 
 def soon() -> float:
@@ -52,5 +53,7 @@ async def open_pages(
             bucket.bucket_stream, bucket.read_latest, clock, tasks, PagingSettings(grace_seconds=grace_seconds)
         )
         pages = bucket.paging.stream
-        yield Opened(jetstream, bucket, pages, StreamPageStore(pages, PageCache(), clock, tasks, grace_seconds), clock)
+        yield Opened(
+            jetstream, bucket, pages, StreamPageStore(pages, PageCache(), clock, tasks, grace_seconds), clock, tasks
+        )
         await tasks.close()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from contracts import keyvalue as kv
 from provider import errors
 from provider.commands.kv.bucket_admin import bucket_status, list_buckets, remove_bucket
 from provider.commands.kv.open_bucket import opened
 from provider.commands.kv.rendering import status_object, status_rows
+from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.link_values import Consistency
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.integration.pages.open_pages import SECONDS, open_pages, soon
@@ -40,6 +44,26 @@ async def test_a_large_value_is_taken_shown_and_removed_with_its_pages(lattice_s
         for stream in (provider.bucket.stream, provider.pages.name):
             with pytest.raises(errors.ApiError, match="stream not found"):
                 await jetstream.stream_info(stream, soon())
+
+
+async def test_values_with_pages_are_printed_piece_by_piece(lattice_server: NatsServer) -> None:
+    members = [f"member:{number:05}:{'x' * 100}" for number in range(900)]
+    async with (
+        open_pages(lattice_server.url) as provider,
+        opened(provider.jetstream, provider.bucket.name, SECONDS) as bucket,
+    ):
+        await bucket.put("text", TEXT)
+        engine = Engine(provider.bucket, provider.tasks, provider.bucket.paging.writer)
+        adding = [kv.ListAdd("list", member) for member in members] + [kv.SetAdd("set", member) for member in members]
+        await asyncio.gather(*(engine.change(request, request.key, soon()) for request in adding))
+        for key in ("text", "list", "set"):
+            pieces = [piece async for piece in bucket.payload(key, Consistency.STRONG)]
+            assert len(pieces) > 3
+            assert max(map(len, pieces)) <= 512 * 1024
+            assert b"".join(pieces) == (await bucket.get(key, Consistency.STRONG)).payload
+        await bucket.put("small", b"v")
+        assert [piece async for piece in bucket.payload("small", Consistency.STRONG)] == [b"v"]
+        engine.close()
 
 
 async def test_a_stream_of_a_user_stays_when_the_bucket_goes(lattice_server: NatsServer) -> None:

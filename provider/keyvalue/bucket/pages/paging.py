@@ -8,7 +8,7 @@ from typing import NamedTuple
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.pages.page_store import StreamPageStore
-from provider.keyvalue.bucket.pages.paged_value import Head, PageId
+from provider.keyvalue.bucket.pages.paged_value import Head, Operation, PageId, Result
 from provider.keyvalue.bucket.pages.pages_stream import PagesStream
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.bucket.pages.settling import page_sizes
@@ -106,12 +106,16 @@ class Paging:
             self.reader.damaged.drop(bucket_key, entry.revision)
 
     async def reachable(self, bucket_key: str, head: Head, deadline: float) -> set[PageId]:
-        """Return the pages that a head reaches.
+        """Return the pages that a head reaches; see `run`."""
+        return await self.run(bucket_key, reachable_pages(head), deadline)
+
+    async def run(self, bucket_key: str, operation: Operation[Result], deadline: float) -> Result:
+        """Carry out an operation on the pages of a key.
 
         Raises:
-            errors.StoreError, AbsentPageError, DamagedPageError: They cannot be told.
+            errors.StoreError, AbsentPageError, DamagedPageError: The pages could not be read, or are not there.
         """
-        return await self._runner.run([bucket_key], reachable_pages(head), deadline)
+        return await self._runner.run([bucket_key], operation, deadline)
 
     def _limits(self) -> PagingLimits:
         traits = self._bucket.traits
