@@ -104,12 +104,13 @@ def _settle_copy(value: Value, copy: PagedSet | PagedList, sizes: PageSizes, pre
         # Many characters take more room in JSON. A value that would have pages again at once keeps them.
         if len(msgspec.json.encode(list(inline))) <= sizes.inline:
             return Edit(Value(value.kind, inline, value.expires_at_ms), {}, replaces_all=True)
+    base = Tree(root_of(head), head.height)
     changes: list[Change] = [] if deleted is None else [DeleteAt(deleted)]
     if len(encode_head(head)) > sizes.buffer or len(copy) == len(head.added):
         changes += _buffered_changes(head)
         head = replace(head, added=(), removed=())
     pages = NewPages(prefix, sizes.page)
-    tree = yield from _change(Tree(root_of(copy.head), head.height), changes, head.kind, pages)
+    tree = yield from _change(base, changes, head.kind, pages)
     head = replace(head, root=tree.root.page_id, height=tree.height, count=len(copy))
     return Edit(Value(value.kind, head, value.expires_at_ms), pages.made, tuple(pages.replaced))
 

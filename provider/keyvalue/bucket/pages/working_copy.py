@@ -6,6 +6,7 @@ buffer one after the other, as if the whole value were there.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from msgspec.structs import replace
@@ -28,26 +29,25 @@ class PagedSet:
     def __init__(self, head: Head, in_tree: set[str]) -> None:
         self._head = head
         self._in_tree = in_tree
-        self._added = set(head.added)
-        self._removed = set(head.removed)
+        # In ascending order, as in the head: a batch names few members, and there may be a thousand here.
+        self._added = list(head.added)
+        self._removed = list(head.removed)
         self._size = head.size
 
     def __contains__(self, member: str) -> bool:
-        return member in self._added or (member in self._in_tree and member not in self._removed)
+        return _has(self._added, member) or (member in self._in_tree and not _has(self._removed, member))
 
     def __setitem__(self, member: str, nothing: None) -> None:
         """Add a text that is not a member, as to the `dict` of a set."""
         if member in self._in_tree:
-            self._removed.discard(member)
+            _discard(self._removed, member)
         else:
-            self._added.add(member)
+            insort(self._added, member)
         self._size += utf8_size(member)
 
     def __delitem__(self, member: str) -> None:
-        if member in self._added:
-            self._added.discard(member)
-        else:
-            self._removed.add(member)
+        if not _discard(self._added, member):
+            insort(self._removed, member)
         self._size -= utf8_size(member)
 
     def __len__(self) -> int:
@@ -57,13 +57,22 @@ class PagedSet:
     @property
     def head(self) -> Head:
         """The head after the changes."""
-        return replace(
-            self._head,
-            count=len(self),
-            size=self._size,
-            added=tuple(sorted(self._added)),
-            removed=tuple(sorted(self._removed)),
-        )
+        added, removed = tuple(self._added), tuple(self._removed)
+        return replace(self._head, count=len(self), size=self._size, added=added, removed=removed)
+
+
+def _has(members: list[str], member: str) -> bool:
+    index = bisect_left(members, member)
+    return index < len(members) and members[index] == member
+
+
+def _discard(members: list[str], member: str) -> bool:
+    """Remove a text from members in ascending order; return whether it was one."""
+    index = bisect_left(members, member)
+    is_there = index < len(members) and members[index] == member
+    if is_there:
+        del members[index]
+    return is_there
 
 
 class PagedList:
