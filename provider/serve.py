@@ -101,13 +101,14 @@ class Provider(RunningProvider):
         if self._untimely.count:
             self._untimely.succeeded()
         invocation = event.invocation
+        is_chunked = invocation.is_chunked
         call = self._call(event, received)
-        store = self._refusal(call) or self._links.store(event.link)
+        store = (self._refusal(call) if is_chunked else self._calls.refusal(call)) or self._links.store(event.link)
         if isinstance(store, errors.ProviderError):
             call.fail(store)
-            if invocation.is_chunked:
+            if is_chunked:
                 self._tasks.start(self._discard(call), "remove the payload of a refused invocation")
-        elif invocation.is_chunked:
+        elif is_chunked:
             self._calls.keep(call, store)
             submit = functools.partial(self._submit, call, store)
             self._tasks.start(complete(call, self._fetch(call), submit), "fetch a payload")
@@ -132,9 +133,9 @@ class Provider(RunningProvider):
         )
 
     def _refusal(self, call: InvocationCall) -> errors.InvocationError | None:
-        """Return the reason for not accepting an invocation, or `None` if it is accepted."""
+        """Return the reason for not accepting an invocation in chunks, or `None` if it is accepted."""
         maximum = self._calls.limits.max_invocation_bytes
-        if call.event.invocation.is_chunked and call.size_bytes > maximum:
+        if call.size_bytes > maximum:
             return errors.InvocationTooLargeError(call.size_bytes, maximum)
         return self._calls.refusal(call)
 

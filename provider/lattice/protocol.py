@@ -208,9 +208,9 @@ class LatticeProtocol:
             return item.opened
         invocation, token = item.opened
         is_signed, now = item.is_signed, item.now
-        if isinstance(is_signed, errors.InvocationError):
+        if not isinstance(is_signed, bool):
+            assert is_signed is not None, "the signature has been checked"
             return InvocationRefused(invocation.id, invocation.operation, is_signed)
-        assert is_signed is not None, "the signature has been checked"
         try:
             claims = self._verifier.judge(invocation, token, is_signed, now)
             link = self._link_of(invocation)

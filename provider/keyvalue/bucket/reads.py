@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
@@ -107,8 +106,11 @@ class Reads:
             del self._unsent[bucket_key]
         value, is_read = None, False
         if isinstance(outcome, tuple):
-            with contextlib.suppress(errors.ApiError):
+            try:
                 value, is_read = self._live_value(bucket_key, self._reader.decode_direct(*outcome)), True
+            except errors.ApiError:
+                pass  # the callers read again, on the way that tells the reason
+            else:
                 if self.failures.count:
                     self.failures.succeeded()
         for use in readers:

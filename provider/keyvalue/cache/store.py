@@ -93,6 +93,8 @@ class CacheLink:
             call.answer(result)
 
     def _perform(self, request: kv.Request) -> Any:
+        if isinstance(request, kv.SingleKeyRequest):
+            return self._perform_single(request)
         replica, prefix, now_ms = self.shared.replica, self.config.key_prefix, wall_clock_ms()
         match request:
             case SetMany() | DeleteMany() | SetBytesMany():
@@ -100,12 +102,10 @@ class CacheLink:
             case kv.KeysRequest():
                 values = [replica.read(_checked(prefix, key), now_ms) for key in request.keys]
                 return READS_OF_MANY[type(request)](request, values)
-            case ListKeys():
-                return list_keys(replica, request, prefix, now_ms)
             case ListPage():
                 return list_page(replica, request, prefix, now_ms)
-        assert isinstance(request, kv.SingleKeyRequest)
-        return self._perform_single(request)
+        assert isinstance(request, ListKeys)
+        return list_keys(replica, request, prefix, now_ms)
 
     def _perform_single(self, request: kv.SingleKeyRequest) -> Any:
         replica, now_ms = self.shared.replica, wall_clock_ms()
