@@ -29,23 +29,6 @@ ENV PATH=/opt/keyvalue-nats/bin:/usr/local/bin:/usr/bin:/bin \
 USER 65532:65532
 ENTRYPOINT ["keyvalue-nats", "state-proxy"]
 
-# The commands for people: dev, exporter, top, import. docker build --target tools -t keyvalue-nats-tools .
-FROM ${BUILD_IMAGE} AS tools-build
-WORKDIR /src
-COPY . .
-RUN python3 -m venv /opt/keyvalue-nats \
-    && /opt/keyvalue-nats/bin/pip install --no-cache-dir '.[dev,exporter,redis]'
-
-FROM ${BASE_IMAGE} AS tools
-LABEL org.opencontainers.image.title="keyvalue-nats-tools" \
-      org.opencontainers.image.description="keyvalue-nats dev, exporter, top and import" \
-      org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=tools-build /opt /opt
-ENV PATH=/opt/keyvalue-nats/bin:/usr/local/bin:/usr/bin:/bin \
-    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-USER 65532:65532
-ENTRYPOINT ["keyvalue-nats"]
-
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="wasmcloud-keyvalue-nats" \
       org.opencontainers.image.description="A wasmCloud capability provider that serves wasmcloud:keyvalue from NATS" \
