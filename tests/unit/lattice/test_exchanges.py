@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from provider.lattice.wasmcloud1.exchanges import (
     IDLE_SECONDS,
     CallReceived,
     CallRefused,
+    Exchange,
     ExchangeLimits,
     Exchanges,
 )
@@ -243,6 +245,53 @@ def test_closing_ends_every_call() -> None:
     ended = {subject for subject, _, payload in sent(exchanges) if subject.endswith(b".results") and not payload}
     assert ended == {b"_INBOX.collecting.results", b"_INBOX.working.results", b"_INBOX.answered.results"}
     assert (exchanges.unanswered, exchanges.next_due) == (0, None)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("call"),
+            st.sampled_from([HEADER, OF_1_0]),
+            st.sampled_from([ENCODED, ENCODED[:3], b"", b"\x01\xff", b"\x01b\x01k\xff\xff\xff\x7f"]),
+        ),
+        st.tuples(st.just("parameters"), st.integers(1, 12), st.sampled_from([b"", b"ault\x01k", b"\x00" * 50])),
+        st.tuples(st.just("answer"), st.integers(0, 11), st.sampled_from([RESULT, bytes(120)])),
+        st.tuples(st.just("time"), st.sampled_from([0.01, 0.1, 6.0]), st.just(b"")),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_every_call_is_ended_exactly_once_whatever_happens(steps: list[tuple[str, Any, bytes]]) -> None:
+    exchanges = new(ExchangeLimits(Limits(1000, 100), 3, 60, 3, 250))
+    exchanges.max_payload_bytes = 100
+    known: list[Exchange] = []
+    now, messages = 0.0, sent(exchanges)
+    for number, (kind, argument, payload) in enumerate(steps):
+        if kind == "call":
+            event = exchanges.receive_call(wrpc.Get, b"_INBOX.%d" % number, argument, payload, now)
+        elif kind == "parameters":
+            event = exchanges.receive_parameters(b"%d" % argument, payload, now)
+        else:
+            event = None
+        if kind == "answer" and argument < len(known):
+            exchanges.answer(known[argument], payload, now)
+        if kind == "time":
+            now += argument
+            exchanges.tick(now)
+        if event is not None and event.exchange is not None:
+            known.append(event.exchange)
+        messages += sent(exchanges)
+    exchanges.close(now)
+    messages += sent(exchanges)
+    calls = {subject for subject, reply, _ in messages if reply}
+    ends = [subject for subject, _, payload in messages if subject.endswith(b".results") and not payload]
+    assert sorted(ends) == sorted(call + b".results" for call in calls)
+    assert all(exchange.is_done for exchange in known)
+    left = (exchanges._collecting, exchanges._collected_bytes, exchanges._unproven_bytes, exchanges.unanswered)
+    assert left == (0, 0, 0, 0)
+    assert exchanges.next_due is None
 
 
 def test_calls_leave_nothing_for_the_garbage_collector() -> None:
