@@ -87,7 +87,7 @@ class ComponentProvider(RunningProvider):
         connection.answer_only(is_inbox)
         self._protocol = Wasmcloud1Protocol(host_data)
         self._lattice = Wasmcloud1Subscriptions(
-            connection, self._protocol, self, _exchange_limits(config.limits), config.inbox_prefixes, is_inbox
+            connection, self._protocol, self, _exchange_limits(config.limits), is_inbox
         )
         self._records = Wasmcloud1LinkRecords(connection, self._protocol, self.on_link)
         self._config_fault: str | None = None

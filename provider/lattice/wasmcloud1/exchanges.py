@@ -11,7 +11,7 @@ Source: wrpc-transport-nats 0.21 to 0.29 (lib.rs); its fix, 0.31 (commit 2d3c810
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -21,7 +21,6 @@ from contracts.component_values import Limits, TooManyError
 from contracts.wasmcloud1 import DEFAULT_LINK_NAME, LINK_HEADER, SOURCE_HEADER
 from contracts.wrpc import ParameterReader, WrpcCall, encode_text, function_name
 from provider import errors
-from provider.lattice.wasmcloud1.reply_subjects import inbox_check
 from provider.nats.frames import header_reader
 
 REPEAT_SECONDS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
@@ -152,7 +151,7 @@ class Exchanges:
     Args:
         inbox: Subject prefix of this process, below which callers send the rest of their parameters.
         limits: Limits on the memory for callers.
-        inbox_prefixes: Prefixes of the subjects that may be answered.
+        is_inbox: Tells whether a subject that a caller names may be answered; see `reply_subjects`.
 
     Attributes:
         outgoing: Messages to publish.
@@ -160,13 +159,13 @@ class Exchanges:
         max_payload_bytes: The server's limit for a message, which the owner keeps up to date.
     """
 
-    def __init__(self, inbox: bytes, limits: ExchangeLimits, inbox_prefixes: Iterable[str]) -> None:
+    def __init__(self, inbox: bytes, limits: ExchangeLimits, is_inbox: Callable[[bytes], bool]) -> None:
         self.outgoing: list[Outgoing] = []
         self.repetitions = 0
         self.max_payload_bytes = 1024 * 1024  # the default of a server
         self._inbox = inbox
         self._limits = limits
-        self._is_inbox = inbox_check(inbox_prefixes)
+        self._is_inbox = is_inbox
         self._last_token = 0
         self._by_token: dict[bytes, Exchange] = {}
         self._waiting: tuple[dict[Exchange, float], ...] = tuple({} for _ in range(_IDLE_LEVEL + 1))

@@ -8,7 +8,7 @@ import functools
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from contracts import wrpc
@@ -86,8 +86,7 @@ class Wasmcloud1Subscriptions:
         protocol: State machine of links and configs.
         service: Receiver of the resulting events.
         limits: Limits on what callers may make this process remember.
-        inbox_prefixes: Prefixes of the subjects that may be answered.
-        is_inbox: The check for these prefixes.
+        is_inbox: Tells whether a subject that a caller names may be answered; see `reply_subjects`.
     """
 
     def __init__(
@@ -96,14 +95,13 @@ class Wasmcloud1Subscriptions:
         protocol: Wasmcloud1Protocol,
         service: Wasmcloud1Service,
         limits: ExchangeLimits,
-        inbox_prefixes: Iterable[str],
         is_inbox: Callable[[bytes], bool],
     ) -> None:
         self._connection = connection
         self._protocol = protocol
         self._service = service
         self._inbox = new_inbox()
-        self._exchanges = Exchanges(self._inbox.encode(), limits, inbox_prefixes)
+        self._exchanges = Exchanges(self._inbox.encode(), limits, is_inbox)
         self._is_inbox = is_inbox
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None

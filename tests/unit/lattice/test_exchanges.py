@@ -32,7 +32,7 @@ ENOUGH_SECONDS = 30.0
 
 
 def new(limits: ExchangeLimits = LIMITS) -> Exchanges:
-    return Exchanges(INBOX, limits, ["_INBOX"])
+    return Exchanges(INBOX, limits, inbox_check(["_INBOX"]))
 
 
 def sent(exchanges: Exchanges) -> list[tuple[bytes, bytes, bytes]]:
