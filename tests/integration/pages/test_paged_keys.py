@@ -256,4 +256,5 @@ async def test_pages_that_were_replaced_go_after_the_grace_period(lattice_server
 
 
 async def _is_empty(one: Client) -> bool:
-    return not await one.stored_pages()
+    # nats-server 2.9 does not end a list of pages that are purged meanwhile.
+    return not (await one.opened.jetstream.stream_info(one.bucket.paging.stream.name, soon())).state.messages
