@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.bucket.cas import (
     MAX_PAYLOAD,
@@ -111,7 +112,9 @@ class BatchWriter:
         elif entry is not None or self._can_be_blind(batch):
             plan = self._plan(batch, entry)
             payload = encode_payload(plan.value) if plan.value is not None else b""
-            if plan.is_change and not (len(payload) > MOST_INLINE_BYTES and self._needs_pages(plan, payload)):
+            if plan.is_change and not (
+                len(payload) > MOST_INLINE_BYTES and self._paging.needs_pages(plan.value, payload)
+            ):
                 with contextlib.suppress(errors.StoreError):  # time is over, as `settle` will find, too
                     batch.under_way = self._send(batch, plan, entry, payload)
         return batch
@@ -136,6 +139,7 @@ class BatchWriter:
                     return batch.apart + rest
                 if error.limit == MAX_PAYLOAD and not batch.needs_pages and self._paging.allows_new:
                     batch.needs_pages = True
+                    batch.renew(self._new_id())
                     continue
                 refusal = self._paging.refusal if error.limit == MAX_PAYLOAD else None
                 # One change alone is too large: only its caller gets the error.
@@ -190,6 +194,11 @@ class BatchWriter:
         # A plan upon a paged value needs those of its elements that the batch names.
         base = entry
         if entry is not None and is_paged(entry.value) and not entry.is_expired(self._store.now_ms()):
+            # A ListDel goes its own way from here, under another message id: no earlier attempt may be stored after that.
+            if batch.is_doubtful and batch.has(kv.ListDel):
+                if await self._was_stored(batch):
+                    return
+                batch.renew(self._new_id())
             base = await self._paging.working_entry(batch, entry)
             if base is None or not batch.drop_answered():
                 return
@@ -197,7 +206,7 @@ class BatchWriter:
         plan = self._plan(batch, base)
         if plan.is_change:
             payload = payload_of(plan.value)
-            if entry is not None and (batch.needs_pages or self._needs_pages(plan, payload)):
+            if entry is not None and (batch.needs_pages or self._paging.needs_pages(plan.value, payload)):
                 await self._send_with_pages(batch, plan, entry)
             else:
                 # A value that had pages and has none any more, or the same ones.
@@ -251,15 +260,6 @@ class BatchWriter:
         if batch.is_doubtful or batch.needs_pages:
             return False
         return is_blind(batch.changes, expires_by_itself=self._store.expires_by_itself)
-
-    def _needs_pages(self, plan: BatchPlan, payload: bytes) -> bool:
-        """Tell whether a planned value has or gets pages, as far as its size tells."""
-        value = plan.value
-        if value is None:
-            return False
-        if is_working_copy(value):
-            return True
-        return len(payload) > MOST_INLINE_BYTES and type(value.data) in (list, dict) and self._paging.allows_new
 
     def _plan(self, batch: Batch, base: Entry | None) -> BatchPlan:
         return plan_batch(batch.changes, base if base is not None else NO_ENTRY, self._store.now_ms())

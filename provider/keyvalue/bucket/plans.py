@@ -159,6 +159,15 @@ class Batch:
         self.changes = [change for change in self.changes if not change.call.is_done]
         return bool(self.changes)
 
+    def has(self, kind: type[kv.Request]) -> bool:
+        """Tell whether a change of a kind is in the batch."""
+        return any(type(change.request) is kind for change in self.changes)
+
+    def renew(self, message_id: bytes) -> None:
+        """Take another message id, since it is known that no attempt under the one before was stored, or ever will be."""
+        self.message_id = message_id
+        self._attempts = {}
+
     def keep_apart(self, kind: type[kv.Request]) -> None:
         """Leave this batch to the changes before the first one of a kind, or to that one alone if it comes first."""
         for index, change in enumerate(self.changes):

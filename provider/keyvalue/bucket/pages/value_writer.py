@@ -23,7 +23,7 @@ from provider.keyvalue.bucket.pages.paged_value import (
     page_prefix,
 )
 from provider.keyvalue.bucket.pages.runner import PageRunner, TooManyPagesError
-from provider.keyvalue.bucket.pages.settling import PageSizes, settle
+from provider.keyvalue.bucket.pages.settling import MOST_INLINE_BYTES, PageSizes, settle
 from provider.keyvalue.bucket.pages.tree_reads import position_of
 from provider.keyvalue.bucket.pages.value_reader import ValueReader
 from provider.keyvalue.bucket.pages.working_copy import PagedList, PagedSet, working_copy
@@ -104,6 +104,14 @@ class ValueWriter:
             if size > limits.max_element_bytes:
                 raise errors.ElementTooLargeError(request.key, size, limits.max_element_bytes)
 
+    def needs_pages(self, value: Value | None, payload: bytes) -> bool:
+        """Tell whether a planned value has or gets pages, as far as its size tells."""
+        if value is None:
+            return False
+        if is_working_copy(value):
+            return True
+        return len(payload) > MOST_INLINE_BYTES and type(value.data) in (list, dict) and self.allows_new
+
     # --- before the plan
 
     async def working_entry(self, batch: Batch, entry: Entry) -> Entry | None:
@@ -145,6 +153,8 @@ class ValueWriter:
         try:
             await self._reader.after_absence(key, batch.bucket_key, entry.revision, error, batch.deadline)
         except errors.DamagedValueError as damage:
+            if batch.is_doubtful:  # an earlier attempt may have been stored: the outcome of the whole batch is unknown
+                raise
             for change in batch.changes:
                 if isinstance(change.request, (kv.SetAdd, kv.SetDel, kv.ListDel)):
                     change.call.fail(errors.bare(damage))
