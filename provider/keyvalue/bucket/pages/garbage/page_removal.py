@@ -25,7 +25,7 @@ _AT_ONCE = 16
 _REQUEST_SECONDS = 5.0
 """Time for one removal. No caller waits for it."""
 
-_MOST_WAITING = 8192
+_MOST_WAITING = 6144
 """Pages that wait for their removal. A busy set replaces its pages faster than their time goes by; beyond this number the
 oldest go early, so that the stream stays at a small multiple of the pages in use. A reader that misses one reads the head again."""
 
