@@ -12,9 +12,11 @@ import pytest
 from provider import errors
 from provider.keyvalue.bucket.entries import EXPECTED_REVISION, FENCE, KIND, OPERATION_ID
 from provider.keyvalue.bucket.pages.garbage.collector import Collector
+from provider.keyvalue.bucket.pages.garbage.turn import Turn
 from provider.keyvalue.bucket.pages.head import encode_head
 from provider.keyvalue.bucket.pages.page_codec import Child, encode_elements, encode_node, hash_prefix
 from provider.keyvalue.bucket.pages.paged_value import Head, PageId, page_prefix
+from provider.keyvalue.bucket.pages.pages_stream import Look
 from provider.keyvalue.values import Kind
 from provider.nats.frames import header_block, header_value
 from provider.nats.headers import ttl_seconds
@@ -214,6 +216,31 @@ async def test_one_of_several_instances_collects(lattice_server: NatsServer) -> 
         assert await collector.round()
         assert not await other.round()
         assert await collector.round()
+
+
+async def test_another_instance_takes_over_when_a_turn_has_ended(lattice_server: NatsServer) -> None:
+    async with collected(lattice_server) as (writer, _):
+        await writer.put("op-1")
+        pages, deadline = await writer.opened.pages.to_write(soon()), soon()
+        first, second, now_ms = Turn(60.0), Turn(60.0), writer.opened.clock.now_ms()
+        assert await first.take(pages, now_ms, deadline)
+        assert not await second.take(pages, now_ms, deadline)
+        assert await first.take(pages, now_ms + 30_000, deadline)
+        assert not await second.take(pages, now_ms + 80_000, deadline)
+        assert await second.take(pages, now_ms + 90_001, deadline)
+        assert not await first.take(pages, now_ms + 90_002, deadline)
+
+
+async def test_streams_that_went_back_or_were_made_anew_are_others() -> None:
+    look = Look("created", "bucket created", 10, 20)
+    assert Look("created", "bucket created", 10, 25).follows(look)
+    for other in (
+        Look("later", "bucket created", 10, 20),
+        Look("created", "later", 10, 20),
+        Look("created", "bucket created", 9, 20),
+        Look("created", "bucket created", 10, 19),
+    ):
+        assert not other.follows(look)
 
 
 async def test_pages_of_a_value_after_its_end_go(lattice_server: NatsServer) -> None:

@@ -50,7 +50,7 @@ class OpenPages(NamedTuple):
     has_one_clock: bool
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """The marks of both streams by which one that was made anew or restored is told from the one before."""
 
     created: str
@@ -58,7 +58,7 @@ class _Look(NamedTuple):
     last_sequence: int
     bucket_last_sequence: int
 
-    def follows(self, before: _Look) -> bool:
+    def follows(self, before: Look) -> bool:
         """Tell whether the streams are those of an earlier look. A restored one may have its time of creation, but is behind."""
         return (
             (self.created, self.bucket_created) == (before.created, before.bucket_created)
@@ -89,7 +89,7 @@ class PagesStream:
         self._jetstream = bucket.jetstream
         self._tasks = tasks
         self._is_created = is_created
-        self._last: tuple[_Look, OpenPages] | None = None
+        self._last: tuple[Look, OpenPages] | None = None
         """The streams at the last look, also after they were missed."""
         self.incarnation = 0
         self._looked_at = float("-inf")
@@ -164,7 +164,7 @@ class PagesStream:
         if reason and reason != self.reason:
             _log.warning("pages_weaker_than_bucket", extra={"bucket": self._bucket.bucket, "reason": reason})
         self.reason = reason
-        look = _Look(pages.created, bucket.created, pages.state.last_seq, bucket.state.last_seq)
+        look = Look(pages.created, bucket.created, pages.state.last_seq, bucket.state.last_seq)
         known = self._last[1] if self._last is not None and look.follows(self._last[0]) else None
         traits = Traits.from_info(pages, level)
         if known is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import NamedTuple
 
 from provider import errors
@@ -17,7 +18,13 @@ from provider.nats.frames import header_value
 _REQUEST_SECONDS = 5.0
 """Time for each step of the server. No caller waits for a list."""
 
-_PULL = PullOptions(batch=256, silence_seconds=_REQUEST_SECONDS)
+_SILENCE_SECONDS = 1.0
+"""Time without an answer after which a list begins anew: nats-server 2.9 sometimes gives none when pages are removed meanwhile."""
+
+_LISTS = 5
+"""Lists that are begun before a server counts as silent."""
+
+_PULL = PullOptions(batch=256, silence_seconds=_SILENCE_SECONDS)
 """Requests that do not wait: the end of one shows that there are no more pages. 256 headers cost little beside the request."""
 
 _INACTIVE_SECONDS = 30
@@ -43,6 +50,13 @@ async def pages_by_key(pages: OpenPages, part: Part) -> dict[str, list[PageSeen]
     Raises:
         errors.NatsError, TimeoutError: The stream cannot be read to its end.
     """
+    for _ in range(_LISTS - 1):
+        with contextlib.suppress(TimeoutError):
+            return await _listed(pages, part)
+    return await _listed(pages, part)
+
+
+async def _listed(pages: OpenPages, part: Part) -> dict[str, list[PageSeen]]:
     found: dict[str, list[PageSeen]] = {}
     count = 0
     loop = asyncio.get_running_loop()
