@@ -72,6 +72,14 @@ def _settings() -> typer.Typer:
     return single("settings", settings_command, EXAMPLES)
 
 
+def _check() -> typer.Typer:
+    import_nats()
+    from provider.commands.check.command import EXAMPLES, check
+    from provider.commands.target import with_target
+
+    return single("check", with_target(check), EXAMPLES)
+
+
 def _exporter() -> typer.Typer:
     import_nats()
     from provider.commands.exporter.command import EXAMPLES, exporter
@@ -124,6 +132,11 @@ class _Commands(Group):
             _state_proxy,
         ),
         LaterCommand("settings", "List the settings of links and of the provider, or explain one.", _settings),
+        LaterCommand(
+            "check",
+            "Look for what keeps a provider from working, and say what to do: servers, permissions, JetStream, buckets, clocks.",
+            _check,
+        ),
         LaterCommand("exporter", "Serve the metrics of all provider instances of a lattice to Prometheus.", _exporter),
         LaterCommand(
             "top", "Show the instances, links and stores of a lattice, live: rates, latencies, errors, lag.", _top

@@ -32,7 +32,17 @@ from provider.nats.settings import ConnectionSettings
 _NO_JETSTREAM = frozenset({buckets.NOT_ENABLED_FOR_ACCOUNT, buckets.NOT_ENABLED})
 """JetStream is not enabled for the account, or on the server. Source: nats-server server/errors.json."""
 
-_OPTIONS = {"CREDS_FILE": "--creds", "NKEY_SEED": "--nkey", "TOKEN": "--user", "USER": "--user"}
+LINK_VALUE_OPTIONS = {
+    "CREDS_FILE": "--creds",
+    "CLIENT_JWT": "--creds",
+    "NKEY_SEED": "--nkey",
+    "TOKEN": "--user",
+    "USER": "--user",
+    "TLS_CA_FILE": "--tlsca",
+    "TLS_CERT_FILE": "--tlscert and --tlskey",
+    "URL": "--nats",
+    "JS_DOMAIN": "--js-domain",
+}
 """Link value that a connection error names -> option of the commands."""
 
 
@@ -100,7 +110,7 @@ async def connected(options: ConnectionOptions, timeout_seconds: float) -> Async
         try:
             connection = await stack.enter_async_context(Connection(settings, "keyvalue-nats kv", timeout_seconds))
         except errors.ConnectError as error:
-            option = _OPTIONS.get(settings.credentials_setting, "") if error.is_credentials else ""
+            option = LINK_VALUE_OPTIONS.get(settings.credentials_setting, "") if error.is_credentials else ""
             reason = f"{option}: {error.reason}" if option else error.reason
             raise UnreachableError(addresses(settings.servers), reason) from None
         yield js.JetStream(connection, settings.js_domain)

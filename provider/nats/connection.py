@@ -140,7 +140,8 @@ class Connection:
         """Call a function with the server's reason when it refuses a message to a subject; return a function that ends this.
 
         Args:
-            subject: A subject that only the caller sends to.
+            subject: A subject that only the caller sends to; b"": all that the server refuses besides publications to a
+                subject, as subscriptions.
             callback: The function.
         """
         self._refusal_callbacks[subject] = callback

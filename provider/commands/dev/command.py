@@ -19,11 +19,11 @@ from contracts.extensions import HandleChange
 from contracts.lattice import check_subject_token
 from provider.commands import connection_file
 from provider.commands.dev.greeting import greeting
-from provider.commands.dev.link_options import link_value_names, parse_link_values
 from provider.commands.dev.page import Listeners, Page, no_page, page_of
 from provider.commands.dev_lattice.component_listener import component_listening
 from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.lattice_host import Host
+from provider.commands.dev_lattice.link_options import link_value_names, parse_link_values
 from provider.commands.dev_lattice.listener import listening
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.dev_lattice.start import DevLattice, LatticeSettings, running

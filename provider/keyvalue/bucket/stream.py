@@ -51,7 +51,7 @@ _DUPLICATE_WINDOW_SECONDS = 30
 """Time for which the server remembers message ids. An id is needed until the deadline of the calls that use it, which is a
 few seconds away; the rest is room for callers with long time-outs. The server's default of 120 costs it more memory."""
 
-_SMALLEST_REPLICATED_BYTES = 256
+SMALLEST_REPLICATED_BYTES = 256
 """The headers under the reserved key take about half of this; without that write there is no read lease."""
 
 _MOST_REVISIONS_SEEN = 65_536
@@ -240,8 +240,8 @@ def check_requirements(config: js.StreamConfig) -> None:
 
 
 def _check_value_size(replicas: int, max_value_bytes: int) -> None:
-    if replicas > 1 and 0 <= max_value_bytes < _SMALLEST_REPLICATED_BYTES:
-        reason = f"a bucket with several replicas needs {_SMALLEST_REPLICATED_BYTES} bytes at least, headers included"
+    if replicas > 1 and 0 <= max_value_bytes < SMALLEST_REPLICATED_BYTES:
+        reason = f"a bucket with several replicas needs {SMALLEST_REPLICATED_BYTES} bytes at least, headers included"
         raise errors.LinkError("MAX_VALUE_SIZE", reason)
 
 

@@ -1,4 +1,4 @@
-"""The link values of `keyvalue-nats dev`. A wrong name is refused here; a host passes on every name that it is given."""
+"""The link values that a command takes. A wrong name is refused here; a host passes on every name that it is given."""
 
 from __future__ import annotations
 

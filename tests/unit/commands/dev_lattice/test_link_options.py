@@ -1,7 +1,7 @@
 import pytest
 import typer
 
-from provider.commands.dev.link_options import parse_link_values
+from provider.commands.dev_lattice.link_options import parse_link_values
 from provider.keyvalue.link_values import LINK_VALUES, NAMES
 
 COMPANIONS = {"USER": "PASSWORD", "TLS_CERT_FILE": "TLS_KEY_FILE", "TLS_KEY_FILE": "TLS_CERT_FILE"}
