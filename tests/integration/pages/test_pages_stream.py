@@ -70,7 +70,9 @@ async def test_a_stream_that_was_made_anew_is_found_and_its_old_pages_are_not_re
         await opened.jetstream.api(f"STREAM.DELETE.{opened.pages.name}", None, soon())
         with pytest.raises(errors.StoreUnreachableError, match="deleted"):
             await opened.store.write("a", {page_of("a", 1): b"page"}, 0, soon())
+        incarnation = opened.pages.incarnation
         await opened.store.write("a", {page_of("a", 1): b"new"}, 0, soon())
+        assert opened.pages.incarnation == incarnation + 1
         assert (await opened.pages.to_write(soon())).created != before.created
         with pytest.raises(AbsentPageError):
             await opened.store.read("a", Wanted((page_of("a"),)), soon())

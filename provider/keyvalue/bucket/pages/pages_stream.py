@@ -152,7 +152,8 @@ class PagesStream:
             except (errors.NatsError, TimeoutError) as error:
                 raise store_error(error, self._loop.time() - began) from None
             if pages is None or bucket is None:
-                self.found, self.reason = None, ""
+                # Whatever is found under this name later is another stream, even if a restore gives it its time of creation.
+                self.found, self.reason, self._last = None, "", None
                 return None
             return self._take(bucket, pages, level)
 
