@@ -1,0 +1,180 @@
+"""Exactly-once changes of a paged set, over a store that conflicts, loses answers and answers late. Pages go at once."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Iterable, Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import keyvalue as kv
+from provider import errors
+from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
+from provider.keyvalue.bucket.engine import Engine
+from provider.keyvalue.bucket.entries import Entry, Write
+from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, Edit, Head, PageId, Wanted, page_prefix
+from provider.keyvalue.bucket.pages.runner import PageRunner
+from provider.keyvalue.bucket.pages.settling import PageSizes, settle
+from provider.keyvalue.bucket.pages.tree_reads import reachable_pages
+from provider.keyvalue.bucket.pages.value_reader import ValueReader
+from provider.keyvalue.bucket.pages.value_writer import PagingLimits, ValueWriter
+from provider.keyvalue.values import Kind, Value
+from provider.tasks import TaskOwner
+
+KEY = "k"
+OLD = [f"old:{number:03}" for number in range(40)]
+SIZES = PageSizes(page=120, inline=100, buffer=300)
+
+
+class Fault(enum.Enum):
+    NONE = enum.auto()
+    NOT_WRITTEN = enum.auto()
+    LOST_BEFORE = enum.auto()
+    LOST_AFTER = enum.auto()
+    REFUSED = enum.auto()
+    REFUSED_AND_WRITTEN = enum.auto()
+    TOUCHED = enum.auto()
+    """Another process writes the same value again just before."""
+    REFUSED_WRITTEN_AND_TOUCHED = enum.auto()
+
+
+class Pages:
+    """The pages of a key in memory. Whatever may be removed later is removed at once."""
+
+    def __init__(self) -> None:
+        self.stored: dict[PageId, tuple[int, bytes]] = {}
+        self._sequence = 0
+
+    async def read(self, bucket_key: str, wanted: Wanted, deadline: float) -> Mapping[PageId, bytes]:
+        await asyncio.sleep(0)
+        for page_id in wanted.now:
+            if page_id not in self.stored:
+                raise AbsentPageError(page_id)
+        return {page_id: self.stored[page_id][1] for page_id in wanted.now}
+
+    async def write(self, bucket_key: str, pages: Mapping[PageId, bytes], expires_at_ms: int, deadline: float) -> int:
+        await asyncio.sleep(0)
+        for page_id, page in pages.items():
+            assert page_id not in self.stored, "a page is never written twice"
+            self._sequence += 1
+            self.stored[page_id] = self._sequence, page
+        return self._sequence if pages else 0
+
+    def remove_later(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
+        for page_id in page_ids:
+            del self.stored[page_id]
+
+    def remove_all_later(self, bucket_key: str, up_to_sequence: int) -> None:
+        self.stored = {page_id: page for page_id, page in self.stored.items() if page[0] > up_to_sequence}
+
+    def remove_now(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
+        self.remove_later(bucket_key, page_ids)
+
+
+class ScriptedStore:
+    """One key of a replicated compare-and-set store, with faults by script; afterwards it works."""
+
+    expires_by_itself = False
+
+    def __init__(self, script: list[Fault], value: Value) -> None:
+        self.entry = Entry(1, value)
+        self._script = list(script)
+        self._ids: dict[bytes, int] = {}
+
+    def now_ms(self) -> int:
+        return 0
+
+    async def read_latest(self, bucket_key: str, deadline: float) -> Entry:
+        await asyncio.sleep(0)
+        value = self.entry.value.copy() if self.entry.value is not None else None
+        return Entry(self.entry.revision, value, self.entry.operation_id)
+
+    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
+        return asyncio.ensure_future(self._write(write))
+
+    async def _write(self, write: Write) -> int:
+        await asyncio.sleep(0)
+        fault = self._script.pop(0) if self._script else Fault.NONE
+        if fault is Fault.TOUCHED:
+            self._touch()
+        if fault is Fault.NOT_WRITTEN:
+            raise NotWrittenError("scripted")
+        if fault is Fault.LOST_BEFORE:
+            raise MaybeWrittenError("scripted")
+        if fault is Fault.REFUSED:
+            raise ConflictError(is_certain=False)
+        if write.message_id in self._ids:
+            raise AlreadyWrittenError(self._ids[write.message_id])
+        if write.expected_revision != self.entry.revision:
+            raise ConflictError(is_certain=False)
+        self.entry = Entry(self.entry.revision + 1, write.value, write.operation_id)
+        self._ids[write.message_id] = revision = self.entry.revision
+        if fault is Fault.LOST_AFTER:
+            raise MaybeWrittenError("scripted")
+        if fault in (Fault.REFUSED_AND_WRITTEN, Fault.REFUSED_WRITTEN_AND_TOUCHED):
+            if fault is Fault.REFUSED_WRITTEN_AND_TOUCHED:
+                self._touch()
+            raise ConflictError(is_certain=False)
+        return revision
+
+    async def fence(self, message_id: bytes, deadline: float) -> int | None:
+        await asyncio.sleep(0)
+        found = self._ids.get(message_id)
+        self._ids.setdefault(message_id, self.entry.revision + 1_000_000)
+        return found
+
+    def _touch(self) -> None:
+        self.entry = Entry(self.entry.revision + 1, self.entry.value, b"another")
+
+
+async def scenario(script: list[Fault], changes: list[tuple[bool, bool]]) -> None:
+    loop, tasks, pages = asyncio.get_running_loop(), TaskOwner(), Pages()
+    runner = PageRunner(pages)
+    first: Edit = await runner.run(
+        [KEY], settle(Value(Kind.SET, dict.fromkeys(OLD)), SIZES, page_prefix(KEY, b"0.0")), 0
+    )
+    sequence = await pages.write(KEY, first.pages, 0, 0)
+    assert first.value is not None
+    assert isinstance(first.value.data, Head)
+    store = ScriptedStore(script, first.value)
+    reader = ValueReader(runner, store.read_latest)
+    limits = PagingLimits(SIZES, -1, True, 2**19)
+    engine = Engine(store, tasks, ValueWriter(runner, reader, lambda: limits))
+    requests: list[kv.SingleKeyRequest] = []
+    for number, (is_add, is_member) in enumerate(changes):
+        member = OLD[number] if is_member else f"new:{number:03}"
+        requests.append(kv.SetAdd(KEY, member) if is_add else kv.SetDel(KEY, member))
+    calls = []
+    for number, request in enumerate(requests):
+        calls.append(asyncio.ensure_future(engine.change(request, KEY, loop.time() + 5)))
+        if number % 4 == 3:
+            await asyncio.sleep(0)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    whole = await reader.whole("SetQuery", KEY, KEY, await store.read_latest(KEY, 0), loop.time() + 5)
+    members = set(whole.value.data) if whole.value is not None else set()
+    assert sequence > 0
+    for (is_add, is_member), request, result in zip(changes, requests, results, strict=True):
+        assert isinstance(request, (kv.SetAdd, kv.SetDel))
+        if isinstance(result, errors.OutcomeUnknownError):
+            continue
+        assert not isinstance(result, BaseException), result
+        assert result == int(is_add != is_member)
+        assert (request.value in members) == is_add
+    touched = {request.value for request in requests if isinstance(request, (kv.SetAdd, kv.SetDel))}
+    assert members - touched == set(OLD) - touched
+    if store.entry.value is not None and isinstance(store.entry.value.data, Head):
+        assert await runner.run([KEY], reachable_pages(store.entry.value.data), 0) <= set(pages.stored)
+    engine.close()
+    await tasks.close()
+
+
+@given(
+    st.lists(st.sampled_from(Fault), max_size=6),
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40),
+)
+def test_each_acknowledged_change_happened_once_and_no_page_of_the_value_is_removed(
+    script: list[Fault], changes: list[tuple[bool, bool]]
+) -> None:
+    asyncio.run(scenario(script, changes))
