@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,11 +26,23 @@ LARGE = bytes(range(256)) * 10_000
 """2.5 MB: three messages."""
 
 
+@contextlib.asynccontextmanager
+async def calling(server: NatsServer, wait_seconds: float) -> AsyncIterator[ComponentCaller]:
+    async with Connection(ConnectionSettings((server.url,)), "caller", 5) as connection:
+        yield ComponentCaller(connection, "lattice", "prov", wait_seconds, inbox_check([DEFAULT_PREFIX]))
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def caller(lattice_server: NatsServer) -> AsyncIterator[ComponentCaller]:
-    settings = ConnectionSettings((lattice_server.url,))
-    async with Connection(settings, "caller", 5) as connection:
-        yield ComponentCaller(connection, "lattice", "prov", 0.5, inbox_check([DEFAULT_PREFIX]))
+    async with calling(lattice_server, 10.0) as caller:
+        yield caller
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def impatient_caller(lattice_server: NatsServer) -> AsyncIterator[ComponentCaller]:
+    """Return a caller whose time for one step runs out in a test."""
+    async with calling(lattice_server, 0.5) as caller:
+        yield caller
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -38,6 +50,14 @@ async def client(lattice_server: NatsServer) -> AsyncIterator[Client]:
     client = await nats.connect(lattice_server.url)
     yield client
     await client.close()
+
+
+async def settled(client: Client) -> None:
+    """Wait until the server has handled what was sent so far. `flush` of nats-py overtakes what is still in its buffer."""
+    inbox = client.new_inbox()
+    own = await client.subscribe(inbox)
+    await client.publish(inbox, b"")
+    await own.next_msg()
 
 
 class Host:
@@ -52,7 +72,7 @@ class Host:
 
     async def listen(self) -> None:
         await self.client.subscribe(SUBJECT, queue="lattice.comp", cb=self._begin)
-        await self.client.flush()
+        await settled(self.client)
 
     async def _begin(self, message: Msg) -> None:
         self.headers.append(dict(message.headers or {}))
@@ -81,11 +101,13 @@ async def test_a_component_is_called_with_a_value_of_any_size(
     assert host.headers == [{"source-id": "prov", "target-id": "comp"}]
 
 
-async def test_a_component_that_does_not_end_is_not_waited_for_longer(caller: ComponentCaller, client: Client) -> None:
+async def test_a_component_that_does_not_end_is_not_waited_for_longer(
+    impatient_caller: ComponentCaller, client: Client
+) -> None:
     host = Host(client)
     host.ends = False
     await host.listen()
-    await caller.call("comp", wrpc.OnSet("0", "k", b"v"))
+    await impatient_caller.call("comp", wrpc.OnSet("0", "k", b"v"))
     assert len(host.calls) == 1
 
 
@@ -99,14 +121,14 @@ async def test_an_id_that_no_subject_can_have_is_not_sent(
     caller: ComponentCaller, client: Client, component_id: str
 ) -> None:
     seen = await client.subscribe("anything")
-    await client.flush()
+    await settled(client)
     with pytest.raises(errors.ActorFailedError, match="no subject may have"):
         await caller.call(component_id, wrpc.OnSet("0", "k", b"v"))
-    await client.flush()
+    await settled(client)
     assert seen.pending_msgs == 0
 
 
-async def test_a_host_that_names_no_inbox_gets_nothing_more(caller: ComponentCaller, client: Client) -> None:
+async def test_a_host_that_names_no_inbox_gets_nothing_more(impatient_caller: ComponentCaller, client: Client) -> None:
     seen: list[bytes] = []
 
     async def note(message: Msg) -> None:
@@ -116,7 +138,6 @@ async def test_a_host_that_names_no_inbox_gets_nothing_more(caller: ComponentCal
     host = Host(client, rest="anything")
     await host.listen()
     with pytest.raises(errors.ActorFailedError, match="no host has taken the call in time"):
-        await caller.call("comp", wrpc.OnSet("0", "k", b"v"))
-    await client.flush()
-    await asyncio.sleep(0)
+        await impatient_caller.call("comp", wrpc.OnSet("0", "k", b"v"))
+    await settled(client)
     assert seen == []
