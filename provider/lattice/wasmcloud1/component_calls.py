@@ -18,6 +18,9 @@ from provider.nats.connection import Connection
 from provider.nats.frames import header_block, status_of
 from provider.nats.requests import new_inbox
 
+_FLUSH_SECONDS = 1.0
+"""The time for the server to confirm the subscription: many round trips. Only the first call waits for it."""
+
 _NO_RESPONDERS = 503
 _PARAMETERS, _RESULTS = b".params", b".results"
 
@@ -105,6 +108,8 @@ class ComponentCaller:
         async with self._listening:
             if not self._is_listening:
                 await self._connection.listen(f"{self._inbox.decode()}.>", self._receive)
+                # A message may overtake a subscription on its way out, and the answer to it would then be lost.
+                await self._connection.flush(_FLUSH_SECONDS)
                 self._is_listening = True
 
     def _receive(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:

@@ -53,7 +53,7 @@ async def client(lattice_server: NatsServer) -> AsyncIterator[Client]:
 
 
 async def settled(client: Client) -> None:
-    """Wait until the server has handled what was sent so far. `flush` of nats-py overtakes what is still in its buffer."""
+    """Wait until the server has handled all messages so far. `flush` of nats-py overtakes those still in its buffer."""
     inbox = client.new_inbox()
     own = await client.subscribe(inbox)
     await client.publish(inbox, b"")
@@ -61,7 +61,7 @@ async def settled(client: Client) -> None:
 
 
 class Host:
-    """The host of a component: takes calls, and notes what it was called with."""
+    """The host of a component: takes calls and notes them."""
 
     def __init__(self, client: Client, rest: str = "_INBOX.host.1") -> None:
         self.client = client

@@ -49,7 +49,8 @@ async def test_a_watcher_is_called_in_order_also_with_what_changed_before_a_host
             host.link(config=bucket | {"WATCH": "ignored"}),
             watcher_link(host, guest.id, bucket | {"WATCH": "w.*"}),
             watcher_link(host, redis_like.id, bucket | {"watch": "SET@w.a,DEL@w.b"}),
-        ]
+        ],
+        default_rpc_timeout_ms=10_000,  # a call that takes longer would be made again
     )
     await redis_like.run()
     component = await host.component()
