@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,20 @@ def listed_for(provider_key: str) -> tuple[str, list[str], list[str]]:
     return listed(PAGE, {"LATTICE": LATTICE, "PROVIDER": provider_key, "LINK": LINK}, BUCKETS)
 
 
+def pages_lines(bucket: str) -> str:
+    """Return the page's lines about the pages of a bucket."""
+    pattern = r"```\n( +\"\$JS\.API\.STREAM\.INFO\.KV_BUCKET=pages.*?)```"
+    (lines,) = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return str(lines).replace("BUCKET", bucket)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def permitted(tmp_path: Path) -> AsyncIterator[tuple[LatticeHost, NatsServer, SigningKey]]:
     """A lattice whose provider has only the listed permissions, on a server that logs every message."""
     user, provider_key = SigningKey(nkeys.PREFIX_BYTE_USER), KeyPair.generate("V")
     block, _, _ = listed_for(provider_key.public)
+    # Those for pages have a test of their own, which also looks whether each is used.
+    block = block.replace("publish: [", "publish: [\n" + pages_lines(BUCKETS[0]), 1)
     config = (
         "trace: true\nno_auth_user: host\nauthorization { users: [\n  { user: host, password: host }\n"
         f"  {{ nkey: {user.public}\n{block}\n}}\n] }}"
