@@ -25,7 +25,7 @@ from provider.tasks import TaskOwner
 
 KEY = "k"
 OLD = [f"old:{number:03}" for number in range(40)]
-SIZES = PageSizes(page=120, inline=100, buffer=300)
+SIZES = PageSizes(page=120, inline=100, buffer=170)
 
 
 class Fault(enum.Enum):

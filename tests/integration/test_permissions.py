@@ -67,7 +67,8 @@ async def test_the_listed_permissions_suffice_and_every_one_is_used(
     await old.create(max_msgs_per_subject=5, allow_direct=False)
     provider = await host.start_provider(lattice_rpc_user_seed=user.seed, log_level="debug")
     actors = []
-    for values in ({"BUCKET": "made"}, {"BUCKET": "old"}, {"BACKEND": "cache"}):
+    # The lines for pages are a list of their own.
+    for values in ({"BUCKET": "made", "PAGED": "false"}, {"BUCKET": "old"}, {"BACKEND": "cache"}):
         actors.append(Actor(host, host.actor(), "", 5))
         await host.put_link(host.link(actors[-1].public_key, dict(values)))
     for number, actor in enumerate(actors):
