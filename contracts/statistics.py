@@ -145,6 +145,9 @@ class BucketStatistics(Struct, frozen=True, kw_only=True):
         lease_renewals: Number of writes made for the read lease.
         lease_misses: Number of renewals that got no lease, because a replica was missing.
         expired: Number of expired values that this instance has replaced by markers.
+        pages: Number of messages in the stream of the pages of large values, as of the last ten seconds.
+        pages_bytes: Size of that stream on one server.
+        pages_removed: Number of pages that this instance has collected, because no value names them any more.
     """
 
     bucket: Text
@@ -163,6 +166,9 @@ class BucketStatistics(Struct, frozen=True, kw_only=True):
     lease_renewals: Count = 0
     lease_misses: Count = 0
     expired: Count = 0
+    pages: Count = 0
+    pages_bytes: Count = 0
+    pages_removed: Count = 0
 
 
 class CacheStatistics(Struct, frozen=True, kw_only=True):

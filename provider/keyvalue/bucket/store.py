@@ -239,6 +239,7 @@ class BucketStore(SharedStore[BucketConfig]):
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._created = ""
+        self._collector: Collector | None = None
 
     @property
     def name(self) -> str:
@@ -271,6 +272,9 @@ class BucketStore(SharedStore[BucketConfig]):
             lease_renewals=lease.renewals,
             lease_misses=lease.misses,
             expired=bucket.expirations.marked,
+            pages=bucket.paging.stream.state.messages,
+            pages_bytes=bucket.paging.stream.state.size,
+            pages_removed=self._collector.removed if self._collector is not None else 0,
         )
 
     @property
@@ -380,8 +384,8 @@ class BucketStore(SharedStore[BucketConfig]):
         # Pages are named by a hash of their key, so only a process that may read all keys can collect them.
         if not self._upkeep.under:
             paging = bucket.paging
-            collector = Collector(bucket, paging.stream, paging.reachable, paging.grace_seconds)
-            collecting = asyncio.create_task(collector.run(), name=f"collect pages of {bucket.name}")
+            self._collector = Collector(bucket, paging.stream, paging.reachable, paging.grace_seconds)
+            collecting = asyncio.create_task(self._collector.run(), name=f"collect pages of {bucket.name}")
             stack.push_async_callback(cancel, collecting)
         if self._reason:
             _log.info("bucket_healed", extra={"bucket": self._config.name})

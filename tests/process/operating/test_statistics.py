@@ -160,3 +160,15 @@ async def test_links_beyond_the_size_of_a_message_are_counted_and_left_out(hosts
     await host.start_provider([host.link(actor, {"BUCKET": f"b-{host.who.lattice}"}) for actor in actors])
     data = await data_of(host)
     assert (data.link_count, len(data.links)) == (300, 256)
+
+
+async def test_the_pages_of_large_values_are_counted(hosts: Hosts) -> None:
+    host = await hosts(RUST)
+    actor = host.actor()
+    await host.start_provider([host.link(actor, {"BUCKET": f"b-{host.who.lattice}", "STORAGE": "memory"})])
+    await host.set(actor, "large", "x" * 1_500_000)
+    await host.set(actor, "larger", "x" * 1_600_000)
+    assert len(await host.get(actor, "larger") or "") == 1_600_000
+    (bucket,) = (await data_of(host)).buckets
+    assert bucket.is_open
+    assert bucket.pages_removed == 0

@@ -78,6 +78,7 @@ class PagesStream:
     Attributes:
         found: The stream; `None` before the first use, and after it was missed.
         reason: The reason why no page may be written, or ""; for health.
+        state: The state of the stream as of the last look.
         incarnation: That of the stream found last; 0: no stream was found yet.
     """
 
@@ -85,6 +86,7 @@ class PagesStream:
         self.name = stream_name(pages_bucket(bucket.bucket))
         self.found: OpenPages | None = None
         self.reason = ""
+        self.state = js.StreamState()
         self._bucket = bucket
         self._jetstream = bucket.jetstream
         self._tasks = tasks
@@ -153,7 +155,7 @@ class PagesStream:
                 raise store_error(error, self._loop.time() - began) from None
             if pages is None or bucket is None:
                 # Whatever is found under this name later is another stream, even if a restore gives it its time of creation.
-                self.found, self.reason, self._last = None, "", None
+                self.found, self.reason, self._last, self.state = None, "", None, js.StreamState()
                 return None
             return self._take(bucket, pages, level)
 
@@ -164,7 +166,7 @@ class PagesStream:
         reason = reason_not_to_write(bucket.config, pages.config)
         if reason and reason != self.reason:
             _log.warning("pages_weaker_than_bucket", extra={"bucket": self._bucket.bucket, "reason": reason})
-        self.reason = reason
+        self.reason, self.state = reason, pages.state
         look = Look(pages.created, bucket.created, pages.state.last_seq, bucket.state.last_seq)
         known = self._last[1] if self._last is not None and look.follows(self._last[0]) else None
         traits = Traits.from_info(pages, level)
