@@ -11,7 +11,6 @@ from msgspec import Struct, field
 from provider import errors
 from provider.commands.check.findings import Finding, failed, ok, warning
 from provider.nats.connection import Connection
-from provider.nats.jetstream import TTL_LEVEL
 from provider.nats.times import time_ms
 
 NEARLY_FULL = 0.9
@@ -76,10 +75,7 @@ def account_findings(account: Account, domain: str) -> Iterator[Finding]:
     where = f"domain {account.domain}" if account.domain else "no domain"
     yield ok("jetstream", f"enabled; {where}, API level {account.api.level}")
     if domain and account.domain and domain != account.domain:
-        yield warning("jetstream", f"domain {account.domain} answers, not {domain}", "Correct JS_DOMAIN.")
-    if account.api.level < TTL_LEVEL:
-        text = "API level 0: expired values are removed by the provider's sweep only"
-        yield warning("jetstream", text, "Upgrade nats-server to 2.11 or later.")
+        yield warning("jetstream", f"domain {account.domain} answers, not {domain}", "Correct the domain.")
     for name, tier in (account.tiers or {"": account}).items():
         about = f"jetstream limits {name}".rstrip()
         uses = (

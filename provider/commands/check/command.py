@@ -60,7 +60,7 @@ def check(
     target: Target,
     context: typer.Context,
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="Host data; - is standard input.", show_default=False)
+        str | None, typer.Argument(metavar="FILE", help="Host data; - is standard input.", show_default=False)
     ] = None,
     link_value: Annotated[
         list[str] | None,
@@ -131,6 +131,7 @@ async def _show(
 
 def line(finding: Finding) -> Text:
     """Return a finding as one line: its state, its subject, the text, and the advice."""
-    advice = f". {finding.advice}" if finding.advice else ""
+    end = "" if finding.text.endswith(("?", ".")) else "."
+    advice = f"{end} {finding.advice}" if finding.advice else ""
     text = Text(f"{finding.state.value:<8}", style=_STYLES[finding.state])
     return text.append(printable(f"{finding.about}: {finding.text}{advice}"), style="default")

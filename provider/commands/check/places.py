@@ -66,7 +66,7 @@ def places_of_line(content: bytes, environment: Mapping[str, str]) -> Places:
     try:
         host_data = decode_host_data(line)
     except MalformedError as error:
-        return Places(findings=[failed(_HOST_DATA, str(error), "Correct the host's configuration.")])
+        return Places(findings=[failed(_HOST_DATA, error.reason, "Correct the host's configuration.")])
     places = Places(host_data=host_data)
     advice = "Correct it: a host leaves such a link out."
     places.findings += [failed(_HOST_DATA, fault, advice) for fault in host_data.unreadable_links]

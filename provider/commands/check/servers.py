@@ -143,7 +143,10 @@ async def _connect(settings: ConnectionSettings, timeout_seconds: float) -> erro
         async with Connection(settings, NAME, timeout_seconds):
             return None
     except errors.ConnectError as error:
-        return link_error(error, settings)
+        fault = link_error(error, settings)
+        if error.is_credentials and not settings.has_credentials:
+            return errors.LinkError(fault.setting, f"{error.reason}, and no credentials are given")
+        return fault
 
 
 def _advice(setting: str, shown: str) -> str:

@@ -159,10 +159,10 @@ class Visit:
         except errors.PermissionsError:
             return note(about, "is not asked: the permission for it is missing")
         except (errors.NatsError, TimeoutError) as error:
-            reason = str(link_error(error, self._place.settings))
+            reason = link_error(error, self._place.settings).reason
             if isinstance(error, errors.RequestTimeoutError):
                 return failed(about, "no answer in time", "A stream may have no leader: look at its servers.")
-            return failed(about, reason, "Enable JetStream for the account, or correct JS_DOMAIN.")
+            return failed(about, reason, "Enable JetStream for the account, or correct the domain.")
 
     async def _stream(self, name: str) -> StreamInfo | None:
         try:

@@ -13,6 +13,7 @@ from contracts.host import HostData
 from contracts.nkeys import KeyKind, encode_seed
 from contracts.secret import Secret
 from provider.commands.check.account import account_findings, clock_finding, decode_account
+from provider.commands.check.command import line
 from provider.commands.check.findings import Finding, State, worst
 from provider.commands.check.key_findings import key_findings
 from provider.commands.check.places import places_of_line
@@ -154,6 +155,12 @@ def test_keys_of_the_right_kind_that_fit_together_are_well_and_others_are_named(
     assert states == [State.WARNING, State.WARNING, State.FAILED, State.FAILED, State.WARNING]
     shown = [text for given in wrong for item in key_findings(given) for text in (item.text, item.advice)]
     assert not [text for text in shown for seed in (cluster, account) if seed.text.reveal() in text]
+
+
+def test_a_finding_is_one_line_with_the_advice_behind_it() -> None:
+    finding = Finding(State.WARNING, "link a", "no such setting; did you mean TTL?", "Correct it.")
+    assert str(line(finding)) == "warning link a: no such setting; did you mean TTL? Correct it."
+    assert str(line(Finding(State.OK, "clock\n", "well"))) == "ok      clock\\n: well"
 
 
 def test_host_data_that_no_provider_could_read_is_a_finding() -> None:
