@@ -46,6 +46,8 @@ class StoredBucket:
         subject = f"$JS.API.DIRECT.GET.KV_{self.name}.$KV.{self.name}.{bucket_key}"
         message = await self._client.request(subject, b"", timeout=5)
         headers = dict(message.headers or {})
+        if headers.get("Status") == "404":  # the message has ended since it was found
+            return None
         return Message(int(headers["Nats-Sequence"]), message.data, headers)
 
     async def payload(self, bucket_key: str) -> bytes | None:
