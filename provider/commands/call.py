@@ -20,7 +20,7 @@ from provider.commands.dev_lattice.actor import Actor
 from provider.commands.dev_lattice.component import Component
 from provider.commands.dev_lattice.dialect import Dialect
 from provider.commands.dev_lattice.lattice_connection import connected
-from provider.commands.errors import CommandError
+from provider.commands.errors import CommandError, NoLatticeError
 from provider.commands.options import parse_option, timeout_seconds
 from provider.commands.output import plain_result, stderr_console, write_line
 from provider.commands.patience import patience
@@ -89,7 +89,11 @@ def call(
     """Call the provider once, as an actor or a component of the lattice, and print the result of the operation."""
     seconds = None if expires is None else parse_option(parse_whole_seconds, expires, "--expires")
     limit_seconds = timeout_seconds(timeout)
-    found = _running_lattice(lattice)
+    try:
+        found = _running_lattice(lattice)
+    except NoLatticeError:
+        request_from(operation, arguments or [], seconds)  # a slip is told first; most lattices are of actors
+        raise
     request = _request(found, operation, arguments or [], seconds)
     try:
         result = asyncio.run(_send(request, found, limit_seconds))

@@ -13,6 +13,17 @@ _PARSER = "email.parser"
 _MISSING = ("importlib.metadata", "aiohttp")
 
 
+def complete_nats() -> None:
+    """Give nats-py the parser of headers that its own JetStream client needs."""
+    from email.parser import BytesParser
+
+    import nats.js.client
+    import nats.js.manager
+
+    for module in (nats.js.client, nats.js.manager):
+        module.BytesParser = BytesParser  # type: ignore[attr-defined]
+
+
 def import_nats() -> None:
     """Import nats-py, unless it or what it would load is there already."""
     if not sys.modules.keys().isdisjoint(("nats", _PARSER, *_MISSING)):

@@ -10,6 +10,7 @@ from nats.js.errors import BucketNotFoundError, NotFoundError
 from nats.js.object_store import ObjectStore
 
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, Invocation, InvocationResponse
+from provider.nats.light_import import complete_nats
 
 ADDITIONAL_SECONDS = 13.0
 """Additional time of a call whose payload travels this way, as hosts allow it. Source: wasmbus-rpc rpc_client.rs."""
@@ -19,7 +20,7 @@ class Payloads:
     """The object store of a lattice."""
 
     def __init__(self, connection: Client, lattice: str) -> None:
-        self._jetstream = connection.jetstream()
+        self._connection = connection
         self._lattice = lattice
 
     async def send(self, invocation: Invocation) -> Invocation:
@@ -41,7 +42,9 @@ class Payloads:
         return found.data or b""
 
     async def _store(self) -> ObjectStore:
+        complete_nats()
+        jetstream = self._connection.jetstream()
         try:
-            return await self._jetstream.object_store(self._lattice)
+            return await jetstream.object_store(self._lattice)
         except (BucketNotFoundError, NotFoundError):
-            return await self._jetstream.create_object_store(self._lattice)
+            return await jetstream.create_object_store(self._lattice)

@@ -30,6 +30,13 @@ def test_a_value_set_from_another_terminal_is_read_back(lattice: Dev) -> None:
     assert lattice.output("KeyValue.Contains", "user:1") == "true\n"
 
 
+def test_a_value_longer_than_a_message_is_set_from_a_file_and_read_back(lattice: Dev, tmp_path: Path) -> None:
+    text = "0123456789" * 200_000
+    (tmp_path / "long").write_text(text)
+    assert lattice.output("Set", "long", f"@{tmp_path / 'long'}") == "ok\n"
+    assert lattice.output("Get", "long") == text + "\n"
+
+
 def test_the_kv_commands_take_the_name_under_which_call_has_set_a_value(lattice: Dev) -> None:
     assert lattice.output("Set", "shop:1", "open") == "ok\n"
     (bucket,) = run(lattice.runtime_folder, "kv", "ls", "--names").stdout.split()
