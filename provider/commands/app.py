@@ -47,7 +47,8 @@ def _dev() -> typer.Typer:
     return single("dev", dev, EXAMPLES)
 
 
-def _call() -> typer.Typer:  # it uses nats-py's own JetStream, for long payloads, so nats-py is imported whole
+def _call() -> typer.Typer:
+    import_nats()
     from provider.commands.call import EXAMPLES, call
 
     return single("call", call, EXAMPLES)
