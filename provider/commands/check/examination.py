@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 
+from msgspec import structs
+
 from provider import errors
-from provider.commands.check.findings import Finding, failed, note
+from provider.commands.check.findings import Finding, State, failed, note
 from provider.commands.check.key_findings import key_findings
 from provider.commands.check.places import Places
 from provider.commands.check.servers import NAME, look_at_server
@@ -31,11 +35,17 @@ async def examine(
         for finding in key_findings(places.host_data):
             report(finding)
     for place in places.places:
-        usable = [
-            await look_at_server(place.settings, server, timeout_seconds, hints, report)
-            for server in place.settings.servers
-        ]
-        if not any(usable):
+        looks = (look_at_server(place.settings, server, timeout_seconds, hints) for server in place.settings.servers)
+        by_server = await asyncio.gather(*looks)
+        is_usable = any(finding.state is State.OK for findings in by_server for finding in findings)
+        for finding in itertools.chain.from_iterable(by_server):
+            # The provider works as long as one server does.
+            report(
+                structs.replace(finding, state=State.WARNING)
+                if is_usable and finding.state is State.FAILED
+                else finding
+            )
+        if not is_usable:
             report(note(f"connection of {place.of}", "no server can be used, so nothing behind it is looked at"))
             continue
         try:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -46,35 +46,25 @@ class Greeting(Struct, frozen=True):
 
 
 async def look_at_server(
-    settings: ConnectionSettings,
-    server: str,
-    timeout_seconds: float,
-    hints: Mapping[str, str],
-    report: Callable[[Finding], None],
-) -> bool:
-    """Report on one server of a connection, and return whether it can be used.
+    settings: ConnectionSettings, server: str, timeout_seconds: float, hints: Mapping[str, str]
+) -> list[Finding]:
+    """Return the findings on one server of a connection. One of them is `OK` if it can be used.
 
     Args:
         settings: Settings of the connection.
         server: URL of the server.
         timeout_seconds: Limit for each step.
         hints: Link value of a connection -> the name under which a person has given it.
-        report: Called with each finding.
     """
     about = f"server {addresses((server,))}"
     greeting = await _reach(about, server, timeout_seconds)
     if isinstance(greeting, Finding):
-        report(greeting)
-        return False
+        return [greeting]
     fault = await _connect(replace(settings, servers=(server,)), timeout_seconds)
     if fault is not None:
         setting = hints.get(fault.setting, fault.setting)
-        report(failed(about, f"refuses the connection: {fault.reason}", _advice(fault.setting, setting)))
-        return False
-    report(ok(about, _shown(greeting)))
-    for finding in version_findings(about, greeting.version):
-        report(finding)
-    return True
+        return [failed(about, f"refuses the connection: {fault.reason}", _advice(fault.setting, setting))]
+    return [ok(about, _shown(greeting)), *version_findings(about, greeting.version)]
 
 
 def version_findings(about: str, version: str) -> list[Finding]:

@@ -90,7 +90,10 @@ def replica_findings(about: str, info: StreamInfo) -> Iterator[Finding]:
         (sum(not replica.offline and not replica.current for replica in others), "behind the leader"),
     )
     faults = [f"{count} {what}" for count, what in counts if count > 0]
-    if faults:
+    lost = counts[0][0] + counts[1][0]
+    if (wanted - lost) * 2 <= wanted:
+        yield failed(about, f"of {wanted} replicas, {' and '.join(faults)}: there is no majority, so no write", advice)
+    elif faults:
         yield warning(about, f"of {wanted} replicas, {' and '.join(faults)}", advice)
     else:
         yield ok(about, f"all {wanted} replicas are up to date")

@@ -27,13 +27,19 @@ from provider.keyvalue.bucket.pages.pages_settings import pages_bucket
 from provider.keyvalue.connections import link_error
 from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.link_values import Backend
-from provider.nats.buckets import STREAM_NOT_FOUND, stream_name
+from provider.nats.buckets import NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT, STREAM_NOT_FOUND, stream_name
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream, StreamInfo
 
 T = TypeVar("T")
 
 _PERMISSION_ADVICE = "Add it to the user's permissions; docs/operating.md lists all of them."
+
+_UNAVAILABLE = 503
+"""The code of JetStream's answers while the cluster has no leader."""
+
+_DISABLED = (NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT)
+"""Answers with the same code, for another reason."""
 
 _UNKNOWN = weights(None, None, is_created=True, is_known=False)
 """The weights of missing permissions while the server cannot be asked for streams."""
@@ -162,6 +168,8 @@ class Visit:
             reason = link_error(error, self._place.settings).reason
             if isinstance(error, errors.RequestTimeoutError):
                 return failed(about, "no answer in time", "A stream may have no leader: look at its servers.")
+            if isinstance(error, errors.ApiError) and error.code == _UNAVAILABLE and error.err_code not in _DISABLED:
+                return failed(about, reason, "Start the cluster's other servers: a majority of them must run.")
             return failed(about, reason, "Enable JetStream for the account, or correct the domain.")
 
     async def _stream(self, name: str) -> StreamInfo | None:

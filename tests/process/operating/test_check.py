@@ -148,7 +148,8 @@ async def test_a_server_that_cannot_be_used_is_told_by_its_reason(server: NatsSe
 
 
 async def test_warnings_alone_and_wrong_command_lines_have_exit_codes_of_their_own(server: NatsServer) -> None:
-    line = host_data(server, invocation_seed=KeyPair.generate("C").seed, lattice_rpc_user_seed="")
+    urls = f"{server.url},nats://127.0.0.1:{free_port()}"
+    line = host_data(server, lattice_rpc_url=urls, invocation_seed=KeyPair.generate("C").seed, lattice_rpc_user_seed="")
     warned, wrong = await asyncio.gather(
         asyncio.to_thread(
             subprocess.run,
@@ -164,7 +165,7 @@ async def test_warnings_alone_and_wrong_command_lines_have_exit_codes_of_their_o
     text = warned.stdout.decode()
     assert warned.returncode == 3, text
     assert "warning key invocation_seed: " in text
-    assert text.splitlines()[-1].endswith("1 warning, 0 failed")
+    assert text.splitlines()[-1].endswith("2 warning, 0 failed"), "one server of two suffices"
     assert wrong.returncode == 2
     assert "--lattice" in wrong.stderr
 

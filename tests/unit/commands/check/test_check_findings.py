@@ -82,10 +82,15 @@ def test_each_setting_that_costs_something_is_named_with_what_to_do(
 def test_a_full_bucket_and_missing_replicas_are_warnings() -> None:
     full = stream(state=StreamState(size=95), max_bytes=100)
     assert "95 of 100 bytes" in dict(faults(bucket_findings(bucket(MAX_BYTES="100"), full, 1)))[State.WARNING]
-    others = [StreamReplica(current=False, offline=True)]
-    degraded = stream(StreamCluster("c", others), num_replicas=3)
-    text = dict(faults(bucket_findings(bucket(REPLICAS="3"), degraded, 1)))[State.WARNING]
-    assert text == "of 3 replicas, 1 missing and 1 offline"
+    lost, behind = StreamReplica(offline=True), StreamReplica(current=False)
+    degraded = stream(StreamCluster("c", [lost, behind]), num_replicas=3)
+    assert faults(bucket_findings(bucket(REPLICAS="3"), degraded, 1)) == [
+        (State.WARNING, "of 3 replicas, 1 offline and 1 behind the leader")
+    ]
+    stopped = stream(StreamCluster("c", [lost]), num_replicas=3)
+    ((state, text),) = faults(bucket_findings(bucket(REPLICAS="3"), stopped, 1))
+    assert state is State.FAILED
+    assert text.startswith("of 3 replicas, 1 missing and 1 offline: there is no majority")
 
 
 def test_a_missing_bucket_is_a_fault_only_if_it_may_not_be_made() -> None:
