@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from contracts.keyvalue import Request
+from provider import errors
 from provider.keyvalue.given_values import Remark
 from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.shared_settings import StoreConfig, contradictions, joined_settings
@@ -68,7 +69,7 @@ class FutureCall:
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(errors.bare(error))  # its frames hold this call, and so the future
 
 
 class SharedStore(Generic[StoreConfig]):

@@ -359,6 +359,7 @@ class BatchWriter:
             revision = await self._outcome(batch, attempt)
         except ConflictError as error:
             # A leader that may be deposed has rejected it: the attempt may be stored by the leader after it.
+            errors.bare(error)
             if not error.is_certain:
                 batch.note_attempt(attempt)
             elif attempt.prepared is not None:
@@ -373,7 +374,7 @@ class BatchWriter:
         except AlreadyWrittenError as error:
             # An attempt before this one is stored, or this one was sent twice; the revision tells which.
             batch.note_attempt(attempt)
-            batch.answer_stored_at(error.revision)
+            batch.answer_stored_at(errors.bare(error).revision)
             return True
         self._stored(attempt, revision)
         return True
@@ -408,13 +409,14 @@ class BatchWriter:
                 return await sent
             except MaybeWrittenError as error:
                 # Time-out, lost connection, a leader in trouble: the write may be stored. Look for it below.
-                doubt = error.reason
+                doubt = errors.bare(error).reason  # the future keeps the error, and this frame the future
             except errors.StoreError as error:
                 raise self._refused(error, batch, doubt) from None
             except (ConflictError, NotWrittenError) as error:
                 if not doubt:
                     raise await self._not_written(error, batch) from None
                 # After a doubtful write, the conflict may be with that write itself. Look for it below.
+                errors.bare(error)
                 await asyncio.sleep(_PAUSE_SECONDS)
             revision = await self._find(write, batch.deadline, doubt)
             if revision is not None:

@@ -5,6 +5,7 @@ Knows NATS and entries; operations of the contract are the business of `store` a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from provider.keyvalue.bucket.pages.paging import Paging, PagingSettings
@@ -30,7 +31,7 @@ class Bucket:
         on_missed: Called when no server answers for the stream, as when it was deleted.
 
     Attributes:
-        paging: The values that have pages; may be replaced by one with other settings before the first use.
+        paging_settings: Settings of the values that have pages; they count from the first use of `paging`.
     """
 
     def __init__(
@@ -63,7 +64,13 @@ class Bucket:
         self.read_entry = reads.read_entry
         self.read_many = reads.read_many
         self.read_latest = reads.read_latest
-        self.paging = Paging(self.bucket_stream, reads.read_latest, clock, tasks, PagingSettings())
+        self.paging_settings = PagingSettings()
+        self._clock, self._tasks = clock, tasks
+
+    @functools.cached_property
+    def paging(self) -> Paging:
+        """The values that have pages."""
+        return Paging(self.bucket_stream, self.read_latest, self._clock, self._tasks, self.paging_settings)
 
     @property
     def expires_by_itself(self) -> bool:

@@ -69,7 +69,10 @@ class Engine:
         """Carry out one change and return its result, or raise its error; see `submit`."""
         call = FutureCall(deadline, self._loop.create_future())
         self.submit(request, bucket_key, call)
-        return await call.future
+        try:
+            return await call.future
+        finally:
+            del call  # an error keeps this frame, and the future would keep the error
 
     def submit(self, request: kv.SingleKeyRequest, bucket_key: str, call: Call) -> None:
         """Carry out one change, which answers the call later, by its deadline at the latest.

@@ -23,7 +23,7 @@ from provider.keyvalue.bucket.engine import CACHED_BYTES, Engine
 from provider.keyvalue.bucket.pages.garbage.collector import Collector
 from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.pages.paged_value import is_paged
-from provider.keyvalue.bucket.pages.paging import PAGE_GRACE_SECONDS, Paging, PagingSettings
+from provider.keyvalue.bucket.pages.paging import PAGE_GRACE_SECONDS, PagingSettings
 from provider.keyvalue.bucket.pages.value_reader import MAX_ANSWER_BYTES, ValueChangedError
 from provider.keyvalue.bucket.scan import list_keys, list_page
 from provider.keyvalue.bucket.stream import (
@@ -366,9 +366,7 @@ class BucketStore(SharedStore[BucketConfig]):
         bucket = Bucket(
             jetstream, self._config.name, Traits.from_info(info, level), clock, self.tasks, self._is_missed.set
         )
-        bucket.paging = Paging(
-            bucket.bucket_stream, bucket.read_latest, clock, self.tasks, self._upkeep.paging(self._config)
-        )
+        bucket.paging_settings = self._upkeep.paging(self._config)
         engine = Engine(bucket, self.tasks, bucket.paging.writer, self._upkeep.cached_bytes)
         stack.callback(engine.close)
         for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):

@@ -13,7 +13,7 @@ from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.pages.page_store import StreamPageStore
 from provider.keyvalue.bucket.pages.pages_stream import PagesStream
-from provider.keyvalue.bucket.pages.paging import Paging, PagingSettings
+from provider.keyvalue.bucket.pages.paging import PagingSettings
 from provider.keyvalue.bucket.stream import Traits, open_stream
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.link_config import BucketConfig
@@ -49,9 +49,7 @@ async def open_pages(
         jetstream = JetStream(connection)
         info, level = await open_stream(jetstream, BucketConfig(name, **config), soon())
         bucket = Bucket(jetstream, name, Traits.from_info(info, level), clock, tasks, lambda: None)
-        bucket.paging = Paging(
-            bucket.bucket_stream, bucket.read_latest, clock, tasks, PagingSettings(grace_seconds=grace_seconds)
-        )
+        bucket.paging_settings = PagingSettings(grace_seconds=grace_seconds)
         pages = bucket.paging.stream
         yield Opened(
             jetstream, bucket, pages, StreamPageStore(pages, PageCache(), clock, tasks, grace_seconds), clock, tasks
