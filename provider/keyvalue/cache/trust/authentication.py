@@ -87,12 +87,11 @@ class Authentication:
         return head
 
     def _check_signature(self, head: Head, data: bytes, subject: str, now: float) -> None:
-        wrong = ForeignMessageError("a message with a wrong signature", Refusal.SIGNATURE)
         if head.issuer == self._keys.issuer:
             # The tag is checked first: however many messages are forged in the name of the own key, none costs a check of
             # its signature, and none keeps a member's message from being checked.
             if not signed.is_signed(self._keys, subject, head, data, is_tagged=True):
-                raise wrong
+                raise _wrong_signature()
             return
         sender = self._senders.get(head.sender)
         budget = self._unknown if sender is None else sender.failures
@@ -102,7 +101,7 @@ class Authentication:
         if sender is None or not is_signed:
             budget.spend()
         if not is_signed:
-            raise wrong
+            raise _wrong_signature()
 
     def drift_ms(self, since: float) -> int:
         """Return the greatest difference between the own clock and that of a replica heard since a given time."""
@@ -110,3 +109,8 @@ class Authentication:
 
     def forget_idle(self, now: float) -> None:
         self._senders.drop_idle(now, _REMEMBER_SECONDS)
+
+
+def _wrong_signature() -> ForeignMessageError:
+    """Return the error. A frame that named it would be kept by it, and so would the message: until the next collection."""
+    return ForeignMessageError("a message with a wrong signature", Refusal.SIGNATURE)

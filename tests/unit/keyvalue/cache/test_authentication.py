@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,6 +159,32 @@ def test_only_issuers_that_are_believed_pass_and_the_own_key_always_is() -> None
 def test_the_name_of_an_issuer_does_not_help_without_its_key() -> None:
     theirs, ours = send(member(SENDER, OTHER)), ClusterKeys("lattice", CLUSTER, []).issuer
     assert refusal(member(RECEIVER), theirs[:7] + ours + theirs[39:]) is Refusal.SIGNATURE
+
+
+def test_a_refused_message_is_not_kept_until_a_collection() -> None:
+    """A flood of large messages would fill the memory: a provider collects seldom."""
+    receiver, sound = member(RECEIVER, CLUSTER, CLUSTER_KEY, OTHER_KEY), send(member(SENDER))
+    theirs = send(member(OUTSIDER, OTHER, OTHER_KEY))
+    stranger, seed = seed_of(3)
+    refused = {
+        Refusal.SIGNATURE: [sound + b"x", theirs + b"x"],
+        Refusal.ISSUER: [send(member(SENDER, stranger, seed))],
+        Refusal.REPEATED: [sound],
+        Refusal.FOREIGN: [b"", sound[:20]],
+        Refusal.CONTENT: [member(OUTSIDER).sign(STATE, signed.DELTAS, pack(BEAT), NOW_MS)],
+    }
+    assert refusal(receiver, sound) is None
+    seen = set()
+    gc.collect()
+    gc.disable()
+    try:
+        for data in itertools.chain.from_iterable(refused.values()):
+            seen.add(refusal(receiver, data))
+            seen.add(refusal(receiver, data, now_ms=NOW_MS + 3_600_000))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert {Refusal.SIGNATURE, Refusal.ISSUER, Refusal.REPEATED, Refusal.TIME} <= seen
 
 
 def test_keys_for_which_anyone_can_sign_are_not_believed() -> None:
