@@ -20,7 +20,7 @@ from provider.keyvalue.store import SharedStore, Store
 from provider.keyvalue.tables import CHANGES
 from provider.lattice.call_counts import CallCounts
 from provider.lattice.protocol import LinkKey
-from provider.serving.payload_room import PayloadRoom
+from provider.room import Room
 from provider.telemetry.export import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Calls:
         self._loop = asyncio.get_running_loop()
         self._in_flight: dict[ServedCall, None] = {}
         self._in_flight_bytes = 0
-        self._room = PayloadRoom(limits.max_invocation_bytes)
+        self._room = Room(limits.max_invocation_bytes)
         self._is_stopping = False
         self._drained = asyncio.Event()
         self._logs_calls = _log.isEnabledFor(logging.DEBUG)
@@ -149,7 +149,10 @@ class Calls:
         Raises:
             errors.NoRoomError: There was no room until the call's deadline.
         """
-        await self._room.take(call.size_bytes, call.deadline)
+        try:
+            await self._room.take(call.size_bytes, call.deadline)
+        except TimeoutError:
+            raise errors.NoRoomError(call.size_bytes, self.limits.max_invocation_bytes) from None
         call.room_bytes = call.size_bytes
         if call.is_done:  # it became overdue meanwhile
             self._give_back_room(call)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Iterable, Mapping
 
 from provider import errors
@@ -23,6 +22,7 @@ from provider.nats import jetstream as js
 from provider.nats.buckets import NO_SPACE
 from provider.nats.frames import header_block
 from provider.nats.headers import TTL
+from provider.room import Room
 from provider.tasks import TaskOwner, cancel
 
 _WRITES_AT_ONCE = 32
@@ -155,35 +155,3 @@ class StreamPageStore:
         now = await self._pages.look(deadline)
         if now is None or now.created != found.created:
             raise errors.StoreUnreachableError("the stream of pages was deleted")
-
-
-class Room:
-    """A number of bytes that may be under way together. A page that is larger than all of them goes alone."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._free = most_bytes
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    async def take(self, size: int) -> None:
-        """Wait until there is room, in turn."""
-        size = min(size, self._most_bytes)
-        if not self._waiting and size <= self._free:
-            self._free -= size
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was this one's turn already
-                self.give_back(size)
-            raise
-
-    def give_back(self, size: int) -> None:
-        self._free += min(size, self._most_bytes)
-        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
-            size, turn = self._waiting.popleft()
-            if not turn.done():  # else its writer was cancelled while it waited
-                self._free -= size
-                turn.set_result(None)

@@ -12,10 +12,10 @@ from contracts.extensions import GetMany, GetResult
 from provider import errors
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.pages import paged_reads as reads
-from provider.keyvalue.bucket.pages.page_store import Room
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, Operation, is_paged
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.values import MANY_BYTES, Kind, Value, check_kind
+from provider.room import Room
 
 _log = logging.getLogger(__name__)
 
@@ -251,8 +251,7 @@ class ValueReader:
         """Read a whole value when its turn has come: together, such values take the memory of one answer."""
         began = self._loop.time()
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._room.take(size)
+            await self._room.take(size, deadline)
         except TimeoutError:
             waited_ms = int((self._loop.time() - began) * 1000)
             raise errors.StoreTimeoutError(waited_ms, "other large values are being read") from None

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import errors
-from provider.serving.payload_room import PayloadRoom
+from provider.config import ProcessLimits
+from provider.lattice.call_counts import CallCounts
+from provider.room import Room
+from provider.serving.calls import Calls, ServedCall
+from provider.telemetry.export import Telemetry
 
 SIZE = 100
 
@@ -19,13 +24,13 @@ def soon(seconds: float = 10.0) -> float:
 
 
 async def test_what_fits_is_not_kept_waiting() -> None:
-    room = PayloadRoom(SIZE)
+    room = Room(SIZE)
     await room.take(60, soon())
     await room.take(40, soon())
 
 
 async def test_a_small_payload_does_not_overtake_a_large_one() -> None:
-    room = PayloadRoom(SIZE)
+    room = Room(SIZE)
     await room.take(60, soon())
     large, small = (asyncio.create_task(room.take(size, soon())) for size in (80, 10))
     await asyncio.sleep(0)
@@ -36,17 +41,42 @@ async def test_a_small_payload_does_not_overtake_a_large_one() -> None:
 
 
 async def test_a_payload_that_cannot_wait_gets_an_error_and_the_next_one_its_turn() -> None:
-    room = PayloadRoom(SIZE)
-    await room.take(60, soon())
-    late = asyncio.create_task(room.take(80, soon(0.0)))
-    behind = asyncio.create_task(room.take(40, soon()))
+    calls = Calls(ProcessLimits(max_invocation_bytes=SIZE), CallCounts(()), cast(Telemetry, None))
+
+    def take(size: int, deadline: float) -> asyncio.Task[None]:
+        call = ServedCall(
+            calls=calls, link=("a", "c", "l"), operation="o", header=b"", size_bytes=size, began=0.0, deadline=deadline
+        )
+        return asyncio.create_task(calls.take_room(call))
+
+    await take(60, soon())
+    late, behind = take(80, soon(0.0)), take(40, soon())
     with pytest.raises(errors.NoRoomError, match=r"payload of 80 bytes in time: others take the 100 of max_invocation"):
         await late
     await behind
 
 
+async def test_a_cancelled_wait_lets_the_next_one_in_at_once() -> None:
+    room = Room(SIZE)
+    await room.take(60)
+    cancelled, behind = asyncio.create_task(room.take(80)), asyncio.create_task(room.take(40))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await behind
+
+
+async def test_a_payload_larger_than_the_room_goes_alone() -> None:
+    room = Room(SIZE)
+    await room.take(3 * SIZE)
+    small = asyncio.create_task(room.take(1))
+    await asyncio.sleep(0)
+    assert not small.done()
+    room.give_back(3 * SIZE)
+    await small
+
+
 async def test_a_turn_that_comes_with_a_cancellation_goes_to_the_next() -> None:
-    room = PayloadRoom(SIZE)
+    room = Room(SIZE)
     await room.take(SIZE, soon())
     cancelled, behind = (asyncio.create_task(room.take(SIZE, soon())) for _ in range(2))
     await asyncio.sleep(0)
@@ -61,7 +91,7 @@ async def test_a_turn_that_comes_with_a_cancellation_goes_to_the_next() -> None:
 def test_the_room_is_never_exceeded_and_everyone_has_a_turn(sizes: list[int], random: object) -> None:
     taken, most = 0, 0
 
-    async def serve(room: PayloadRoom, size: int) -> None:
+    async def serve(room: Room, size: int) -> None:
         nonlocal taken, most
         await room.take(size, soon())
         taken += size
@@ -72,7 +102,7 @@ def test_the_room_is_never_exceeded_and_everyone_has_a_turn(sizes: list[int], ra
         room.give_back(size)
 
     async def serve_all() -> None:
-        room = PayloadRoom(SIZE)
+        room = Room(SIZE)
         await asyncio.gather(*(serve(room, size) for size in sizes))
 
     asyncio.run(serve_all())

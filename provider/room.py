@@ -1,21 +1,19 @@
-"""Room in memory for the payloads that travel through the object store: those that do not fit wait for their turn."""
+"""A share of the memory for large payloads: those that do not fit wait for their turn."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 
-from provider import errors
 
+class Room:
+    """A number of bytes that tasks share, in the order in which they ask.
 
-class PayloadRoom:
-    """A number of bytes that calls share, in the order in which they ask.
-
-    It holds one payload of the greatest size, or several smaller ones. So memory is a small multiple of one call, however
-    many are in flight.
+    It holds one payload of the greatest size, or several smaller ones. So memory is bounded by the room, however many tasks
+    want a part of it. A payload that is larger than the whole room goes alone.
 
     Args:
-        size_bytes: Size of the room; no payload is larger.
+        size_bytes: Size of the room.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -23,16 +21,17 @@ class PayloadRoom:
         self._free_bytes = size_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    async def take(self, size_bytes: int, deadline: float) -> None:
+    async def take(self, size_bytes: int, deadline: float | None = None) -> None:
         """Wait for room. `give_back` must follow.
 
         Args:
             size_bytes: Size of the payload.
-            deadline: Time on the event loop's clock.
+            deadline: Time on the event loop's clock; `None`: no limit.
 
         Raises:
-            errors.NoRoomError: There was no room until the deadline.
+            TimeoutError: There was no room until the deadline.
         """
+        size_bytes = min(size_bytes, self._size_bytes)
         if size_bytes <= self._free_bytes and not self._waiting:
             self._free_bytes -= size_bytes
             return
@@ -42,18 +41,16 @@ class PayloadRoom:
         try:
             async with asyncio.timeout_at(deadline):
                 await turn
-        except BaseException as error:
+        except BaseException:
             if entry in self._waiting:
                 self._waiting.remove(entry)
                 self._serve()  # the ones behind it may fit
             else:  # its turn came at the same moment
                 self.give_back(size_bytes)
-            if isinstance(error, TimeoutError):
-                raise errors.NoRoomError(size_bytes, self._size_bytes) from None
             raise
 
     def give_back(self, size_bytes: int) -> None:
-        self._free_bytes += size_bytes
+        self._free_bytes += min(size_bytes, self._size_bytes)
         self._serve()
 
     def _serve(self) -> None:
