@@ -1,8 +1,8 @@
-"""The name that a person probably meant. Pure."""
+"""The names that a person probably means, at a slip and at the completion of a word. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 
 def suggestion(word: str, names: Mapping[str, str], otherwise: str, likeness: float = 0.6) -> str:
@@ -18,3 +18,15 @@ def suggestion(word: str, names: Mapping[str, str], otherwise: str, likeness: fl
 
     close = difflib.get_close_matches(word, names, n=1, cutoff=likeness)
     return f"did you mean {names[close[0]]}?" if close else otherwise
+
+
+def completions(beginning: str, names: Iterable[str], spelling: Callable[[str], str] = str.upper) -> list[str]:
+    """Return the names that begin with a text, for the completion of a shell, which keeps the text as it was typed.
+
+    Args:
+        beginning: The text.
+        names: The names.
+        spelling: Returns the spelling by which a text and a name are compared, of the same length.
+    """
+    begun = [name for name in names if spelling(name).startswith(spelling(beginning))]
+    return [beginning + name[len(beginning) :] for name in begun]

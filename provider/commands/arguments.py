@@ -12,7 +12,7 @@ from contracts.extensions import ListKeys, SetMany, SetManyItem
 from contracts.keyvalue import U32_MAX, KeysRequest, Request
 from contracts.operations import REQUESTS
 from provider.commands.errors import ArgumentsError
-from provider.suggestions import suggestion
+from provider.suggestions import completions, suggestion
 
 _BY_NAME = {type_.__name__.lower(): type_ for type_ in REQUESTS.values()}
 _BY_WHOLE_NAME = {name.lower(): type_ for name, type_ in REQUESTS.items()}
@@ -139,9 +139,8 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 
 def operation_names(beginning: str) -> list[str]:
-    """Return the names that begin with a text in any letter case, for the completion of a shell, which keeps the text."""
-    names = sorted(type_.__name__ for type_ in REQUESTS.values())
-    return [beginning + name[len(beginning) :] for name in names if name.lower().startswith(beginning.lower())]
+    """Return the names of operations that begin with a text, for the completion of a shell."""
+    return completions(beginning, sorted(type_.__name__ for type_ in REQUESTS.values()))
 
 
 OPERATIONS = "\n".join(f"{type_.__name__:<17} {_form(type_)}" for type_ in REQUESTS.values())

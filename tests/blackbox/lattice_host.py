@@ -12,17 +12,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgpack
 import nats.errors
-from nats.aio.client import Client
 
+from tests.blackbox.connected_host import ConnectedHost
 from tests.blackbox.host_families import CONTRACT_ID, Health, HostFamily, HostIdentity, Response
 from tests.blackbox.invocation_claims import invocation_claims, sign
 from tests.blackbox.key_pairs import KeyPair
-from tests.blackbox.nats.patient_client import patient_client
 from tests.blackbox.object_store import ObjectStore
 from tests.blackbox.provider_process import ProviderProcess
 from tests.blackbox.waiting import eventually
@@ -37,7 +35,7 @@ class CallFailedError(Exception):
     """The provider has answered with an error, whose text is the argument."""
 
 
-class LatticeHost:
+class LatticeHost(ConnectedHost):
     """A host in a lattice with at most one provider process, as an async context manager.
 
     Args:
@@ -64,6 +62,7 @@ class LatticeHost:
         link_name: str = "default",
         command: Sequence[str] | None = None,
     ) -> None:
+        super().__init__(server_url, folder)
         self.family = family
         self.who = HostIdentity(
             lattice=lattice or f"lattice-{uuid.uuid4().hex[:12]}",
@@ -73,35 +72,9 @@ class LatticeHost:
             host=KeyPair.generate("N"),
             provider=provider_key or KeyPair.generate("V"),
         )
-        self._server_url = server_url
-        self._folder = folder
         self._command = command
-        self._client: Client | None = None
-        self._provider: ProviderProcess | None = None
-
-    async def __aenter__(self) -> Self:
-        self._client = await patient_client(self._server_url)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._provider is not None:
-            self._provider.end()
-        if self._client is not None:
-            await self._client.close()
 
     # --- names
-
-    @property
-    def client(self) -> Client:
-        assert self._client is not None, "the host is not connected"
-        return self._client
-
-    @property
-    def provider(self) -> ProviderProcess:
-        assert self._provider is not None, "no provider was started"
-        return self._provider
 
     @property
     def subject(self) -> str:

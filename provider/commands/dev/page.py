@@ -13,16 +13,14 @@ from contracts.nkeys import KeyKind
 from provider.commands.dev_lattice.actor import Actor
 from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.lattice_connection import CONNECT_TIMEOUT_SECONDS
+from provider.commands.dev_lattice.lattice_host import without_watch
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.dev_lattice.start import DevLattice, link_definition
 from provider.commands.errors import MissingExtraError
 from provider.commands.instances import Instances
 from provider.commands.minting import make_public_key
-from provider.keyvalue.given_values import normal_name
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
-
-_WATCHES = ("WATCH", "WATCH_TRIES")
 
 
 @dataclass
@@ -81,6 +79,5 @@ async def linked_reader(lattice: DevLattice) -> DevIdentity:
     Both links have the same values but for the watch: the link's name and the lattice decide which store they share.
     """
     reader = replace(lattice.identity, actor_id=make_public_key(KeyKind.MODULE))
-    values = {name: text for name, text in lattice.settings.link_values.items() if normal_name(name) not in _WATCHES}
-    await lattice.hosts[0].put_link(link_definition(reader, values))
+    await lattice.hosts[0].put_link(link_definition(reader, without_watch(lattice.settings.link_values)))
     return reader

@@ -21,7 +21,7 @@ from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
 from provider.commands.errors import NoAnswerError
 from provider.keyvalue.given_values import normal_name
-from provider.keyvalue.link_values import NAMES
+from provider.keyvalue.link_values import LINK_VALUES, NAMES, Group
 
 SHUTDOWN_TIMEOUT_SECONDS = 4.0
 """Hosts wait 0.3 s (Rust) or 2 s (OTP) before they kill the provider. A busy development machine gets twice the longer."""
@@ -110,7 +110,7 @@ def component_links(definition: LinkDefinition) -> list[wasmcloud1.Link]:
         target=provider,
         name=definition.link_name,
         interfaces=["store", "atomics", "batch"],
-        target_config={name: value for name, value in values.items() if canonical_name(name) not in _WATCHES},
+        target_config=without_watch(values),
         wit_namespace=wasmcloud1.WIT_NAMESPACE,
         wit_package=wasmcloud1.WIT_PACKAGE,
     )
@@ -128,8 +128,10 @@ def component_links(definition: LinkDefinition) -> list[wasmcloud1.Link]:
     return [calls, changes]
 
 
-_WATCHES = ("WATCH", "WATCH_TRIES")
-"""The settings of a link by which a provider calls a component."""
+def without_watch(values: dict[str, str]) -> dict[str, str]:
+    """Return link values without those of a watch, by which a provider calls an actor or a component."""
+    watch = {value.name for value in LINK_VALUES.values() if value.group is Group.WATCH}
+    return {name: value for name, value in values.items() if canonical_name(name) not in watch}
 
 
 def canonical_name(name: str) -> str:

@@ -10,6 +10,7 @@ from provider.keyvalue.given_values import canonical_values, unknown_reason, wro
 from provider.keyvalue.link_config import parse_link
 from provider.keyvalue.link_values import LINK_VALUES
 from provider.nats.settings import ConnectionSettings
+from provider.suggestions import completions
 
 _OPTION = "--link-value"
 
@@ -19,7 +20,7 @@ _PLACEHOLDER = ConnectionSettings(servers=("nats://127.0.0.1:4222",))
 
 def link_value_names(beginning: str) -> list[str]:
     """Return `NAME=` for each name that begins with a text, for the completion of a shell."""
-    return [f"{beginning}{name[len(beginning) :]}=" for name in LINK_VALUES if name.startswith(beginning.upper())]
+    return completions(beginning, (f"{name}=" for name in LINK_VALUES))
 
 
 def parse_link_values(pairs: list[str], given: dict[str, str]) -> dict[str, str]:

@@ -13,7 +13,8 @@ import typer
 from provider.commands.errors import ArgumentsError
 from provider.commands.printing import print_line, print_object
 from provider.commands.settings.setting_table import Setting, settings
-from provider.suggestions import suggestion
+from provider.keyvalue.given_values import normal_name
+from provider.suggestions import completions, suggestion
 
 EXAMPLES = """Examples:
 
@@ -32,8 +33,7 @@ _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
 def _names(beginning: str) -> list[str]:
     """Return the names that begin with a text, for the completion of a shell."""
-    names = [one.name for one in settings() if _normal(one.name).startswith(_normal(beginning))]
-    return [beginning + name[len(beginning) :] for name in names]
+    return completions(beginning, (one.name for one in settings()), normal_name)
 
 
 def settings_command(
@@ -64,17 +64,13 @@ def _named(name: str) -> Setting:
     Raises:
         ArgumentsError: There is no such setting; the text has the one that resembles it.
     """
-    by_name = {_normal(known): one for one in settings() for known in (one.name, *one.aliases)}
-    found = by_name.get(_normal(name))
+    by_name = {normal_name(known): one for one in settings() for known in (one.name, *one.aliases)}
+    found = by_name.get(normal_name(name.strip()))
     if found is None:
         names = {known: one.name for known, one in by_name.items()}
-        hint = suggestion(_normal(name), names, "keyvalue-nats settings lists them")
+        hint = suggestion(normal_name(name.strip()), names, "keyvalue-nats settings lists them")
         raise ArgumentsError(f"there is no setting {name!r}; {hint}")
     return found
-
-
-def _normal(name: str) -> str:
-    return name.strip().upper().replace("-", "_")
 
 
 def _table(chosen: list[Setting]) -> Iterator[str]:

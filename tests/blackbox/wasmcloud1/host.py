@@ -14,16 +14,14 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import nats.errors
 from nacl.public import Box, PrivateKey, PublicKey
-from nats.aio.client import Client
 from nkeys import crc16_checksum
 
+from tests.blackbox.connected_host import ConnectedHost
 from tests.blackbox.key_pairs import KeyPair
-from tests.blackbox.nats.patient_client import patient_client
 from tests.blackbox.provider_process import ProviderProcess
 from tests.blackbox.waiting import eventually
 from tests.blackbox.wasmcloud1.component import Component
@@ -39,7 +37,7 @@ def _nkey(prefix: bytes, raw: bytes) -> str:
     return base64.b32encode(body + crc16_checksum(body)).decode().rstrip("=")
 
 
-class Wasmcloud1Host:
+class Wasmcloud1Host(ConnectedHost):
     """A host in a lattice of its own with at most one provider process, as an async context manager.
 
     Args:
@@ -61,38 +59,13 @@ class Wasmcloud1Host:
         lattice: str | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
+        super().__init__(server_url, folder)
         self._command = command
         self.lattice = lattice or f"lattice-{uuid.uuid4().hex[:12]}"
         self.provider_id = provider_id
         self.host_id = KeyPair.generate("N").public
         self._is_1_0 = is_1_0
-        self._server_url = server_url
-        self._folder = folder
         self._own_key, self._provider_key = PrivateKey.generate(), PrivateKey.generate()
-        self._client: Client | None = None
-        self._provider: ProviderProcess | None = None
-
-    async def __aenter__(self) -> Self:
-        self._client = await patient_client(self._server_url)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._provider is not None:
-            self._provider.end()
-        if self._client is not None:
-            await self._client.close()
-
-    @property
-    def client(self) -> Client:
-        assert self._client is not None, "the host is not connected"
-        return self._client
-
-    @property
-    def provider(self) -> ProviderProcess:
-        assert self._provider is not None, "no provider was started"
-        return self._provider
 
     @property
     def subject(self) -> str:
