@@ -110,7 +110,7 @@ def _measure(settings: LatticeSettings, plan: BenchPlan, backends: tuple[Backend
         def progress(name: str, done: int, total: int) -> None:
             nonlocal done_steps
             bar.update(current, description=name.partition(":")[0], completed=done, total=total)
-            if done == total:  # a step has ended; its line stays
+            if done == total and not name.endswith(": signing"):  # a step has ended; its line stays
                 done_steps += 1
                 bar.update(whole, completed=done_steps, total=max(steps, done_steps))
                 write_line(bar.console, f"[{done_steps}/{max(steps, done_steps)}] {name}", "dim")

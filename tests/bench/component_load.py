@@ -13,7 +13,7 @@ from contracts.codec import MalformedError
 from contracts.wasmcloud1 import LINK_HEADER, SOURCE_HEADER
 from provider.nats.frames import header_block
 from tests.bench.component_pipeline import ComponentPipeline
-from tests.bench.load_generator import Measurement, next_line, write_json
+from tests.bench.load_generator import measurement, next_line, write_json
 from tests.bench.pipeline import connect_as
 from tests.bench.workloads import KEYS
 
@@ -48,19 +48,7 @@ async def _work(job: ComponentJob) -> None:
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     pipeline.close()
     wrong = [fault for result in results if (fault := _fault(result))]
-    times = sorted(latency_ns)
-    write_json(
-        Measurement(
-            count=job.count,
-            seconds=seconds,
-            p50_us=times[len(times) // 2] / 1000,
-            p99_us=times[len(times) * 99 // 100] / 1000,
-            errors=len(wrong),
-            first_error=wrong[0] if wrong else "",
-            is_exact=True,
-            own_cpu_seconds=cpu,
-        )
-    )
+    write_json(measurement(latency_ns, seconds, cpu, wrong))
 
 
 def _fault(result: bytes | None) -> str:

@@ -71,6 +71,23 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     own_cpu_seconds: float
 
 
+def measurement(
+    latency_ns: list[int], seconds: float, cpu_seconds: float, faults: list[str], *, is_exact: bool = True
+) -> Measurement:
+    """Return the result of a job from the latency of each call, and the texts of its errors."""
+    times = sorted(latency_ns)
+    return Measurement(
+        count=len(times),
+        seconds=seconds,
+        p50_us=times[len(times) // 2] / 1000,
+        p99_us=times[len(times) * 99 // 100] / 1000,
+        errors=len(faults),
+        first_error=faults[0] if faults else "",
+        is_exact=is_exact,
+        own_cpu_seconds=cpu_seconds,
+    )
+
+
 def run_child(work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
     """Read the job from standard input and call the function that does the work of this process."""
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
@@ -108,19 +125,8 @@ async def _work(job: Job) -> None:
         latency_ns, answers = await pipeline.run(job.echo_subject or job.link.subjects.rpc, payloads, job.in_flight)
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     errors, results = ([], []) if job.echo_subject else read_answers(answers, requests)
-    times = sorted(latency_ns)
-    write_json(
-        Measurement(
-            count=job.count,
-            seconds=seconds,
-            p50_us=times[len(times) // 2] / 1000,
-            p99_us=times[len(times) * 99 // 100] / 1000,
-            errors=len(errors),
-            first_error=errors[0] if errors else "",
-            is_exact=job.workload is not WorkloadName.INCREMENT or bool(job.echo_subject) or _each_once(results),
-            own_cpu_seconds=cpu,
-        )
-    )
+    is_exact = job.workload is not WorkloadName.INCREMENT or bool(job.echo_subject) or _each_once(results)
+    write_json(measurement(latency_ns, seconds, cpu, errors, is_exact=is_exact))
 
 
 async def _prepare(pipeline: Pipeline, job: Job, signer: Signer, requests: list[Request]) -> None:
