@@ -106,7 +106,7 @@ def test_a_read_of_a_bucket_loads_what_talks_to_nats_and_no_other_command(server
     assert heavy(modules) == {"asyncio", "msgspec", "nats", "ssl", "typer", "uvloop"}
     assert {name.split(".")[1] for name in own(modules) if name.startswith("provider.")} == {
         *("__main__", "commands", "errors", "interrupts", "keyvalue", "logs", "nats", "plain_text"),
-        *("streaks", "suggestions", "tasks", "units"),
+        *("room", "streaks", "suggestions", "tasks", "units"),
     }
     assert {name.split(".")[2] for name in own(modules) if name.startswith("provider.commands.")} == {
         *("app", "command_line", "connect", "errors", "kv", "options", "output", "patience", "printing"),
