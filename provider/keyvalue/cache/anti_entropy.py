@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from provider import errors
 from provider.keyvalue.cache.channel import Channel
@@ -18,7 +18,7 @@ from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Receiver
 from provider.keyvalue.cache.trust.admission import Admission
-from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 from provider.keyvalue.cache.trust.sequences import Budget
 from provider.keyvalue.clock import wall_clock_ms
 
@@ -43,6 +43,10 @@ _MAX_AT_ONCE = 16
 _TURN_SECONDS = 2.0
 """Time for which a pull goes on in any case when more than that are under way."""
 
+_MAX_NAMES_BYTES = 16 * 1024 * 1024
+"""Memory for the names of keys that all pulls under way have brought, beside three times the size of the cache: one that
+brings all keys and as many deleted ones, or 10,000, always finds room. No replica keeps more of them."""
+
 _RETRIES_PER_SECOND = 30
 """Pulls from replicas that have failed: so many cost next to nothing, and hundreds that always fail have their turns."""
 
@@ -59,6 +63,20 @@ class _Pull:
         self.page_at = -1.0
         """Time of the last page; negative: none has come."""
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        return self.task is None or self.task.cancelling() > 0
+
+
+def _end_one(pulls: Iterable[_Pull]) -> bool:
+    """End the pull that has brought the fewest values, and of those the most names; return whether there is one."""
+    going_on = [pull for pull in pulls if not pull.is_ending]
+    if not going_on:
+        return False
+    least = min(going_on, key=lambda pull: (pull.receiver.values, -pull.receiver.size_bytes))
+    assert least.task is not None
+    return least.task.cancel()
 
 
 class AntiEntropy:
@@ -170,22 +188,13 @@ class AntiEntropy:
     def _start(self, group: asyncio.TaskGroup, peer: str) -> None:
         now = self._loop.time()
         busy = [pull for pull in self._pulls.values() if pull.page_at >= 0]
-        if len(busy) >= _MAX_AT_ONCE and not self._end_one(busy, now):
+        if len(busy) >= _MAX_AT_ONCE and not _end_one(pull for pull in busy if now - pull.began_at >= _TURN_SECONDS):
             return
         if peer in self._failures:
             self._retries.spend()
         self._scheduled.discard(peer)
         pull = self._pulls[peer] = _Pull(now, Receiver(self._replica, self._admission))
         pull.task = group.create_task(self._run_pull(peer, pull))
-
-    @staticmethod
-    def _end_one(busy: list[_Pull], now: float) -> bool:
-        """End the pull that has brought the fewest values, if all have had their time; return whether one was ended."""
-        for pull in sorted(busy, key=lambda pull: pull.receiver.values):
-            if now - pull.began_at >= _TURN_SECONDS and pull.task is not None and not pull.task.cancelling():
-                pull.task.cancel()
-                return True
-        return False
 
     async def _pause(self) -> bool:
         """Wait until a pull has ended or none has brought a page for a while; return whether one has succeeded."""
@@ -251,6 +260,7 @@ class AntiEntropy:
                     await asyncio.sleep(0)
                 self.pages += 1
                 pull.page_at = self._loop.time()
+                self._bound_names()
             except ForeignMessageError as error:
                 self._channel.refuse(error)
                 return False
@@ -259,6 +269,13 @@ class AntiEntropy:
             except errors.NatsError:
                 return False
         return receiver.is_done
+
+    def _bound_names(self) -> None:
+        """End a pull if all together have named more keys than replicas keep: then most of them have never been there."""
+        pulls = [pull for pull in self._pulls.values() if pull.receiver.size_bytes and not pull.is_ending]
+        most = _MAX_NAMES_BYTES + 3 * self._replica.size_bytes
+        if sum(pull.receiver.size_bytes for pull in pulls) > most and _end_one(pulls):
+            self._channel.refuse(ForeignMessageError("more deleted keys than any replica keeps", Refusal.LIMIT))
 
     async def _hear_witnesses(self, peer: str, vector: Mapping[str, int]) -> None:
         """Let the other replicas say themselves how many events they have made, if a context has more of theirs.

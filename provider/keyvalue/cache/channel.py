@@ -222,6 +222,8 @@ class Channel:
             del self._awaited[sequence]
             if not other.cancel() and not other.cancelled():
                 other.exception()
+            # Its error has this frame, which would keep it and everything here until the next collection.
+            del other
 
     def _encode(self, subject: str, message: Message, answers: int = 0) -> bytes:
         return self._sealed(subject, message, pack(message), answers)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from provider.keyvalue.cache.causality import Context, Dot
+from provider.keyvalue.cache.cells import size_of
 from provider.keyvalue.cache.messages import CellState, CounterRemoval
+
+_NAME_BYTES = 300
+"""Memory that the name of a key takes beyond its text: in a coverage, and with a version vector if it has been deleted."""
 
 
 class Coverage:
@@ -19,14 +23,16 @@ class Coverage:
         context: Context of the sender when the transfer began.
         is_abandoned: Whether the transfer ended early.
         removals: By key, the removals made here because of the transfer: items and tallies by dot, and parts of tallies.
+        size_bytes: Memory that the names of the keys take that have arrived.
     """
 
-    __slots__ = ("_keys", "_until", "context", "is_abandoned", "removals")
+    __slots__ = ("_keys", "_until", "context", "is_abandoned", "removals", "size_bytes")
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.is_abandoned = False
         self.removals: dict[str, tuple[list[Dot], list[CounterRemoval]]] = {}
+        self.size_bytes = 0
         self._keys: dict[str, None] = {}
         """Keys that arrived whole."""
         self._until: dict[str, Dot] = {}
@@ -39,6 +45,8 @@ class Coverage:
 
     def add(self, cell: CellState) -> None:
         """Note a cell, or a part of one, that has been merged. The parts of a cell arrive in order."""
+        if cell.after is None:
+            self.size_bytes += size_of(cell.key) + _NAME_BYTES
         if cell.until is None:
             self._until.pop(cell.key, None)
             self._keys[cell.key] = None
@@ -54,6 +62,8 @@ class Coverage:
 
     def forget(self, key: str) -> None:
         """Note that what arrived of a key has been undone."""
+        if key in self._keys or key in self._until:
+            self.size_bytes -= size_of(key) + _NAME_BYTES
         self._keys.pop(key, None)
         self._until.pop(key, None)
 

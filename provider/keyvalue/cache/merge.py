@@ -28,12 +28,7 @@ _MAX_REMOVALS = 1000
 """Removals in one event, so that it fits into a message."""
 
 _MAX_COVERAGES = 16
-"""Coverages of transfers that have ended early that are kept."""
-
-
-_MAX_UNKNOWN = 100_000
-"""Deleted keys that a replica has never had, in one transfer; and twice as many as it has keys. Far more than a sender keeps
-beyond its own number of keys, as tombstones are discarded."""
+"""Coverages of transfers that have ended early that are kept, as far as they take no more memory than the cache."""
 
 
 class Merge:
@@ -55,6 +50,8 @@ class Merge:
         """Deleted keys that this replica has never had, with their version vectors."""
         # Those of transfers under way are kept in any case.
         ended = [coverage for coverage in replica.coverages if coverage.is_abandoned][1 - _MAX_COVERAGES :]
+        while sum(coverage.size_bytes for coverage in ended) > replica.size_bytes:
+            del ended[0]
         under_way = [coverage for coverage in replica.coverages if not coverage.is_abandoned]
         replica.coverages = [*ended, *under_way, self._coverage]
 
@@ -63,9 +60,9 @@ class Merge:
         return self._coverage.is_next(sent)
 
     @property
-    def has_too_many_unknown(self) -> bool:
-        """True if so many deleted keys have come that this replica never had that it cannot keep more."""
-        return len(self._unknown) > _MAX_UNKNOWN + 2 * len(self._replica.cells)
+    def size_bytes(self) -> int:
+        """Memory that the names of the keys take that have come."""
+        return self._coverage.size_bytes
 
     def add(self, sent: CellState) -> None:
         """Merge a cell, or a part of one."""

@@ -32,7 +32,7 @@ from provider.keyvalue.cache.messages import (
 )
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.trust.admission import Admission
-from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
+from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
 
 MAX_PAGE_BYTES = 24 * 1024
 """Size of a page. Building and merging one takes the event loop about a millisecond; calls wait no longer than that."""
@@ -218,6 +218,11 @@ class Receiver:
         return self._merge.context.vector if self._merge is not None else {}
 
     @property
+    def size_bytes(self) -> int:
+        """Memory that the transfer takes beside the values that it has brought."""
+        return self._merge.size_bytes if self._merge is not None else 0
+
+    @property
     def is_needless(self) -> bool:
         """True if everything that the sender had when the transfer began has come from others."""
         return self._merge is not None and self._replica.context.covers(self._merge.context)
@@ -247,9 +252,6 @@ class Receiver:
             # Without progress from page to page, a transfer would never end, and none from another replica would begin.
             if not self._merge.is_next(cell):
                 raise ForeignMessageError("a part of a transfer that does not follow the one before")
-            # Nor would one with ever new keys, of which all but the names has been deleted.
-            if self._merge.has_too_many_unknown:
-                raise ForeignMessageError("more deleted keys than any replica keeps", Refusal.LIMIT)
             self._merge.add(cell)
         self.keys += len(page.cells)
         self.values += sum(bool(cell.items or cell.tallies) for cell in page.cells)
@@ -273,7 +275,8 @@ def missing_keys(replica: Replica, context: Context) -> tuple[list[str], bool]:
     is_full = any(count > context.vector.get(author, 0) for author, count in replica.discarded.items())
     if is_full or not context.vector:
         return list(replica.all_keys()), is_full
-    return replica.journals.keys_beyond(context), False
+    # Values first: a receiver keeps the names of deleted keys aside, up to a multiple of what it has.
+    return sorted(replica.journals.keys_beyond(context), key=replica.key_tombstones.__contains__), False
 
 
 def split(cell: CellState, page_bytes: int) -> list[CellState]:

@@ -85,7 +85,10 @@ class Liars:
             vector = {peer: 1, self._good.id: FAR} if way == "boasting" else {}
             return TransferPage("t", number, True, False, ContextState(vector, {}), {}, [])
         context = ContextState({peer: FAR}, {}) if number == 0 else None
-        cells = [CellState(f"{peer} {number}", {peer: number + 1}, [], [], [], None, None)]
+        names = (
+            [f"{peer} {number}"] if way == "endless" else [f"{peer} {number} {key} {'x' * 3000}" for key in range(100)]
+        )
+        cells = [CellState(name, {peer: number + 1}, [], [], [], None, None) for name in names]
         return TransferPage("t", number, False, False, context, {}, cells)
 
     def refuse(self, error: ForeignMessageError) -> None:
@@ -163,6 +166,26 @@ def test_replicas_that_never_deliver_are_asked_a_number_of_times_a_second_in_tur
             await asyncio.sleep(0.5)
         assert asker.channel.requests < 200 + KEYS + 30 * 31
         assert asker.pulls.undelivered(3) == 200
+        pulling.cancel()
+        await asyncio.wait([pulling])
+
+    simulate(run())
+
+
+def test_deleted_keys_that_never_were_take_bounded_memory_however_many_replicas_name_them() -> None:
+    async def run() -> None:
+        names = [f"liar-{number:07}" for number in range(20)]
+        asker = Asker(dict.fromkeys(names, "naming"))
+        asker.hear_all()
+        pulling = asyncio.create_task(asker.pulls.run())
+        most = 0
+        async with asyncio.timeout(60):
+            while (
+                not asker.has_it.is_set() or most < 8 * 2**20 or any(asker.pulls.is_scheduled(name) for name in names)
+            ):
+                await asyncio.sleep(0.01)
+                most = max(most, sum(coverage.size_bytes for coverage in asker.replica.coverages))
+        assert most < 20 * 2**20
         pulling.cancel()
         await asyncio.wait([pulling])
 
