@@ -46,7 +46,7 @@ class ServedCall(Struct, eq=False, kw_only=True):
         operation: Name of the operation, as the caller's host knows it.
         header: NATS headers of the message, for traces.
         size_bytes: Size of the message, or of the payload if that is sent apart.
-        began: Arrival, on the event loop's clock.
+        began: Arrival, by `time.monotonic`.
         deadline: The latest moment for the store's answer, on the same clock.
         request: The decoded operation; `None` until it has been decoded.
         shared: The store that is held open for this call; `None` unless the call is in flight.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import Any
 
 from msgspec import structs
@@ -125,7 +126,7 @@ class ComponentProvider(RunningProvider):
         except errors.InvocationDeniedError as error:
             self.on_refused_call(CallRefused(event.exchange, function_name(type(event.call)), errors.bare(error)))
             return
-        now = self._loop.time()
+        now = time.monotonic()  # the event loop's time stands still for whole milliseconds, longer than many calls take
         call = ComponentCall(
             calls=self._calls,
             link=link,
