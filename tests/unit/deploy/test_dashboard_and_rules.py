@@ -13,8 +13,16 @@ import pytest
 import yaml
 from prometheus_client.core import Metric
 
+from contracts.statistics import (
+    BucketStatistics,
+    CacheStatistics,
+    InstanceStatistics,
+    LinkStatistics,
+    WatchStatistics,
+)
 from provider import errors
 from provider.commands.exporter.scrape import families
+from provider.telemetry.metrics import METRICS
 from tests.docs.dashboard import DASHBOARD, panels, queries
 
 ROOT = Path(__file__).parents[3]
@@ -41,6 +49,14 @@ def sample_name(family: Metric) -> str:
 
 
 LABELS = labels_by_sample()
+OF_CALLERS = {
+    *("MalformedInvocationError", "InvocationTooLargeError", "ResponseTooLargeError", "TooManyKeysError"),
+    *("BadCursorError", "NoSuchStoreError", "EmptyKeyError", "KeyTooLongError", "ValueTooLargeError"),
+    *("TooMuchAtOnceError", "AnswerTooLargeError", "ElementTooLargeError", "CollectionFullError"),
+    *("WrongKindError", "NotANumberError", "CounterOverflowError"),
+    "ShuttingDownError",
+}
+"""Errors that callers make themselves, and the one that ends of instances on purpose make."""
 
 
 def nodes(expression: Any) -> Iterator[Any]:
@@ -71,6 +87,43 @@ def test_each_query_names_metrics_and_labels_that_exist(text: str) -> None:
 def test_each_class_of_errors_that_a_query_names_exists(text: str) -> None:
     for name in re.findall(r"\b[A-Z]\w+Error\b", text):
         assert issubclass(getattr(errors, name), errors.ProviderError)
+
+
+def errors_in(alert: str) -> set[str]:
+    """Return the classes of errors that a rule names."""
+    (rule,) = (rule for rule in RULES if rule["alert"] == alert)
+    return set(re.findall(r"\b[A-Z]\w+Error\b", rule["expr"]))
+
+
+def names_below(base: type[errors.ProviderError]) -> set[str]:
+    found = {class_.__name__ for class_ in base.__subclasses__()}
+    return found.union(*(names_below(class_) for class_ in base.__subclasses__()))
+
+
+def test_each_denial_raises_an_alert() -> None:
+    assert errors_in("KeyvalueNatsClock") | errors_in("KeyvalueNatsDenied") == names_below(errors.InvocationDeniedError)
+
+
+def test_each_error_of_a_call_raises_an_alert_unless_its_caller_can_prevent_it() -> None:
+    of_calls = names_below(errors.InvocationError) | names_below(errors.StoreError)
+    of_calls -= names_below(errors.InvocationDeniedError) | {"InvocationDeniedError"}
+    assert errors_in("KeyvalueNatsCallsFail") == of_calls - OF_CALLERS
+
+
+def test_a_rule_for_which_one_error_is_enough_sees_the_first_one() -> None:
+    """The counter of an error appears with its first value, and `increase` knows no growth before that."""
+    fresh = InstanceStatistics(
+        buckets=[BucketStatistics(bucket="b")],
+        caches=[CacheStatistics(cache="c")],
+        links=[LinkStatistics(actor_id="a", link_name="l", watch=WatchStatistics())],
+    )
+    absent = {metric.name for metric in METRICS if not metric.samples(fresh)}
+    increased = re.compile(r"increase\(((\w+)\S*)\[10m\]\)")
+    found = [(rule["expr"], one) for rule in RULES for one in increased.finditer(rule["expr"])]
+    of_errors = [(expression, one[1]) for expression, one in found if one[2] in absent]
+    assert len(of_errors) >= 4
+    for expression, selector in of_errors:
+        assert f"(({selector} unless {selector} offset 10m) or increase({selector}[10m]))" in expression
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
