@@ -60,7 +60,7 @@ class Instances:
         self._lattice = lattice
         self._loop = asyncio.get_running_loop()
         self._known: set[tuple[str, str]] = set()
-        """Lattices and ids of the instances that have answered the last time."""
+        """Lattices and ids of the instances that have answered the last time, be it late."""
         self._inbox = new_inbox()
         self._is_listening = False
         self._asked = 0
@@ -73,7 +73,8 @@ class Instances:
     async def gather(self, wait_seconds: float) -> list[Instance]:
         """Return the instances that answer, in a stable order.
 
-        It is done as soon as all instances have answered that did so the last time.
+        It is done as soon as all instances have answered that did so the last time. One that was too late is waited for
+        as well: the instances that are slow are those that an operator must see.
 
         Args:
             wait_seconds: Time for the answers.
@@ -88,7 +89,6 @@ class Instances:
                 self._connection.on_refusal(_SUBJECT, self._on_refusal)
                 self._is_listening = True
             self._answers, self._is_done, self._refusal = {}, asyncio.Event(), ""
-            self._asked += 1
             self._connection.publish_request(_SUBJECT, self._reply_subject, b"")
             deadline = self._loop.time() + wait_seconds
             try:
@@ -98,6 +98,8 @@ class Instances:
             except TimeoutError:
                 if not self._connection.is_connected:
                     raise errors.NotConnectedError from None
+            finally:
+                self._asked += 1  # answers from now on are late
             if self._refusal:
                 raise errors.PermissionsError(self._refusal)
             self._known = set(self._answers)
@@ -105,16 +107,20 @@ class Instances:
 
     @property
     def _reply_subject(self) -> bytes:
-        """Subject of the answers to this question. Late ones to the question before it are told apart by it."""
+        """Subject of the answers to this question, or to the next one. Late answers are told apart by it."""
         return f"{self._inbox}.{self._asked}".encode()
 
     def _on_answer(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        if subject != self._reply_subject or len(self._answers) >= _MOST_INSTANCES:
+        is_late = subject != self._reply_subject
+        if len(self._known if is_late else self._answers) >= _MOST_INSTANCES:
             return
-        if header.startswith(_NO_RESPONDERS):
+        if header.startswith(_NO_RESPONDERS) and not is_late:
             self._is_done.set()
         found = instance_from(payload)
         if found is None or self._lattice not in (None, found.data.lattice):
+            return
+        if is_late:
+            self._known.add((found.data.lattice, found.id))
             return
         self._answers[found.data.lattice, found.id] = found
         if self._known and self._known <= self._answers.keys():

@@ -34,7 +34,8 @@ Run one exporter for a lattice, anywhere. It listens on the loopback address unl
 metrics have no passwords, and no keys or values of actors. Its user needs two permissions and no others: to publish to
 `$SRV.STATS`, and to subscribe to `_INBOX.>`.
 
-A scrape takes as long as the slowest instance, and up to `--wait` (one second) when an instance has ended. While NATS
+A scrape takes as long as the slowest instance, and up to `--wait` (one second) when an instance has ended. An instance that
+answers later than that is left out. While NATS
 cannot be reached, a scrape has `keyvalue_nats_exporter_nats_up 0` and no instance.
 
 Metrics over [OTLP](operating.md#logs-health-signals) have the same names, with `service.instance.id` in the resource in
