@@ -1,42 +1,43 @@
-"""The import of nats-py and msgspec without things that they load and nothing here uses: up to a third of a start, and 3 MiB.
+"""The import of nats-py and msgspec without things that they load and nothing here uses: up to a third of a start, and 4 MiB.
 
-nats-py reads its own version when it is imported, and works without it; for that it loads modules for zip, CSV and e-mail. Its
-own JetStream client takes headers apart with a parser of e-mail. Its websockets, which no URL here may ask for, load aiohttp
-where that is installed. msgspec prefers typing_extensions to `typing`, which has all that it needs.
+nats-py loads its own JetStream client, which is needed by few commands, and of which its core needs three names of headers. It
+reads its own version when it is imported, and works without it; for that it loads modules for zip, CSV and e-mail. Its
+websockets, which no URL here may ask for, load aiohttp where that is installed. msgspec prefers typing_extensions to `typing`,
+which has all that it needs.
 """
 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 
-_PARSER = "email.parser"
+_JETSTREAM = "nats.js"
 _MISSING = ("importlib.metadata", "aiohttp", "typing_extensions")
 
 
-def complete_nats() -> None:
-    """Give nats-py the parser of headers that its own JetStream client needs."""
-    from email.parser import BytesParser
+class Header(StrEnum):
+    """The headers that the core of nats-py knows. Source: `nats.js.api`."""
 
-    import nats.js.client
-    import nats.js.manager
-
-    for module in (nats.js.client, nats.js.manager):
-        module.BytesParser = BytesParser  # type: ignore[attr-defined]
+    STATUS = "Status"
+    DESCRIPTION = "Description"
+    CONSUMER_STALLED = "Nats-Consumer-Stalled"
 
 
 def import_nats() -> None:
-    """Import nats-py and msgspec, unless they are there already."""
-    if not sys.modules.keys().isdisjoint(("nats", _PARSER)):
+    """Import nats-py and msgspec, unless they are there already. Who imports `nats.js` later gets the real one."""
+    if "nats" in sys.modules:
         return
     missing = [name for name in _MISSING if name not in sys.modules]
-    unused = type(sys)(_PARSER)
-    unused.BytesParser = None  # type: ignore[attr-defined]
-    sys.modules[_PARSER] = unused
     for name in missing:
         sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail
+    module = type(sys)
+    sys.modules[_JETSTREAM] = jetstream = module(_JETSTREAM)
+    jetstream.api = module(f"{_JETSTREAM}.api")  # type: ignore[attr-defined]
+    jetstream.api.Header = Header
     try:
         import msgspec  # noqa: F401  (kept in sys.modules)
-        import nats.aio.client  # noqa: F401
+        import nats.aio.client
     finally:
-        for name in (_PARSER, *missing):
+        for name in (_JETSTREAM, *missing):
             del sys.modules[name]
+    nats.js = jetstream

@@ -10,7 +10,6 @@ from nats.js.errors import BucketNotFoundError, NotFoundError
 from nats.js.object_store import ObjectStore
 
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, Invocation, InvocationResponse
-from provider.nats.light_import import complete_nats
 
 ADDITIONAL_SECONDS = 13.0
 """Additional time of a call whose payload travels this way, as hosts allow it. Source: wasmbus-rpc rpc_client.rs."""
@@ -42,7 +41,6 @@ class Payloads:
         return found.data or b""
 
     async def _store(self) -> ObjectStore:
-        complete_nats()
         jetstream = self._connection.jetstream()
         try:
             return await jetstream.object_store(self._lattice)
