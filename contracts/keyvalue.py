@@ -11,11 +11,11 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct, field
 
+from contracts.integers import I32_MAX, I32_MIN, U32_MAX
+
 CONTRACT_ID = "wasmcloud:keyvalue"
 INTERFACE = "KeyValue"
 
-I32_MIN, I32_MAX = -(2**31), 2**31 - 1
-U32_MAX = 2**32 - 1
 I32 = Annotated[int, Meta(ge=I32_MIN, le=I32_MAX)]
 U32 = Annotated[int, Meta(ge=0, le=U32_MAX)]
 

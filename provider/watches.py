@@ -16,9 +16,9 @@ from contracts.extensions import HANDLE_CHANGE, HandleChange
 from contracts.host import HostData
 from contracts.operations import encode_request
 from contracts.statistics import WatchStatistics
+from provider.keyvalue.kinds import Kind
 from provider.keyvalue.link_config import LinkConfig
 from provider.keyvalue.pool import StorePool
-from provider.keyvalue.values import Kind
 from provider.keyvalue.watch.key_change import KeyChange
 from provider.keyvalue.watch.watch import Watch
 from provider.lattice.actor_calls import ActorCaller

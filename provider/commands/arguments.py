@@ -9,7 +9,8 @@ import msgspec
 from msgspec import structs
 
 from contracts.extensions import ListKeys, SetMany, SetManyItem
-from contracts.keyvalue import U32_MAX, KeysRequest, Request
+from contracts.integers import U32_MAX
+from contracts.keyvalue import KeysRequest, Request
 from contracts.operations import REQUESTS
 from provider.commands.errors import ArgumentsError
 from provider.suggestions import completions, suggestion

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from contracts.keyvalue import I32_MAX, I32_MIN, KeysRequest, Request, SingleKeyRequest
+from contracts.integers import I32_MAX, I32_MIN
+from contracts.keyvalue import KeysRequest, Request, SingleKeyRequest
 from provider import errors
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import MANY_BYTES, Change, Kind, Value, number_of
+from provider.keyvalue.values import MANY_BYTES, Change, number_of
 
 U64_MAX = 2**64 - 1
 

@@ -13,8 +13,9 @@ from contracts.extensions import CompareAndDelete, CompareAndSwap, Create, Entry
 from contracts.keyvalue import Request, SingleKeyRequest
 from provider import errors
 from provider.keyvalue.byte_values import value_of
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import Change, Kind, Value
+from provider.keyvalue.values import Change
 
 Condition = Callable[[Any, Value | None, int, int], Change]
 """Function from a request, the current value, its revision and the time in milliseconds to the change."""

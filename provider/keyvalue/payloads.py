@@ -6,12 +6,28 @@ set as a JSON array.
 
 from __future__ import annotations
 
-import msgspec
+import functools
+from typing import TYPE_CHECKING
 
-from contracts.keyvalue import I32_MAX, I32_MIN
-from provider.keyvalue.values import Kind, Value
+from contracts.integers import I32_MAX, I32_MIN
+from provider.keyvalue.kinds import Kind, Value
 
-_array_decoder = msgspec.json.Decoder(list[str])
+if TYPE_CHECKING:  # loaded with the first list or set: a command that reads a text needs no JSON of its value
+    import msgspec
+
+
+@functools.cache
+def _array_decoder() -> msgspec.json.Decoder[list[str]]:
+    import msgspec
+
+    return msgspec.json.Decoder(list[str])
+
+
+@functools.cache
+def _array_encoder() -> msgspec.json.Encoder:
+    import msgspec
+
+    return msgspec.json.Encoder()
 
 
 def encode_payload(value: Value) -> bytes:
@@ -26,7 +42,7 @@ def encode_payload(value: Value) -> bytes:
             payload: bytes = value.data
             return payload
         case _:
-            return msgspec.json.encode(list(value.data))
+            return _array_encoder().encode(list(value.data))
 
 
 def decode_payload(kind: Kind, payload: bytes) -> str | bytes | int | list[str] | dict[str, None] | None:
@@ -38,9 +54,9 @@ def decode_payload(kind: Kind, payload: bytes) -> str | bytes | int | list[str] 
             number = int(payload)
             return number if I32_MIN <= number <= I32_MAX else None
         if kind is Kind.LIST:
-            return _array_decoder.decode(payload)
+            return _array_decoder().decode(payload)
         if kind is Kind.SET:
-            return dict.fromkeys(_array_decoder.decode(payload))
-    except (ValueError, msgspec.DecodeError):
+            return dict.fromkeys(_array_decoder().decode(payload))
+    except ValueError:  # msgspec's errors are of this class
         pass
     return None

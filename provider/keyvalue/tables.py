@@ -8,7 +8,8 @@ from typing import Any
 from contracts import keyvalue as kv
 from contracts.extensions import GetMany
 from provider.keyvalue import byte_values, values
-from provider.keyvalue.values import Change, Value
+from provider.keyvalue.kinds import Value
+from provider.keyvalue.values import Change
 
 Read = Callable[[Any, Value | None], Any]
 """Makes the result of a request and the value that it reads."""

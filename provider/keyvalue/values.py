@@ -6,14 +6,15 @@ function that changes a value may do so in place: the caller gives it a value th
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from contracts import keyvalue as kv
 from contracts.extensions import GetMany, GetResult
+from contracts.integers import I32_MAX, I32_MIN
 from provider import errors
+from provider.keyvalue.kinds import Kind, Value
 
 DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,400})\Z")
 """A text that counts as a number, as Redis reads it: no plus sign, no leading zeros. More than 400 digits are not converted, so
@@ -22,60 +23,6 @@ that a long text costs nothing; a number of that length overflows anyway."""
 
 MANY_BYTES = 16 * 1024 * 1024
 """Size of all values together that one call may read: it bounds the memory that a call of many large values takes."""
-
-
-NEVER_MS = -1
-"""The end of a value that outlives the maximum age of its bucket: another client gave it the TTL "never"."""
-
-
-class Kind(enum.Enum):
-    """The kinds of value, by the names that errors and stored headers use."""
-
-    TEXT = "text"
-    COUNTER = "counter"
-    LIST = "list"
-    SET = "set"
-    BINARY = "binary value"
-    """Bytes that are no text: of a component, of another client, or of the command line. An actor can only replace them."""
-
-
-class Value:
-    """A value and the time of its end.
-
-    Attributes:
-        kind: The kind of value.
-        data: `str` for a text, `int` for a counter, `list[str]` for a list, `bytes` for a binary value; for a set
-            `dict[str, None]`, whose keys are the members in the order in which they were added.
-        expires_at_ms: The time of the end, in milliseconds since 1970 by the store's clock; 0: the value has no end of its
-            own; `NEVER_MS`: it has none, nor one by its bucket.
-    """
-
-    __slots__ = ("data", "expires_at_ms", "kind")
-
-    def __init__(self, kind: Kind, data: Any, expires_at_ms: int = 0) -> None:
-        self.kind = kind
-        self.data = data
-        self.expires_at_ms = expires_at_ms
-
-    def copy(self) -> Value:
-        data = self.data.copy() if isinstance(self.data, (list, dict)) else self.data
-        return Value(self.kind, data, self.expires_at_ms)
-
-    def is_expired(self, now_ms: int) -> bool:
-        return 0 < self.expires_at_ms <= now_ms
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Value)
-            and self.kind is other.kind
-            and self.data == other.data
-            and self.expires_at_ms == other.expires_at_ms
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"Value({self.kind.value}, expires_at_ms={self.expires_at_ms})"
 
 
 class Change(NamedTuple):
@@ -182,8 +129,8 @@ def set_clear(request: kv.SetClear, value: Value | None, now_ms: int) -> Change:
 
 def increment(request: kv.Increment, value: Value | None, now_ms: int) -> Change:
     total = number_of(request.key, value) + request.value
-    if not kv.I32_MIN <= total <= kv.I32_MAX:
-        raise errors.CounterOverflowError(request.key, total, kv.I32_MIN, kv.I32_MAX)
+    if not I32_MIN <= total <= I32_MAX:
+        raise errors.CounterOverflowError(request.key, total, I32_MIN, I32_MAX)
     expires_at_ms = value.expires_at_ms if value is not None else 0
     return Change(Value(Kind.COUNTER, total, expires_at_ms), total, True)
 

@@ -11,6 +11,9 @@ NANOSECONDS = 1_000_000_000
 NANOSECONDS_PER_MS = 1_000_000
 """Nanoseconds in a millisecond. JetStream gives points in time in nanoseconds; this program counts milliseconds."""
 
+TTL_LEVEL = 1
+"""The server's API level from which a message may have its own time to live (nats-server 2.11)."""
+
 STREAM_PREFIX = "KV_"
 SUBJECT_PREFIX = "$KV."
 

@@ -27,9 +27,6 @@ MANY_SUBJECTS = 1024
 STREAM = b"Nats-Stream"
 """Header of a direct get's answer: the name of the stream. A mirror gives its own name."""
 
-TTL_LEVEL = 1
-"""The API level from which a message may have its own time to live (nats-server 2.11)."""
-
 
 class ApiFailure(Struct, frozen=True):
     """The `error` of an API response."""

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from contracts.keyvalue import U32_MAX
+from contracts.integers import U32_MAX
 from provider.state_proxy.http1 import RequestHead
 from provider.state_proxy.refusals import (
     BAD_REQUEST,

@@ -12,7 +12,7 @@ from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.stream import Traits
 from provider.keyvalue.bucket.ttl import Lifetimes
 from provider.keyvalue.clock import ServerClock
-from provider.keyvalue.values import Kind, Value
+from provider.keyvalue.kinds import Kind, Value
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.requests import Outcome

@@ -22,8 +22,8 @@ from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.bucket.pages.settling import PageSizes
 from provider.keyvalue.bucket.pages.value_reader import ValueReader
 from provider.keyvalue.bucket.pages.value_writer import PagingLimits, ValueWriter
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.store import FutureCall
-from provider.keyvalue.values import Kind, Value
 from provider.tasks import TaskOwner
 
 KEY = "k"

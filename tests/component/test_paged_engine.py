@@ -20,7 +20,7 @@ from provider.keyvalue.bucket.pages.settling import PageSizes, settle
 from provider.keyvalue.bucket.pages.tree_reads import reachable_pages
 from provider.keyvalue.bucket.pages.value_reader import ValueReader
 from provider.keyvalue.bucket.pages.value_writer import PagingLimits, ValueWriter
-from provider.keyvalue.values import Kind, Value
+from provider.keyvalue.kinds import Kind, Value
 from provider.tasks import TaskOwner
 
 KEY = "k"

@@ -26,8 +26,9 @@ from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.kv.stored_revision import Revision
 from provider.keyvalue.bucket.follow import Selection, Start
 from provider.keyvalue.link_values import Consistency
+from provider.nats.buckets import TTL_LEVEL
 from provider.nats.consumer import PullConsumer
-from provider.nats.jetstream import TTL_LEVEL, JetStream
+from provider.nats.jetstream import JetStream
 from tests.blackbox.nats.cluster import Cluster
 from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.nats.operator_mode import Operator, creds_file

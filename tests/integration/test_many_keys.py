@@ -14,9 +14,10 @@ from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.entries import Write
 from provider.keyvalue.bucket.stream import Traits, open_stream
 from provider.keyvalue.clock import ServerClock
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.link_config import BucketConfig
 from provider.keyvalue.link_values import Consistency
-from provider.keyvalue.values import MANY_BYTES, Kind, Value
+from provider.keyvalue.values import MANY_BYTES
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings

@@ -10,8 +10,8 @@ import pytest
 from provider.commands import errors as kv_errors
 from provider.commands.connect import ConnectionOptions, connected, deadline_in
 from provider.commands.kv.bucket_admin import bucket_status, remove_bucket
+from provider.commands.kv.bucket_rendering import status_object, status_rows
 from provider.commands.kv.open_bucket import opened
-from provider.commands.kv.rendering import status_object, status_rows
 from provider.keyvalue.link_values import Consistency
 from tests.blackbox.lattice_host import CallFailedError, LatticeHost
 from tests.blackbox.link_checks import exercise, filled, reason, served

@@ -10,8 +10,8 @@ from provider.keyvalue.bucket.pages.pages_settings import reason_not_to_use, rea
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.stream import SMALLEST_REPLICATED_BYTES, stream_differences
 from provider.keyvalue.link_config import BucketConfig
-from provider.nats.buckets import NANOSECONDS, key_subject
-from provider.nats.jetstream import TTL_LEVEL, StreamConfig, StreamInfo
+from provider.nats.buckets import NANOSECONDS, TTL_LEVEL, key_subject
+from provider.nats.jetstream import StreamConfig, StreamInfo
 
 _EDIT = "nats stream edit"
 

@@ -27,6 +27,7 @@ from provider.nats.buckets import (
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
     STREAM_PREFIX,
+    TTL_LEVEL,
     key_subject,
     stream_name,
 )
@@ -56,7 +57,7 @@ async def add_bucket(jetstream: js.JetStream, settings: BucketSettings, deadline
     """
     with explained():
         level = await jetstream.level(deadline)
-        if settings.marker_ttl_seconds and level < js.TTL_LEVEL:
+        if settings.marker_ttl_seconds and level < TTL_LEVEL:
             raise OptionError("--marker-ttl", "the server is older than 2.11, which introduced TTLs of messages")
         try:
             await jetstream.create_stream(_stream_config(settings, level), deadline)
@@ -153,7 +154,7 @@ def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:
 def _expiry_reason(stream: js.StreamInfo, level: int) -> str:
     if Traits.from_info(stream, level).expires_by_itself:
         return ""
-    if level < js.TTL_LEVEL:
+    if level < TTL_LEVEL:
         return "the server is older than 2.11"
     return "the bucket keeps history" if stream.config.allow_msg_ttl else "the bucket has no TTLs of messages"
 

@@ -11,20 +11,18 @@ from provider.commands.connect import deadline_in
 from provider.commands.errors import KeyNotFoundError
 from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_buckets, remove_bucket
 from provider.commands.kv.bucket_info import BucketInfo, BucketSettings, BucketStatus, Republish
-from provider.commands.kv.name_rules import actor_key, check_bucket, stored_pattern
-from provider.commands.kv.open_bucket import OpenBucket
-from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption
-from provider.commands.kv.rendering import (
+from provider.commands.kv.bucket_rendering import (
     BUCKET_COLUMNS,
     bucket_row,
     heading,
     info_object,
-    key_object,
-    local_time,
-    one_line,
     status_object,
     status_rows,
 )
+from provider.commands.kv.name_rules import actor_key, check_bucket, stored_pattern
+from provider.commands.kv.open_bucket import OpenBucket
+from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption
+from provider.commands.kv.rendering import key_object, local_time, one_line
 from provider.commands.kv.running import in_bucket, is_confirmed, perform
 from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line

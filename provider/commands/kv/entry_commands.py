@@ -20,13 +20,7 @@ from provider.commands.kv.parameters import (
     KeyArgument,
     TtlOption,
 )
-from provider.commands.kv.rendering import (
-    HISTORY_COLUMNS,
-    entry_lines,
-    history_row,
-    key_object,
-    revision_object,
-)
+from provider.commands.kv.rendering import HISTORY_COLUMNS, entry_lines, history_row, key_object, revision_object
 from provider.commands.kv.running import in_bucket, is_confirmed
 from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line

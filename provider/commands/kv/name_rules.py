@@ -5,7 +5,6 @@ Source: ADR-8 (legal names); nats.go jetstream/kv.go.
 
 from __future__ import annotations
 
-import json
 import re
 
 from provider import errors
@@ -76,7 +75,11 @@ def actor_key(bucket_key: str) -> str | None:
 def actor_note(bucket_key: str) -> str:
     """Return a note of the key as actors write it, or "" if that is the same text."""
     key = actor_key(bucket_key)
-    return f"actor's key: {json.dumps(key, ensure_ascii=not key.isprintable())}" if key is not None else ""
+    if key is None:
+        return ""
+    import json
+
+    return f"actor's key: {json.dumps(key, ensure_ascii=not key.isprintable())}"
 
 
 def noted_key(bucket_key: str) -> str:

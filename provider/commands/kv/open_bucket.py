@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from msgspec import structs
-
 from contracts.extensions import SwapResponse
 from contracts.keyvalue import SingleKeyRequest
 from provider.commands.connect import deadline_in, explained
@@ -34,9 +32,9 @@ from provider.keyvalue.bucket.stream import Traits, refresh_stream
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import Delete, Put, PutValue
 from provider.keyvalue.keys import RESERVED_KEY
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import Kind, Value
 from provider.keyvalue.watch.patterns import matches
 from provider.nats import jetstream as js
 from provider.nats.buckets import key_subject, stream_name
@@ -110,7 +108,7 @@ class OpenBucket:
             if not revision.kind.startswith("paged "):
                 return revision
             kind = revision.kind.removeprefix("paged ")
-            return structs.replace(revision, payload=encode_payload(entry.value), kind=kind)
+            return revision._replace(payload=encode_payload(entry.value), kind=kind)
         # The entry was overwritten or deleted since, so its time cannot be read any more.
         return Revision(
             bucket_key=key,

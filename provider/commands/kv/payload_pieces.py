@@ -12,7 +12,7 @@ from provider.keyvalue.bucket.pages.paged_reads import MemberReader
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, Operation
 from provider.keyvalue.bucket.pages.paging import Paging
 from provider.keyvalue.bucket.pages.tree_reads import Leaves
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 
 
 async def payload_pieces(

@@ -12,7 +12,7 @@ from redis import exceptions
 
 from provider.commands.errors import RedisError
 from provider.keyvalue.byte_values import value_of
-from provider.keyvalue.values import Kind, Value
+from provider.keyvalue.kinds import Kind, Value
 
 _MOST_LENGTH = 64 * 1024 * 1024
 """Bytes of a text, or elements, of values that are read at all: one is held in memory several times while it is copied."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import NamedTuple
 
-from provider.keyvalue.bucket.entries import decode_entry
-from provider.keyvalue.bucket.pages.paged_value import is_paged
+from provider.keyvalue.bucket.reading.stored_form import KIND, PAGED, decode_message
 from provider.keyvalue.bucket.ttl import Lifetimes
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 from provider.nats.frames import header_value
 from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON
 
@@ -16,7 +15,7 @@ PUT, DEL, PURGE = "PUT", "DEL", "PURGE"
 _BINARY = "binary"
 
 
-class Revision(Struct, frozen=True):
+class Revision(NamedTuple):
     """One revision of a key.
 
     Attributes:
@@ -57,14 +56,15 @@ def decode_revision(
     lifetimes: Lifetimes = _TTL_ONLY,
 ) -> Revision:
     """Decode one message of a bucket with these lifetimes."""
-    entry = decode_entry(revision, header, payload, lifetimes, time_ms)
-    value = entry.value
+    revision, value, operation_id, end = decode_message(revision, header, payload, lifetimes, time_ms)
     kind, expires_at_ms = "", 0
     if value is not None:
         kind = _BINARY if value.kind is Kind.BINARY else value.kind.value
-        if is_paged(value):  # the payload is a head, whose pages are there only as long as it is the last revision
+        if (
+            is_head(header) and type(value.data) is not bytes
+        ):  # the payload is a head, whose pages are there only as long as it is the last revision
             kind = f"paged {kind}"
-        expires_at_ms = min((end_ms for end_ms in (value.expires_at_ms, entry.end.age_ms) if end_ms > 0), default=0)
+        expires_at_ms = min((end_ms for end_ms in (value.expires_at_ms, end.age_ms) if end_ms > 0), default=0)
     return Revision(
         bucket_key=bucket_key,
         revision=revision,
@@ -73,9 +73,14 @@ def decode_revision(
         payload=payload if value is not None else b"",
         kind=kind,
         expires_at_ms=expires_at_ms,
-        operation_id=entry.operation_id.decode(errors="replace"),
+        operation_id=operation_id.decode(errors="replace"),
         reason=(header_value(header, MARKER_REASON) or b"").decode(errors="replace"),
     )
+
+
+def is_head(header: bytes) -> bool:
+    """Tell whether the headers of a message say that its payload is the head of a value with pages."""
+    return header_value(header, KIND) == PAGED
 
 
 def _marker(header: bytes) -> str:

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 
 from provider.keyvalue.bucket.pages.paging import Paging, PagingSettings
-from provider.keyvalue.bucket.reads import Reads
+from provider.keyvalue.bucket.reading.reads import Reads
 from provider.keyvalue.bucket.stream import BucketStream, Traits
 from provider.keyvalue.bucket.writes import Writes
 from provider.keyvalue.clock import ServerClock

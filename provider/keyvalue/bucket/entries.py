@@ -1,20 +1,14 @@
-"""A value <-> the payload and the headers of a message in a bucket. Pure.
-
-The payload is the text that a person expects `nats kv get` to show: a text as it is, a counter as decimal text, a list or a
-set as a JSON array. The kind is in a header, so a text that looks like JSON stays a text, and a value that another client
-wrote without headers reads as a text.
-"""
+"""The last message of a key as an entry, and the headers of a write. Pure; the form of a message is in `stored_form`."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Any
 
 from msgspec import Struct
 
-from provider.keyvalue.bucket.pages.head import decode_head
 from provider.keyvalue.bucket.pages.paged_value import Head
+from provider.keyvalue.bucket.reading.stored_form import KIND, OPERATION_ID, PAGED, decode_message
 from provider.keyvalue.bucket.ttl import (
     EXPIRES_AT,
     EXPIRES_BY,
@@ -24,26 +18,15 @@ from provider.keyvalue.bucket.ttl import (
     SERVER,
     End,
     Lifetimes,
-    end_of,
-    time_of,
 )
-from provider.keyvalue.payloads import decode_payload
-from provider.keyvalue.values import NEVER_MS, Kind, Value
-from provider.nats.frames import header_block, header_reader, header_value
-from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, MAX_AGE, ROLLUP, TTL
-from provider.nats.times import TIME_STAMP
-from provider.nats.times import time_ms as read_time_ms
+from provider.keyvalue.kinds import NEVER_MS, Kind, Value
+from provider.nats.frames import header_block
+from provider.nats.headers import KV_OPERATION, MARKER_REASON, MAX_AGE, ROLLUP, TTL
 
-KIND = b"Kv-Kind"
-PAGED = b"paged"
-"""The kind of a message whose payload is a head. To a provider that does not know it, such a message is a binary value."""
-
-OPERATION_ID = b"Op-Id"
 FENCE = b"Kv-Fence"
 """The revision of the message that this one repeats, so that a paused writer cannot commit; 0: it stands where there was
 none."""
 
-SEQUENCE = b"Nats-Sequence"
 EXPECTED_REVISION = b"Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
 """Subject that the expected revision is of, if not the one that is written to. Since nats-server 2.11."""
@@ -54,9 +37,6 @@ _CACHED_ENTRIES = 1024
 
 _ROLL_UP = (ROLLUP, b"sub")
 """The header by which a message removes the earlier ones of its key. A bucket without history does that by itself."""
-
-_read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL, SEQUENCE)
-_KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
 class Entry(Struct, eq=False):
@@ -119,36 +99,9 @@ class Write(Struct, frozen=True):
 def decode_entry(
     revision: int, header: bytes, payload: bytes, lifetimes: Lifetimes = NO_LIFETIMES, time_ms: int = 0
 ) -> Entry:
-    """Decode a stored message. A message that no provider of this version could have written is a binary value.
-
-    Args:
-        revision: The message's sequence; 0 if it is in the header block, as in the reply to a direct get.
-        header: The header block; b"" for a message without headers.
-        payload: The body.
-        lifetimes: The ends that the bucket gives. Without them, only a provider's own end counts.
-        time_ms: When the message was stored; 0 if it is in the header block.
-    """
-    found = _read_headers(header)
-    revision = revision or int(found.pop(SEQUENCE, 0))
-    operation_id = found.pop(OPERATION_ID, b"")
-    # A marker: of a deletion, or of the server for an expired value.
-    if found and (found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found):
-        return Entry(revision, None, operation_id)
-    # A kind of a later version, or a payload that is not of its kind, was written by another program.
-    kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
-    data: Any = decode_payload(kind, payload)
-    if data is None:
-        kind, data = Kind.BINARY, payload
-    if kind is Kind.BINARY and found.get(KIND) == PAGED and (head := decode_head(payload)) is not None:
-        kind, data = head.kind, head
-    if not (EXPIRES_AT in found or TTL in found or lifetimes.max_age_ms):
-        return Entry(revision, Value(kind, data), operation_id, len(payload))
-    if EXPIRES_AT in found and time_of(found[EXPIRES_AT]) is None:  # so was an end in another form
-        kind, data = Kind.BINARY, payload
-    if not time_ms and (EXPIRES_AT not in found or lifetimes.max_age_ms):
-        time_ms = read_time_ms((header_value(header, TIME_STAMP) or b"").decode(errors="replace"))
-    end = end_of(found, time_ms, lifetimes)
-    return Entry(revision, Value(kind, data, end.at_ms), operation_id, len(payload), end)
+    """Decode a stored message; see `stored_form.decode_message`."""
+    revision, value, operation_id, end = decode_message(revision, header, payload, lifetimes, time_ms)
+    return Entry(revision, value, operation_id, len(payload) if value is not None else 0, end)
 
 
 def may_tell_ttl(value: Value, base: Entry) -> bool:

@@ -13,9 +13,9 @@ from provider import errors
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
 from provider.keyvalue.bucket.pages.paged_value import Edit, Head, PageId
 from provider.keyvalue.conditional import CONDITIONS, Put
+from provider.keyvalue.kinds import Value
 from provider.keyvalue.store import Call
 from provider.keyvalue.tables import CHANGES, OVERWRITES
-from provider.keyvalue.values import Value
 
 
 class PendingChange(Struct, eq=False):

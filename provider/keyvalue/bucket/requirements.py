@@ -5,10 +5,29 @@ Source: nats-server server/stream.go (retention, discard policy), ADR-49 (counte
 
 from __future__ import annotations
 
-from provider.nats.jetstream import StreamConfig
+from typing import Any, Protocol
 
 
-def unmet_requirement(config: StreamConfig) -> str:
+class StreamSettings(Protocol):
+    """The settings of a stream that `unmet_requirement` looks at, as in `jetstream.StreamConfig`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def retention(self) -> str: ...
+    @property
+    def discard(self) -> str: ...
+    @property
+    def discard_new_per_subject(self) -> bool: ...
+    @property
+    def no_ack(self) -> bool: ...
+    @property
+    def subject_transform(self) -> Any: ...
+    @property
+    def allow_msg_counter(self) -> bool: ...
+
+
+def unmet_requirement(config: StreamSettings) -> str:
     """Return the setting for which a stream cannot serve as a bucket, with the reason, or "" for a usable one.
 
     These streams acknowledge writes that nobody can read later, or take none. A setting that only forbids some operations

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from contracts.extensions import ListKeys, ListKeysResponse
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.entries import KIND, PAGED
 from provider.keyvalue.bucket.failures import store_error
+from provider.keyvalue.bucket.reading.stored_form import KIND, PAGED
 from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, Lifetimes, end_of
 from provider.keyvalue.byte_values import KeyPage, ListPage
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key

@@ -40,10 +40,10 @@ from provider.keyvalue.conditional import CONDITIONS, entry_response
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool
 from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import RESERVED_KEY, encode_key
+from provider.keyvalue.kinds import Value
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY, Read
-from provider.keyvalue.values import Value
 from provider.nats import jetstream as js
 from provider.nats.buckets import STREAM_NOT_FOUND
 from provider.nats.connection import Connection

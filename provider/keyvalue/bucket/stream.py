@@ -18,7 +18,7 @@ from msgspec import Struct
 from provider import errors
 from provider.keyvalue.bucket.entries import reserved_header
 from provider.keyvalue.bucket.requirements import unmet_requirement
-from provider.keyvalue.bucket.ttl import Lifetimes
+from provider.keyvalue.bucket.ttl import Lifetimes, lifetimes_of
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.given_values import Remark, text_of
 from provider.keyvalue.keys import RESERVED_KEY
@@ -26,11 +26,11 @@ from provider.keyvalue.link_config import BucketConfig
 from provider.nats import jetstream as js
 from provider.nats.buckets import (
     NANOSECONDS,
-    NANOSECONDS_PER_MS,
     NO_SPACE,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
     STREAM_PREFIX,
+    TTL_LEVEL,
     key_subject,
     stream_name,
 )
@@ -98,12 +98,11 @@ class Traits(Struct, frozen=True):
     def from_info(cls, info: js.StreamInfo, level: int) -> Self:
         """Derive the traits from a stream's configuration and the server's API level."""
         config = info.config
-        honors_ttl = level >= js.TTL_LEVEL and config.allow_msg_ttl
         return cls(
             level=level,
             replicas=config.num_replicas,
             allows_direct=config.allow_direct,
-            lifetimes=Lifetimes(honors_ttl, config.max_age // NANOSECONDS_PER_MS),
+            lifetimes=lifetimes_of(config, level),
             has_history=config.max_msgs_per_subject != 1,
             max_value_bytes=config.max_msg_size,
             rolls_up=_rolls_up(config),
@@ -284,7 +283,7 @@ def stream_config(config: BucketConfig, level: int) -> dict[str, Any]:
         "allow_rollup_hdrs": True,
         "allow_direct": True,
     }
-    if level >= js.TTL_LEVEL:
+    if level >= TTL_LEVEL:
         stream["allow_msg_ttl"] = True
         if config.marks_expired:
             stream["subject_delete_marker_ttl"] = _EXPIRY_MARKER_SECONDS * NANOSECONDS

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from provider.keyvalue.byte_values import counted
 from provider.keyvalue.cache.causality import Dot, by_replica
-from provider.keyvalue.values import DECIMAL, Kind, Value
+from provider.keyvalue.kinds import Kind, Value
+from provider.keyvalue.values import DECIMAL
 
 BOOKKEEPING_BYTES = 100
 """Size counted for an item, a tally or a key beyond its text: about what the objects that hold it take in memory."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from contracts import keyvalue as kv
 from contracts.extensions import CompareAndDelete, CompareAndSwap, Create, SwapResponse
+from contracts.integers import I32_MAX, I32_MIN
 from provider import errors
 from provider.keyvalue.byte_values import U64_MAX, IncrementU64, SetBytes, total_u64, value_of
 from provider.keyvalue.cache.causality import Dot, by_replica
@@ -27,7 +28,8 @@ from provider.keyvalue.cache.messages import (
 )
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.state import removal_of
-from provider.keyvalue.values import Kind, Value, check_kind, number_of
+from provider.keyvalue.kinds import Kind, Value
+from provider.keyvalue.values import check_kind, number_of
 
 MAX_REMOVALS = 1000
 """Items that one event removes. Clearing more takes several events, so that each fits into a message."""
@@ -179,8 +181,8 @@ def _delete(mutation: Mutation, request: kv.SingleKeyRequest) -> bool:
 def _increment(mutation: Mutation, request: kv.Increment) -> int:
     value = mutation.read()
     total = number_of(request.key, value) + request.value
-    if not kv.I32_MIN <= total <= kv.I32_MAX:
-        raise errors.CounterOverflowError(request.key, total, kv.I32_MIN, kv.I32_MAX)
+    if not I32_MIN <= total <= I32_MAX:
+        raise errors.CounterOverflowError(request.key, total, I32_MIN, I32_MAX)
     return _count(mutation, request, value, total)
 
 

@@ -22,7 +22,7 @@ from provider.keyvalue.cache.messages import (
     Event,
 )
 from provider.keyvalue.cache.state import ReplicaState
-from provider.keyvalue.values import Value
+from provider.keyvalue.kinds import Value
 
 _KINDS = {AddText: TEXT, AddBytes: TEXT, AddMember: MEMBER, AddElement: ELEMENT}
 

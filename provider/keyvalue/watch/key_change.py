@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 
 
 class KeyChange(Struct, frozen=True):

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from provider import errors
-from provider.keyvalue.bucket.entries import FENCE, KIND, MESSAGE_ID, PAGED
+from provider.keyvalue.bucket.entries import FENCE, MESSAGE_ID
 from provider.keyvalue.bucket.pages.garbage.collector import Collector
 from provider.keyvalue.bucket.pages.head import encode_head
 from provider.keyvalue.bucket.pages.page_codec import encode_elements
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, Head, PageId, Wanted, key_hash
-from provider.keyvalue.values import Kind
+from provider.keyvalue.bucket.reading.stored_form import KIND, PAGED
+from provider.keyvalue.kinds import Kind
 from provider.nats.frames import header_block, header_value
 from tests.blackbox.nats.cluster import Cluster
 from tests.blackbox.waiting import eventually

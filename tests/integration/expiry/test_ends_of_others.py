@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from provider.nats.jetstream import TTL_LEVEL
+from provider.nats.buckets import TTL_LEVEL
 from tests.blackbox.lattice_host import LatticeHost
 from tests.blackbox.waiting import eventually
 from tests.conformance.actor import Actor

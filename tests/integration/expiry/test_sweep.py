@@ -22,8 +22,9 @@ from provider.keyvalue.bucket.sweep import Sweeper
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.link_config import BucketConfig
 from provider.keyvalue.link_values import Consistency
+from provider.nats.buckets import TTL_LEVEL
 from provider.nats.connection import Connection
-from provider.nats.jetstream import TTL_LEVEL, JetStream, StoredMessage
+from provider.nats.jetstream import JetStream, StoredMessage
 from provider.nats.settings import ConnectionSettings
 from provider.tasks import TaskOwner
 from tests.blackbox.nats.nats_server import NatsServer

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import pytest
 
 from provider import errors
-from provider.keyvalue.bucket.entries import EXPECTED_REVISION, FENCE, KIND, OPERATION_ID
+from provider.keyvalue.bucket.entries import EXPECTED_REVISION, FENCE
 from provider.keyvalue.bucket.pages.garbage.collector import Collector
 from provider.keyvalue.bucket.pages.garbage.turn import Turn
 from provider.keyvalue.bucket.pages.head import encode_head
 from provider.keyvalue.bucket.pages.page_codec import Child, encode_elements, encode_node, hash_prefix
 from provider.keyvalue.bucket.pages.paged_value import Head, PageId, page_prefix
 from provider.keyvalue.bucket.pages.pages_stream import Look
-from provider.keyvalue.values import Kind
+from provider.keyvalue.bucket.reading.stored_form import KIND, OPERATION_ID
+from provider.keyvalue.kinds import Kind
 from provider.nats.frames import header_block, header_value
 from provider.nats.headers import ttl_seconds
 from provider.nats.jetstream import StoredMessage

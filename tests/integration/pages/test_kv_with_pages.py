@@ -9,8 +9,8 @@ import pytest
 from contracts import keyvalue as kv
 from provider import errors
 from provider.commands.kv.bucket_admin import bucket_status, list_buckets, remove_bucket
+from provider.commands.kv.bucket_rendering import status_object, status_rows
 from provider.commands.kv.open_bucket import opened
-from provider.commands.kv.rendering import status_object, status_rows
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.link_values import Consistency
 from tests.blackbox.nats.nats_server import NatsServer

@@ -8,7 +8,7 @@ import pytest
 
 from provider import errors
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, PageId, Wanted, key_hash
-from provider.nats.jetstream import TTL_LEVEL
+from provider.nats.buckets import TTL_LEVEL
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 from tests.integration.pages.open_pages import Opened, open_pages, soon

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from contracts import codec, extensions, host, keyvalue, lattice, operations
 from contracts.codec import MalformedError
+from contracts.integers import I32_MAX, I32_MIN, U32_MAX
 from contracts.secret import Secret
 
 REQUIRED = {
@@ -224,8 +225,8 @@ keys = st.text(min_size=1)
 requests = st.one_of(
     st.sampled_from([keyvalue.Get, keyvalue.Contains, keyvalue.Del, keyvalue.ListClear]).flatmap(keys.map),
     st.sampled_from([keyvalue.SetClear, keyvalue.SetQuery]).flatmap(keys.map),
-    st.builds(keyvalue.Set, keys, st.text(), st.integers(0, keyvalue.U32_MAX)),
-    st.builds(keyvalue.Increment, keys, st.integers(keyvalue.I32_MIN, keyvalue.I32_MAX)),
+    st.builds(keyvalue.Set, keys, st.text(), st.integers(0, U32_MAX)),
+    st.builds(keyvalue.Increment, keys, st.integers(I32_MIN, I32_MAX)),
     st.builds(keyvalue.ListAdd, keys, st.text()),
     st.builds(keyvalue.ListDel, keys, st.text()),
     st.builds(keyvalue.ListRange, keys, st.integers(-(2**31), 2**31 - 1), st.integers(-(2**31), 2**31 - 1)),
@@ -234,14 +235,14 @@ requests = st.one_of(
     st.builds(keyvalue.SetUnion, st.lists(keys)),
     st.builds(keyvalue.SetIntersection, st.lists(keys)),
     st.builds(extensions.GetEntry, keys),
-    st.builds(extensions.Create, keys, st.text(), st.integers(0, keyvalue.U32_MAX)),
-    st.builds(extensions.CompareAndSwap, keys, st.text(), st.integers(0, keyvalue.U32_MAX), st.integers(0, 2**63 - 1)),
+    st.builds(extensions.Create, keys, st.text(), st.integers(0, U32_MAX)),
+    st.builds(extensions.CompareAndSwap, keys, st.text(), st.integers(0, U32_MAX), st.integers(0, 2**63 - 1)),
     st.builds(extensions.CompareAndDelete, keys, st.integers(0, 2**63 - 1)),
     st.builds(extensions.GetMany, st.lists(keys)),
     st.builds(extensions.DeleteMany, st.lists(keys)),
     st.builds(
         extensions.SetMany,
-        st.lists(st.builds(extensions.SetManyItem, keys, st.text(), st.integers(0, keyvalue.U32_MAX))),
+        st.lists(st.builds(extensions.SetManyItem, keys, st.text(), st.integers(0, U32_MAX))),
     ),
     st.builds(extensions.ListKeys, st.text(), st.text(), st.integers(1, extensions.MAX_PAGE_KEYS)),
 )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.byte_values import U64_MAX, GetBytes, GetBytesMany, IncrementU64, SetBytes
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY
-from provider.keyvalue.values import MANY_BYTES, Kind, Value
+from provider.keyvalue.values import MANY_BYTES
 
 NOW = 5_000
 

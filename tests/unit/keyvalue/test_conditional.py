@@ -10,7 +10,7 @@ from contracts import extensions
 from provider import errors
 from provider.keyvalue.byte_values import value_of
 from provider.keyvalue.conditional import CONDITIONS, Delete, Put, entry_response
-from provider.keyvalue.values import Kind, Value
+from provider.keyvalue.kinds import Kind, Value
 
 NOW = 5_000
 

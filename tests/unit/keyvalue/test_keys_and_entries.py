@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from provider import errors
 from provider.keyvalue.bucket.entries import Write, decode_entry, encode_headers
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key, encode_key
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import Kind, Value
 from provider.nats.frames import header_block, header_value
 
 LEGAL = re.compile(r"[-/_=.a-zA-Z0-9]+")

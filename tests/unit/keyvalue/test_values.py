@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue import values
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY
-from provider.keyvalue.values import Kind, Value
 
 NOW = 5_000
 SAMPLES = {

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from provider.keyvalue.bucket.pages.paged_value import Head, PageId
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 
 MOST_ELEMENTS = 2**31
 """Most elements of a list or a set, as in Redis: the length of a list has to fit the contract's unsigned 32 bits."""

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, PageId
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 
 CHILD_OVERHEAD_BYTES = 24
 """Most bytes of a child in its parent beside the id and the separator: two numbers, and the lengths of the two texts."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, NewType, Protocol, TypeVar
 
 from msgspec import Struct
 
-from provider.keyvalue.values import Kind, Value
+from provider.keyvalue.kinds import Kind, Value
 
 Result = TypeVar("Result")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from provider.keyvalue.bucket.requirements import unmet_requirement
-from provider.nats.buckets import key_subject, stream_name
-from provider.nats.jetstream import TTL_LEVEL, StreamConfig
+from provider.nats.buckets import TTL_LEVEL, key_subject, stream_name
+from provider.nats.jetstream import StreamConfig
 
 _SUFFIX = "=pages"
 """No bucket of a link ends in this: `BUCKET` takes no equals sign, and the default name has none."""

@@ -8,7 +8,6 @@ import logging
 from typing import Any, NamedTuple
 
 from provider import errors
-from provider.keyvalue.bucket.consistency import KeyReader
 from provider.keyvalue.bucket.failures import store_error
 from provider.keyvalue.bucket.pages.pages_settings import (
     pages_bucket,
@@ -16,6 +15,7 @@ from provider.keyvalue.bucket.pages.pages_settings import (
     reason_not_to_use,
     reason_not_to_write,
 )
+from provider.keyvalue.bucket.reading.consistency import KeyReader
 from provider.keyvalue.bucket.stream import BucketStream, Traits, repeated
 from provider.keyvalue.bucket.writes import Writes
 from provider.nats import jetstream as js

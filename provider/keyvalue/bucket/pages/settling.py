@@ -16,8 +16,8 @@ from provider.keyvalue.bucket.pages.tree_changes import Append, Change, DeleteAt
 from provider.keyvalue.bucket.pages.tree_edits import NewPages, Tree, build_pieces, build_tree, change_tree
 from provider.keyvalue.bucket.pages.tree_reads import root_of
 from provider.keyvalue.bucket.pages.working_copy import PagedList, PagedSet
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import Kind, Value
 
 MOST_INLINE_BYTES = 64 * 1024
 """Largest payload of a list or a set that is one message: below it, writing all of it costs less than a page."""

@@ -25,7 +25,7 @@ from provider.keyvalue.bucket.pages.page_codec import (
 )
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Operation, PageId, Wanted
 from provider.keyvalue.bucket.pages.tree_changes import Append, Change
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 
 _ARRAY_BYTES = 5
 """Most bytes by which a leaf is larger than its elements: the length of a MessagePack array."""

@@ -13,7 +13,7 @@ from provider.keyvalue.bucket.pages.page_codec import (
     hash_prefix,
 )
 from provider.keyvalue.bucket.pages.paged_value import Head, Operation, PageId, Wanted
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 
 _PAGES_AHEAD = 32
 """Leaves of a list or a set to read ahead: half a megabyte, about what a connection carries in one round trip."""

@@ -14,7 +14,8 @@ from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.pages import paged_reads as reads
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, Operation, is_paged
 from provider.keyvalue.bucket.pages.runner import PageRunner
-from provider.keyvalue.values import MANY_BYTES, Kind, Value, check_kind
+from provider.keyvalue.kinds import Kind, Value
+from provider.keyvalue.values import MANY_BYTES, check_kind
 from provider.room import Room
 
 _log = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from provider.keyvalue.bucket.pages.tree_reads import position_of
 from provider.keyvalue.bucket.pages.value_reader import ValueReader
 from provider.keyvalue.bucket.pages.working_copy import PagedList, PagedSet, working_copy
 from provider.keyvalue.bucket.plans import Batch, PendingChange, Prepared
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
-from provider.keyvalue.values import Kind, Value
 
 _MOST_LANE_PAGES = 64
 """Pages that the search of a ListDel may read while other changes of the key wait: a few milliseconds."""

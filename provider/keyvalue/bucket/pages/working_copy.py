@@ -15,7 +15,7 @@ from contracts import keyvalue as kv
 from provider.keyvalue.bucket.pages.page_codec import utf8_size
 from provider.keyvalue.bucket.pages.paged_value import Head, Operation, PageId
 from provider.keyvalue.bucket.pages.tree_reads import members_found, position_of
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 
 
 class PagedSet:

@@ -13,20 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.commands.kv.bucket_info import BucketInfo, BucketStatus
-from provider.commands.kv.rendering import (
-    bucket_row,
-    entry_lines,
-    one_line,
-    plain_value,
-    revision_object,
-    short_value,
-    status_object,
-    status_rows,
-    update_line,
-)
+from provider.commands.kv.bucket_rendering import bucket_row, status_object, status_rows
+from provider.commands.kv.rendering import entry_lines, one_line, plain_value, revision_object, short_value, update_line
 from provider.commands.kv.stored_revision import Revision, decode_revision
 from provider.keyvalue.bucket.entries import Write, encode_headers
-from provider.keyvalue.values import Kind, Value
+from provider.keyvalue.kinds import Kind, Value
 from provider.nats.frames import header_block
 
 NOON_MS = 1_767_355_200_000  # 2026-01-02 12:00 UTC

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from provider.keyvalue.bucket.entries import Entry, Write, decode_entry, encode_headers, may_tell_ttl
 from provider.keyvalue.bucket.scan import decode_head
 from provider.keyvalue.bucket.ttl import End, Lifetimes, end_of
-from provider.keyvalue.values import NEVER_MS, Kind, Value
+from provider.keyvalue.kinds import NEVER_MS, Kind, Value
 from provider.nats.frames import header_block, header_value
 from provider.nats.headers import ttl_seconds
 

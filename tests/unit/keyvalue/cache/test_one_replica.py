@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.cache.operations import CacheLimits
+from provider.keyvalue.kinds import Value
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY
-from provider.keyvalue.values import Value
 from tests.unit.keyvalue.cache.exchange import (
     KEYS,
     attempt,

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
-from provider.keyvalue.bucket.entries import KIND, PAGED
 from provider.keyvalue.bucket.pages.garbage.fence import fence_header
 from provider.keyvalue.bucket.pages.garbage.page_list import Part, pages_by_key
 from provider.keyvalue.bucket.pages.garbage.suspects import HeadSeen, PageSeen, Round, Suspects
@@ -22,7 +21,8 @@ from provider.keyvalue.bucket.pages.garbage.turn import Turn
 from provider.keyvalue.bucket.pages.head import decode_head
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, PageId
 from provider.keyvalue.bucket.pages.pages_stream import OpenPages, PagesStream
-from provider.keyvalue.values import Kind
+from provider.keyvalue.bucket.reading.stored_form import KIND, PAGED
+from provider.keyvalue.kinds import Kind
 from provider.nats.frames import header_value
 from provider.nats.headers import is_deletion
 from provider.nats.jetstream import StoredMessage

@@ -22,9 +22,9 @@ from provider.keyvalue.bucket.pages.paged_value import Head, Operation, PageId, 
 from provider.keyvalue.bucket.pages.settling import PageSizes, settle
 from provider.keyvalue.bucket.pages.tree_reads import reachable_pages, root_of
 from provider.keyvalue.bucket.pages.working_copy import working_copy
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.tables import CHANGES
-from provider.keyvalue.values import Kind, Value
 
 Result = TypeVar("Result")
 

@@ -17,7 +17,7 @@ from provider.keyvalue.bucket.pages.paged_reads import members_of
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Head, PageId, key_hash, page_prefix
 from provider.keyvalue.bucket.pages.settling import PageSizes, page_sizes
 from provider.keyvalue.bucket.pages.tree_reads import members_found, reachable_pages
-from provider.keyvalue.values import Kind
+from provider.keyvalue.kinds import Kind
 from tests.unit.keyvalue.bucket.pages.paged_store import KEY, PagedKey, answer, run
 
 pytestmark = pytest.mark.unit

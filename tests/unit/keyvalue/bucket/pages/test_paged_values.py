@@ -24,7 +24,7 @@ from provider.keyvalue.bucket.pages.paged_reads import (
 from provider.keyvalue.bucket.pages.paged_value import Head
 from provider.keyvalue.bucket.pages.settling import PageSizes
 from provider.keyvalue.bucket.pages.tree_edits import separator
-from provider.keyvalue.values import Kind, Value
+from provider.keyvalue.kinds import Kind, Value
 from tests.unit.keyvalue.bucket.pages.paged_store import KEY, PagedKey, answer, changed, run
 
 pytestmark = pytest.mark.unit

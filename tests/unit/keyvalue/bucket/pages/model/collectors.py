@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID, OPERATION_ID
+from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID
 from provider.keyvalue.bucket.pages.garbage.fence import fence_header
 from provider.keyvalue.bucket.pages.garbage.suspects import (
     HeadSeen,
@@ -17,6 +17,7 @@ from provider.keyvalue.bucket.pages.garbage.suspects import (
     verdict_of,
 )
 from provider.keyvalue.bucket.pages.paged_value import PageId
+from provider.keyvalue.bucket.reading.stored_form import OPERATION_ID
 from provider.keyvalue.bucket.ttl import NO_LIFETIMES
 from provider.nats.frames import header_block, header_value
 from provider.nats.jetstream import StoredMessage

@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from provider import errors
-from provider.keyvalue.bucket.consistency import MULTI_GET_LEVEL, KeyReader
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.failures import refusal, store_error
+from provider.keyvalue.bucket.reading.consistency import MULTI_GET_LEVEL, KeyReader
 from provider.keyvalue.bucket.stream import BucketStream
 from provider.keyvalue.bucket.writes import Writes
+from provider.keyvalue.kinds import Value
 from provider.keyvalue.link_values import Consistency
-from provider.keyvalue.values import MANY_BYTES, Value
+from provider.keyvalue.values import MANY_BYTES
 from provider.nats import jetstream as js
 from provider.nats.requests import Outcome
 from provider.streaks import FailureStreak
