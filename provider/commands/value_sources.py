@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from provider.commands.errors import ArgumentsError
+
+_PART_BYTES = 256 * 1024
+"""Most bytes that are read at once: four times what a pipe has."""
 
 
 def read_value(argument: str) -> str:
@@ -47,10 +52,39 @@ def standard_input(prefix: str) -> bytes:
     Raises:
         ArgumentsError: Standard input is closed, or a terminal.
     """
+    check_standard_input(prefix)
+    return sys.stdin.buffer.read()
+
+
+def check_standard_input(prefix: str) -> None:
+    """Raise an `ArgumentsError` if there is no standard input to read, likewise."""
     if sys.stdin is None or sys.stdin.isatty():
         state = "closed" if sys.stdin is None else "a terminal"
         raise ArgumentsError(f"{prefix} standard input is {state}")
-    return sys.stdin.buffer.read()
+
+
+async def parts_of_standard_input() -> AsyncIterator[bytes]:
+    """Yield the bytes of standard input as they come, while the event loop goes on."""
+    descriptor = sys.stdin.fileno()
+    while True:
+        await _readable(descriptor)
+        part = os.read(descriptor, _PART_BYTES)
+        if not part:
+            return
+        yield part
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until there is something to read; a file never makes its reader wait."""
+    loop, is_readable = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(descriptor, is_readable.set)
+    except PermissionError:
+        return
+    try:
+        await is_readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def _decoded(data: bytes, source: str) -> str:

@@ -51,6 +51,22 @@ class PutValue(SingleKeyRequest, frozen=True, gc=False):
     response_type = SwapResponse
 
 
+class PutPaged(SingleKeyRequest, frozen=True, gc=False):
+    """A request to put a value whose pages are stored.
+
+    Attributes:
+        value: The value, with the head of its pages.
+        base_revision: Revision of the last message of the key before the pages were written, be it a marker: the head may
+            replace no other.
+        expires: Seconds until the value ends; 0: never.
+    """
+
+    value: Value
+    base_revision: int
+    expires: int = 0
+    response_type = SwapResponse
+
+
 class Delete(SingleKeyRequest, frozen=True, gc=False):
     """A request to delete a value of any kind, from the command line or the state-proxy.
 
@@ -100,6 +116,10 @@ def put_value(request: PutValue, value: Value | None, revision: int, now_ms: int
     return change
 
 
+def put_paged(request: PutPaged, value: Value | None, revision: int, now_ms: int) -> Change:
+    return _put(request.value.copy(), None, request.expires, value, revision, now_ms)
+
+
 def delete(request: Delete, value: Value | None, revision: int, now_ms: int) -> Change:
     return _delete(request.revision, value, revision, keeps_history=request.keeps_history)
 
@@ -129,6 +149,7 @@ CONDITIONS: dict[type[Request], Condition] = {
     CompareAndDelete: compare_and_delete,
     Put: put,
     PutValue: put_value,
+    PutPaged: put_paged,
     Delete: delete,
     Expire: expire,
 }

@@ -17,14 +17,14 @@ from provider.commands.arguments import request_from
 from provider.commands.dev_lattice import actor
 from provider.commands.errors import ArgumentsError
 from provider.keyvalue.cache.operations import MUTATORS
-from provider.keyvalue.conditional import CONDITIONS, Delete, Expire, Put, PutValue
+from provider.keyvalue.conditional import CONDITIONS, Delete, Expire, Put, PutPaged, PutValue
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY
 from provider.serving import calls
 
 ROOT = Path(__file__).parents[2]
 TYPES = set(REQUESTS.values())
 
-OF_OTHERS = {Put, PutValue, Delete, Expire, *wrpc_calls.OPERATIONS}
+OF_OTHERS = {Put, PutPaged, PutValue, Delete, Expire, *wrpc_calls.OPERATIONS}
 """Operations of `keyvalue-nats kv`, of the state-proxy and of components; actors cannot call them."""
 
 Tables = dict[str, Mapping[type[Request], Any]]

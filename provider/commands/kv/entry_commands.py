@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -27,7 +28,7 @@ from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_bytes, print_line, print_object
 from provider.commands.tables import print_table
 from provider.commands.target import Target
-from provider.commands.value_sources import standard_input
+from provider.commands.value_sources import check_standard_input, parts_of_standard_input
 from provider.keyvalue.link_values import Consistency
 from provider.units import parse_whole_seconds
 
@@ -89,8 +90,7 @@ def put(
     json: JsonOption = False,
 ) -> None:
     """Put a value, whether or not the key has one."""
-    payload, expires = _payload(value), _expires(ttl)
-    _write(target, bucket, key, payload, lambda to, key: to.put(key, payload, expires), expires=expires, is_json=json)
+    _put(target, bucket, key, value, ttl, None, is_json=json)
 
 
 def create(
@@ -102,10 +102,7 @@ def create(
     json: JsonOption = False,
 ) -> None:
     """Put a value if the key has none; exit code 1 if it has one."""
-    payload, expires = _payload(value), _expires(ttl)
-    _write(
-        target, bucket, key, payload, lambda to, key: to.create(key, payload, expires), expires=expires, is_json=json
-    )
+    _put(target, bucket, key, value, ttl, 0, is_json=json)
 
 
 def update(
@@ -120,12 +117,12 @@ def update(
     json: JsonOption = False,
 ) -> None:
     """Put a value if the key has the given revision; otherwise show its revision, with exit code 1."""
-    payload, expires = _payload(value), _expires(ttl)
+    payload, expires = os.fsencode(value), _expires(ttl)
 
-    def change(to: OpenBucket, key: str) -> Awaitable[int]:
-        return to.update(key, payload, revision, expires)
+    async def change(to: OpenBucket, key: str) -> tuple[int, bytes]:
+        return await to.update(key, payload, revision, expires), payload
 
-    _write(target, bucket, key, payload, change, expires=expires, is_json=json)
+    _write(target, bucket, key, change, expires=expires, is_json=json)
 
 
 def delete(
@@ -184,29 +181,46 @@ async def _print_history(bucket: OpenBucket, key: str, *, is_json: bool) -> None
     print_table([list(HISTORY_COLUMNS), *(history_row(revision, None) for revision in revisions)])
 
 
+def _put(
+    target: Target, bucket: str, key: str, value: str | None, ttl: str, revision: int | None, *, is_json: bool
+) -> None:
+    """Put a value if the key has a revision, 0 for none; `None`: in any case."""
+    expires = _expires(ttl)
+    if value is None:
+        check_standard_input("VALUE is missing, and")
+
+    async def change(to: OpenBucket, key: str) -> tuple[int, bytes | None]:
+        if value is None:
+            return await to.put_parts(key, parts_of_standard_input(), expires, revision)
+        payload = os.fsencode(value)
+        put = to.put if revision is None else to.create
+        return await put(key, payload, expires), payload
+
+    _write(target, bucket, key, change, expires=expires, is_json=is_json)
+
+
 def _write(
     target: Target,
     bucket: str,
     key: str,
-    payload: bytes,
-    change: Callable[[OpenBucket, str], Awaitable[int]],
+    change: Callable[[OpenBucket, str], Awaitable[tuple[int, bytes | None]]],
     *,
     expires: int,
     is_json: bool,
 ) -> None:
-    """Make a change, then print the value as `nats kv` does."""
+    """Make a change, then print the value as `nats kv` does, unless it was too large to be kept for that."""
 
-    async def work(open_bucket: OpenBucket, key: str) -> int:
-        revision = await change(open_bucket, key)
+    async def work(open_bucket: OpenBucket, key: str) -> tuple[int, bytes | None]:
+        revision, payload = await change(open_bucket, key)
         if expires and open_bucket.is_left_by_server(key):
             text = "warning: the server will not remove the value; after it expires, this command hides it, and a provider removes it"
             write_line(stderr_console(), text, "yellow")
-        return revision
+        return revision, payload
 
-    revision = _on_key(target, bucket, key, work)
+    revision, payload = _on_key(target, bucket, key, work)
     if is_json:
         print_object(key_object(bucket, stored_key(key)) | {"revision": revision})
-    else:
+    elif payload is not None:
         print_bytes(payload + b"\n")
 
 
@@ -214,12 +228,6 @@ def _on_key(target: Target, bucket: str, key: str, work: Callable[[OpenBucket, s
     check_bucket(bucket)
     key = stored_key(key)
     return in_bucket(target, bucket, lambda to: work(to, key))
-
-
-def _payload(value: str | None) -> bytes:
-    if value is not None:
-        return value.encode(errors="surrogateescape")
-    return standard_input("VALUE is missing, and")
 
 
 def _expires(ttl: str) -> int:

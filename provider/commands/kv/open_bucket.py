@@ -20,7 +20,6 @@ from provider.commands.errors import (
 )
 from provider.commands.kv.bucket_admin import check_is_bucket
 from provider.commands.kv.name_rules import noted_key
-from provider.commands.kv.payload_pieces import payload_pieces
 from provider.commands.kv.stored_revision import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
@@ -29,6 +28,7 @@ from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.bucket.stream import Traits, refresh_stream
+from provider.keyvalue.bucket.streams.payload_pieces import payload_pieces
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.conditional import Delete, Put, PutValue
 from provider.keyvalue.keys import RESERVED_KEY
@@ -99,7 +99,7 @@ class OpenBucket:
         """Return the current value of a key, or raise `KeyNotFoundError`."""
         deadline = self._deadline()
         entry = await self.bucket.read_entry(key, consistency, deadline)
-        entry = await self.bucket.paging.reader.whole("get", key, key, entry, deadline)
+        entry = await self.bucket.paging.reader.whole("kv get without --raw", key, key, entry, deadline)
         if entry.value is None:
             raise KeyNotFoundError(noted_key(key))
         found = await self._message(key, entry.revision, deadline)
@@ -180,6 +180,42 @@ class OpenBucket:
         """Put a value and return its revision."""
         response = await self._change(Put(key, payload, expires_seconds))
         return response.revision
+
+    async def put_parts(
+        self, key: str, parts: AsyncIterator[bytes], expires_seconds: int, wanted_revision: int | None
+    ) -> tuple[int, bytes | None]:
+        """Put a value that arrives in parts, in the memory of one message.
+
+        Args:
+            key: Name of the key.
+            parts: The bytes.
+            expires_seconds: Time until the value ends; 0: never.
+            wanted_revision: 0: only if the key has no value; `None`: in any case.
+
+        Returns:
+            The value's revision, and its bytes if they fit into one message.
+
+        Raises:
+            WrongRevisionError: The key has a value.
+        """
+        begun, most_bytes = bytearray(), self.jetstream.connection.max_payload_bytes
+        async for part in parts:
+            begun += part
+            if len(begun) > most_bytes:
+                break
+        payload: bytes | None = None
+        if len(begun) <= most_bytes:
+            payload = bytes(begun)
+            response = await self._change(Put(key, payload, expires_seconds, wanted_revision))
+        else:
+            from provider.keyvalue.bucket.streams.streamed_put import StreamedPut
+
+            put = Put(key, b"", expires_seconds, wanted_revision)
+            streamed = StreamedPut(self.bucket, self._engine, put, key, self._deadline)
+            response = await streamed.run(_joined(begun, parts))
+        if not response.success:
+            raise WrongRevisionError(response.revision, is_create=True)
+        return response.revision, payload
 
     async def put_value(self, key: str, value: Value, expires_ms: int, *, is_forced: bool) -> bool:
         """Put a value of any kind if the key has none, or in any case if forced; return whether it was put."""
@@ -271,3 +307,10 @@ class Updates:
         except GoneError:
             raise BucketGoneError(self._bucket) from None
         return decode_revision(*update) if update is not None else None
+
+
+async def _joined(begun: bytearray, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield bytes(begun)
+    begun.clear()
+    async for part in parts:
+        yield part

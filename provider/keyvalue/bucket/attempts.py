@@ -41,6 +41,7 @@ from provider.keyvalue.bucket.plans import (
     plan_batch,
 )
 from provider.keyvalue.bucket.ttl import NO_END, End
+from provider.keyvalue.conditional import PutPaged
 from provider.keyvalue.payloads import encode_payload
 from provider.streaks import FailureStreak
 
@@ -107,7 +108,7 @@ class BatchWriter:
         batch = Batch(bucket_key, changes, self._new_id())
         # 1. Start from the entry that our last write left. If it is out of date, the write conflicts.
         entry = self._cache.take(bucket_key)
-        if entry is not None and is_paged(entry.value):
+        if entry is not None and (is_paged(entry.value) or type(changes[0].request) is PutPaged):
             batch.known = entry
         elif entry is not None or self._can_be_blind(batch):
             plan = self._plan(batch, entry)

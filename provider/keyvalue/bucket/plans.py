@@ -12,7 +12,7 @@ from contracts.extensions import SwapResponse
 from provider import errors
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
 from provider.keyvalue.bucket.pages.paged_value import Edit, Head, PageId
-from provider.keyvalue.conditional import CONDITIONS, Put
+from provider.keyvalue.conditional import CONDITIONS, Put, PutPaged
 from provider.keyvalue.kinds import Value
 from provider.keyvalue.store import Call
 from provider.keyvalue.tables import CHANGES, OVERWRITES
@@ -251,6 +251,9 @@ def plan_batch(changes: list[PendingChange], entry: Entry, now_ms: int) -> Batch
                 effect = apply(change.request, value, now_ms)
             else:
                 revision = entry.revision if before is not None else 0
+                if type(change.request) is PutPaged and change.request.base_revision != entry.revision:
+                    outcomes.append((change, SwapResponse(False, revision), None))
+                    continue
                 effect = CONDITIONS[type(change.request)](change.request, value, revision, now_ms)
         except errors.StoreError as error:
             outcomes.append((change, None, errors.bare(error)))

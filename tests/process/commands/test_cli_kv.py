@@ -376,6 +376,31 @@ def test_the_default_server_is_that_of_a_running_development_lattice(
     assert "of-the-lattice" not in bare.kv("ls", "--names").stdout
 
 
+def test_a_value_of_many_messages_passes_through_in_the_memory_of_a_few(
+    nats_server: NatsServer, terminal: Terminal, tmp_path: Path
+) -> None:
+    value = b"0123456789abcdef" * 2_500_000
+    folder = tmp_path
+    (folder / "value").write_bytes(value)
+    terminal.output("add", "large")
+
+    def peak_bytes(line: str) -> int:
+        """Run a shell line and return the memory of its largest process; a child of this one would count it as its own."""
+        measured = "import resource, subprocess, sys\nsubprocess.run(sys.argv[1:], check=True)\n"
+        measured += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)"
+        whole = ["sh", "-ec", f'kv() {{ {COMMAND} kv "$@"; }}\n{line}']
+        return int(subprocess.check_output([sys.executable, "-c", measured, *whole], env=terminal.environment))
+
+    small = peak_bytes("kv put large small v > /dev/null")
+    assert peak_bytes(f"kv put large file < {folder}/value > {folder}/printed") - small < len(value)
+    assert (folder / "printed").read_bytes() == b""
+    assert peak_bytes(f"cat {folder}/value | kv create large pipe") - small < len(value)
+    assert "key exists" in terminal.shell(f"kv create large pipe < {folder}/value").stderr
+    for key in ("file", "pipe"):
+        assert peak_bytes(f"kv get large {key} --raw > {folder}/read") - small < len(value)
+        assert (folder / "read").read_bytes() == value
+
+
 def test_a_dead_and_a_frozen_server_are_one_line_in_time(tmp_path: Path) -> None:
     dead = Terminal(tmp_path, NATS_URL=f"nats://127.0.0.1:{free_port()}")
     assert "cannot connect to NATS at nats://127.0.0.1:" in dead.refused("get", "b", "k")

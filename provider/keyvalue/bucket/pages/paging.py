@@ -76,7 +76,7 @@ class Paging:
         self.has_heads = False
         self._runner, self._read_latest = runner, read_latest
         self.reader = ValueReader(runner, read_latest, settings.max_answer_bytes)
-        self.writer = ValueWriter(runner, self.reader, self._limits)
+        self.writer = ValueWriter(runner, self.reader, self.limits)
 
     @property
     def is_used(self) -> bool:
@@ -117,7 +117,8 @@ class Paging:
         """
         return await self._runner.run([bucket_key], operation, deadline)
 
-    def _limits(self) -> PagingLimits:
+    def limits(self) -> PagingLimits:
+        """Return the limits of values, which may change while the bucket is open."""
         traits = self._bucket.traits
         max_payload_bytes = self._bucket.jetstream.connection.max_payload_bytes
         # In a bucket with history, or one that is sealed, heads of the past can be read whose pages are gone.

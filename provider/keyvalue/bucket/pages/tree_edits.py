@@ -74,9 +74,13 @@ def build_tree(elements: list[str], kind: Kind, pages: NewPages) -> Operation[Tr
 
 def build_pieces(kind: Kind, encoded: bytes, pages: NewPages) -> Operation[Tree]:
     """Build the tree of a text or a binary value from its bytes, of which there is at least one."""
-    edit = _Edit(kind, pages, hash_prefix(pages.next_id()))
     pieces = [encoded[start : start + pages.page_bytes] for start in range(0, len(encoded), pages.page_bytes)]
-    tree = yield from edit.finish([pages.add(piece, len(piece)) for piece in pieces], 1)
+    return (yield from build_on_pieces(kind, [pages.add(piece, len(piece)) for piece in pieces], pages))
+
+
+def build_on_pieces(kind: Kind, leaves: list[Child], pages: NewPages) -> Operation[Tree]:
+    """Build the same tree on its leaves, of which there is at least one. They may be stored already."""
+    tree = yield from _Edit(kind, pages, hash_prefix(pages.next_id())).finish(leaves, 1)
     assert tree is not None
     return tree
 

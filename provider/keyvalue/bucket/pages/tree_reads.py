@@ -42,19 +42,28 @@ class Leaves:
         start: Position of the first element wanted; leaves before it are not read.
         stop: Position behind the last element wanted; `None`: the end.
         skipped: Pages that are known not to matter, nor anything below them. The pages that were passed are added by `pass_by`.
+        most_ahead: Leaves to read ahead; `None`: as many as keep a connection busy.
 
     Attributes:
         position: Position of the first element of the next leaf.
     """
 
-    def __init__(self, head: Head, start: int = 0, stop: int | None = None, skipped: set[PageId] | None = None) -> None:
+    def __init__(
+        self,
+        head: Head,
+        start: int = 0,
+        stop: int | None = None,
+        skipped: set[PageId] | None = None,
+        most_ahead: int | None = None,
+    ) -> None:
         self.position = 0
         self._kind = head.kind
         self._prefix = hash_prefix(head.root)
         self._start = start
         self._stop = tree_count(head) if stop is None else stop
         self._skipped = skipped if skipped is not None else set()
-        self._most_ahead = _PAGES_AHEAD if head.kind in (Kind.LIST, Kind.SET) else _PIECES_AHEAD
+        usual = _PAGES_AHEAD if head.kind in (Kind.LIST, Kind.SET) else _PIECES_AHEAD
+        self._most_ahead = usual if most_ahead is None else most_ahead
         self._todo = [(root_of(head), head.height)]
         """The nodes that come next, each with its level; the next one is the last."""
 

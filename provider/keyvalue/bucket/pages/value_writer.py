@@ -203,7 +203,9 @@ class ValueWriter:
         if type(edit.value.data) is not Head:
             return Prepared(operation_id, edit.value, encode_payload(edit.value), edit, _head_of(base))
         head = edit.value.data
-        _check_size(key, head, limits.max_value_bytes)
+        check_size(key, head.size, limits.max_value_bytes)
+        if head.kind in (Kind.LIST, Kind.SET) and head.count > MOST_ELEMENTS:
+            raise errors.CollectionFullError(key, head.count, "elements", MOST_ELEMENTS)
         pages = self._runner.pages
         try:
             sequence = await pages.write(bucket_key, edit.pages, 0, batch.deadline)
@@ -270,13 +272,16 @@ def is_working_copy(value: Value) -> bool:
     return type(value.data) in (PagedSet, PagedList)
 
 
-def _check_size(key: str, head: Head, max_value_bytes: int) -> None:
-    if 0 <= max_value_bytes < head.size:
-        raise errors.ValueTooLargeError(key, head.size, "the bucket's MAX_VALUE_SIZE", max_value_bytes)
-    if head.kind in (Kind.LIST, Kind.SET) and head.count > MOST_ELEMENTS:
-        raise errors.CollectionFullError(key, head.count, "elements", MOST_ELEMENTS)
-    if head.size > MOST_BYTES:
-        raise errors.CollectionFullError(key, head.size, "bytes", MOST_BYTES)
+def check_size(key: str, size: int, max_value_bytes: int) -> None:
+    """Check the size of a value, which is that of all its elements.
+
+    Raises:
+        errors.ValueTooLargeError, errors.CollectionFullError: It is over a limit.
+    """
+    if 0 <= max_value_bytes < size:
+        raise errors.ValueTooLargeError(key, size, "the bucket's MAX_VALUE_SIZE", max_value_bytes)
+    if size > MOST_BYTES:
+        raise errors.CollectionFullError(key, size, "bytes", MOST_BYTES)
 
 
 def payload_of(value: Value | None) -> bytes:
