@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterable, Mapping
 
 from provider import errors
 from provider.keyvalue.cache.channel import Channel
+from provider.keyvalue.cache.messages import Piece, TransferPage
 from provider.keyvalue.cache.peers import Peers
+from provider.keyvalue.cache.pieces.arrivals import Arrivals
+from provider.keyvalue.cache.pieces.cutting import MAX_TEXT_BYTES
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Receiver
 from provider.keyvalue.cache.trust.admission import Admission
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 from provider.keyvalue.cache.trust.sequences import Budget
 from provider.keyvalue.clock import wall_clock_ms
+from provider.room import Room
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +58,16 @@ _WITNESS_SECONDS = 0.2
 """Time for a replica to say how many events it has made: its heartbeat takes a round trip and some jitter."""
 
 
+_ARRIVING_SECONDS = 3.0
+"""Time for which nothing is pulled because pieces arrive: most likely they bring the missing changes."""
+
+_PIECES_SECONDS = 60.0
+"""Time that all pieces of a page may take: 64 MiB at one MiB a second. Meanwhile they take room that others wait for."""
+
+_ROOM_SECONDS = 10.0
+"""Time that a pull waits for room for a page in pieces; its sender keeps the transfer for longer."""
+
+
 class _Pull:
     """A pull under way. Times are those of the event loop's clock."""
 
@@ -61,7 +75,11 @@ class _Pull:
         self.began_at = began_at
         self.receiver = receiver
         self.page_at = -1.0
-        """Time of the last page; negative: none has come."""
+        """Time of the last page, or piece of one; negative: none has come."""
+        self.room_bytes = 0
+        """Room that the pieces of a page take."""
+        self.pieces_until = 0.0
+        """Time by which all of them must be here."""
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -92,6 +110,7 @@ class AntiEntropy:
 
     Attributes:
         pages: Number of pages received.
+        arrivals: Messages that arrive in pieces without being asked for. While they do, nothing is pulled.
     """
 
     def __init__(
@@ -104,6 +123,8 @@ class AntiEntropy:
         ask: Callable[[], None],
     ) -> None:
         self.pages = 0
+        self.arrivals = Arrivals()
+        self._room = Room(2 * MAX_TEXT_BYTES)
         self._replica = replica
         self._admission = admission
         self._peers = peers
@@ -166,6 +187,7 @@ class AntiEntropy:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_GRACE_SECONDS):
                         await self._is_urgent.wait()
+                await self._pieces_arrived()
                 self._is_urgent.clear()
                 self._is_due.clear()
                 # 2. Ask one replica: it mostly has all that is missing. While none delivers, ask twice as many each time.
@@ -174,6 +196,15 @@ class AntiEntropy:
                     for peer in candidates[:wave]:
                         self._start(group, peer)
                     wave = 1 if await self._pause() else 2 * wave
+
+    async def _pieces_arrived(self) -> None:
+        """Wait until no more pieces arrive, or it is urgent, or that takes too long."""
+        until = self._loop.time() + _ARRIVING_SECONDS
+        while self.arrivals.is_arriving(self._loop.time()) and self._loop.time() < until:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await self._is_urgent.wait()
+                    return
 
     def _candidates(self) -> list[str]:
         """Return the scheduled replicas to pull from, those that have failed last; forget the others."""
@@ -218,6 +249,7 @@ class AntiEntropy:
             is_done = await self._receive_pages(peer, pull)
         finally:
             receiver.end()
+            self._give_back_room(pull)
             # A replica that delivers less than it has announced will announce it again: that must not go on and on.
             vector = self._replica.context.vector
             is_whole = is_done and all(count <= vector.get(name, 0) for name, count in announced.items())
@@ -250,7 +282,12 @@ class AntiEntropy:
             if len(self._pulls) > 1 and receiver.is_needless:
                 return True
             try:
-                page = await self._channel.request_page(peer, receiver.request(), _PAGE_SECONDS, is_signed=is_signed)
+                request = receiver.next_request()
+                answer = await self._channel.request_page(peer, request, _PAGE_SECONDS, is_signed=is_signed)
+                page = await self._collected(pull, answer)
+                pull.page_at = self._loop.time()
+                if page is None:
+                    continue
                 # Also before the end, as some replicas may have been heard only since.
                 if page.context is not None or page.is_last:
                     context = page.context.vector if page.context is not None else receiver.vector
@@ -259,7 +296,6 @@ class AntiEntropy:
                     receiver.receive(page, wall_clock_ms())
                     await asyncio.sleep(0)
                 self.pages += 1
-                pull.page_at = self._loop.time()
                 self._bound_names()
             except ForeignMessageError as error:
                 self._channel.refuse(error)
@@ -276,6 +312,32 @@ class AntiEntropy:
         most = _MAX_NAMES_BYTES + 3 * self._replica.size_bytes
         if sum(pull.receiver.size_bytes for pull in pulls) > most and _end_one(pulls):
             self._channel.refuse(ForeignMessageError("more deleted keys than any replica keeps", Refusal.LIMIT))
+
+    async def _collected(self, pull: _Pull, answer: TransferPage | Piece) -> TransferPage | None:
+        """Return the page that an answer brings; None if it is a piece of one, and others are to come.
+
+        Raises:
+            ForeignMessageError: The piece is not the one that was requested, or the pieces take too long.
+            errors.RequestTimeoutError: There was no room for the pieces.
+        """
+        if isinstance(answer, Piece) and not pull.room_bytes:
+            size_bytes = min(answer.total_bytes, MAX_TEXT_BYTES)
+            try:
+                await self._room.take(size_bytes, self._loop.time() + _ROOM_SECONDS)
+            except TimeoutError:
+                raise errors.RequestTimeoutError from None
+            pull.room_bytes, pull.pieces_until = size_bytes, self._loop.time() + _PIECES_SECONDS
+        page = pull.receiver.collect(answer)
+        if page is not None:
+            self._give_back_room(pull)
+        elif self._loop.time() > pull.pieces_until:
+            raise ForeignMessageError("a page whose pieces take too long")
+        return page
+
+    def _give_back_room(self, pull: _Pull) -> None:
+        if pull.room_bytes:
+            self._room.give_back(pull.room_bytes)
+            pull.room_bytes = 0
 
     async def _hear_witnesses(self, peer: str, vector: Mapping[str, int]) -> None:
         """Let the other replicas say themselves how many events they have made, if a context has more of theirs.

@@ -14,14 +14,18 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from provider import errors
+from provider.keyvalue.cache.cells import size_of
 from provider.keyvalue.cache.messages import (
     MAX_EVENTS,
-    UNSIGNED_BINARY_VERSION,
-    UNSIGNED_VERSION,
+    UNSIGNED_VERSIONS,
+    AddBytes,
+    AddText,
     Deltas,
     Event,
     Heartbeat,
     Message,
+    Piece,
+    PieceRequest,
     TransferPage,
     TransferRequest,
     decode_message,
@@ -31,6 +35,8 @@ from provider.keyvalue.cache.messages import (
     pack,
     version_of,
 )
+from provider.keyvalue.cache.pieces.cutting import Cut, piece_bytes, text_bytes
+from provider.keyvalue.cache.pieces.outgoing import Outgoing
 from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.authentication import Authentication
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal, Refusals
@@ -62,8 +68,8 @@ _MAX_REQUESTS = 1000
 _DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
 """Default of a NATS server, assumed until the server has told its own."""
 
-_SIGNED = (signed.VERSION, signed.BINARY_VERSION)
-_UNSIGNED = (UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION)
+Request = TransferRequest | PieceRequest
+Page = TransferPage | Piece
 
 _UNPROVEN_SECONDS = 0.2
 """Time for a page to arrive although something else has answered first: anyone may say that a replica is not there."""
@@ -78,7 +84,7 @@ class Channel:
         authentication: Signing and checking of messages; None if `REPLICATION_AUTH` is off.
         on_message: Function called with the sender, the message and whether that is signed, for each message to all
             replicas.
-        on_request: Function called with the sender and the request of a page; it returns the page.
+        on_request: Function called with the sender and the request of a page, or of a piece of one; it returns that.
         on_refusal: Function called with the reason for each message that is refused.
 
     Attributes:
@@ -92,7 +98,7 @@ class Channel:
         config: CacheConfig,
         authentication: Authentication | None,
         on_message: Callable[[str, Message, bool], None],
-        on_request: Callable[[str, TransferRequest], TransferPage],
+        on_request: Callable[[str, Request], Page],
         on_refusal: Callable[[Refusal], None],
     ) -> None:
         self.config = config
@@ -104,9 +110,10 @@ class Channel:
         self._on_refusal = on_refusal
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
-        self._awaited: dict[int, tuple[str, asyncio.Future[TransferPage]]] = {}
+        self._outgoing = Outgoing(self.publish)
+        self._awaited: dict[int, tuple[str, asyncio.Future[Page]]] = {}
         """By the sequence of a request, the replica that is asked and the future of its page."""
-        self._requests: dict[str, tuple[TransferRequest, int]] = {}
+        self._requests: dict[str, tuple[Request, int]] = {}
         """By replica, in turn, its last request that has not been answered, with its sequence."""
         self._pages_from = 0.0
         """Time from which on the next page may be made."""
@@ -146,6 +153,16 @@ class Channel:
         most = self.max_payload_bytes
         return max(most - _MESSAGE_RESERVE_BYTES, most // 2)
 
+    @property
+    def text_bytes(self) -> int:
+        """Greatest size of a text that can be sent in pieces."""
+        return text_bytes(self.max_payload_bytes)
+
+    @property
+    def piece_bytes(self) -> int:
+        """Size of a piece."""
+        return piece_bytes(self.max_payload_bytes)
+
     def _subject_of(self, replica: str) -> str:
         """Return the subject that a replica alone listens on."""
         return f"{self.config.replay_subject}.{replica}"
@@ -168,9 +185,21 @@ class Channel:
             self._send(subject, self._encode(subject, message))
 
     def publish_events(self, first: int, events: list[Event]) -> None:
-        """Publish consecutive own events, in one message or, if they are too large together, in several."""
+        """Publish consecutive own events, in one message or, if they are too large together, in several.
+
+        A text that does not fit into a message goes in pieces. Events that follow it do not wait for them.
+        """
         if self._connection is None:
             return
+        most = self.event_bytes
+        for index, event in enumerate(events):
+            if isinstance(event.add, AddText | AddBytes) and _is_over(most, event.key, event.add.value):
+                self._outgoing.add(Cut(first + index, Deltas(first + index, [event]), self.piece_bytes))
+                if index:
+                    self.publish_events(first, events[:index])
+                if index < len(events) - 1:
+                    self.publish_events(first + index + 1, events[index + 1 :])
+                return
         deltas = Deltas(first, events)
         body = pack(deltas)
         if (len(body) > _MESSAGE_BYTES or len(events) > MAX_EVENTS) and len(events) > 1:
@@ -181,10 +210,8 @@ class Channel:
             subject = self.config.state_subject
             self._send(subject, self._sealed(subject, deltas, body))
 
-    async def request_page(
-        self, peer: str, request: TransferRequest, timeout_seconds: float, *, is_signed: bool
-    ) -> TransferPage:
-        """Request a page from another replica.
+    async def request_page(self, peer: str, request: Request, timeout_seconds: float, *, is_signed: bool) -> Page:
+        """Request a page, or a piece of one, from another replica. The answer to either may be a piece.
 
         Args:
             peer: Id of the replica.
@@ -214,7 +241,7 @@ class Channel:
             if not page.done():
                 await asyncio.wait({page}, timeout=_UNPROVEN_SECONDS)
             if page.done():
-                received: TransferPage = page.result()
+                received: Page = page.result()
                 return received
             await other
             raise errors.RequestTimeoutError
@@ -230,10 +257,9 @@ class Channel:
 
     def _sealed(self, subject: str, message: Message, body: bytes, answers: int = 0) -> bytes:
         """Return the bytes of a message, of which the body is encoded already."""
-        is_binary = has_binary(message)
         if self._signing is None:
-            return frame(self._id, body, is_binary=is_binary)
-        kind = signed.KINDS[type(message)]
+            return frame(self._id, message, body)
+        kind, is_binary = signed.KINDS[type(message)], has_binary(message)
         return self._signing.sign(subject, kind, body, wall_clock_ms(), answers, is_binary=is_binary)
 
     def _send(self, subject: str, data: bytes) -> None:
@@ -253,9 +279,9 @@ class Channel:
         """Take a message to all replicas."""
         try:
             version = version_of(payload)
-            if version in _SIGNED and self._signing is not None:
+            if version in signed.VERSIONS and self._signing is not None:
                 self._receive_signed(payload)
-            elif version in _UNSIGNED and self.config.auth is not ReplicationAuth.ON:
+            elif version in UNSIGNED_VERSIONS and self.config.auth is not ReplicationAuth.ON:
                 sender, message = self._decode(payload)
                 # During an upgrade the changes themselves are not believed. A transfer brings those that count.
                 if sender != self._id and (self._signing is None or isinstance(message, Heartbeat)):
@@ -269,15 +295,15 @@ class Channel:
         if signed.is_from(payload, self._id):
             return
         head = self._check(payload, self.config.state_subject)
-        self._on_message(head.sender, self._message(head, payload, signed.DELTAS, signed.HEARTBEAT), True)
+        self._on_message(head.sender, self._message(head, payload, signed.DELTAS, signed.HEARTBEAT, signed.PIECE), True)
 
     def _receive_own(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         """Take a request, or the answer to an own one."""
         try:
             version = version_of(payload)
-            if version in _SIGNED and self._signing is not None:
+            if version in signed.VERSIONS and self._signing is not None:
                 self._answer_signed(payload)
-            elif version in _UNSIGNED and self._signing is None:
+            elif version in UNSIGNED_VERSIONS and self._signing is None:
                 self._answer_unsigned(payload, reply)
             else:
                 raise _another_version(version)
@@ -290,15 +316,16 @@ class Channel:
         if (answers and answers not in self._awaited) or signed.is_from(payload, self._id):
             return
         head = self._check(payload, self._subject_of(self._id))
-        message = self._message(head, payload, signed.PAGE if answers else signed.REQUEST)
-        if isinstance(message, TransferRequest):
+        kinds = (signed.PAGE, signed.PIECE) if answers else (signed.REQUEST, signed.PIECE_REQUEST)
+        message = self._message(head, payload, *kinds)
+        if isinstance(message, Request):
             self._put_in_line(head.sender, message, head.sequence)
-        elif isinstance(message, TransferPage):
+        elif isinstance(message, Page):
             peer, future = self._awaited[answers]
             if peer == head.sender and not future.done():
                 future.set_result(message)
 
-    def _put_in_line(self, sender: str, request: TransferRequest, sequence: int) -> None:
+    def _put_in_line(self, sender: str, request: Request, sequence: int) -> None:
         """Have a request answered in its turn. A page takes far longer to make than a request, so no member may ask at will.
 
         Each replica has one place in the line, and pages take half of the time at most.
@@ -323,7 +350,7 @@ class Channel:
 
     def _answer_unsigned(self, payload: bytes, reply: bytes) -> None:
         sender, request = self._decode(payload)
-        if not reply or not isinstance(request, TransferRequest) or self._connection is None:
+        if not reply or not isinstance(request, Request) or self._connection is None:
             return
         data = encode_message(self._id, self._on_request(sender, request))
         with contextlib.suppress(errors.NotConnectedError, errors.MessageTooLargeError):
@@ -342,9 +369,9 @@ class Channel:
         """Return the sender and the message of unsigned bytes."""
         return decode_message(payload, _UNPACKED * self.max_payload_bytes)
 
-    def _unsigned_page(self, payload: bytes) -> TransferPage:
+    def _unsigned_page(self, payload: bytes) -> Page:
         _, page = self._decode(payload)
-        if not isinstance(page, TransferPage):
+        if not isinstance(page, Page):
             raise ForeignMessageError("not a page")
         return page
 
@@ -354,6 +381,11 @@ class Channel:
             fields = {"subject": self.config.state_subject, "reason": str(error)}
             _log.warning("cache_message_refused", extra=fields | {"version": error.version})
         self._on_refusal(error.refusal)
+
+
+def _is_over(most: int, key: str, value: str | bytes) -> bool:
+    """Tell whether a key and a text take more bytes than a number. In UTF-8 a character takes at most four bytes."""
+    return 4 * (len(key) + len(value)) > most and size_of(key) + size_of(value) > most
 
 
 def _another_version(version: int) -> ForeignMessageError:

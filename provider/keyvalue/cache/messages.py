@@ -7,8 +7,9 @@ Replicas sign their messages: `trust.signed` has that format. The unsigned one, 
 `REPLICATION_AUTH=off`, has version 1: four bytes of magic, one of version, one that tells whether the body is compressed,
 four of a checksum (CRC-32 of everything after it), twelve of the sender's id, and the body.
 
-A message with a binary value has a version of its own, 3 unsigned and 4 signed. So replicas of releases that know only
-texts go on with all others, and tell the reason for refusing these.
+A message with a binary value has a version of its own, 3 unsigned and 4 signed, and a piece of a text that does not fit into
+one message has 5 and 6. So replicas of releases that do not know them go on with all others, and tell the reason for refusing
+these.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from provider.keyvalue.cache.causality import Context, Dot
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
 MAGIC = b"kvrc"
-UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION = 1, 3
+UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION, UNSIGNED_PIECE_VERSION = 1, 3, 5
+UNSIGNED_VERSIONS = (UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION, UNSIGNED_PIECE_VERSION)
 _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
 """Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves."""
@@ -157,12 +159,14 @@ class Heartbeat(Struct, array_like=True, tag=2, frozen=True):
         rest: Digest of the rest of the context; see `peers`.
         wants_answer: Whether the others answer with theirs at once.
         is_leaving: Whether the sender is about to end.
+        takes_pieces: Whether it understands pieces. Releases without them end the heartbeat before this field.
     """
 
     vector: Alive
     rest: int
     wants_answer: bool
     is_leaving: bool
+    takes_pieces: bool = False
 
 
 # --- transfer
@@ -289,7 +293,38 @@ class TransferPage(Struct, array_like=True, tag=4, frozen=True):
     cells: Annotated[list[CellState], Meta(max_length=_MAX_CELLS)]
 
 
-Message = Deltas | Heartbeat | TransferRequest | TransferPage
+# --- pieces
+
+
+class Piece(Struct, array_like=True, tag=5, frozen=True, gc=False):
+    """A piece of a message whose text, or binary value, does not fit into one; see `pieces`.
+
+    Attributes:
+        whole: Number of the message: of the event in it, or of the page.
+        number: Number of the piece, from 0.
+        count: Number of pieces.
+        total_bytes: Size of the text in UTF-8.
+        frame: Body of the message with an empty text in place of the long one; b"" but in piece 0.
+        data: Part of the text; b"" in piece 0.
+    """
+
+    whole: Annotated[int, Meta(ge=0, lt=2**62)]
+    number: Annotated[int, Meta(ge=0)]
+    count: Annotated[int, Meta(ge=2)]
+    total_bytes: Annotated[int, Meta(ge=1)]
+    frame: bytes
+    data: bytes
+
+
+class PieceRequest(Struct, array_like=True, tag=6, frozen=True):
+    """The request for a further piece of a page that does not fit into a message."""
+
+    transfer: TransferId
+    page: Annotated[int, Meta(ge=0)]
+    number: Annotated[int, Meta(ge=1)]
+
+
+Message = Deltas | Heartbeat | TransferRequest | TransferPage | Piece | PieceRequest
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
@@ -317,9 +352,9 @@ def has_binary(message: Message) -> bool:
     return False
 
 
-def compress(body: bytes) -> tuple[int, bytes]:
-    """Return the form of a body and its bytes, compressed if it is large and that makes it smaller."""
-    if len(body) >= _COMPRESS_FROM_BYTES:
+def compress(body: bytes, *, is_piece: bool = False) -> tuple[int, bytes]:
+    """Return the form of a body and its bytes, compressed if it is large, no piece, and that makes it smaller."""
+    if len(body) >= _COMPRESS_FROM_BYTES and not is_piece:
         compressed = zlib.compress(body, 1)
         if len(compressed) < len(body):
             return _COMPRESSED, compressed
@@ -337,9 +372,17 @@ def unpack(form: int, body: memoryview, max_bytes: int) -> Message:
     Raises:
         ForeignMessageError: The body is damaged or too large, or does not fit the types.
     """
-    packed = _decompress(body, max_bytes) if form == _COMPRESSED else body
+    return unpack_plain(_decompress(body, max_bytes) if form == _COMPRESSED else body)
+
+
+def unpack_plain(body: bytes | memoryview) -> Message:
+    """Return the message of a body that is not compressed.
+
+    Raises:
+        ForeignMessageError: It does not fit the types.
+    """
     try:
-        message: Message = _decode(packed)
+        message: Message = _decode(body)
     except (msgspec.MsgspecError, ValueError) as error:
         raise ForeignMessageError(str(error)) from None
     return message
@@ -370,13 +413,16 @@ def context_of(state: ContextState) -> Context:
 
 def encode_message(sender: str, message: Message) -> bytes:
     """Return the bytes of an unsigned message."""
-    return frame(sender, pack(message), is_binary=has_binary(message))
+    return frame(sender, message, pack(message))
 
 
-def frame(sender: str, body: bytes, *, is_binary: bool) -> bytes:
-    """Return the bytes of an unsigned message with a given body, which may carry a binary value."""
-    form, body = compress(body)
-    version = UNSIGNED_BINARY_VERSION if is_binary else UNSIGNED_VERSION
+def frame(sender: str, message: Message, body: bytes) -> bytes:
+    """Return the bytes of an unsigned message, of which the body is encoded already."""
+    is_piece = isinstance(message, Piece | PieceRequest)
+    form, body = compress(body, is_piece=is_piece)
+    version = UNSIGNED_PIECE_VERSION if is_piece else UNSIGNED_VERSION
+    if has_binary(message):
+        version = UNSIGNED_BINARY_VERSION
     checked = sender.encode() + body
     return b"%b%c%c%b%b" % (MAGIC, version, form, zlib.crc32(checked).to_bytes(4, "big"), checked)
 
@@ -403,7 +449,7 @@ def decode_message(data: bytes, max_bytes: int) -> tuple[str, Message]:
         ForeignMessageError: The bytes are damaged, of another version, or not a message of a replica at all.
     """
     version = version_of(data)
-    if version not in (UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION):
+    if version not in UNSIGNED_VERSIONS:
         raise ForeignMessageError("a message of another version of the format", Refusal.VERSION, version=version)
     view = memoryview(data)
     if zlib.crc32(view[_ID_AT:]).to_bytes(4, "big") != data[_CHECKSUM_AT:_ID_AT]:

@@ -47,14 +47,23 @@ class CacheLimits:
         keys: Number of keys.
         size_bytes: Size of everything; see `ReplicaState.size_bytes`.
         value_bytes: Size of one text, member or element.
-        event_bytes: Size of a key and a value together, as they must fit into a message.
+        event_bytes: Size of a key and an element together, as they must fit into a message.
+        text_limit: Function that returns the size of a key and a text together, and the words for that limit in an error.
     """
 
-    def __init__(self, keys: int = 0, size_bytes: int = 0, value_bytes: int = 0, event_bytes: int = 2**20) -> None:
+    def __init__(
+        self,
+        keys: int = 0,
+        size_bytes: int = 0,
+        value_bytes: int = 0,
+        event_bytes: int = 2**20,
+        text_limit: Callable[[], tuple[int, str]] = lambda: (2**26, "what the replicas of a cache exchange"),
+    ) -> None:
         self.keys = keys
         self.size_bytes = size_bytes
         self.value_bytes = value_bytes
         self.event_bytes = event_bytes
+        self.text_limit = text_limit
 
     def are_far(self, size_bytes: int, added_bytes: int) -> bool:
         """Tell whether an addition is within all limits by an upper bound of its size, which is cheap to compute."""
@@ -138,7 +147,10 @@ class Mutation:
         if limits.value_bytes and size > limits.value_bytes:
             raise errors.ValueTooLargeError(self.key, size, "the cache's MAX_VALUE_SIZE", limits.value_bytes)
         if size + key_size > limits.event_bytes:
-            raise errors.ValueTooLargeError(self.key, size + key_size, "what max_payload leaves", limits.event_bytes)
+            # A text, which replaces everything, may travel in pieces. An element may not.
+            most, words = limits.text_limit() if replaces else (limits.event_bytes, "what max_payload leaves")
+            if size + key_size > most:
+                raise errors.ValueTooLargeError(self.key, size + key_size, words, most)
         is_new = self.cell is _NO_CELL or not self.cell.is_live
         if is_new and limits.keys and replica.keys >= limits.keys:
             raise errors.CacheFullError("MAX_KEYS", replica.keys + 1, limits.keys, "keys")

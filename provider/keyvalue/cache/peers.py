@@ -81,6 +81,11 @@ class Peers:
         """Ids of replicas that have been heard of late and have not named this one: it is not sure that they live."""
         return [name for name, peer in self._peers.items() if not peer.is_met]
 
+    @property
+    def without_pieces(self) -> list[str]:
+        """Ids of replicas of earlier releases, which take no text that does not fit into a message."""
+        return [name for name, peer in self._peers.items() if peer.is_met and not peer.heartbeat.takes_pieces]
+
     # --- heartbeats
 
     def heartbeat(
@@ -96,7 +101,7 @@ class Peers:
         """
         counts = {replica: context.vector.get(replica, 0) for replica in (self.id, *self._peers)}
         vector = {replica: count for replica, count in counts.items() if count or names_idle}
-        return Heartbeat(vector, _digest(context, vector), wants_answer, is_leaving)
+        return Heartbeat(vector, _digest(context, vector), wants_answer, is_leaving, takes_pieces=True)
 
     def receive(self, peer_id: str, heartbeat: Heartbeat, now: float, *, is_signed: bool = True) -> bool:
         """Note the heartbeat of another replica; return whether that replica needs to hear from this one.

@@ -23,6 +23,8 @@ from provider.keyvalue.cache.messages import (
     Deltas,
     Heartbeat,
     Message,
+    Piece,
+    PieceRequest,
     TransferPage,
     TransferRequest,
     new_replica_id,
@@ -153,6 +155,16 @@ class Replication:
         return self._channel.event_bytes
 
     @property
+    def text_limit(self) -> tuple[int, str]:
+        """Greatest size of a text with its key that the replicas take, in bytes, and the words for that limit in an error."""
+        if old := self._peers.without_pieces:
+            return (
+                self.event_bytes,
+                f"what fits into a message, as {len(old)} replicas of an earlier release take no more",
+            )
+        return self._channel.text_bytes, "what the replicas of a cache exchange"
+
+    @property
     def strangers(self) -> list[str]:
         """Reasons for which this replica does not exchange anything with those that it hears, if there are no others."""
         if self._peers.ids:
@@ -175,6 +187,8 @@ class Replication:
             remarks.append(f"replicas that announce changes and do not deliver them: {undelivered}")
         if deaf := self._peers.deaf(now - _SILENT_HEARTBEATS * self._channel.config.heartbeat_seconds):
             remarks.append(f"replicas that do not hear this one, or refuse it: {len(deaf)}")
+        if old := self._peers.without_pieces:
+            remarks.append(f"replicas of an earlier release, which take no value larger than a message: {len(old)}")
         drift_ms = self._authentication.drift_ms(now - _DRIFT_SECONDS) if self._authentication is not None else 0
         if drift_ms > _SHOWN_DRIFT_MS:
             remarks.append(f"its clock and that of another replica differ by {drift_ms // 1000} s")
@@ -193,6 +207,7 @@ class Replication:
         stack.callback(connection.on_reconnect(self._on_reconnect))
         await self._channel.open(connection, stack)
         self._admission.event_bytes = self._channel.event_bytes
+        self._admission.text_bytes = self._channel.text_bytes
 
     async def run(self) -> None:
         """Join the others and stay in step with them until cancelled."""
@@ -350,6 +365,17 @@ class Replication:
             self._receive_deltas(sender, message)
         elif isinstance(message, Heartbeat):
             self._receive_heartbeat(sender, message, is_signed=is_signed)
+        elif isinstance(message, Piece):
+            self._receive_piece(sender, message)
+
+    def _receive_piece(self, sender: str, piece: Piece) -> None:
+        """Keep a piece of a message. Pieces count as changes do: only of a replica that knows this one."""
+        if (self._channel.signs and not self._peers.is_bound(sender)) or self.replica.context.has(sender, piece.whole):
+            return
+        self._admission.check_size(piece.total_bytes)
+        message = self._anti_entropy.arrivals.add(sender, piece, self._loop.time())
+        if isinstance(message, Deltas):
+            self._receive_deltas(sender, message)
 
     def _receive_deltas(self, sender: str, deltas: Deltas) -> None:
         self._peers.tell(sender, deltas.first + len(deltas.events) - 1)
@@ -390,7 +416,8 @@ class Replication:
             if not self._anti_entropy.is_scheduled(sender):
                 self._peers.remove(sender)
 
-    def _on_request(self, sender: str, request: TransferRequest) -> TransferPage:
+    def _on_request(self, sender: str, request: TransferRequest | PieceRequest) -> TransferPage | Piece:
         self._sender.page_bytes = min(MAX_PAGE_BYTES, self._channel.max_payload_bytes // 2)
+        self._sender.event_bytes, self._sender.piece_bytes = self._channel.event_bytes, self._channel.piece_bytes
         self.pages_sent += 1
-        return self._sender.answer(sender, request, self._loop.time())
+        return self._sender.respond(sender, request, self._loop.time())

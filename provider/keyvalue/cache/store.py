@@ -246,7 +246,11 @@ class Cache(SharedStore[CacheConfig]):
         self._replication.configure(config)
         self._expiry_queue.grace_ms = max(2000 * config.heartbeat_seconds, MAX_DRIFT_MS)
         self.limits = CacheLimits(
-            config.max_keys, config.max_bytes, config.max_value_bytes, self._replication.event_bytes
+            config.max_keys,
+            config.max_bytes,
+            config.max_value_bytes,
+            self._replication.event_bytes,
+            lambda: self._replication.text_limit,
         )
 
     # --- life

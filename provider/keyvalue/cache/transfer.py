@@ -23,13 +23,17 @@ from provider.keyvalue.cache.messages import (
     ElementState,
     ItemState,
     MemberState,
+    Piece,
+    PieceRequest,
     TallyState,
     TextState,
     TransferPage,
     TransferRequest,
     context_of,
     context_state,
+    unpack_plain,
 )
+from provider.keyvalue.cache.pieces.cutting import MAX_PIECE_BYTES, MAX_TEXT_BYTES, Cut, Whole
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.trust.admission import Admission
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
@@ -68,6 +72,9 @@ _COUNTED_SECONDS = 60.0
 _MAX_COUNTED = 4096
 """Receivers for which they are counted at once."""
 
+_MAX_CUT_BYTES = 2 * MAX_TEXT_BYTES
+"""Memory of the pages that are cut into pieces. One that is dropped is cut again when a piece of it is requested."""
+
 
 class _Transfer:
     """One transfer at its sender."""
@@ -84,6 +91,8 @@ class _Transfer:
         """Parts of a cell that did not fit into the last page, in reverse order."""
         self.page: TransferPage | None = None
         """Last page sent, in case it is requested again."""
+        self.cut: Cut | None = None
+        """That page in pieces, if it does not fit into a message."""
 
     @property
     def is_sent(self) -> bool:
@@ -98,10 +107,14 @@ class Sender:
 
     Attributes:
         page_bytes: Size of a page, unless a single item is larger.
+        event_bytes: Size of a key and a text beyond which a page is sent in pieces.
+        piece_bytes: Size of a piece.
     """
 
     def __init__(self, replica: Replica) -> None:
         self.page_bytes = MAX_PAGE_BYTES
+        self.event_bytes = MAX_TEXT_BYTES
+        self.piece_bytes = MAX_PIECE_BYTES
         self._replica = replica
         self._transfers: dict[str, _Transfer] = {}
         self._begun: Counter[str] = Counter()
@@ -129,6 +142,35 @@ class Sender:
         if request.page != transfer.page.page + 1 or transfer.page.is_last:
             return _no_page(request)
         return self._next_page(transfer, request.page)
+
+    def respond(self, receiver: str, request: TransferRequest | PieceRequest, now: float) -> TransferPage | Piece:
+        """Return the page that is requested, or a piece of it if it does not fit into a message; see `answer`."""
+        if isinstance(request, PieceRequest):
+            return self._piece(receiver, request, now)
+        page = self.answer(receiver, request, now)
+        transfer = self._transfers.get(receiver)
+        if transfer is None or page is not transfer.page or not _is_long(page, self.event_bytes):
+            return page
+        return self._cut(transfer, page).piece(0)
+
+    def _piece(self, receiver: str, request: PieceRequest, now: float) -> TransferPage | Piece:
+        transfer = self._transfers.get(receiver)
+        page = transfer.page if transfer is not None and transfer.name == request.transfer else None
+        if transfer is None or page is None or page.page != request.page or not _is_long(page, self.event_bytes):
+            return _no_page(request)
+        transfer.requested_at = now
+        cut = self._cut(transfer, page)
+        return cut.piece(request.number) if request.number < cut.count else _no_page(request)
+
+    def _cut(self, transfer: _Transfer, page: TransferPage) -> Cut:
+        """Return a page cut into pieces. Others that are kept so make room, the one not requested for longest first."""
+        if transfer.cut is None:
+            transfer.cut = Cut(page.page, page, self.piece_bytes)
+            kept = [other for other in self._transfers.values() if other.cut is not None and other is not transfer]
+            kept.sort(key=lambda other: other.requested_at)
+            while kept and sum(_cut_bytes(other) for other in (transfer, *kept)) > _MAX_CUT_BYTES:
+                kept.pop(0).cut = None
+        return transfer.cut
 
     def _has_room(self, receiver: str, now: float) -> bool:
         """Tell whether a transfer may begin. One that has not been continued makes room for it, or that of a greedy receiver."""
@@ -168,6 +210,7 @@ class Sender:
         is_last = transfer.is_sent
         # As of now, not as of the beginning: tombstones that were discarded while pages were sent are not on them.
         discarded = dict(self._replica.discarded) if is_last else {}
+        transfer.cut = None
         transfer.page = TransferPage(transfer.name, number, is_last, transfer.is_full, context, discarded, cells)
         return transfer.page
 
@@ -208,6 +251,10 @@ class Receiver:
         self._page = -1
         self._merge: Merge | None = None
         self._is_full = False
+        self._whole: Whole | None = None
+        self._page_transfer = ""
+        """Transfer that the pieces of a page belong to. It is not known before page 0 if that comes in pieces."""
+        self._pieces = 0
         self.is_done = False
         self.keys = 0
         self.values = 0
@@ -227,10 +274,38 @@ class Receiver:
         """True if everything that the sender had when the transfer began has come from others."""
         return self._merge is not None and self._replica.context.covers(self._merge.context)
 
+    def next_request(self) -> TransferRequest | PieceRequest:
+        """Return the request for the next piece of a page of which some have arrived, else that for the next page."""
+        if self._whole is None:
+            return self.request()
+        return PieceRequest(self._page_transfer, self._page + 1, self._pieces)
+
     def request(self) -> TransferRequest:
         """Return the request for the next page."""
         context = context_state(self._replica.context) if self._page < 0 else None
         return TransferRequest(self._transfer, self._page + 1, context)
+
+    def collect(self, answer: TransferPage | Piece) -> TransferPage | None:
+        """Return the page that an answer brings; None if it is a piece, and further ones are to be requested.
+
+        Raises:
+            ForeignMessageError: The piece is not the one that was requested. The transfer has to be ended.
+        """
+        if isinstance(answer, TransferPage):
+            return answer
+        if self._whole is None:
+            frame = unpack_plain(answer.frame)
+            if not isinstance(frame, TransferPage):
+                raise ForeignMessageError("a piece of a message that is no page")
+            self._whole, self._page_transfer, self._pieces = Whole(answer), frame.transfer, 0
+        if answer.number != self._pieces:
+            raise ForeignMessageError("not the piece that was requested")
+        self._pieces += 1
+        if not self._whole.add(answer):
+            return None
+        page = self._whole.message()
+        self._whole = None
+        return page if isinstance(page, TransferPage) else None
 
     def receive(self, page: TransferPage, now_ms: int) -> None:
         """Merge the page that was requested.
@@ -322,5 +397,17 @@ def _size_of(cell: CellState) -> int:
     return _ITEM_BYTES + size_of(cell.key) + values + 2 * _ITEM_BYTES * len(cell.tallies)
 
 
-def _no_page(request: TransferRequest) -> TransferPage:
+def _is_long(page: TransferPage, event_bytes: int) -> bool:
+    """Tell whether the only item of a page is a text that does not fit into a message with its key."""
+    if len(page.cells) != 1 or len(page.cells[0].items) != 1 or page.cells[0].items[0].kind != TEXT:
+        return False
+    cell = page.cells[0]
+    return size_of(cell.key) + size_of(cell.items[0].value or "") > event_bytes
+
+
+def _cut_bytes(transfer: _Transfer) -> int:
+    return transfer.cut.size_bytes if transfer.cut is not None else 0
+
+
+def _no_page(request: TransferRequest | PieceRequest) -> TransferPage:
     return TransferPage("", request.page, True, False, None, {}, [])

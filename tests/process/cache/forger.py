@@ -12,7 +12,8 @@ from typing import Any
 import msgpack
 from nacl.signing import SigningKey
 
-DELTAS, HEARTBEAT, REQUEST, PAGE = 1, 2, 3, 4
+DELTAS, HEARTBEAT, REQUEST, PAGE, PIECE = 1, 2, 3, 4, 5
+_VERSION, _PIECE_VERSION = 2, 6
 
 
 def new_id() -> str:
@@ -56,7 +57,7 @@ class Forger:
         head = struct.pack(
             ">4sBBB32s12sQQQ",
             b"kvrc",
-            2,
+            _PIECE_VERSION if kind == PIECE else _VERSION,
             0,
             kind,
             self._issuer,

@@ -16,6 +16,7 @@ from provider.keyvalue.cache.messages import (
     TEXT,
     AddBytes,
     AddCount,
+    AddElement,
     AddMember,
     AddText,
     CellState,
@@ -25,6 +26,7 @@ from provider.keyvalue.cache.messages import (
     TallyState,
     TransferPage,
 )
+from provider.keyvalue.cache.pieces.cutting import MAX_TEXT_BYTES
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
@@ -55,11 +57,13 @@ class Admission:
         replica: Replica that is to take the messages in.
 
     Attributes:
-        event_bytes: Greatest size of a key and a value together that this replica could send on.
+        event_bytes: Greatest size of a key and an element together that this replica could send on.
+        text_bytes: The same of a key and a text, which may go in pieces.
     """
 
     def __init__(self, replica: Replica) -> None:
         self.event_bytes = _DEFAULT_EVENT_BYTES
+        self.text_bytes = MAX_TEXT_BYTES
         self._replica = replica
         self._max_keys: float = math.inf
         self._max_bytes: float = math.inf
@@ -87,7 +91,7 @@ class Admission:
         for event in events:
             if event.clock > latest:
                 raise ForeignMessageError(f"replica {sender} has a clock too far ahead", Refusal.CLOCK)
-            self._check_text(event.key, "" if event.add is None or isinstance(event.add, AddCount) else event.add.value)
+            self._check_event_text(event)
             if event.counter_removals or isinstance(event.add, AddCount):
                 self._check_tallies(event)
             elif (
@@ -97,9 +101,28 @@ class Admission:
                 raise ForeignMessageError("too many concurrent values of one kind", Refusal.LIMIT)
         if len(events) > _MAX_RIVALS:
             self._check_rivals(sender, deltas)
-        if self._may_be_full(len(events)) and any(self._adds(event) for event in events):
-            self._check_room({event.key for event in events if event.add is not None})
+        added_bytes = self._long_bytes(events[0]) if len(events) == 1 else 0
+        if self._may_be_full(len(events), added_bytes) and any(self._adds(event) for event in events):
+            self._check_room({event.key for event in events if event.add is not None}, added_bytes)
         replica.clock.ceiling_ms = now_ms + MAX_OBSERVED_DRIFT_MS
+
+    def _check_event_text(self, event: Event) -> None:
+        match event.add:
+            case AddText() | AddBytes():
+                self._check_text(event.key, event.add.value, self.text_bytes)
+            case AddMember() | AddElement():
+                self._check_text(event.key, event.add.value, self.event_bytes)
+            case _:
+                self._check_text(event.key, "", self.event_bytes)
+
+    def check_size(self, size_bytes: int) -> None:
+        """Check the size of a text before its pieces are kept.
+
+        Raises:
+            ForeignMessageError: There is no room for it, whatever it replaces.
+        """
+        if size_bytes > _ROOM * self._max_bytes:
+            raise ForeignMessageError(f"a text over twice MAX_BYTES of {self._max_bytes}", Refusal.LIMIT)
 
     def is_premature(self, deltas: Deltas, *, is_gap: bool) -> bool:
         """Tell whether too much of what these events follow has not arrived. A transfer then brings all of it in order."""
@@ -179,8 +202,9 @@ class Admission:
         latest = latest_time(now_ms + MAX_DRIFT_MS)
         for cell in page.cells:
             self._check_cell(cell, latest)
-        if self._may_be_full(len(page.cells)) and any(self._adds_state(cell) for cell in page.cells):
-            self._check_room({cell.key for cell in page.cells if cell.items or cell.tallies})
+        added_bytes = sum(self._long_item_bytes(item) for cell in page.cells for item in cell.items)
+        if self._may_be_full(len(page.cells), added_bytes) and any(self._adds_state(cell) for cell in page.cells):
+            self._check_room({cell.key for cell in page.cells if cell.items or cell.tallies}, added_bytes)
         replica.clock.ceiling_ms = now_ms + MAX_OBSERVED_DRIFT_MS
 
     def _check_cell(self, cell: CellState, latest: int) -> None:
@@ -193,7 +217,7 @@ class Admission:
         if sum(item.kind == TEXT for item in cell.items) > 2 * _MAX_RIVALS:
             raise ForeignMessageError("too many concurrent values of one kind", Refusal.LIMIT)
         for item in cell.items:
-            self._check_text(key, item.value or "")
+            self._check_text(key, item.value or "", self.text_bytes if item.kind == TEXT else self.event_bytes)
             if item.value is None and not replica.has_seen(key, (item.replica, item.count)):
                 raise ForeignMessageError("an item without the value that this replica lacks")
         states: list[ItemState | TallyState] = [*cell.items, *cell.tallies]
@@ -213,24 +237,39 @@ class Admission:
 
     # --- limits
 
-    def _check_text(self, key: str, text: str | bytes) -> None:
+    def _check_text(self, key: str, text: str | bytes, most: int) -> None:
         """Refuse a text that could not be sent on: no replica that starts later could ever have all keys."""
         # In UTF-8 a character takes at most four bytes.
         if 4 * (len(key) + len(text)) <= MAX_BUCKET_KEY_BYTES:
             return
         key_bytes = size_of(key)
-        if key_bytes > MAX_BUCKET_KEY_BYTES or key_bytes + size_of(text) > self.event_bytes:
+        if key_bytes > MAX_BUCKET_KEY_BYTES or key_bytes + size_of(text) > most:
             raise ForeignMessageError(f"a text of {size_of(text)} bytes, which could not be sent on", Refusal.LIMIT)
 
-    def _may_be_full(self, added_keys: int) -> bool:
-        """Tell whether the limits would be exceeded if all keys were new."""
-        replica = self._replica
-        return replica.keys + added_keys > _ROOM * self._max_keys or replica.size_bytes > _ROOM * self._max_bytes
+    def _long_bytes(self, event: Event) -> int:
+        """Return by how much a text that does not fit into a message makes the cache larger; 0 for any other event."""
+        add = event.add
+        if not isinstance(add, AddText | AddBytes) or 4 * len(add.value) <= self.event_bytes:
+            return 0
+        cell = self._replica.cells.get(event.key)
+        before = cell.text if cell is not None else None
+        is_replaced = before is not None and before.count in event.removes.get(before.replica, ())
+        return size_of(add.value) - (size_of(before.value) if before is not None and is_replaced else 0)
 
-    def _check_room(self, added: set[str]) -> None:
+    def _long_item_bytes(self, item: ItemState) -> int:
+        """Return the size of a text that does not fit into a message; 0 for any other item."""
+        return size_of(item.value) if item.value and 4 * len(item.value) > self.event_bytes else 0
+
+    def _may_be_full(self, added_keys: int, added_bytes: int) -> bool:
+        """Tell whether the limits would be exceeded if all keys were new. Texts that fit into a message do not count."""
+        replica = self._replica
+        size_bytes = replica.size_bytes + added_bytes
+        return replica.keys + added_keys > _ROOM * self._max_keys or size_bytes > _ROOM * self._max_bytes
+
+    def _check_room(self, added: set[str], added_bytes: int) -> None:
         replica = self._replica
         keys = replica.keys + sum(key not in replica.cells for key in added)
         if keys > _ROOM * self._max_keys:
             raise ForeignMessageError(f"more than twice MAX_KEYS of {self._max_keys}", Refusal.LIMIT)
-        if replica.size_bytes > _ROOM * self._max_bytes:
+        if replica.size_bytes + added_bytes > _ROOM * self._max_bytes:
             raise ForeignMessageError(f"more than twice MAX_BYTES of {self._max_bytes}", Refusal.LIMIT)

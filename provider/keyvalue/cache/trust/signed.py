@@ -1,4 +1,4 @@
-"""The signed format of messages between replicas, version 2, and 4 of messages with a binary value. Pure.
+"""The signed format of messages between replicas: version 2, 4 with a binary value, and 6 of pieces. Pure.
 
 Layout: four bytes of magic, one of version, one of the body's form, one of the kind of message, 32 of the issuer's public
 key, twelve of the sender's id, eight each of the sequence, the time and the sequence that is answered, 64 of a signature, 16
@@ -19,6 +19,8 @@ from provider.keyvalue.cache.messages import (
     Deltas,
     Heartbeat,
     Message,
+    Piece,
+    PieceRequest,
     TransferPage,
     TransferRequest,
     compress,
@@ -27,11 +29,19 @@ from provider.keyvalue.cache.messages import (
 from provider.keyvalue.cache.trust.cluster_keys import SIGNATURE_BYTES, TAG_BYTES, ClusterKeys
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
-VERSION, BINARY_VERSION = 2, 4
-DELTAS, HEARTBEAT, REQUEST, PAGE = 1, 2, 3, 4
+VERSION, BINARY_VERSION, PIECE_VERSION = 2, 4, 6
+VERSIONS = (VERSION, BINARY_VERSION, PIECE_VERSION)
+DELTAS, HEARTBEAT, REQUEST, PAGE, PIECE, PIECE_REQUEST = 1, 2, 3, 4, 5, 6
 """Kinds of messages. They are those of the bodies, so a body cannot pass for another kind."""
 
-KINDS: dict[type[Message], int] = {Deltas: DELTAS, Heartbeat: HEARTBEAT, TransferRequest: REQUEST, TransferPage: PAGE}
+KINDS: dict[type[Message], int] = {
+    Deltas: DELTAS,
+    Heartbeat: HEARTBEAT,
+    TransferRequest: REQUEST,
+    TransferPage: PAGE,
+    Piece: PIECE,
+    PieceRequest: PIECE_REQUEST,
+}
 
 _CONTEXT = b"\0kvrc2\0"
 """The first signed bytes. No other text that the cluster's key signs begins with a zero byte: tokens are base64."""
@@ -76,10 +86,12 @@ def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
         head: Head of the message, but for its form.
         body: Body before it is compressed.
     """
-    form, body = compress(body)
+    is_piece = head.kind in (PIECE, PIECE_REQUEST)
+    form, body = compress(body, is_piece=is_piece)
+    version = PIECE_VERSION if is_piece else VERSION
     packed = _HEAD.pack(
         MAGIC,
-        BINARY_VERSION if head.is_binary else VERSION,
+        BINARY_VERSION if head.is_binary else version,
         form,
         head.kind,
         head.issuer,

@@ -17,6 +17,7 @@ from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
     MAX_EVENTS,
     AddCount,
+    AddElement,
     AddMember,
     AddText,
     CellState,
@@ -26,6 +27,7 @@ from provider.keyvalue.cache.messages import (
     Event,
     Heartbeat,
     ItemState,
+    MemberState,
     Message,
     TallyState,
     TextState,
@@ -122,7 +124,8 @@ def test_a_compressed_body_that_is_cut_off_or_damaged_is_refused() -> None:
 # --- deltas
 
 REFUSED_EVENTS: dict[str, list[Event]] = {
-    "a text too large to send on": [text("k", "x" * 1_048_576)],
+    "an element too large to send on": [Event(NOW, "k", AddElement("x" * 1_048_576), {}, [])],
+    "a member too large to send on": [Event(NOW, "k", AddMember("x" * 1_048_576), {}, [])],
     "a key that no actor can name": [text("k" * 3501)],
     "a clock too far ahead": [text("k", clock=(NOW_MS + MAX_DRIFT_MS + 1) << 16)],
     "tallies without end": [
@@ -177,7 +180,7 @@ def test_concurrent_values_are_taken_in_up_to_a_number_in_one_message_and_in_man
 
 def test_the_largest_text_that_an_actor_may_write_is_taken_in() -> None:
     admission = admission_of(Replica(OWN))
-    admission.event_bytes = 10_000
+    admission.text_bytes = 10_000
     admission.check_deltas(MAD, Deltas(1, [text("k", "x" * 9_999)]), NOW_MS)
     with pytest.raises(ForeignMessageError, match="could not be sent on"):
         admission.check_deltas(MAD, Deltas(1, [text("k", "x" * 10_000)]), NOW_MS)
@@ -246,7 +249,7 @@ def test_bytes_of_others_are_taken_in_up_to_twice_the_limit_and_removals_always(
 # --- pages
 
 REFUSED_PAGES: dict[str, TransferPage] = {
-    "a text too large": page(cell("k", item(value="x" * 1_048_576))),
+    "a member too large": page(cell("k", MemberState(MAD, 1, NOW, "x" * 1_048_576, 0))),
     "a time too far ahead": page(cell("k", item(clock=(NOW_MS + 2 * MAX_DRIFT_MS + 1) << 16))),
     "too many tallies": page(cell("n", tallies=2001)),
     "too many deferred removals": page(cell("k", deferred=20_001)),

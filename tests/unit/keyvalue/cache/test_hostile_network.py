@@ -20,12 +20,16 @@ from provider.keyvalue.cache.messages import (
     Event,
     Heartbeat,
     Message,
+    Piece,
+    PieceRequest,
     TransferPage,
     TransferRequest,
     new_replica_id,
     pack,
 )
 from provider.keyvalue.cache.peers import Peers
+from provider.keyvalue.cache.pieces.arrivals import Arrivals
+from provider.keyvalue.cache.pieces.cutting import Cut
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Receiver, Sender
 from provider.keyvalue.cache.trust import signed
@@ -36,6 +40,9 @@ from provider.keyvalue.cache.trust.signed import Head
 from tests.unit.keyvalue.cache.exchange import admission_of, attempt, change, state
 
 STATE = "cache.state"
+LONG = 50
+"""Size of a text from which on it travels in pieces."""
+PIECE_BYTES = 40
 NOW_MS = 1_700_000_000_000
 NODES = st.integers(0, 2)
 KEYS = st.sampled_from(["a", "b"])
@@ -60,7 +67,9 @@ class Node:
         self.peers = Peers(self.replica.id, 1000.0)
         self._admission = admission_of(self.replica)
         self._authentication = Authentication(self.replica.id, MEMBERS)
+        self._arrivals = Arrivals()
         self._sender = Sender(self.replica)
+        self._sender.event_bytes, self._sender.piece_bytes = LONG, PIECE_BYTES
         self._receiver: Receiver | None = None
         self._asked = 0
 
@@ -69,7 +78,15 @@ class Node:
 
     def deltas(self) -> list[Sent]:
         events, self.replica.unsent = self.replica.unsent, []
-        return [self.send(Deltas(self.replica.count - len(events) + 1, events))] if events else []
+        sent = []
+        for count, event in enumerate(events, self.replica.count - len(events) + 1):
+            message = Deltas(count, [event])
+            if isinstance(event.add, AddText) and len(event.add.value) > LONG:
+                cut = Cut(count, message, PIECE_BYTES)
+                sent += [self.send(cut.piece(number)) for number in range(cut.count)]
+            else:
+                sent.append(self.send(message))
+        return sent
 
     def heartbeat(self) -> Sent:
         return self.send(self.peers.heartbeat(self.replica.context))
@@ -89,16 +106,21 @@ class Node:
         match message:
             case Heartbeat():
                 self.peers.receive(sender, message, 0.0)
+            case Piece() if not head.answers and self.peers.is_bound(sender):
+                whole = self._arrivals.add(sender, message, 0.0)
+                return self._take(head, whole) if whole is not None else []
             case Deltas() if self.peers.is_bound(sender):
                 self._admission.check_deltas(sender, message, NOW_MS)
                 for count, event in enumerate(message.events, message.first):
                     self.replica.apply(sender, count, event)
-            case TransferRequest():
-                page = self._sender.answer(sender, message, 0.0)
-                return [self.send(page, f"cache.replay.{sender}", head.sequence)]
-            case TransferPage() if self._receiver is not None and head.answers == self._asked:
+            case TransferRequest() | PieceRequest():
+                answer = self._sender.respond(sender, message, 0.0)
+                return [self.send(answer, f"cache.replay.{sender}", head.sequence)]
+            case TransferPage() | Piece() if self._receiver is not None and head.answers == self._asked:
                 self._asked = 0
-                self._receiver.receive(message, NOW_MS)
+                page = self._receiver.collect(message)
+                if page is not None:
+                    self._receiver.receive(page, NOW_MS)
                 if not self._receiver.is_done:
                     return [self.ask(f"cache.replay.{sender}")]
                 self._receiver = None
@@ -115,7 +137,7 @@ class Node:
 
     def ask(self, subject: str) -> Sent:
         assert self._receiver is not None
-        sent = self.send(self._receiver.request(), subject)
+        sent = self.send(self._receiver.next_request(), subject)
         self._asked = self._authentication.sequence
         return sent
 
@@ -130,9 +152,9 @@ class HostileNetwork(RuleBasedStateMachine):
         self.sent: list[Sent] = []
         self.nodes = [Node() for _ in range(3)]
 
-    def value(self) -> str:
+    def value(self, length: int = 0) -> str:
         """Return a text that tells in which life of the cache it was written."""
-        return f"{self.life}:{next(self.numbers)}"
+        return f"{self.life}:{next(self.numbers)}".ljust(length, "é")
 
     def deliver(self, sent: list[Sent], *, is_recorded: bool = True) -> None:
         """Deliver messages to the replicas that they are for, and then the answers."""
@@ -148,10 +170,10 @@ class HostileNetwork(RuleBasedStateMachine):
 
     # --- what members do
 
-    @rule(number=NODES, key=KEYS, is_set=st.booleans())
-    def write(self, number: int, key: str, is_set: bool) -> None:
+    @rule(number=NODES, key=KEYS, is_set=st.booleans(), length=st.sampled_from([0, 0, 55, 120]))
+    def write(self, number: int, key: str, is_set: bool, length: int) -> None:
         node = self.nodes[number]
-        request = kv.SetAdd(key, self.value()) if is_set else kv.Set(key, self.value(), 0)
+        request = kv.SetAdd(key, self.value()) if is_set else kv.Set(key, self.value(length), 0)
         attempt(lambda: change(node.replica, request, NOW_MS))
         self.sent += node.deltas()
 
@@ -211,10 +233,13 @@ class HostileNetwork(RuleBasedStateMachine):
         impersonated = self.nodes[number].replica
         issuer = MEMBERS.issuer if has_issuer else STRANGERS.issuer
         event = Event((NOW_MS + 1) << 16, key, AddText("forged", 0), {}, [])
-        for message in (
+        cut = Cut(impersonated.count + 1, Deltas(impersonated.count + 1, [event]), 3)
+        forged: list[Message] = [
             Deltas(impersonated.count + 1, [event]),
             Heartbeat({node.replica.id: 99 for node in self.nodes}, 0, True, True),
-        ):
+            *(cut.piece(number) for number in range(cut.count)),
+        ]
+        for message in forged:
             head = Head(signed.KINDS[type(message)], impersonated.id, 1000, NOW_MS, 0, issuer)
             self.deliver([(STATE, signed.sign(STRANGERS, STATE, head, pack(message)))], is_recorded=False)
 

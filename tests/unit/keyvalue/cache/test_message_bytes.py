@@ -22,6 +22,8 @@ from provider.keyvalue.cache.messages import (
     Heartbeat,
     MemberState,
     Message,
+    Piece,
+    PieceRequest,
     TallyState,
     TextState,
     TransferPage,
@@ -65,10 +67,10 @@ RECORDED: list[tuple[Message, str]] = [
         ),
     ),
     (
-        Heartbeat({A: 7, B: 70_000}, 0x0123456789ABCD, True, False),
+        Heartbeat({A: 7, B: 70_000}, 0x0123456789ABCD, True, False, True),
         (
-            "6b76726301006c9b7e4673656e6465722d3030303031950282ac7265706c6963612d3030303107ac7265706c6963612d"
-            "30303032ce00011170cf000123456789abcdc3c2"
+            "6b7672630100f4371ef373656e6465722d3030303031960282ac7265706c6963612d3030303107ac7265706c6963612d"
+            "30303032ce00011170cf000123456789abcdc3c2c3"
         ),
     ),
     (
@@ -126,6 +128,15 @@ def test_a_message_has_the_bytes_that_other_releases_send_and_understand(message
     assert decode_message(bytes.fromhex(recorded), MAX_BYTES) == (SENDER, message)
 
 
+def test_a_heartbeat_of_a_release_without_pieces_is_understood() -> None:
+    recorded = (
+        "6b76726301006c9b7e4673656e6465722d3030303031950282ac7265706c6963612d3030303107ac7265706c6963612d"
+        "30303032ce00011170cf000123456789abcdc3c2"
+    )
+    message = Heartbeat({A: 7, B: 70_000}, 0x0123456789ABCD, True, False, takes_pieces=False)
+    assert decode_message(bytes.fromhex(recorded), MAX_BYTES) == (SENDER, message)
+
+
 def test_a_compressed_message_of_another_release_is_understood() -> None:
     recorded = (
         "6b7672630101dc37abb573656e6465722d30303030317801edd4310d8030140450be934ac244c30081a5434724401a04"
@@ -146,8 +157,8 @@ def test_a_heartbeat_has_the_digest_that_other_releases_compute() -> None:
     members.receive(B, Heartbeat({}, 0, False, False), 0.0)
     context = Context({A: 7, B: 3, ENDED: 9}, {B: {5, 9}, ENDED: {12}})
     recorded = (
-        "6b76726301001a848a307265706c6963612d30303031950282ac7265706c6963612d3030303107ac7265706c6963612d"
-        "3030303203cf00c7639f326346f2c2c2"
+        "6b76726301003f98d3ac7265706c6963612d30303031960282ac7265706c6963612d3030303107ac7265706c6963612d"
+        "3030303203cf00c7639f326346f2c2c2c3"
     )
     assert encode_message(A, members.heartbeat(context)).hex() == recorded
 
@@ -155,13 +166,12 @@ def test_a_heartbeat_has_the_digest_that_other_releases_compute() -> None:
 def test_a_signed_message_has_the_bytes_that_other_releases_send_and_understand() -> None:
     keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
     head = Head(signed.HEARTBEAT, SENDER, 7, 1_700_000_000_000, 3, keys.issuer)
-    message = Heartbeat({A: 7, B: 0}, 5, True, False)
+    message = Heartbeat({A: 7, B: 0}, 5, True, False, True)
     recorded = (
         "6b76726302000203a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
-        "30303100000000000000070000018bcfe568000000000000000003950564624eff66fccb16a313ade0dd6576edd29921"
-        "9baa1941ed6250f1c832ec4bec12b62d88886f65f1fc2861c1f10a18ca05385a05c8c7c812ebaeba8f9509"
-        "4c9e98cd695c9d8e26d4bfbd9bd4d51d"
-        "950282ac7265706c6963612d3030303107ac7265706c6963612d303030320005c3c2"
+        "30303100000000000000070000018bcfe568000000000000000003cfb54578783454385ba09714012e93df1b352675f7"
+        "860ce6407e5faafb8d8662eccf3a073f59edcd15e93b83a25d5b27fc133755eab78305ac5404f1caa5830e79869c4ed4"
+        "fda5cfb59309c7e9d612d4960282ac7265706c6963612d3030303107ac7265706c6963612d303030320005c3c2c3"
     )
     data = signed.sign(keys, "cache.state", head, pack(message))
     assert data.hex() == recorded
@@ -215,3 +225,33 @@ def test_a_signed_message_with_a_binary_value_has_a_version_of_its_own_too() -> 
     assert signed.head_of(data) == head
     assert signed.is_signed(keys, "cache.state", head, data)
     assert signed.message_of(head, data, MAX_BYTES) == BINARY_DELTAS
+
+
+PIECE = Piece(7, 2, 5, 300_000, b"", b"\xc3tail")
+PIECES: list[tuple[Message, str]] = [
+    (PIECE, "6b76726305001d6a107373656e6465722d30303030319705070205ce000493e0c400c405c37461696c"),
+    (PieceRequest("transfer", 3, 2), "6b767263050063e9a3e473656e6465722d30303030319406a87472616e736665720302"),
+]
+
+
+@pytest.mark.parametrize(("message", "recorded"), PIECES, ids=[type(message).__name__ for message, _ in PIECES])
+def test_a_piece_has_a_version_that_releases_without_them_refuse(message: Message, recorded: str) -> None:
+    assert encode_message(SENDER, message).hex() == recorded
+    assert version_of(bytes.fromhex(recorded)) == 5
+    assert decode_message(bytes.fromhex(recorded), MAX_BYTES) == (SENDER, message)
+
+
+def test_a_signed_piece_has_a_version_of_its_own_too() -> None:
+    keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
+    head = Head(signed.PIECE, SENDER, 7, 1_700_000_000_000, 3, keys.issuer)
+    recorded = (
+        "6b76726306000503a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
+        "30303100000000000000070000018bcfe56800000000000000000356e4aa097ad7e22c15d26cbc61c842de6442cdf972"
+        "1cf8ccaa12e5411b1ee52390255bf2e92ff3c8350992d9fc1a6f014ff260b3ad03e6c4d584a01bb2891300336e146efc"
+        "0f406448774577c55508639705070205ce000493e0c400c405c37461696c"
+    )
+    data = signed.sign(keys, "cache.state", head, pack(PIECE))
+    assert data.hex() == recorded
+    assert version_of(data) == 6
+    assert signed.is_signed(keys, "cache.state", head, data)
+    assert signed.message_of(head, data, MAX_BYTES) == PIECE

@@ -19,7 +19,8 @@ from provider.keyvalue.cache.messages import (
     Event,
     Heartbeat,
     Message,
-    TransferPage,
+    Piece,
+    PieceRequest,
     TransferRequest,
     context_of,
     context_state,
@@ -57,7 +58,9 @@ vectors = st.dictionaries(ids, counts, max_size=3)
 contexts = st.builds(ContextState, vectors, st.dictionaries(ids, st.lists(counts, max_size=3), max_size=2))
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Deltas, counts, st.lists(events, max_size=5)),
-    st.builds(Heartbeat, vectors, st.integers(0, 2**56 - 1), st.booleans(), st.booleans()),
+    st.builds(Heartbeat, vectors, st.integers(0, 2**56 - 1), st.booleans(), st.booleans(), st.booleans()),
+    st.builds(Piece, st.integers(0, 2**40), st.integers(0, 9), st.integers(2, 9), counts, st.binary(), st.binary()),
+    st.builds(PieceRequest, st.text(max_size=12), st.integers(0, 99), st.integers(1, 9)),
     st.builds(TransferRequest, st.text(max_size=12), st.integers(0, 99), st.none() | contexts),
 )
 
@@ -100,7 +103,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
             _, message = decode_message(garbage, MAX_BYTES)
         except ForeignMessageError:
             continue
-        assert isinstance(message, (Deltas, Heartbeat, TransferRequest, TransferPage))
+        assert isinstance(message, Message)
 
 
 def test_another_version_is_refused_by_its_number() -> None:

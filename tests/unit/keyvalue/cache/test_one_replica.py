@@ -20,6 +20,7 @@ from tests.unit.keyvalue.cache.exchange import (
     changes,
     discard_all,
     replica_of,
+    seen,
 )
 
 
@@ -71,6 +72,20 @@ def test_over_a_limit_a_write_is_refused_with_both_numbers_and_deletes_go_on() -
     assert change(replica, kv.ListAdd("c", "x"), limits=limits) == 1
 
 
-def test_a_value_that_fits_into_no_message_is_refused() -> None:
-    with pytest.raises(errors.ValueTooLargeError, match="1001 bytes"):
-        change(replica_of(1), kv.Set("a", "x" * 1000, 0), limits=CacheLimits(event_bytes=1000))
+def test_an_element_that_fits_into_no_message_is_refused() -> None:
+    limits = CacheLimits(event_bytes=1000)
+    for request in (kv.ListAdd("a", "x" * 1000), kv.SetAdd("a", "x" * 1000)):
+        with pytest.raises(errors.ValueTooLargeError, match="1001 bytes in all, over what max_payload leaves"):
+            change(replica_of(1), request, limits=limits)
+
+
+def test_a_text_that_fits_into_no_message_is_taken_up_to_its_own_limits() -> None:
+    limits = CacheLimits(event_bytes=1000, text_limit=lambda: (5000, "what some replicas take"))
+    replica = replica_of(1)
+    change(replica, kv.Set("a", "x" * 4999, 0), limits=limits)
+    with pytest.raises(errors.ValueTooLargeError, match="5001 bytes in all, over what some replicas take"):
+        change(replica, kv.Set("a", "x" * 5000, 0), limits=limits)
+    limits.value_bytes = 3000
+    with pytest.raises(errors.ValueTooLargeError, match="over the cache's MAX_VALUE_SIZE: the maximum is 3000"):
+        change(replica, kv.Set("a", "x" * 3001, 0), limits=limits)
+    assert seen(replica, "a") == ("text", "x" * 4999, 0)
