@@ -1,7 +1,7 @@
 """Values in the component model's encoding: bytes to Python values, and the reverse.
 
-Of numbers in LEB128, padded forms are accepted as long as the value fits. A stated length is judged before memory is
-taken for it.
+Of numbers in LEB128, padded forms are accepted within the bytes that the greatest number takes. A stated length is judged
+before memory is taken for it.
 
 Source: WebAssembly component-model, design/mvp/Binary.md (value definitions); wrpc-transport 0.28 (value encoding).
 """
@@ -17,9 +17,6 @@ from contracts.codec import MalformedError
 
 U64_MAX = 2**64 - 1
 _U32_MAX = 2**32 - 1
-_MAX_LEB128_BYTES = 10
-"""The greatest length of a u64: 7 bits in each byte."""
-
 _CONTINUED, _BITS = 0x80, 0x7F
 """Of each byte of a number: whether another one follows, and its bits."""
 
@@ -116,7 +113,7 @@ class Cursor:
         while (octet := self._octet()) & _CONTINUED:
             value |= (octet & _BITS) << shift
             shift += 7
-            if shift >= 7 * _MAX_LEB128_BYTES:
+            if shift > maximum.bit_length():  # 7 bits in each byte: 5 bytes of a u32, 10 of a u64
                 self.malformed("number without an end")
         value |= octet << shift
         if value > maximum:

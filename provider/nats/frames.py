@@ -158,11 +158,10 @@ def header_value(block: bytes, name: bytes) -> bytes | None:
 def header_reader(*names: bytes) -> Callable[[bytes], dict[bytes, bytes]]:
     """Return a function that finds several headers of a block in one pass and leaves out those that are missing.
 
-    Letter case counts, and a colon and one space must follow the name, as NATS and this provider write it.
+    Letter case counts. Of a header that occurs twice the first value counts, as for NATS clients.
     """
-    pattern = re.compile(b"\n(" + b"|".join(names) + b"): ([^\r]*)")
-    find = pattern.findall
-    return lambda block: dict(find(block))
+    find = re.compile(b"\r\n(" + b"|".join(names) + b"):[ \t]*([^\r]*)").findall
+    return lambda block: dict(find(block)[::-1])
 
 
 def status_of(block: bytes) -> int:

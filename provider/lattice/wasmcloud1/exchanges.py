@@ -105,8 +105,8 @@ class Exchange:
         link_name = names.get(LINK_HEADER)
         self.type_ = type_
         self.header = header
-        self.source_id = names.get(SOURCE_HEADER, b"").decode(errors="replace")
-        self.link_name = DEFAULT_LINK_NAME if link_name is None else link_name.decode(errors="replace")
+        self.source_id = names.get(SOURCE_HEADER, b"").rstrip().decode(errors="replace")
+        self.link_name = DEFAULT_LINK_NAME if link_name is None else link_name.rstrip().decode(errors="replace")
         self.reply = reply
         self.token = token
         self.has_proof = link_name is None

@@ -155,11 +155,20 @@ def test_a_length_over_the_limit_is_refused_before_it_has_arrived(
         (wrpc.Get, b"\x01\xff\x01k"),
         (wrpc.Get, b"\x01b\x01k\x00"),
         (wrpc.Get, b"\x80\x80\x80\x80\x10"),
+        (wrpc.Get, b"\x80\x80\x80\x80\x80\x00\x01k"),
         (wrpc.Increment, b"\x01b\x01k" + b"\xff" * 10),
         (wrpc.Increment, b"\x01b\x01k" + b"\xff" * 9 + b"\x02"),
         (wrpc.ListKeys, b"\x01b\x02"),
     ],
-    ids=["not UTF-8", "bytes left over", "length over u32", "endless number", "number over u64", "option of neither"],
+    ids=[
+        "not UTF-8",
+        "bytes left over",
+        "length over u32",
+        "length of six bytes",
+        "endless number",
+        "number over u64",
+        "option of neither",
+    ],
 )
 def test_bytes_that_are_no_parameters_are_refused(type_: type[wrpc.WrpcCall], data: bytes) -> None:
     with pytest.raises(MalformedError):

@@ -133,6 +133,11 @@ def test_headers_are_found_by_their_whole_name() -> None:
     assert header_reader(b"Kv-Kind", b"Nats-TTL", b"None")(block) == {b"Kv-Kind": b"set", b"Nats-TTL": b"5s"}
 
 
+def test_headers_are_found_with_any_space_and_the_first_of_two_counts() -> None:
+    block = b"NATS/1.0\r\nA:1\r\nB: \t2\r\nX: \nA: no\r\nC:\r\nA: 3\r\n\r\n"
+    assert header_reader(b"A", b"B", b"C")(block) == {b"A": b"1", b"B": b"2", b"C": b""}
+
+
 @pytest.mark.parametrize(
     ("block", "status"),
     [
