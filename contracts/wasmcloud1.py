@@ -64,12 +64,29 @@ _SECRET_NAMES = ("source_secrets", "target_secrets")
 
 
 def decode_link(data: bytes) -> Link:
-    """Decode the payload of a message that puts or deletes a link.
+    """Decode the payload of a message that puts a link.
 
     Raises:
         MalformedError: The payload is not a link. The error never shows a setting's value.
     """
     return link_from(codec.unpack_json(data, _LINK))
+
+
+def decode_deleted_link(data: bytes, receiver: str) -> Link:
+    """Decode the payload of a message that deletes a link. Its content counts for nothing.
+
+    Hosts of 1.0 to 1.2 pass on the command as they received it, which names no target. It is the receiver then, since no
+    provider is the source of a link before 1.7.
+
+    Args:
+        data: The payload.
+        receiver: Id of the provider that has received it.
+
+    Raises:
+        MalformedError: The payload is not a link. The error never shows a setting's value.
+    """
+    value = codec.unpack_json(data, _LINK)
+    return link_from({"target": receiver, **value} if isinstance(value, dict) else value)
 
 
 def link_from(value: Any, what: str = _LINK) -> Link:

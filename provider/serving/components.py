@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -17,7 +18,7 @@ from contracts.wrpc import function_name
 from provider import errors
 from provider.config import ProcessLimits, ProviderConfig, load_config
 from provider.instance import Instance
-from provider.lattice.protocol import LinkKey
+from provider.lattice.protocol import LinkEvent, LinkKey
 from provider.lattice.wasmcloud1.exchanges import CallReceived, CallRefused, Exchange, ExchangeLimits
 from provider.lattice.wasmcloud1.link_records import Wasmcloud1LinkRecords
 from provider.lattice.wasmcloud1.protocol import Wasmcloud1Protocol
@@ -86,12 +87,13 @@ class ComponentProvider(RunningProvider):
         super().__init__(config, host_data, connection, links, tasks, telemetry)
         is_inbox = inbox_check(config.inbox_prefixes)
         connection.answer_only(is_inbox)
-        self._protocol = Wasmcloud1Protocol(host_data)
+        self._protocol = Wasmcloud1Protocol(host_data, time.time)
         self._lattice = Wasmcloud1Subscriptions(
             connection, self._protocol, self, _exchange_limits(config.limits), is_inbox
         )
         self._records = Wasmcloud1LinkRecords(connection, self._protocol, self.on_link)
         self._config_fault: str | None = None
+        self._ending: asyncio.Future[None]
 
     async def _start(self) -> None:
         assert self._host_data.wasmcloud1 is not None, "the protocol has checked it"
@@ -109,9 +111,10 @@ class ComponentProvider(RunningProvider):
 
     async def _drain(self, patience_seconds: float) -> None:
         await super()._drain(patience_seconds)
-        await self._lattice.end_calls(_CONFIRM_SECONDS)
+        self._ending = asyncio.ensure_future(self._lattice.end_calls(_CONFIRM_SECONDS))  # while the stores close
 
     async def _acknowledge_shutdown(self, reply: bytes) -> None:
+        await self._ending
         await self._lattice.acknowledge_shutdown(reply)
 
     def notice(self) -> str | None:
@@ -119,6 +122,11 @@ class ComponentProvider(RunningProvider):
         return "; ".join(text for text in notices if text) or None
 
     # --- events of the lattice
+
+    def on_link(self, event: LinkEvent) -> None:
+        super().on_link(event)
+        if self._protocol.unchecked:
+            self._records.wake()
 
     def on_call(self, event: CallReceived) -> None:
         try:

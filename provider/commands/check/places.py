@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -138,7 +139,7 @@ def _definitions(host_data: HostData) -> list[tuple[LinkDefinition, str]]:
     """Return the links of host data, each with its fault or ""."""
     if host_data.family is not HostFamily.WASMCLOUD1 or host_data.wasmcloud1 is None:
         return [(definition, "") for definition in host_data.link_definitions]
-    protocol = Wasmcloud1Protocol(host_data)
+    protocol = Wasmcloud1Protocol(host_data, time.time)
     events = [protocol.put_link(link) for link in host_data.wasmcloud1.links]
     return [(event.definition, event.fault) for event in events if isinstance(event, LinkPut)]
 

@@ -60,6 +60,10 @@ class Wasmcloud1LinkRecords:
         self._last_sequence = 0
         self._wake = asyncio.Event()
 
+    def wake(self) -> None:
+        """Read the records soon: a link has arrived that they may not have any more."""
+        self._wake.set()
+
     async def follow(self) -> None:
         """Read the records again and again until the task is cancelled."""
         stop_waking = self._connection.on_reconnect(self._wake.set)
@@ -94,25 +98,40 @@ class Wasmcloud1LinkRecords:
         stream = stream_name(self._records)
         info = await self._jetstream.stream_info(stream, self._deadline())
         last = info.state.last_seq
-        if last == self._last_sequence:
-            return
         if last < self._last_sequence:
             self._protocol.forget_records()
             self._last_sequence = 0
         prefix = key_subject(self._records, _RECORD_PREFIX)
         wildcard = f"{prefix.rpartition('.')[0]}.>"  # an id may have dots
         sequence = self._last_sequence + 1
-        while (message := await self._jetstream.next_message(stream, wildcard, sequence, self._deadline())) is not None:
+        while sequence <= last:
+            message = await self._jetstream.next_message(stream, wildcard, sequence, self._deadline())
+            if message is None:
+                break
             sequence = message.sequence + 1
             if message.subject.startswith(prefix):
-                component_id = message.subject.removeprefix(prefix)
-                await self._receive(component_id, message.sequence, _links(message.header, message.payload))
+                await self._receive(message.subject.removeprefix(prefix), message)
         self._last_sequence = last
+        for component_id in sorted(self._protocol.unchecked):
+            await self._check(component_id, stream, prefix + component_id)
 
-    async def _receive(self, component_id: str, revision: int, links: list[LinkRecord] | None) -> None:
+    async def _check(self, component_id: str, stream: str, subject: str) -> None:
+        """Read the record of one component again."""
+        self._protocol.unchecked.discard(component_id)
+        try:
+            record = await self._jetstream.last_message(stream, subject, self._deadline())
+        except BaseException:
+            self._protocol.forget_record(component_id)
+            raise
+        if record is not None:
+            await self._receive(component_id, record)
+
+    async def _receive(self, component_id: str, message: js.StoredMessage) -> None:
+        links = _links(message.header, message.payload)
         if links is None:
             return
-        deleted, wanted = self._protocol.receive_record(component_id, revision, links)
+        written = message.time_ms / 1000
+        deleted, wanted = self._protocol.receive_record(component_id, message.sequence, written, links)
         for event in deleted:
             self._apply(event)
         try:

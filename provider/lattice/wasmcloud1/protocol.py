@@ -6,7 +6,7 @@ secrets among them. It does not know the meaning of settings, and knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -25,6 +25,7 @@ from contracts.wasmcloud1 import (
     Subjects,
     Wasmcloud1,
     decode_config,
+    decode_deleted_link,
     decode_link,
     join_settings,
 )
@@ -44,6 +45,12 @@ STORE_CONTRACT = f"{WIT_NAMESPACE}:{WIT_PACKAGE}"
 
 WATCHER_CONTRACT = f"{STORE_CONTRACT}/{WATCHER_INTERFACE}"
 """The contract in the key of a link by which the provider calls a component."""
+
+_START_SECONDS = 5.0
+"""Time from the host data to the first message that this process hears, on a busy machine. A link deleted meanwhile is missed."""
+
+_LAG_SECONDS = 1.0
+"""Time from a host's record of a link to its message. A record that is older says nothing of a link that arrives now."""
 
 _SECRETS_BEGIN = "SECRET"
 """Configs whose name begins so are references to secrets. Source: wasmCloud v1.9.2 crates/host/src/wasmbus."""
@@ -67,12 +74,17 @@ class Wasmcloud1Protocol:
     Args:
         host_data: The host data. Its links are not applied here: pass them to `put_link` once the subscriptions exist, so
             that no change is missed in between.
+        clock: Seconds since 1970.
+
+    Attributes:
+        unchecked: Ids of the components with a link that arrived after their record was read. What deletes a link may
+            overtake what puts it: hosts delete at once, and put when they see the record.
 
     Raises:
         errors.StartupError: The host data is not of a host of 1.x.
     """
 
-    def __init__(self, host_data: HostData) -> None:
+    def __init__(self, host_data: HostData, clock: Callable[[], float]) -> None:
         part = _part_of(host_data)
         self._box = part.secret_box
         link_key = host_data.provider_key if self._box is None else self._box.public_key
@@ -86,6 +98,10 @@ class Wasmcloud1Protocol:
         """The names of configs under which the records have had a link."""
         self._revisions: dict[str, int] = {}
         """The revision of the last record of each component that was read."""
+        self.unchecked: set[str] = set()
+        self._clock = clock
+        self._arrived: dict[LinkKey, float] = {}
+        """The time at which each link was put, by a message or the host data: no record that is older counts against it."""
 
     # --- links
 
@@ -96,13 +112,13 @@ class Wasmcloud1Protocol:
 
     def receive_put_link(self, payload: bytes) -> LinkEvent:
         try:
-            return self.put_link(decode_link(payload))
+            return self._put_given(decode_link(payload), self._clock())
         except MalformedError as error:
             return LinkIgnored(str(error))
 
     def receive_delete_link(self, payload: bytes) -> LinkEvent:
         try:
-            link = decode_link(payload)
+            link = decode_deleted_link(payload, self.subjects.provider_id)
         except MalformedError as error:
             return LinkIgnored(str(error))
         key = self._key_of(link)
@@ -111,7 +127,10 @@ class Wasmcloud1Protocol:
         return self._delete(key, "deleted") if key in self._links else LinkIgnored("")
 
     def put_link(self, link: Link) -> LinkEvent:
-        """Put a link of the host data or of a message. Of one with secrets that do not open, the calls are refused."""
+        """Put a link of the host data. Of one with secrets that do not open, the calls are refused."""
+        return self._put_given(link, self._clock() - _START_SECONDS)
+
+    def _put_given(self, link: Link, arrived: float) -> LinkEvent:
         key = self._key_of(link)
         if isinstance(key, LinkIgnored):
             return key
@@ -119,6 +138,9 @@ class Wasmcloud1Protocol:
         config, sealed = (
             (link.source_config, link.source_secrets) if is_source else (link.target_config, link.target_secrets)
         )
+        self._arrived[key] = arrived
+        self.unchecked.add(link.source_id)
+        self._revisions.pop(link.source_id, None)
         try:
             return self._put(key, join_settings(config, self._open(sealed)))
         except MalformedError as error:
@@ -164,6 +186,7 @@ class Wasmcloud1Protocol:
     def _delete(self, key: LinkKey, reason: str) -> LinkDeleted:
         del self._links[key], self._faults[key]
         self._recorded.pop(key, None)
+        self._arrived.pop(key, None)
         return LinkDeleted(key, reason)
 
     def link_of_call(self, source_id: str, link_name: str) -> LinkKey:
@@ -188,26 +211,32 @@ class Wasmcloud1Protocol:
     # --- the lattice's records
 
     def receive_record(
-        self, component_id: str, revision: int, links: list[LinkRecord]
+        self, component_id: str, revision: int, written: float, links: list[LinkRecord]
     ) -> tuple[list[LinkEvent], list[RecordedLink]]:
         """Compare the links of which a component is the source with those in force.
 
-        A link that is only known from messages is left alone: a record that was read late may not have it yet.
+        A link that no record has had and that arrived after this one was written is left alone.
 
         Args:
             component_id: Id of the component.
             revision: Revision of its record; that of its removal if it has none any more.
+            written: Time of this revision, in seconds since 1970.
             links: The links in the record.
 
         Returns:
             The links that were deleted, and those whose configs have to be read; see `put_recorded`.
         """
+        self.unchecked.discard(component_id)
         if revision <= self._revisions.get(component_id, 0):
             return [], []
         self._revisions[component_id] = revision
         keys = {key: link for link in links if not isinstance(key := self._key_of(link), LinkIgnored)}
         missing = [
-            key for key in self._recorded if _source(key, self.subjects.provider_id) == component_id and key not in keys
+            key
+            for key in self._links
+            if _source(key, self.subjects.provider_id) == component_id
+            and key not in keys
+            and (key in self._recorded or written > self._arrived.get(key, 0.0) - _LAG_SECONDS)
         ]
         deleted: list[LinkEvent] = [self._delete(key, "deleted in the lattice's records") for key in missing]
         wanted = []
@@ -221,7 +250,8 @@ class Wasmcloud1Protocol:
         return deleted, wanted
 
     def forget_record(self, component_id: str) -> None:
-        """Have the record of a component read again, as its configs could not be read."""
+        """Have the record of a component read again: it, or its configs, could not be read."""
+        self.unchecked.add(component_id)
         self._revisions.pop(component_id, None)
 
     def forget_records(self) -> None:

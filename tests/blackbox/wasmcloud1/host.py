@@ -179,6 +179,8 @@ class Wasmcloud1Host(ConnectedHost):
 
     async def delete_link(self, link: dict[str, Any]) -> None:
         bare = {**link, "source_config": {}, "target_config": {}, "source_secrets": None, "target_secrets": None}
+        if self._is_1_0:  # up to 1.2.1 it is the command as the operator has sent it
+            bare = {name: link[name] for name in ("source_id", "name", "wit_namespace", "wit_package")}
         await self.client.publish(f"{self.subject}.linkdefs.del", json.dumps(bare).encode())
         await self.client.flush()
 

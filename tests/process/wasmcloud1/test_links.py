@@ -96,14 +96,44 @@ async def test_missed_links_are_found_in_the_records_of_the_lattice(host: Wasmcl
         await records.put("COMPONENT_comp", json.dumps({"url": "file://x", "links": named}).encode())
 
     await record(host.link(), host.link(name="known"))
-    await host.start_provider([host.link(name="known", config=MEMORY)])
+    # One link was deleted while the process started.
+    await host.start_provider([host.link(name="known", config=MEMORY), host.link(name="gone", config=MEMORY)])
     component = await host.component()
     assert not await is_linked(component)
     await eventually(lambda: is_linked(component), "the link of the record")
     await component.call("set", host.lattice, "k", b"v")
     assert await component.call("get", host.lattice, "k") == b"v"
     assert await is_linked(component, "known")
+    assert not await is_linked(component, "gone")
     assert "message" not in await host.health()
+    # Hosts delete at once, and put when they see the record: here the one overtakes the other.
+    late = host.link(name="late", config=MEMORY)
+    await record(host.link(), host.link(name="known"), late)
+    await record(host.link(), host.link(name="known"))
+    await host.delete_link(late)
+    await host.put_link(late)
+
+    async def is_deleted() -> bool:
+        return not await is_linked(component, "late")
+
+    await eventually(lambda: is_linked(component, "late"), "the put")
+    await eventually(is_deleted, "the deletion")
+
+
+async def test_a_host_of_1_0_puts_and_deletes_links_by_the_id_of_the_provider(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with Wasmcloud1Host(nats_server.url, tmp_path, is_1_0=True) as host:
+        await host.start_provider([])
+        component = await host.component(flavour="1.0")
+        await host.put_link(host.link(config={"BACKEND": "cache"}))
+        await eventually(lambda: is_linked(component), "the link")
+        await host.delete_link(host.link())
+
+        async def is_unlinked() -> bool:
+            return not await is_linked(component)
+
+        await eventually(is_unlinked, "the end of the link")
 
 
 async def test_an_update_of_the_config_reaches_the_links(host: Wasmcloud1Host) -> None:

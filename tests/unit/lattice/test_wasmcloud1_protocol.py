@@ -29,6 +29,7 @@ PROVIDER_SEED = encode_seed(KeyKind.CURVE, bytes(range(1, 33)))
 HOST_BOX = SecretBox(HOST_SEED.text, PROVIDER_SEED.public_key)
 
 STORE_KEY = ("comp", "wasi:keyvalue", "default")
+NOW, LONG_AGO = 1000.0, 900.0
 
 
 def host_data(**part: Any) -> HostData:
@@ -61,7 +62,7 @@ def sealed(**texts: str) -> bytes:
 
 @pytest.fixture
 def protocol() -> Wasmcloud1Protocol:
-    return Wasmcloud1Protocol(host_data())
+    return Wasmcloud1Protocol(host_data(), lambda: NOW)
 
 
 # --- links
@@ -69,7 +70,7 @@ def protocol() -> Wasmcloud1Protocol:
 
 def test_links_are_put_under_the_curve_key_and_by_1_0_hosts_under_the_id(protocol: Wasmcloud1Protocol) -> None:
     assert protocol.subjects.put_link == f"wasmbus.rpc.lattice.{PROVIDER_SEED.public_key}.linkdefs.put"
-    old = Wasmcloud1Protocol(host_data(host_xkey="", provider_xkey_seed=Secret("")))
+    old = Wasmcloud1Protocol(host_data(host_xkey="", provider_xkey_seed=Secret("")), lambda: NOW)
     assert old.subjects.put_link == "wasmbus.rpc.lattice.prov.linkdefs.put"
 
 
@@ -97,6 +98,17 @@ def test_links_differ_by_name_and_component(protocol: Wasmcloud1Protocol) -> Non
     assert isinstance(protocol.receive_delete_link(encode_link(link(name="other"))), LinkDeleted)
     assert set(protocol.links) == {STORE_KEY, ("comp2", "wasi:keyvalue", "default")}
     assert protocol.receive_delete_link(encode_link(link(name="other"))) == LinkIgnored("")
+
+
+def test_a_deletion_by_a_host_of_1_0_names_no_target(protocol: Wasmcloud1Protocol) -> None:
+    protocol.put_link(link())
+    protocol.put_link(link(name="other"))
+    command = {"source_id": "comp", "wit_namespace": "wasi", "wit_package": "keyvalue"}
+    assert isinstance(protocol.receive_delete_link(json.dumps(command | {"name": "other"}).encode()), LinkDeleted)
+    assert set(protocol.links) == {STORE_KEY}
+    assert isinstance(protocol.receive_delete_link(json.dumps(command).encode()), LinkDeleted)
+    foreign = json.dumps(command | {"wit_package": "blobstore"}).encode()
+    assert isinstance(protocol.receive_delete_link(foreign), LinkIgnored)
 
 
 def test_a_watcher_link_has_the_settings_of_the_provider_as_its_source(protocol: Wasmcloud1Protocol) -> None:
@@ -163,64 +175,89 @@ def test_calls_find_their_link_by_source_and_name(protocol: Wasmcloud1Protocol) 
 
 
 def test_a_missed_put_is_found_and_takes_its_configs_in_order(protocol: Wasmcloud1Protocol) -> None:
-    deleted, wanted = protocol.receive_record("comp", 5, [record(target_config=["a", "b", "gone"])])
+    deleted, wanted = protocol.receive_record("comp", 5, NOW, [record(target_config=["a", "b", "gone"])])
     assert (deleted, wanted) == ([], [RecordedLink(STORE_KEY, ["a", "b", "gone"])])
     event = protocol.put_recorded(wanted[0], {"a": {"BUCKET": "1", "TTL": "1"}, "b": {"BUCKET": "2"}})
     assert isinstance(event, LinkPut)
     assert event.definition.values == {"BUCKET": "2", "TTL": "1"}
-    assert protocol.receive_record("comp", 5, []) == ([], []), "a record that was read before"
+    assert protocol.receive_record("comp", 5, NOW, []) == ([], []), "a record that was read before"
 
 
 def test_a_missed_deletion_is_found_and_a_link_that_no_record_had_stays(protocol: Wasmcloud1Protocol) -> None:
     protocol.put_link(link())
-    protocol.receive_record("comp", 5, [record()])
+    protocol.receive_record("comp", 5, NOW, [record()])
     protocol.put_link(link(name="new"))
-    deleted, wanted = protocol.receive_record("comp", 6, [])
+    deleted, wanted = protocol.receive_record("comp", 6, LONG_AGO, [])
     assert [event.key for event in deleted if isinstance(event, LinkDeleted)] == [STORE_KEY]
     assert wanted == []
     assert set(protocol.links) == {("comp", "wasi:keyvalue", "new")}
 
 
+def test_a_link_that_was_deleted_before_its_put_arrived_is_found(protocol: Wasmcloud1Protocol) -> None:
+    protocol.put_link(link())
+    assert protocol.unchecked == {"comp"}
+    protocol.receive_record("comp", 5, NOW, [record(), record(name="late")])
+    assert protocol.unchecked == set()
+    # The deletion is heard before the put, which its host makes later of the record before.
+    protocol.receive_record("comp", 6, NOW, [record()])
+    late = encode_link(link(name="late"))
+    assert protocol.receive_delete_link(late) == LinkIgnored("")
+    assert isinstance(protocol.receive_put_link(late), LinkPut)
+    assert protocol.unchecked == {"comp"}
+    deleted, wanted = protocol.receive_record("comp", 6, NOW, [record()])
+    assert [event.key for event in deleted if isinstance(event, LinkDeleted)] == [("comp", "wasi:keyvalue", "late")]
+    assert wanted == []
+    assert protocol.receive_record("comp", 6, NOW, []) == ([], []), "it was checked"
+
+
+def test_a_link_of_the_host_data_that_was_deleted_while_the_process_started_is_found(
+    protocol: Wasmcloud1Protocol,
+) -> None:
+    protocol.put_link(link())
+    deleted, _ = protocol.receive_record("comp", 5, NOW - 3, [])
+    assert [event.key for event in deleted if isinstance(event, LinkDeleted)] == [STORE_KEY]
+
+
 def test_other_names_of_configs_are_a_missed_put_and_other_content_is_not(protocol: Wasmcloud1Protocol) -> None:
     protocol.put_link(link(target_config={"BUCKET": "1"}))
-    assert protocol.receive_record("comp", 5, [record(target_config=["a"])]) == ([], [])
-    assert protocol.receive_record("comp", 6, [record(target_config=["a"])]) == ([], [])
-    _, wanted = protocol.receive_record("comp", 7, [record(target_config=["b"])])
+    assert protocol.receive_record("comp", 5, NOW, [record(target_config=["a"])]) == ([], [])
+    assert protocol.receive_record("comp", 6, NOW, [record(target_config=["a"])]) == ([], [])
+    _, wanted = protocol.receive_record("comp", 7, NOW, [record(target_config=["b"])])
     assert wanted == [RecordedLink(STORE_KEY, ["b"])]
     assert isinstance(protocol.put_recorded(wanted[0], {"b": {"BUCKET": "2"}}), LinkPut)
 
 
 def test_secrets_are_not_in_records(protocol: Wasmcloud1Protocol) -> None:
-    _, wanted = protocol.receive_record("comp", 5, [record(target_config=["a", "SECRET_token"])])
+    _, wanted = protocol.receive_record("comp", 5, NOW, [record(target_config=["a", "SECRET_token"])])
     event = protocol.put_recorded(wanted[0], {"a": {}})
     assert isinstance(event, LinkPut)
     assert "put the link again" in event.fault
     known = protocol.put_link(link(target_secrets=sealed(TOKEN="a")))
     assert isinstance(known, LinkPut)
     assert known.fault == ""
-    _, wanted = protocol.receive_record("comp", 6, [record(target_config=["b", "SECRET_token"])])
+    _, wanted = protocol.receive_record("comp", 6, NOW, [record(target_config=["b", "SECRET_token"])])
     assert protocol.put_recorded(wanted[0], {"b": {}}) == LinkIgnored("")
 
 
 def test_a_record_whose_configs_could_not_be_read_is_read_again(protocol: Wasmcloud1Protocol) -> None:
-    first = protocol.receive_record("comp", 5, [record(target_config=["a"])])
+    first = protocol.receive_record("comp", 5, NOW, [record(target_config=["a"])])
     protocol.forget_record("comp")
-    assert protocol.receive_record("comp", 5, [record(target_config=["a"])]) == first
+    assert protocol.receive_record("comp", 5, NOW, [record(target_config=["a"])]) == first
 
 
 def test_a_bucket_of_records_that_was_made_anew_is_read_from_its_beginning(protocol: Wasmcloud1Protocol) -> None:
-    protocol.receive_record("comp", 5, [record()])
+    protocol.receive_record("comp", 5, NOW, [record()])
     protocol.forget_records()
-    _, wanted = protocol.receive_record("comp", 1, [record(name="new")])
+    _, wanted = protocol.receive_record("comp", 1, NOW, [record(name="new")])
     assert wanted == [RecordedLink(("comp", "wasi:keyvalue", "new"), [])]
 
 
 def test_the_watcher_links_are_in_the_record_of_the_provider(protocol: Wasmcloud1Protocol) -> None:
     reverse = record(source_id="prov", target="comp", interfaces=["watcher"], source_config=["w"])
-    _, wanted = protocol.receive_record("prov", 5, [reverse])
+    _, wanted = protocol.receive_record("prov", 5, NOW, [reverse])
     assert wanted == [RecordedLink(("comp", "wasi:keyvalue/watcher", "default"), ["w"])]
     protocol.put_recorded(wanted[0], {"w": {"WATCH": "a"}})
-    deleted, _ = protocol.receive_record("prov", 6, [])
+    deleted, _ = protocol.receive_record("prov", 6, NOW, [])
     assert isinstance(deleted[0], LinkDeleted)
 
 
@@ -228,7 +265,7 @@ def test_the_watcher_links_are_in_the_record_of_the_provider(protocol: Wasmcloud
 
 
 def test_a_config_replaces_the_whole_one_and_the_same_is_nothing() -> None:
-    protocol = Wasmcloud1Protocol(host_data(config={"A": "1", "B": "2"}, secrets={"A": Secret("s")}))
+    protocol = Wasmcloud1Protocol(host_data(config={"A": "1", "B": "2"}, secrets={"A": Secret("s")}), lambda: NOW)
     assert protocol.receive_config(b'{"A":"1","B":"2"}') is None
     settings = protocol.receive_config(b'{"C":"3"}')
     assert settings is not None
