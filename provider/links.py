@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from contracts.host import HostData
+from contracts.host import HostData, HostFamily
 from contracts.statistics import BucketStatistics, CacheStatistics, ConnectionStatistics, WatchStatistics
 from provider import errors
 from provider.config import ProviderConfig, link_config
@@ -42,6 +42,7 @@ class Links:
     def __init__(self, config: ProviderConfig, host_data: HostData, pool: StorePool, watches: Watches) -> None:
         self._config = config
         self._host_data = host_data
+        self._caller = "component" if host_data.family is HostFamily.WASMCLOUD1 else "actor"
         self._pool = pool
         self._watches = watches
         self._links: dict[LinkKey, Store | errors.LinkError] = {}
@@ -122,7 +123,7 @@ class Links:
         """Return the first link that does not work with the reason, or `None` if all work."""
         store = self._first(lambda found: str(found) if isinstance(found, errors.LinkError) else found.unhealthy)
         watch = self._watches.unhealthy()
-        return store or (_of_link(*watch) if watch is not None else None)
+        return store or (self._of_link(*watch) if watch is not None else None)
 
     def notice(self) -> str | None:
         """Return the remarks on the operator's settings and on links that work, or `None`."""
@@ -130,8 +131,8 @@ class Links:
         for key, found in self._links.items():
             if isinstance(found, errors.LinkError):
                 continue
-            texts += [_of_link(key, found.notice)] if found.notice else []
-            texts += [_of_link(key, str(remark)) for remark in self._all_remarks(key, found)]
+            texts += [self._of_link(key, found.notice)] if found.notice else []
+            texts += [self._of_link(key, str(remark)) for remark in self._all_remarks(key, found)]
         more = [f"and {len(texts) - _MOST_NOTICES} more"] if len(texts) > _MOST_NOTICES else []
         return "; ".join(texts[:_MOST_NOTICES] + more) or None
 
@@ -139,8 +140,11 @@ class Links:
         for key, found in self._links.items():
             text = describe(found)
             if text is not None:
-                return _of_link(key, text)
+                return self._of_link(key, text)
         return None
+
+    def _of_link(self, key: LinkKey, text: str) -> str:
+        return f"link {cut(key[2], SHOWN_CHARACTERS)} of {self._caller} {cut(key[0], SHOWN_CHARACTERS)}: {text}"
 
     async def close(self) -> None:
         self._links.clear()
@@ -223,10 +227,6 @@ class Links:
     def _unlink(self, before: Store | errors.LinkError | None) -> None:
         if before is not None and not isinstance(before, errors.LinkError):
             before.unlink()
-
-
-def _of_link(key: LinkKey, text: str) -> str:
-    return f"link {cut(key[2], SHOWN_CHARACTERS)} of actor {cut(key[0], SHOWN_CHARACTERS)}: {text}"
 
 
 def _named(key: LinkKey) -> dict[str, object]:

@@ -172,7 +172,8 @@ class Host:
         except nats.errors.Error as error:
             raise NoAnswerError(f"no answer to the health check: {error}") from None
         identity = self._settings.identity
-        prefix = f"link {identity.link_name} of actor {identity.actor_id}: "
+        caller = "component" if self._settings.is_wasmcloud1 else "actor"
+        prefix = f"link {identity.link_name} of {caller} {identity.actor_id}: "
         return None if health.healthy else (health.message or "unknown").removeprefix(prefix)
 
     async def health(self, timeout_seconds: float = 2.0) -> HealthCheckResponse:

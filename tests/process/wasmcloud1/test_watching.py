@@ -109,5 +109,5 @@ async def test_replicas_of_a_cache_share_binary_values_by_a_key_of_their_own(
         await eventually(has_heard, "the changes, by deltas")
     health = await host.health()
     assert health["healthy"]
-    assert "link bare" in health["message"]
+    assert "link bare of component bare: " in health["message"]
     assert "REPLICATION_AUTH is off" in health["message"]
