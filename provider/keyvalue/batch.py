@@ -27,19 +27,18 @@ async def change_many(
     request: ManyChanges, change: Callable[[kv.SingleKeyRequest], Awaitable[Any]]
 ) -> list[ChangeResult]:
     """Make all changes of a request at the same time, but those of one key in order; return their results in order."""
-    changes = single_changes(request)
-    results = await asyncio.gather(*(change(single) for single in changes), return_exceptions=True)
-    return [change_result(single, result) for single, result in zip(changes, results, strict=True)]
+    return await asyncio.gather(*(_changed(single, change(single)) for single in single_changes(request)))
+
+
+async def _changed(change: kv.SingleKeyRequest, result: Awaitable[Any]) -> ChangeResult:
+    try:
+        return change_result(change, await result)
+    except errors.StoreError as error:
+        return change_result(change, error)
 
 
 def change_result(change: kv.SingleKeyRequest, result: Any) -> ChangeResult:
-    """Return the result of one change. A `StoreError` becomes part of the result.
-
-    Raises:
-        BaseException: The error in `result`, if it is any other.
-    """
+    """Return the result of one change. A `StoreError` becomes part of the result."""
     if isinstance(result, errors.StoreError):
         return ChangeResult(change.key, False, str(result))
-    if isinstance(result, BaseException):
-        raise result
     return ChangeResult(change.key, result is not False)

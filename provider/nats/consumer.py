@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -214,7 +215,7 @@ class PullConsumer:
             if isinstance(arrival, Status):
                 return arrival
             if isinstance(arrival, errors.PermissionsError):
-                raise arrival
+                raise copy.copy(arrival)  # an error keeps this frame, which names the other
             subject, reply, header, payload = arrival
             if reply.startswith(_ACKNOWLEDGEMENT):
                 delivery = _delivery(subject, reply, header, payload)

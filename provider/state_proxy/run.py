@@ -153,14 +153,14 @@ async def _open(
             try:
                 opened = await _attempt(settings, attempt)
             except (errors.LinkError, errors.NatsError, TimeoutError) as error:
-                found = startup_error(link_error(error, settings.connection))
                 if _is_wrong_setting(error):
-                    raise found from None
+                    raise startup_error(link_error(error, settings.connection)) from None
+                found = str(startup_error(link_error(error, settings.connection)))
             else:
                 stack.push_async_exit(attempt.pop_all())
                 return opened
-        if str(found) != reason:
-            reason = str(found)
+        if found != reason:
+            reason = found
             service.reason = reason
             logs.configure("info", is_json=False)
             _log.warning("bucket_unavailable", extra={"bucket": settings.bucket.name, "reason": reason})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import provider
 from provider import errors
 from provider.errors import ProviderError
 
@@ -84,3 +88,25 @@ def test_a_bare_error_keeps_no_frame_alive() -> None:
     kept = errors.bare(raised.value)
     assert kept is raised.value
     assert (kept.__traceback__, kept.__context__) == (None, None)
+
+
+def test_no_frame_raises_an_error_that_it_goes_on_to_name() -> None:
+    """The error has the frame, and the frame the error: both would stay, with all that they name, until the next collection."""
+    found = [
+        f"{path}, line {line}: raise {name}"
+        for path in sorted(Path(provider.__file__).parent.rglob("*.py"))
+        for line, name in raised_names(ast.parse(path.read_text(encoding="utf-8")), frozenset())
+    ]
+    assert not found
+
+
+def raised_names(node: ast.AST, handled: frozenset[str | None]) -> Iterator[tuple[int, str]]:
+    """Return the local variables that are raised, but for those of `except`, which end with their block."""
+    if isinstance(node, ast.ExceptHandler):
+        handled |= {node.name}
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):
+        name = node.exc.id
+        if name not in handled and not name.lstrip("_")[0].isupper():
+            yield node.lineno, name
+    for child in ast.iter_child_nodes(node):
+        yield from raised_names(child, handled)

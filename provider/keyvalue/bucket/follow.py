@@ -194,7 +194,8 @@ class Follower:
                 if not self._consumer.name:
                     await self._create_consumer()
             except (errors.NatsError, TimeoutError) as error:
-                self._raise_unless_passing(error)
+                if self._is_lasting(error):
+                    raise
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             try:
@@ -203,7 +204,8 @@ class Follower:
                 self._consumer.abandon()
                 # A consumer that worked until now is replaced at once. One that never worked shows a lasting fault.
                 if not self._is_heard:
-                    self._raise_unless_passing(error)
+                    if self._is_lasting(error):
+                        raise
                     await asyncio.sleep(_PAUSE_SECONDS)
 
     @property
@@ -298,21 +300,27 @@ class Follower:
         repeated = header_value(message.header, FENCE)
         return repeated is not None and repeated.isdigit() and int(repeated) <= self._caught_up
 
-    def _raise_unless_passing(self, error: Exception) -> None:
-        """Raise an error that waiting cannot cure; report an interruption by any other."""
+    def _is_lasting(self, error: Exception) -> bool:
+        """Tell whether waiting cannot cure an error; report an interruption by any other.
+
+        Raises:
+            TimeoutError: There is no more time to wait, at the beginning.
+            GoneError: The stream has been gone for long enough.
+        """
         if self._has_begun and isinstance(error, errors.ApiError) and error.err_code == STREAM_NOT_FOUND:
             self._check_not_gone(error)
-            return
+            return False
         self._missing_since = 0.0
         if isinstance(error, errors.PermissionsError):
-            raise error
+            return True
         if isinstance(error, errors.ApiError) and error.code not in _PASSING_CODES:
-            raise error
+            return True
         is_lost = isinstance(error, _ConsumerLostError)
         if not self._has_begun and self._loop.time() + _PAUSE_SECONDS >= self._deadline:
             raise TimeoutError from None if is_lost else error
         if self._has_begun and not is_lost:
             self._report_interruption(error)
+        return False
 
     def _check_not_gone(self, error: errors.ApiError) -> None:
         """Raise `GoneError` once the server has not known the stream for long enough."""

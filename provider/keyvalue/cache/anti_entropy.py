@@ -260,7 +260,8 @@ class AntiEntropy:
             self._end_if_leaving(peer)
 
     def _note_outcome(self, peer: str, *, is_whole: bool) -> None:
-        del self._pulls[peer]
+        # The error of a cancelled task has frames that name the pull: together they would stay until the next collection.
+        self._pulls.pop(peer).task = None
         self._has_ended.set()
         self._has_succeeded = self._has_succeeded or is_whole
         self._failures = {name: failures for name, failures in self._failures.items() if self._peers.knows(name)}

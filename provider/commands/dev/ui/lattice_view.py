@@ -113,8 +113,13 @@ class LatticeView:
             CommandError: The provider has answered with an error, or not in time.
         """
         page = await self._reader.call(ListKeys(prefix, cursor, _PAGE_KEYS))
-        entries = await asyncio.gather(*(self._reader.call(GetEntry(key)) for key in page.keys), return_exceptions=True)
-        return {"keys": list(map(_key, page.keys, entries)), "cursor": page.cursor}
+        return {"keys": await asyncio.gather(*map(self._key, page.keys)), "cursor": page.cursor}
+
+    async def _key(self, key: str) -> Object:
+        try:
+            return _shown_key(key, await self._reader.call(GetEntry(key)))
+        except CommandError as error:
+            return {"key": key, "error": str(error)}
 
     async def call(self, words: list[str], expires: int | None) -> Object:
         """Send an operation as the actor, and return its result or the error.
@@ -159,11 +164,7 @@ def _shown_values(values: dict[str, str]) -> dict[str, str]:
     return {name: "(secret)" if LINK_VALUES[name].is_secret else text for name, text in known.items()}
 
 
-def _key(key: str, entry: EntryResponse | BaseException) -> Object:
-    if isinstance(entry, BaseException):
-        if not isinstance(entry, CommandError):
-            raise entry
-        return {"key": key, "error": str(entry)}
+def _shown_key(key: str, entry: EntryResponse) -> Object:
     if not entry.exists:
         return {"key": key, "error": "deleted meanwhile"}
     return {

@@ -8,6 +8,7 @@ not the bucket's: the two streams have leaders of their own.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Mapping
 
 from provider import errors
@@ -109,7 +110,8 @@ class PageReader:
             # A read that another caller began ended at that caller's deadline.
             fetched = await self._fetched(found, bucket_key, page_id, deadline)
         if not isinstance(fetched, bytes):
-            raise fetched
+            # A copy, as an error keeps the frames that it passes, and they name the one of the future.
+            raise copy.copy(fetched)
         if len(fetched) > _MOST_KEPT_BYTES:
             self._cache.drop((self._space_of(found), bucket_key, page_id))
         return fetched

@@ -122,11 +122,9 @@ class StreamPageStore:
                 return await self._try_put(found, page_id, page, header, min(deadline, self._loop.time() + seconds))
             except (errors.NatsError, TimeoutError) as error:
                 is_full = isinstance(error, errors.ApiError) and error.err_code in NO_SPACE
-                if not (is_full and await self._make_room(times, deadline)):
-                    if refused := refusal(error):
-                        raise refused from None
-                    if self._loop.time() + _PAUSE_SECONDS >= deadline:
-                        raise store_error(error, self._loop.time() - began) from None
+                is_over = refusal(error) is not None or self._loop.time() + _PAUSE_SECONDS >= deadline
+                if is_over and not (is_full and await self._make_room(times, deadline)):
+                    raise store_error(error, self._loop.time() - began) from None
                 if isinstance(error, errors.NoRespondersError):
                     await self._check_same(found, deadline)
             seconds *= 2

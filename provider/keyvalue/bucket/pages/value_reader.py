@@ -57,11 +57,11 @@ class DamagedValues:
     def keys(self) -> list[str]:
         return list(self._found)
 
-    def note(self, bucket_key: str, revision: int, error: errors.DamagedValueError) -> None:
-        """Remember a damaged value, and log it once."""
+    def note(self, bucket_key: str, revision: int, text: str) -> None:
+        """Remember a damaged value by the text of its error, and log it once."""
         if self._found.get(bucket_key, (0, ""))[0] != revision and len(self._found) < _MOST_DAMAGED:
-            self._found[bucket_key] = revision, str(error)
-            _log.error("value_damaged", extra={"reason": str(error)})
+            self._found[bucket_key] = revision, text
+            _log.error("value_damaged", extra={"reason": text})
 
     def drop(self, bucket_key: str, revision: int) -> None:
         """Forget a key that has another revision now: its value was replaced."""
@@ -241,9 +241,8 @@ class ValueReader:
             )
         if entry.revision == revision:
             reason = error.reason if isinstance(error, DamagedPageError) else "is missing"
-            damage = errors.DamagedValueError(key, error.page_id, reason)
-            self.damaged.note(bucket_key, revision, damage)
-            raise damage from None
+            self.damaged.note(bucket_key, revision, str(errors.DamagedValueError(key, error.page_id, reason)))
+            raise errors.DamagedValueError(key, error.page_id, reason) from None
         if self._loop.time() >= deadline:
             raise errors.StoreTimeoutError(0, "the value changes faster than its pages can be read") from None
         return entry

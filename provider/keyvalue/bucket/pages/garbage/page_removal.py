@@ -170,11 +170,13 @@ class PageRemover:
         while len(group) < _AT_ONCE and self._waiting and not self._seconds_left():
             group.append(self._waiting.popleft())
         deadline = self._loop.time() + _REQUEST_SECONDS
-        for result in await asyncio.gather(*(self._remove(one, deadline) for one in group), return_exceptions=True):
-            if isinstance(result, (errors.NatsError, errors.StoreError, TimeoutError)):
-                self._log_once(str(result) or "no answer in time")  # the collector finds what stays
-            elif isinstance(result, BaseException):
-                raise result
+        await asyncio.gather(*(self._try_to_remove(one, deadline) for one in group))
+
+    async def _try_to_remove(self, removal: _Removal, deadline: float) -> None:
+        try:
+            await self._remove(removal, deadline)
+        except (errors.NatsError, errors.StoreError, TimeoutError) as error:
+            self._log_once(str(error) or "no answer in time")  # the collector finds what stays
 
     async def _remove(self, removal: _Removal, deadline: float) -> int:
         found = await self._pages.recent(deadline)
