@@ -58,6 +58,12 @@ def _run_command() -> int:
     from provider.interrupts import ending_at_once
 
     with ending_at_once():
+        if sys.argv[1:3] == ["kv", "get"] and _COMPLETION not in os.environ:
+            from provider.commands.kv.short_read import short_get
+
+            code = short_get(sys.argv[3:], os.environ)
+            if code is not None:
+                return code
         from provider.commands.app import main as run_command
     return run_command()
 

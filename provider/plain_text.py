@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -36,7 +37,15 @@ def json_line(value: object) -> str:
     """
     import msgspec  # takes longer to load than everything else that a help page needs
 
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    return _printable_json(msgspec.json.encode(value, enc_hook=str).decode())
+
+
+def plain_json_line(fields: dict[str, Any]) -> str:
+    """Do the same for an object of texts, numbers, lists and objects, with what Python itself has for it."""
+    return _printable_json(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
+
+
+def _printable_json(text: str) -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else _json_escape(char) for char in text)
 
 

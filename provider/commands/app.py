@@ -6,7 +6,6 @@ Each command is imported once it is named: all of them together take fifty times
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import signal
@@ -16,9 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from provider.commands.command_line import Group, LaterCommand, single
-from provider.commands.errors import CommandError, OutputError, UsageError
-from provider.commands.printing import discard, print_error
-from provider.errors import ProviderError, StoreError
+from provider.commands.errors import CommandError, OutputError
+from provider.commands.printing import adapt_output, discard, report, without_seeds
+from provider.errors import StoreError
 from provider.nats.light_import import import_nats
 
 _DISTRIBUTION = "wasmcloud-keyvalue-nats"
@@ -33,9 +32,6 @@ _REWORDED = (
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of a write to a redirected output. Files that a command writes itself have their names in its errors."""
-
-_SEED = (re.compile(r"\bS[A-Z][A-Z2-7]{56}\b"), "(a seed)")
-"""The seed of an nkey, which a person may give where a file or a name is expected. No error shows it."""
 
 _CommandLineError: Any = typer.BadParameter.__base__
 """Every error of typer's about the command line."""
@@ -156,8 +152,9 @@ class _Commands(Group):
         try:
             return super().invoke(ctx)
         except _CommandLineError as error:
-            for pattern, text in (*_REWORDED, _SEED):
+            for pattern, text in _REWORDED:
                 error.message = pattern.sub(text, error.message)
+            error.message = without_seeds(error.message)
             raise
 
 
@@ -198,9 +195,7 @@ def main() -> int:
     """Run the command line; return the exit code. An error that a person can act on is one line on standard error."""
     # In a locale without UTF-8, Python decodes what the shell passes by another encoding.
     sys.argv = [os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a character that the terminal's encoding lacks
+    adapt_output()
     try:
         code = _run()
         sys.stdout.flush()
@@ -212,7 +207,7 @@ def main() -> int:
         if error.errno not in _FULL or error.filename is not None:
             raise
         discard(sys.stdout)
-        return _fail(OutputError((error.strerror or "error").lower()))
+        return report(OutputError((error.strerror or "error").lower()))
 
 
 def _run() -> int:
@@ -223,16 +218,5 @@ def _run() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (CommandError, StoreError) as error:
-        return _fail(error)
+        return report(error)
     return 0
-
-
-def _fail(error: ProviderError) -> int:
-    """Print an error and return its exit code, which counts also where it cannot be printed."""
-    is_usage = isinstance(error, UsageError)
-    try:
-        text = _SEED[0].sub(_SEED[1], str(error))
-        print_error(f"{'usage' if is_usage else 'error'}: {text}")
-    except OSError:
-        discard(sys.stderr)
-    return 2 if is_usage else 1

@@ -7,6 +7,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from contracts.extensions import ListKeysResponse
 from contracts.keyvalue import GetResponse, Request
@@ -102,7 +103,7 @@ def call(
             print_object({"operation": _name(request), "error": str(error)})
         raise
     if json:
-        print_object({"operation": _name(request), "result": result})
+        print_object({"operation": _name(request), "result": to_builtins(result, enc_hook=str)})
     else:
         _print(result)
 

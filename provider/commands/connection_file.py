@@ -6,24 +6,25 @@ A lattice's name is unique per user, since `call` chooses the lattice by its nam
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from contracts.secret import Secret
 from provider.commands.dev_lattice.dialect import Dialect
-from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.locks import LockedError, held, is_running
 from provider.commands.errors import LatticeTakenError, NoLatticeError
+
+if TYPE_CHECKING:  # `kv get` looks here for its server, in a few milliseconds
+    from provider.commands.dev_lattice.identity import DevIdentity
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
 
 _START_ONE = "start one with `keyvalue-nats dev` in another terminal"
 
 
-class ConnectionFile(msgspec.Struct, frozen=True):
+class ConnectionFile(NamedTuple):
     """The content of the file. The seed signs invocations of this one development lattice."""
 
     pid: int
@@ -38,6 +39,9 @@ class ConnectionFile(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> DevIdentity:
+        from contracts.secret import Secret
+        from provider.commands.dev_lattice.identity import DevIdentity
+
         seed = Secret(self.cluster_seed)
         return DevIdentity(
             self.lattice, self.host_id, self.provider_key, self.actor_id, self.link_name, seed, self.dialect
@@ -54,7 +58,8 @@ def folder() -> Path:
         NoLatticeError: The folder is a link or belongs to another user, or cannot be created.
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
-    path = Path(base, "keyvalue-nats") if base else Path(tempfile.gettempdir(), f"keyvalue-nats-{os.getuid()}")
+    shared = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  (as any user may write there, its owner is checked)
+    path = Path(base, "keyvalue-nats") if base else Path(shared, f"keyvalue-nats-{os.getuid()}")
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         # In a shared temporary folder another user may have put a link there, to a folder of this user.
@@ -106,7 +111,8 @@ def announced(identity: DevIdentity, nats_url: str) -> Iterator[Path]:
     path = folder() / f"{_file_name(identity.lattice)}.json"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(content))
+        fields = content._asdict() | {"dialect": content.dialect.value}
+        file.write(json.dumps(fields, separators=(",", ":")).encode())
     try:
         yield path
     finally:
@@ -129,6 +135,14 @@ def find(lattice: str | None = None) -> ConnectionFile:
     return found[0]
 
 
+def found_url() -> str:
+    """Return the URL of the server of a running lattice, the one started last; without one, of a server on this machine."""
+    try:
+        return find().nats_url
+    except NoLatticeError:
+        return DEFAULT_URL
+
+
 def all_running() -> list[ConnectionFile]:
     """Return the connection files of the running lattices, the one started last first."""
     return [found for path in sorted(folder().glob("*.json"), key=_written_ns, reverse=True) if (found := _read(path))]
@@ -137,13 +151,26 @@ def all_running() -> list[ConnectionFile]:
 def _read(path: Path) -> ConnectionFile | None:
     """Read a connection file. Return None if it cannot be read; remove it if its command has ended."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=ConnectionFile)
-    except (msgspec.DecodeError, FileNotFoundError):
+        found = _decoded(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, FileNotFoundError):
         return None
     if is_running(found.pid):
         return found
     path.unlink(missing_ok=True)  # the command was killed before it could remove the file
     return None
+
+
+def _decoded(fields: dict[str, Any]) -> ConnectionFile:
+    """Return the connection file with these fields, of which other versions may have written more.
+
+    Raises:
+        TypeError, ValueError: One is missing or of another type.
+    """
+    known = {name: value for name, value in fields.items() if name in ConnectionFile._fields}
+    found = ConnectionFile(**known)
+    if not all(isinstance(value, int if name == "pid" else str) for name, value in known.items()):
+        raise TypeError
+    return found._replace(dialect=Dialect(found.dialect))
 
 
 def _written_ns(path: Path) -> int:
@@ -155,4 +182,6 @@ def _written_ns(path: Path) -> int:
 
 def _file_name(lattice: str) -> str:
     """Return a name for a lattice's files. Its own name may be too long for one, or contain a slash."""
+    import hashlib
+
     return hashlib.sha256(lattice.encode()).hexdigest()[:16]

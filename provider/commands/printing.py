@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-import typer
-
-from provider.commands.errors import OutputError
+from provider.commands.errors import OutputError, UsageError
+from provider.errors import ProviderError
 from provider.interrupts import ending_at_once
-from provider.plain_text import json_line, printable
+from provider.plain_text import plain_json_line, printable
+
+
+def without_seeds(text: str) -> str:
+    """Return a text without seeds of nkeys, which a person may give where a file or a name is expected. No error shows one."""
+    return re.sub(r"\bS[A-Z][A-Z2-7]{56}\b", "(a seed)", text)
+
+
+def adapt_output() -> None:
+    """Let the standard streams take every text: a character that the terminal's encoding lacks becomes an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -20,7 +33,7 @@ def flushed() -> Iterator[None]:
     """Flush the output printed inside: the reader of a pipe is waiting for it.
 
     Raises:
-        typer.Exit: The reader closed the pipe, as `head` does. This is not an error; the exit code is 0.
+        SystemExit: The reader closed the pipe, as `head` does. This is not an error; the exit code is 0.
         OutputError: The output cannot be written.
     """
     try:
@@ -28,7 +41,7 @@ def flushed() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         discard(sys.stdout)
-        raise typer.Exit from None
+        raise SystemExit(0) from None
     except OSError as error:
         discard(sys.stdout)
         raise OutputError((error.strerror or "error").lower()) from None
@@ -46,7 +59,8 @@ def print_line(text: str, kept: str = "\n\t") -> None:
 
 
 def print_object(fields: dict[str, Any]) -> None:
-    print_line(json_line(fields))
+    """Print an object of texts, numbers, lists and objects as a line of JSON."""
+    print_line(plain_json_line(fields))
 
 
 def print_error(text: str) -> None:
@@ -59,6 +73,16 @@ def print_error(text: str) -> None:
 
         console = stderr_console()
     write_line(console, text, "red")
+
+
+def report(error: ProviderError) -> int:
+    """Print an error and return its exit code, which counts also where it cannot be printed."""
+    is_usage = isinstance(error, UsageError)
+    try:
+        print_error(f"{'usage' if is_usage else 'error'}: {without_seeds(str(error))}")
+    except OSError:
+        discard(sys.stderr)
+    return 2 if is_usage else 1
 
 
 def print_bytes(data: bytes) -> None:

@@ -12,10 +12,7 @@ import typer
 
 from contracts.secret import Secret
 from provider.commands.connect import ConnectionOptions
-from provider.commands.errors import NoLatticeError
 from provider.commands.options import timeout_seconds
-
-_DEFAULT_URL = "nats://127.0.0.1:4222"
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ def _option(*names: str, variable: str, metavar: str, text: str) -> Any:
     return typer.Option(*names, envvar=variable, metavar=metavar, help=text, rich_help_panel="Connection")
 
 
-_NATS_HELP = f"Servers, comma-separated. Default: a running `keyvalue-nats dev`, else {_DEFAULT_URL}."
+_NATS_HELP = "Servers, comma-separated. Default: a running `keyvalue-nats dev`, else nats://127.0.0.1:4222."
 
 
 def _target(
@@ -59,7 +56,7 @@ def _target(
     """Return the target. The parameters of this function are the connection options of every command."""
     is_bare = not any((nats, creds, user, password, nkey, tlsca, tlscert, tlskey))
     options = ConnectionOptions(
-        url=nats or (_development_url() if is_bare else "") or _DEFAULT_URL,
+        url=nats or _default_url(is_bare=is_bare),
         creds=creds,
         user=user,
         password=Secret(password),
@@ -126,18 +123,16 @@ def _signed(
     return run
 
 
+def _default_url(*, is_bare: bool) -> str:
+    """Return the server of a command without `--nats`: that of a development lattice has no credentials."""
+    from provider.commands.connection_file import DEFAULT_URL, found_url
+
+    return found_url() if is_bare else DEFAULT_URL
+
+
 def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
     """Return an option without help, variable and default: the same option of the group has them."""
     type_, shown = get_args(parameter.annotation)
     option = copy.copy(shown)
     option.hidden, option.envvar = True, None
     return parameter.replace(annotation=Annotated[type_, option], default="")
-
-
-def _development_url() -> str:
-    from provider.commands import connection_file
-
-    try:
-        return connection_file.find().nats_url
-    except NoLatticeError:
-        return ""

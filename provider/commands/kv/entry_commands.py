@@ -21,11 +21,12 @@ from provider.commands.kv.parameters import (
     KeyArgument,
     TtlOption,
 )
-from provider.commands.kv.rendering import HISTORY_COLUMNS, entry_lines, history_row, key_object, revision_object
+from provider.commands.kv.rendering import HISTORY_COLUMNS, history_row, key_object, revision_object
 from provider.commands.kv.running import in_bucket, is_confirmed
+from provider.commands.kv.short_read import print_entry
 from provider.commands.options import parse_option
 from provider.commands.output import stderr_console, write_line
-from provider.commands.printing import print_bytes, print_line, print_object
+from provider.commands.printing import print_bytes, print_object
 from provider.commands.tables import print_table
 from provider.commands.target import Target
 from provider.commands.value_sources import check_standard_input, parts_of_standard_input
@@ -70,13 +71,7 @@ def get(
             entry = await open_bucket.at_revision(key, revision)
         else:
             entry = await open_bucket.get(key, consistency)
-        if raw:
-            print_bytes(entry.payload)
-        elif json:
-            print_object(revision_object(bucket, entry))
-        else:
-            for line in entry_lines(bucket, entry, open_bucket.now_ms(), None):
-                print_line(line)
+        print_entry(bucket, entry, open_bucket.now_ms(), "--raw" if raw else "--json" if json else "")
 
     _on_key(target, bucket, key, work)
 

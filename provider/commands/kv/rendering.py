@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+from binascii import b2a_base64
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -24,7 +24,7 @@ def plain_value(payload: bytes) -> str:
     except UnicodeDecodeError:
         text = "\x00"
     is_plain = all(char.isprintable() or char in "\n\t" for char in text)
-    return text if is_plain else base64.b64encode(payload).decode()
+    return text if is_plain else b2a_base64(payload, newline=False).decode()
 
 
 def one_line(payload: bytes) -> str:
@@ -43,7 +43,7 @@ def json_value(payload: bytes) -> dict[str, str]:
     try:
         return {"value": payload.decode()}
     except UnicodeDecodeError:
-        return {"value_base64": base64.b64encode(payload).decode()}
+        return {"value_base64": b2a_base64(payload, newline=False).decode()}
 
 
 # --- times

@@ -102,7 +102,7 @@ class Traits(Struct, frozen=True):
             level=level,
             replicas=config.num_replicas,
             allows_direct=config.allow_direct,
-            lifetimes=lifetimes_of(config, level),
+            lifetimes=lifetimes_of(level, config.max_age, allows_ttl=config.allow_msg_ttl),
             has_history=config.max_msgs_per_subject != 1,
             max_value_bytes=config.max_msg_size,
             rolls_up=_rolls_up(config),

@@ -14,7 +14,7 @@ Source: ADR-43; nats-server issue 8505, server/filestore.go.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from provider.keyvalue.kinds import NEVER_MS
 from provider.nats.buckets import NANOSECONDS_PER_MS, TTL_LEVEL
@@ -69,24 +69,15 @@ class Lifetimes(NamedTuple):
 NO_LIFETIMES = Lifetimes()
 
 
-class TtlSettings(Protocol):
-    """The settings of a stream that `lifetimes_of` depends on. `max_age` is in nanoseconds; 0: no limit."""
-
-    @property
-    def allow_msg_ttl(self) -> bool: ...
-
-    @property
-    def max_age(self) -> int: ...
-
-
-def lifetimes_of(config: TtlSettings, level: int) -> Lifetimes:
+def lifetimes_of(level: int, max_age_ns: int, *, allows_ttl: bool) -> Lifetimes:
     """Return the lifetimes of a stream's messages.
 
     Args:
-        config: The stream's settings.
         level: The server's API level; see `JetStream.level`.
+        max_age_ns: The stream's maximum age, in nanoseconds; 0: no limit.
+        allows_ttl: Whether the stream takes messages with a TTL.
     """
-    return Lifetimes(level >= TTL_LEVEL and config.allow_msg_ttl, config.max_age // NANOSECONDS_PER_MS)
+    return Lifetimes(level >= TTL_LEVEL and allows_ttl, max_age_ns // NANOSECONDS_PER_MS)
 
 
 def end_of(headers: dict[bytes, bytes], time_ms: int, lifetimes: Lifetimes) -> End:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from provider.commands import connection_file
+from provider.commands.dev_lattice.start import make_identity
 from tests.blackbox.nats.nats_server import NatsServer
 
 WATCHED = (
@@ -98,11 +100,32 @@ def test_help_of_another_width_loads_the_grammar_of_the_command_line_and_no_comm
     }
 
 
-def test_a_read_of_a_bucket_loads_what_talks_to_nats_and_no_other_command(server: NatsServer, tmp_path: Path) -> None:
+@pytest.fixture
+def place(server: NatsServer, tmp_path: Path) -> dict[str, str]:
+    """The environment variables of a bucket `b` with a key `k`."""
     place = {"NATS_URL": server.url, "XDG_RUNTIME_DIR": str(tmp_path)}
     loaded("kv", "add", "b", environment=place)
     loaded("kv", "put", "b", "k", "v", environment=place)
-    modules = loaded("kv", "get", "b", "k", environment=place)
+    return place
+
+
+def test_a_plain_read_of_a_bucket_loads_no_library(place: dict[str, str]) -> None:
+    for form in ([], ["--json"], ["--raw"]):
+        modules = loaded("kv", "get", "b", "k", *form, environment=place)
+        assert heavy(modules) == set()
+        assert not {name for name in own(modules) if "open_bucket" in name or "jetstream" in name}
+
+
+def test_a_read_of_a_development_lattice_loads_no_library(server: NatsServer, place: dict[str, str]) -> None:
+    folder = {"XDG_RUNTIME_DIR": place["XDG_RUNTIME_DIR"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder["XDG_RUNTIME_DIR"])
+        with connection_file.announced(make_identity("default", "default"), server.url):
+            assert heavy(loaded("kv", "get", "b", "k", environment=folder)) == set()
+
+
+def test_a_read_of_a_bucket_loads_what_talks_to_nats_and_no_other_command(place: dict[str, str]) -> None:
+    modules = loaded("kv", "get", "b", "k", "--timeout", "5s", environment=place)
     assert heavy(modules) == {"asyncio", "msgspec", "nats", "ssl", "typer", "uvloop"}
     assert {name.split(".")[1] for name in own(modules) if name.startswith("provider.")} == {
         *("__main__", "commands", "errors", "interrupts", "keyvalue", "logs", "nats", "plain_text"),
