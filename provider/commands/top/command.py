@@ -132,7 +132,8 @@ async def _show(rounds: AsyncIterator[Overview | None], sort: Sort) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
 
         def draw() -> None:
-            live.update(picture(latest, view, lines=console.height, remark=remark), refresh=True)
+            shown = picture(latest, view, lines=console.height, columns=console.width, remark=remark)
+            live.update(shown, refresh=True)
 
         def press(name: str) -> None:
             if name == "q":

@@ -23,16 +23,19 @@ SORTS: dict[str, Callable[[LinkRow], Any]] = {
 }
 """Orders of the links, each with the function that tells the place of a row. Links that do not work come first in all."""
 
-HELP = "q quit   ↑↓ choose a link   enter look into it   esc back   s sort   r reverse   p pause"
+HELP = "q quit  ↑↓ choose a link  enter open it  esc back  s sort  r reverse  p pause"
 
-_FRAME_LINES = 11
-"""Lines of a picture that are no rows: the head, the foot, and of each of three tables a title, a heading and a gap."""
+_FRAME_LINES = 12
+"""Lines of a picture that are no rows: the head's two, the foot, and of each of three tables a title, a heading and a gap."""
 
 _FEWEST_ROWS = 3
 """Rows that each table gets also on a small terminal."""
 
 _LEAST_CHARACTERS = 8
 """Width of a name on a narrow terminal."""
+
+_GAP_CHARACTERS = 2
+"""Width of the gap between two columns."""
 
 _ID_CHARACTERS = 13
 """Of an id: enough to tell two apart, and to find one in a log."""
@@ -86,22 +89,24 @@ class View:
                 self.is_paused = not self.is_paused
 
 
-def picture(overview: Overview, view: View, *, lines: int, remark: str = "") -> RenderableType:
-    """Return the picture for a terminal of so many lines. `remark` is shown in place of the keys."""
+def picture(overview: Overview, view: View, *, lines: int, columns: int, remark: str = "") -> RenderableType:
+    """Return the picture for a terminal of a size. `remark` is shown in place of the keys."""
     rows = view.ordered(overview.links)
     chosen = next((row for row in rows if row.key == view.selected), rows[0] if rows else None)
     parts: list[RenderableType] = [_head(overview, view)]
     if view.is_detail and chosen is not None:
         parts.append(_detail(chosen, overview))
     else:
-        room = max(lines - _FRAME_LINES, 3 * _FEWEST_ROWS)
+        trouble = _trouble(overview.instances)
+        room = max(lines - _FRAME_LINES - len(trouble), 3 * _FEWEST_ROWS)
         most_instances = max(_FEWEST_ROWS, min(len(overview.instances), room // 3))
         most_stores = max(_FEWEST_ROWS, min(len(overview.stores), room // 3))
         most_links = max(_FEWEST_ROWS, room - most_instances - most_stores)
         parts += [
-            _instances(overview.instances, most_instances),
-            _links(rows, chosen, view, most_links),
-            _stores(overview.stores, most_stores),
+            _instances(overview.instances, most_instances, columns),
+            *trouble,
+            _links(rows, chosen, view, most_links, columns),
+            _stores(overview.stores, most_stores, columns),
         ]
     parts.append(Text(remark or HELP, style="yellow" if remark else "dim", no_wrap=True, overflow="ellipsis"))
     return Group(*parts)
@@ -111,16 +116,19 @@ def _head(overview: Overview, view: View) -> Text:
     unhealthy = sum(not row.is_healthy for row in overview.instances)
     broken = sum(bool(row.reason) for row in overview.links)
     activity = overview.activity
-    head = Text(no_wrap=True, overflow="ellipsis")
-    head.append(f"{len(overview.instances)} instances", style="bold")
+    head = Text("PAUSED   " if view.is_paused else "", style="yellow")
+    head.append(_counted(len(overview.instances), "instance"), style="bold")
     head.append(f", {unhealthy} unhealthy", style="bold red" if unhealthy else "green")
-    head.append(f"   {len(overview.links)} links")
+    head.append(f"   {_counted(len(overview.links), 'link')}")
     head.append(f", {broken} not working", style="bold red" if broken else "green")
     head.append(f"   {rate(activity.calls)} calls/s")
     head.append(f"   {rate(activity.errors)} errors/s", style="red" if activity.errors else "")
     head.append(f"   50 %: {latency(activity.median)}   99 %: {latency(activity.p99)}")
-    head.append("   PAUSED" if view.is_paused else "", style="yellow")
     return head
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
@@ -132,6 +140,34 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _fitted(table: Table, columns: int, *least: str) -> Table:
+    """Return a table that fits on a terminal of so many columns; those named are left out for that, in their order."""
+    kept = list(table.columns)
+    for name in least:
+        widths = [column.min_width or max(map(_width, (column.header, *column.cells))) for column in kept]
+        if sum(widths) + _GAP_CHARACTERS * (len(widths) - 1) <= columns:
+            break
+        kept = [column for column in kept if column.header != name]
+    fitted = _table(
+        str(table.title),
+        [str(one.header) for one in kept if one.ratio],
+        [str(one.header) for one in kept if not one.ratio],
+    )
+    for row, cells in zip(table.rows, zip(*(column.cells for column in kept), strict=True), strict=True):
+        fitted.add_row(*cells, style=row.style)
+    return fitted
+
+
+def _width(cell: RenderableType) -> int:
+    return cell.cell_len if isinstance(cell, Text) else len(str(cell))
+
+
+def _trouble(rows: Sequence[InstanceRow]) -> list[Text]:
+    """Return the message of the first instance that is unhealthy, for which its row has no room."""
+    message = next((row.message for row in rows if not row.is_healthy), "")
+    return [Text(printable(message), style="red", no_wrap=True, overflow="ellipsis")] if message else []
 
 
 def _cells(activity: Activity) -> list[Text]:
@@ -151,7 +187,7 @@ def _text(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def _instances(rows: Sequence[InstanceRow], most: int) -> Table:
+def _instances(rows: Sequence[InstanceRow], most: int, columns: int) -> Table:
     table = _table(
         _title("Instances", len(rows), most), ("id", "health"), (*_ACTIVITY, "waiting", "cpu", "memory", "up")
     )
@@ -165,10 +201,10 @@ def _instances(rows: Sequence[InstanceRow], most: int) -> Table:
             size(row.resident_bytes),
             duration(row.uptime_seconds),
         )
-    return table
+    return _fitted(table, columns, "50 %", "cpu", "up", "memory", "waiting", "99 %")
 
 
-def _links(rows: Sequence[LinkRow], chosen: LinkRow | None, view: View, most: int) -> Table:
+def _links(rows: Sequence[LinkRow], chosen: LinkRow | None, view: View, most: int, columns: int) -> Table:
     order = f"by {view.sort}{', reversed' if view.is_reversed else ''}"
     table = _table(_title("Links", len(rows), most, order), ("link", "actor", "store"), (*_ACTIVITY, "lag", "dead"))
     place = rows.index(chosen) if chosen is not None else 0
@@ -184,7 +220,7 @@ def _links(rows: Sequence[LinkRow], chosen: LinkRow | None, view: View, most: in
             str(row.dead_letters or ""),
             style="reverse" if row is chosen else "",
         )
-    return table
+    return _fitted(table, columns, "50 %", "dead", "99 %", "lag", "actor")
 
 
 def _lag(row: LinkRow) -> str:
@@ -194,9 +230,9 @@ def _lag(row: LinkRow) -> str:
     return f"{row.watch_pending} {duration(row.watch_seconds)}" if row.watch_seconds >= 1 else str(row.watch_pending)
 
 
-def _stores(rows: Sequence[StoreRow], most: int) -> Table:
-    columns = ("items", "size", "full", "changes/s", "writes/s", "conflicts", "lag", "copies")
-    table = _table(_title("Stores", len(rows), most), ("store",), columns)
+def _stores(rows: Sequence[StoreRow], most: int, columns: int) -> Table:
+    names = ("items", "size", "full", "changes/s", "writes/s", "conflicts", "lag", "copies")
+    table = _table(_title("Stores", len(rows), most), ("store",), names)
     for row in sorted(rows, key=lambda row: (row.is_healthy, -row.changes, row.name))[:most]:
         is_bucket = row.kind == "bucket"
         table.add_row(
@@ -210,7 +246,7 @@ def _stores(rows: Sequence[StoreRow], most: int) -> Table:
             "" if row.lag is None else str(row.lag),
             str(row.replicas),
         )
-    return table
+    return _fitted(table, columns, "copies", "conflicts", "writes/s", "lag", "size", "changes/s")
 
 
 def _title(name: str, count: int, most: int, order: str = "") -> str:

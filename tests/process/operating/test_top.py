@@ -60,7 +60,7 @@ class Screen:
 def look(url: str, lattice: str, actor: str) -> None:
     """Look at the lattice, at one link, and leave by a key; then again, and leave by a signal."""
     screen = Screen("top", "--nats", url, "--lattice", lattice, "--interval", "0.2s", "--wait", "0.3s")
-    screen.wait_for("1 instances")
+    screen.wait_for("1 instance")
     screen.wait_for("bucket ")
     screen.press("s")
     screen.wait_for("by errors")
@@ -72,7 +72,7 @@ def look(url: str, lattice: str, actor: str) -> None:
     screen.press("q")
     assert screen.end() == 0
     screen = Screen("top", "--nats", url, "--lattice", lattice)
-    screen.wait_for("1 instances")
+    screen.wait_for("1 instance")
     screen.process.terminate()
     assert screen.end() == 0
 
