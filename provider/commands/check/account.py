@@ -97,22 +97,42 @@ def _use(about: str, what: str, unit: str, used: int, most: int) -> Finding:
     return ok(about, shown)
 
 
+def no_room(account: Account, replicas: int, storage: str, max_bytes: int) -> str:
+    """Return the reason for which an account has no room for a bucket, or ""."""
+    tier = account.tiers.get(f"R{replicas}", Tier()) if account.tiers else account
+    used, most = (
+        (tier.memory, tier.limits.max_memory) if storage == "memory" else (tier.storage, tier.limits.max_storage)
+    )
+    if most == 0:
+        return f"the account has no {storage} storage"
+    if 0 < most < used + max(max_bytes, 1):
+        return f"the account has {max(most - used, 0)} bytes of {storage} storage left"
+    return ""
+
+
+class Server(Struct, frozen=True):
+    """The server of a connection, by its own word. `time` is its clock, `cluster` the name of its cluster or ""."""
+
+    time: str = ""
+    cluster: str = ""
+
+
 class _User(Struct, frozen=True):
-    server: dict[str, object] = field(default_factory=dict)
+    server: Server = Server()
 
 
-async def server_time(connection: Connection, deadline: float) -> tuple[str, float] | None:
-    """Ask the server itself for its time; return it with this machine's time in the middle of the request, in ms.
+async def ask_server(connection: Connection, deadline: float) -> tuple[Server, float] | None:
+    """Ask the server about itself; return its answer with this machine's time in the middle of the request, in ms.
 
     Only users without restrictions may ask. `None` for others, and before nats-server 2.10.
     """
     sent = time.time()
     try:
         _, answer = await connection.request(b"$SYS.REQ.USER.INFO", deadline=deadline)
-        found = msgspec.json.decode(answer, type=_User).server.get("time")
+        found = msgspec.json.decode(answer, type=_User).server
     except (errors.NatsError, msgspec.DecodeError):
         return None
-    return (found, middle_ms(sent)) if isinstance(found, str) else None
+    return (found, middle_ms(sent)) if found.time else None
 
 
 def middle_ms(sent: float) -> float:

@@ -16,7 +16,8 @@ from provider.config import ProviderConfig, lattice_connection, link_config, loa
 from provider.keyvalue.given_values import canonical_values
 from provider.keyvalue.link_config import LinkConfig, parse_link
 from provider.keyvalue.link_trust import join_values
-from provider.lattice.protocol import LinkPut
+from provider.lattice.claims import ClaimsVerifier
+from provider.lattice.protocol import LatticeProtocol, LinkEvent, LinkIgnored, LinkPut
 from provider.lattice.wasmcloud1.protocol import Wasmcloud1Protocol
 from provider.nats.settings import ConnectionSettings
 
@@ -118,7 +119,7 @@ def places_of_values(values: Mapping[str, str], settings: ConnectionSettings, la
 def _links(places: Places, config: ProviderConfig, host_data: HostData) -> list[LinkConfig]:
     """Return the valid links of host data; the others become findings."""
     links = []
-    for definition, fault in _definitions(host_data):
+    for definition, fault in _definitions(places, host_data):
         about = f"link {definition.link_name} of {definition.actor_id}"
         try:
             if fault:
@@ -135,13 +136,22 @@ def _links(places: Places, config: ProviderConfig, host_data: HostData) -> list[
     return links
 
 
-def _definitions(host_data: HostData) -> list[tuple[LinkDefinition, str]]:
-    """Return the links of host data, each with its fault or ""."""
-    if host_data.family is not HostFamily.WASMCLOUD1 or host_data.wasmcloud1 is None:
-        return [(definition, "") for definition in host_data.link_definitions]
-    protocol = Wasmcloud1Protocol(host_data, time.time)
-    events = [protocol.put_link(link) for link in host_data.wasmcloud1.links]
-    return [(event.definition, event.fault) for event in events if isinstance(event, LinkPut)]
+def _definitions(places: Places, host_data: HostData) -> list[tuple[LinkDefinition, str]]:
+    """Return the links of host data, each with its fault or "". Those that the provider ignores become findings."""
+    events: list[tuple[str, LinkEvent]] = []
+    if host_data.family is HostFamily.WASMCLOUD1 and host_data.wasmcloud1 is not None:
+        components = Wasmcloud1Protocol(host_data, time.time)
+        links = host_data.wasmcloud1.links
+        events += [(f"link {link.name} of {link.source_id}", components.put_link(link)) for link in links]
+    else:
+        actors = LatticeProtocol(host_data, ClaimsVerifier(()), None)  # no call is judged
+        for link in host_data.link_definitions:
+            events.append((f"link {link.link_name} of {link.actor_id}", actors.put_definition(link)))
+    for about, event in events:
+        if isinstance(event, LinkIgnored) and event.reason:
+            advice = "Correct the link, or take it from the host data."
+            places.findings.append(warning(about, f"is ignored by the provider: {event.reason}", advice))
+    return [(event.definition, event.fault) for _, event in events if isinstance(event, LinkPut)]
 
 
 def _add(places: Places, lattice: ConnectionSettings, links: list[LinkConfig]) -> None:

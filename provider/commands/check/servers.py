@@ -36,6 +36,18 @@ _LACKS = (
 """The first release that has something, and the lack of it in earlier ones."""
 
 
+_OWN_FAULTS = ("file cannot be read", "file is not", "file does not", "cannot be loaded")
+"""Parts of the reasons for which no server is asked: a file of this side is at fault."""
+
+_TLS_ADVICE = {
+    "offers none": "Take TLS out of the settings (tls:// and the TLS files), or switch it on at the server.",
+    "has expired": "Renew the server's certificate, or set the clock of this machine.",
+    "not yet valid": "Set the clock of this machine, or renew the server's certificate.",
+    "mismatch, certificate": "Use a name or an address that the server's certificate has, or give the server another one.",
+}
+"""Parts of the reasons of TLS that no setting of this side is behind, with what to do."""
+
+
 class Greeting(Struct, frozen=True):
     """The part of a server's first line that a check uses."""
 
@@ -62,8 +74,9 @@ async def look_at_server(
         return [greeting]
     fault = await _connect(replace(settings, servers=(server,)), timeout_seconds)
     if fault is not None:
-        setting = hints.get(fault.setting, fault.setting)
-        return [failed(about, f"refuses the connection: {fault.reason}", _advice(fault.setting, setting))]
+        is_own = any(word in fault.reason for word in _OWN_FAULTS)
+        text = f"is not asked: {fault.reason}" if is_own else f"refuses the connection: {fault.reason}"
+        return [failed(about, text, _advice(fault, hints.get(fault.setting, fault.setting), is_own=is_own))]
     return [ok(about, _shown(greeting)), *version_findings(about, greeting.version)]
 
 
@@ -120,7 +133,7 @@ async def _greeting(about: str, host: str, port: int) -> Greeting | Finding:
     if not line.startswith(b"INFO "):
         text = f"the program on port {port} is not a NATS server: it does not greet as one"
         return failed(
-            "", text, "Correct the port: clients use 4222 by default, not that of monitoring or of a cluster."
+            about, text, "Correct the port: clients use 4222 by default, not that of monitoring or of a cluster."
         )
     try:
         return msgspec.json.decode(line[5:], type=Greeting)
@@ -139,10 +152,14 @@ async def _connect(settings: ConnectionSettings, timeout_seconds: float) -> erro
         return fault
 
 
-def _advice(setting: str, shown: str) -> str:
-    if setting.startswith("TLS"):
+def _advice(fault: errors.LinkError, shown: str, *, is_own: bool) -> str:
+    if is_own:
+        return f"Correct {shown}, or the file."
+    if advice := next((advice for word, advice in _TLS_ADVICE.items() if word in fault.reason), ""):
+        return advice
+    if fault.setting.startswith("TLS"):
         return f"Correct {shown}: the certificate of this side, or the authority of the server's."
-    if setting == "URL":
+    if fault.setting == "URL":
         return f"Correct {shown}, or give credentials that the server knows."
     return f"Correct {shown}: the server does not take these credentials."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from provider.commands.check.account import NEARLY_FULL
+from provider.commands.check.account import NEARLY_FULL, Account, no_room
 from provider.commands.check.findings import Finding, failed, note, ok, warning
 from provider.keyvalue.bucket.pages.pages_settings import reason_not_to_use, reason_not_to_write
 from provider.keyvalue.bucket.requirements import unmet_requirement
@@ -16,14 +16,24 @@ from provider.nats.jetstream import StreamConfig, StreamInfo
 _EDIT = "nats stream edit"
 
 
-def missing_bucket(config: BucketConfig) -> Finding:
-    """Return a finding on a bucket that does not exist."""
+def missing_bucket(config: BucketConfig, account: Account | None, *, is_alone: bool) -> Finding:
+    """Return a finding on a bucket that does not exist.
+
+    Args:
+        config: The link's settings.
+        account: The account; `None` if it is not known.
+        is_alone: Whether the server is known to be in no cluster.
+    """
     about = f"bucket {config.name}"
-    if config.is_created:
-        return note(about, "does not exist; the provider makes it when the link is opened")
-    return failed(
-        about, "does not exist, and CREATE is never", "Make it with `keyvalue-nats kv add`, or correct BUCKET."
-    )
+    if not config.is_created:
+        advice = "Make it with `keyvalue-nats kv add`, or correct BUCKET."
+        return failed(about, "does not exist, and CREATE is never", advice)
+    if is_alone and config.replicas > 1:
+        text = f"does not exist, and cannot be made: REPLICAS is {config.replicas}, and the server is in no cluster"
+        return warning(about, text, "Correct REPLICAS, or make the servers a cluster.")
+    if account is not None and (text := no_room(account, config.replicas, config.storage, config.max_bytes)):
+        return failed(about, f"does not exist, and cannot be made: {text}", "Raise the account's limit.")
+    return note(about, "does not exist; the provider makes it when the link is opened")
 
 
 def bucket_findings(config: BucketConfig, info: StreamInfo, level: int) -> Iterator[Finding]:

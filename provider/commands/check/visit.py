@@ -13,10 +13,10 @@ from provider.commands.check import permissions as needed
 from provider.commands.check.account import (
     Account,
     account_findings,
+    ask_server,
     clock_finding,
     decode_account,
     middle_ms,
-    server_time,
 )
 from provider.commands.check.findings import Finding, State, failed, heavier, note, ok
 from provider.commands.check.permissions import Need, Permission, weights
@@ -75,6 +75,9 @@ class Visit:
         self._jetstream = JetStream(connection, place.settings.js_domain)
         self._lacks: Mapping[Permission, bool | None] = {}
         self._has_clock = False
+        self._account: Account | None = None
+        self._is_alone = False
+        """True if the server is known to be in no cluster, and is the one that keeps the buckets."""
 
     @property
     def _is_of_components(self) -> bool:
@@ -97,8 +100,10 @@ class Visit:
             return
         has_buckets = any(link.backend is Backend.BUCKET for link in by_link)
         level = await self._look_at_account() if has_buckets or not by_link else 0
-        if found := await server_time(self._connection, self._deadline()):
-            self._compare_clock(*found)
+        if found := await ask_server(self._connection, self._deadline()):
+            server, own_ms = found
+            self._is_alone = not server.cluster and not self._place.settings.js_domain
+            self._compare_clock(server.time, own_ms)
         for link, items in by_link.items():
             if link.backend is Backend.CACHE:
                 self._grade(items, _UNKNOWN)
@@ -155,7 +160,7 @@ class Visit:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._timeout_seconds
 
-    async def _account(self) -> Account:
+    async def _ask_account(self) -> Account:
         return decode_account(await self._jetstream.api("INFO", None, self._deadline()))
 
     async def _asked(self, about: str, question: Callable[[], Awaitable[T]]) -> T | Finding:
@@ -182,10 +187,11 @@ class Visit:
 
     async def _look_at_account(self) -> int:
         """Report on the account; return the API level of its server."""
-        account = await self._asked("jetstream", self._account)
+        account = await self._asked("jetstream", self._ask_account)
         if isinstance(account, Finding):
             self._report(account)
             return 0
+        self._account = account
         self._report_all(account_findings(account, self._place.settings.js_domain))
         return account.api.level
 
@@ -204,7 +210,7 @@ class Visit:
         of_pages = pages.config if isinstance(pages, StreamInfo) else None
         self._grade(items, weights(of_bucket, of_pages, is_created=config.is_created, is_known=True))
         if info is None:
-            self._report(missing_bucket(config))
+            self._report(missing_bucket(config, self._account, is_alone=self._is_alone))
             return
         self._report_all(bucket_findings(config, info, level))
         if isinstance(pages, Finding):

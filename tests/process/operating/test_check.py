@@ -147,6 +147,41 @@ async def test_a_server_that_cannot_be_used_is_told_by_its_reason(server: NatsSe
     assert "give credentials" in texts["refused"]
 
 
+async def greet_as_a_shell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"SSH-2.0-x\r\n")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_stranger_on_the_port_a_file_and_tls_each_have_their_advice(server: NatsServer, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.creds"
+    broken.write_text("no credentials")
+    greeter = await asyncio.start_server(greet_as_a_shell, "127.0.0.1", 0)
+    stranger = f"nats://127.0.0.1:{greeter.sockets[0].getsockname()[1]}"
+    tls = server.url.replace("nats://", "tls://")
+    (_, of_stranger), (_, of_file), (_, of_tls) = await asyncio.gather(
+        asyncio.to_thread(check, "--nats", stranger),
+        asyncio.to_thread(check, "--nats", server.url, "--creds", str(broken)),
+        asyncio.to_thread(check, "--nats", tls),
+    )
+    greeter.close()
+    await greeter.wait_closed()
+    assert "is not a NATS server" in of_stranger["failed", f"server {stranger}"]
+    assert of_file["failed", f"server {server.url}"] == (
+        "is not asked: file is not a NATS credentials file Correct --creds, or the file."
+    )
+    assert "Take TLS out of the settings" in of_tls["failed", f"server {tls}"]
+
+
+async def test_a_link_that_the_provider_ignores_is_named(server: NatsServer, tmp_path: Path) -> None:
+    file = tmp_path / "host-data.json"
+    link = {"actor_id": "MACTOR", "provider_id": "VOTHER", "link_name": "default", "contract_id": "c", "values": {}}
+    file.write_bytes(host_data(server, link_definitions=[link]))
+    code, found = await asyncio.to_thread(check, str(file))
+    assert code == 3
+    assert "for another provider" in found["warning", "link default of MACTOR"]
+
+
 async def test_warnings_alone_and_wrong_command_lines_have_exit_codes_of_their_own(server: NatsServer) -> None:
     urls = f"{server.url},nats://127.0.0.1:{free_port()}"
     line = host_data(server, lattice_rpc_url=urls, invocation_seed=KeyPair.generate("C").seed, lattice_rpc_user_seed="")

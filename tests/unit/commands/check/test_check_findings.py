@@ -93,9 +93,21 @@ def test_a_full_bucket_and_missing_replicas_are_warnings() -> None:
     assert text.startswith("of 3 replicas, 1 missing and 1 offline: there is no majority")
 
 
-def test_a_missing_bucket_is_a_fault_only_if_it_may_not_be_made() -> None:
-    assert missing_bucket(bucket()).state is State.NOTE
-    assert missing_bucket(bucket(CREATE="never")).state is State.FAILED
+def test_a_missing_bucket_is_a_fault_only_if_it_may_not_or_cannot_be_made() -> None:
+    account = decode_account(b'{"storage": 900, "limits": {"max_storage": 1000, "max_memory": 0, "max_streams": -1}}')
+
+    def found(*, is_alone: bool = True, **values: str) -> Finding:
+        return missing_bucket(bucket(**values), account, is_alone=is_alone)
+
+    assert missing_bucket(bucket(), None, is_alone=False).state is State.NOTE
+    assert found().state is found(MAX_BYTES="100").state is State.NOTE
+    assert found(REPLICAS="3", is_alone=False).state is State.NOTE
+    assert found(CREATE="never").state is State.FAILED
+    assert "100 bytes of file storage left" in found(MAX_BYTES="101").text
+    assert "no memory storage" in found(STORAGE="memory").text
+    alone = found(REPLICAS="3")
+    assert alone.state is State.WARNING
+    assert "in no cluster" in alone.text
 
 
 def test_the_stream_of_pages_must_be_the_buckets_own_and_as_safe() -> None:
