@@ -96,9 +96,6 @@ def add(
 ) -> None:
     """Create a bucket."""
     check_bucket(bucket)
-    if (republish_source or republish_headers) and not republish_destination:
-        raise typer.BadParameter("needs --republish-destination", param_hint="--republish-source")
-    republish = Republish(republish_destination, republish_source, republish_headers) if republish_destination else None
     settings = BucketSettings(
         name=bucket,
         history=history,
@@ -112,13 +109,21 @@ def add(
         cluster=cluster,
         tags=tuple(tags or ()),
         marker_ttl_seconds=parse_option(parse_whole_seconds, marker_ttl, "--marker-ttl"),
-        republish=republish,
+        republish=_republish(republish_destination, republish_source, republish_headers),
     )
 
     async def work(jetstream: JetStream) -> BucketStatus:
         return await add_bucket(jetstream, settings, deadline_in(target.timeout_seconds))
 
     _print_status(perform(target, work), is_json=json)
+
+
+def _republish(destination: str, source: str, only_headers: bool) -> Republish | None:
+    if destination:
+        return Republish(destination, source, only_headers)
+    if source or only_headers:
+        raise typer.BadParameter("needs --republish-destination", param_hint="--republish-source")
+    return None
 
 
 def info(target: Target, bucket: BucketArgument, json: JsonOption = False) -> None:
