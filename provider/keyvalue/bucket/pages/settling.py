@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,13 @@ _PAGE_BYTES = 16 * 1024
 _BUFFER_BYTES = 32 * 1024
 """Largest payload of a head with recent changes. It is written with each batch, as a value of one message is."""
 
+_MERGED_CHANGES = 256
+"""Most changes of a full buffer that are merged into a set together. Random ones touch as many pages: some four megabytes, for
+which the callers of the set wait. The others stay in the buffer until it is full again."""
+
+_LEAST_PARTS = 2
+"""Parts of a buffer below which all of it is merged."""
+
 _MESSAGE_RESERVE_BYTES = 4 * 1024
 """Room in a message for the headers of a page, which name its key."""
 
@@ -46,12 +54,14 @@ class PageSizes(NamedTuple):
         piece: Largest piece of a text.
         inline: Largest payload of a list or a set that is one message.
         buffer: Largest payload of a head with recent changes.
+        merged: Most changes that are merged into a set together, if the others fit into its head.
     """
 
     page: int = _PAGE_BYTES
     piece: int = _PIECE_BYTES
     inline: int = MOST_INLINE_BYTES
     buffer: int = _BUFFER_BYTES
+    merged: int = _MERGED_CHANGES
 
 
 def page_sizes(max_payload_bytes: int) -> PageSizes:
@@ -107,18 +117,46 @@ def _settle_copy(value: Value, copy: PagedSet | PagedList, sizes: PageSizes, pre
     base = Tree(root_of(head), head.height)
     changes: list[Change] = [] if deleted is None else [DeleteAt(deleted)]
     if len(encode_head(head)) > sizes.buffer or len(copy) == len(head.added):
-        changes += _buffered_changes(head)
-        head = replace(head, added=(), removed=())
+        # An element must be left in the tree, so where all others are in the buffer, all of it is merged.
+        left = _head_with_room(head, sizes, prefix) if len(copy) > len(head.added) else None
+        left = left or replace(head, added=(), removed=())
+        changes += _buffered_changes(head, left)
+        head = left
     pages = NewPages(prefix, sizes.page)
     tree = yield from _change(base, changes, head.kind, pages)
     head = replace(head, root=tree.root.page_id, height=tree.height, count=len(copy))
     return Edit(Value(value.kind, head, value.expires_at_ms), pages.made, tuple(pages.replaced))
 
 
-def _buffered_changes(head: Head) -> list[Change]:
+def _head_with_room(head: Head, sizes: PageSizes, seed: str) -> Head | None:
+    """Return the head of a set without a part of its changes; `None` if all of them have to go.
+
+    The part is one of several of equal length, in the order of the set, since neighbours share inner nodes. A seed chooses it.
+    """
+    changed = sorted((*head.added, *head.removed))
+    parts = -(-len(changed) // sizes.merged)
+    if head.kind is not Kind.SET or parts < _LEAST_PARTS:
+        return None
+    part = zlib.crc32(seed.encode()) % parts
+    merged = set(changed[len(changed) * part // parts : len(changed) * (part + 1) // parts])
+    left = replace(
+        head,
+        added=tuple(member for member in head.added if member not in merged),
+        removed=tuple(member for member in head.removed if member not in merged),
+    )
+    return left if len(encode_head(left)) <= sizes.buffer else None
+
+
+def _buffered_changes(head: Head, left: Head) -> list[Change]:
+    """Return the changes in the buffer of a head that are not in that of another one any more."""
     if head.kind is Kind.LIST:
         return [Append(head.added)] if head.added else []
-    return [UpdateSet(head.added, head.removed)] if head.added or head.removed else []
+    added, removed = set(left.added), set(left.removed)
+    merged = UpdateSet(
+        [member for member in head.added if member not in added],
+        [member for member in head.removed if member not in removed],
+    )
+    return [merged] if head.added or head.removed else []
 
 
 def _change(tree: Tree, changes: Sequence[Change], kind: Kind, pages: NewPages) -> Operation[Tree]:

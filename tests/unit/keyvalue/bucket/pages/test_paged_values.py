@@ -36,6 +36,7 @@ SIZES = st.builds(
     piece=st.integers(1, 40),
     inline=st.sampled_from([2, 20, 100, 400]),
     buffer=st.sampled_from([0, 250, 400, 1000]),
+    merged=st.integers(1, 9),
 )
 
 
@@ -202,3 +203,15 @@ def test_an_answer_over_the_limit_is_an_error_before_anything_is_read() -> None:
     with pytest.raises(errors.AnswerTooLargeError, match="over max_answer_bytes: the maximum is 1000"):
         run(members_of(key.head, AnswerSize("SetQuery", 1000)), key.pages, rounds)
     assert not rounds
+
+
+def test_a_full_buffer_of_a_set_is_merged_in_parts_so_that_few_pages_are_written_at_once() -> None:
+    sizes = PageSizes(page=512, inline=200, buffer=4000, merged=16)
+    key = PagedKey(sizes, 100)
+    key.change([kv.SetAdd(KEY, f"member:{number:05}") for number in range(0, 30000, 2)])
+    others, most = [f"member:{number:05}" for number in random.Random(5).sample(range(1, 30000, 2), 1000)], 0
+    for start in range(0, 1000, 8):
+        before = set(key.pages)
+        key.change([kv.SetAdd(KEY, member) for member in others[start : start + 8]])
+        most = max(most, len(set(key.pages) - before))
+    assert 16 <= most < 40  # a whole buffer would be 230 leaves
