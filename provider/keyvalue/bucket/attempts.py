@@ -42,7 +42,6 @@ from provider.keyvalue.bucket.plans import (
 )
 from provider.keyvalue.bucket.ttl import NO_END, End
 from provider.keyvalue.conditional import PutPaged
-from provider.keyvalue.payloads import encode_payload
 from provider.streaks import FailureStreak
 
 _ATTEMPT_SECONDS = 0.7
@@ -112,10 +111,10 @@ class BatchWriter:
             batch.known = entry
         elif entry is not None or self._can_be_blind(batch):
             plan = self._plan(batch, entry)
-            payload = encode_payload(plan.value) if plan.value is not None else b""
-            if plan.is_change and not (
-                len(payload) > MOST_INLINE_BYTES and self._paging.needs_pages(plan.value, payload)
-            ):
+            batch.needs_pages = self._paging.exceeds_message(plan.value)
+            payload = b"" if batch.needs_pages else payload_of(plan.value)
+            is_large = len(payload) > MOST_INLINE_BYTES and self._paging.needs_pages(plan.value, payload)
+            if plan.is_change and not batch.needs_pages and not is_large:
                 with contextlib.suppress(errors.StoreError):  # time is over, as `settle` will find, too
                     batch.under_way = self._send(batch, plan, entry, payload)
         return batch
@@ -206,8 +205,9 @@ class BatchWriter:
         # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
         plan = self._plan(batch, base)
         if plan.is_change:
-            payload = payload_of(plan.value)
-            if entry is not None and (batch.needs_pages or self._paging.needs_pages(plan.value, payload)):
+            needs_pages = batch.needs_pages and self._paging.may_exceed_message(plan.value)
+            payload = b"" if needs_pages else payload_of(plan.value)
+            if entry is not None and (needs_pages or self._paging.needs_pages(plan.value, payload)):
                 await self._send_with_pages(batch, plan, entry)
             else:
                 # A value that had pages and has none any more, or the same ones.

@@ -104,6 +104,20 @@ class ValueWriter:
             if size > limits.max_element_bytes:
                 raise errors.ElementTooLargeError(request.key, size, limits.max_element_bytes)
 
+    def exceeds_message(self, value: Value | None) -> bool:
+        """Tell whether a planned value is a text that gets pages, before it is encoded: it has more characters than fit."""
+        if value is None or type(value.data) not in (str, bytes):
+            return False
+        return len(value.data) > 2 * self._limits().max_element_bytes and self.allows_new
+
+    def may_exceed_message(self, value: Value | None) -> bool:
+        """Tell whether a planned value may be the one that did not fit: that one's caller may have left the batch since."""
+        if value is None or type(value.data) is int:
+            return False
+        # A character has four bytes at most.
+        is_text = type(value.data) in (str, bytes)
+        return not is_text or len(value.data) * 4 > self._limits().max_element_bytes
+
     def needs_pages(self, value: Value | None, payload: bytes) -> bool:
         """Tell whether a planned value has or gets pages, as far as its size tells."""
         if value is None:
