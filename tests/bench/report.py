@@ -9,6 +9,7 @@ import msgspec
 from tests.bench.cache.cache_report import CacheReport, cache_scorecard
 from tests.bench.component_speed import ComponentReport
 from tests.bench.helper_gain import HelperGain, helper_scorecard
+from tests.bench.pages.pages_report import PagesReport, pages_scorecard
 from tests.bench.rows import Row, ScoreLine
 from tests.bench.workloads import WorkloadName
 
@@ -46,7 +47,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All results of a run; `None` for a part that was left out. `rows`, `yardsticks` and `size` belong to the bucket.
 
-    `components` has the calls over wRPC on each backend, `helpers` the gain by helper processes.
+    `components` has the calls over wRPC on each backend, `helpers` the gain by helper processes, `pages` the large values.
     """
 
     rows: list[Row] = msgspec.field(default_factory=list)
@@ -55,6 +56,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cache: CacheReport | None = None
     components: list[ComponentReport] = msgspec.field(default_factory=list)
     helpers: list[HelperGain] = msgspec.field(default_factory=list)
+    pages: PagesReport | None = None
 
     def row(self, workload: WorkloadName, in_flight: int) -> Row | None:
         return next((row for row in self.rows if (row.workload, row.in_flight) == (workload, in_flight)), None)
@@ -66,6 +68,7 @@ def scorecard(report: Report) -> list[ScoreLine]:
     return [
         *_speed(report),
         *_size(report),
+        *pages_scorecard(report.pages),
         *cache_scorecard(report.cache),
         *components,
         *helper_scorecard(report.helpers),

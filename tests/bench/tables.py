@@ -7,6 +7,7 @@ from rich.text import Text
 
 from provider.commands.output import table, write_line
 from tests.bench.cache.cache_report import CacheReport
+from tests.bench.pages.pages_report import PagesReport
 from tests.bench.report import Report, Yardsticks, scorecard
 from tests.bench.rows import Row, ScoreLine
 
@@ -14,6 +15,8 @@ from tests.bench.rows import Row, ScoreLine
 def show(console: Console, report: Report) -> None:
     if report.yardsticks is not None:
         _show_bucket(console, report.rows, report.yardsticks)
+    if report.pages is not None:
+        _show_pages(console, report.pages)
     if report.cache is not None:
         _show_cache(console, report.cache)
     for part in report.components:
@@ -33,6 +36,18 @@ def _show_bucket(console: Console, rows: list[Row], yard: Yardsticks) -> None:
     shown.add_row("naive read-then-CAS, one set of 1,000, 64 tasks", f"{yard.naive_set_per_second:.0f}/s")
     console.print(shown)
     write_line(console, "")
+
+
+def _show_pages(console: Console, pages: PagesReport) -> None:
+    console.print(_rows(f"Large values, of {pages.elements:,} elements, and small ones", pages.rows))
+    write_line(console, "")
+    if pages.redis:
+        numbers = ["clients", "commands/s", "p50 µs"]
+        shown = table("Redis on this machine, by redis-benchmark", "command", *numbers, right=frozenset(numbers))
+        for row in pages.redis:
+            shown.add_row(row.command, str(row.clients), f"{row.per_second:,.0f}", f"{row.p50_us:,.0f}")
+        console.print(shown)
+        write_line(console, "")
 
 
 def _show_cache(console: Console, cache: CacheReport) -> None:

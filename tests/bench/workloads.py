@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contracts.keyvalue import Del, Get, Increment, Request, Set, SetAdd
+from contracts.keyvalue import Del, Get, Increment, ListAdd, ListRange, Request, Set, SetAdd
 
 KEYS = 1000
 """Keys that are used in turn: far more than are ever in flight, and few enough to be written in a moment."""
@@ -17,6 +17,12 @@ SET_MEMBERS_ADDED = 500
 """A set grows from 750 to 1,250 members, 1,000 on average. Then the next set is used."""
 
 FILLED_VALUE_BYTES = 100
+
+ELEMENT_BYTES = 30
+"""Size of an element of the large values, and of the small ones beside them."""
+
+RANGE_ELEMENTS = 100
+LARGE_SET_KEY, LARGE_LIST_KEY, RANGE_TEXT_KEY = "bench.large.set", "bench.large.list", "bench.range.text"
 
 _VALUE = "twenty characters :)"
 
@@ -28,10 +34,16 @@ class WorkloadName(enum.StrEnum):
     SET_ADD = "SetAdd"
     FILL = "Fill"
     CHURN = "Churn"
+    SMALL_SETS = "SetAdd to 1,000"
+    LARGE_SET = "SetAdd to the large set"
+    SMALL_LISTS = "ListAdd to 1,000"
+    LARGE_LIST = "ListAdd to the large list"
+    RANGE = "ListRange of 100 from its middle"
+    RANGE_TEXT = "Get of a text of that size"
 
 
 ROWS = (WorkloadName.GET, WorkloadName.SET, WorkloadName.INCREMENT, WorkloadName.SET_ADD)
-"""The workloads of rows. The others are for measurements of size."""
+"""The workloads of rows. The others are for measurements of size, and of large values."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,49 @@ def _churn(count: int, tag: str) -> Workload:
     return Workload([], measured)
 
 
+def member_name(number: int | str) -> str:
+    """Return a member of a set; consecutive ones are far apart in its order."""
+    return hashlib.shake_128(f"{number}".encode()).hexdigest(ELEMENT_BYTES // 2)
+
+
+def element_name(number: int | str) -> str:
+    return f"{number}".rjust(ELEMENT_BYTES, ".")
+
+
+def _small_sets(count: int, tag: str) -> Workload:
+    """As `SET_ADD`, with members of the size of the large set's."""
+    sets = [f"bench.small.set.{tag}.{number}" for number in range(-(-count // SET_MEMBERS_ADDED))]
+    before = [SetAdd(key, member_name(f"before-{member}")) for key in sets for member in range(SET_MEMBERS_BEFORE)]
+    measured = [SetAdd(sets[number // SET_MEMBERS_ADDED], member_name(number)) for number in range(count)]
+    return Workload(list(before), list(measured))
+
+
+def _small_lists(count: int, tag: str) -> Workload:
+    lists = [f"bench.small.list.{tag}.{number}" for number in range(-(-count // SET_MEMBERS_ADDED))]
+    before = [ListAdd(key, element_name(number)) for key in lists for number in range(SET_MEMBERS_BEFORE)]
+    measured = [ListAdd(lists[number // SET_MEMBERS_ADDED], element_name(number)) for number in range(count)]
+    return Workload(list(before), list(measured))
+
+
+def _large_set(count: int, tag: str) -> Workload:
+    return Workload([], [SetAdd(LARGE_SET_KEY, member_name(f"{tag}.{number}")) for number in range(count)])
+
+
+def _large_list(count: int, tag: str) -> Workload:
+    return Workload([], [ListAdd(LARGE_LIST_KEY, element_name(f"{tag}.{number}")) for number in range(count)])
+
+
+def _range(count: int, tag: str) -> Workload:
+    """Read ranges behind the middle; the tag is the length of the list."""
+    length = int(tag)
+    starts = [length // 2 + number * RANGE_ELEMENTS // 2 % (length // 4) for number in range(count)]
+    return Workload([], [ListRange(LARGE_LIST_KEY, start, start + RANGE_ELEMENTS - 1) for start in starts])
+
+
+def _range_text(count: int, tag: str) -> Workload:
+    return Workload([], [Get(RANGE_TEXT_KEY)] * count)
+
+
 _MAKERS: dict[WorkloadName, Callable[[int, str], Workload]] = {
     WorkloadName.GET: _get,
     WorkloadName.SET: _set,
@@ -108,4 +163,10 @@ _MAKERS: dict[WorkloadName, Callable[[int, str], Workload]] = {
     WorkloadName.SET_ADD: _set_add,
     WorkloadName.FILL: _fill,
     WorkloadName.CHURN: _churn,
+    WorkloadName.SMALL_SETS: _small_sets,
+    WorkloadName.LARGE_SET: _large_set,
+    WorkloadName.SMALL_LISTS: _small_lists,
+    WorkloadName.LARGE_LIST: _large_list,
+    WorkloadName.RANGE: _range,
+    WorkloadName.RANGE_TEXT: _range_text,
 }

@@ -21,8 +21,8 @@ import uvloop
 
 from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.keyvalue.bucket.pages.paged_value import Head
+from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.link_values import Consistency
-from provider.keyvalue.values import Kind, Value
 from provider.nats.connection import Connection
 from provider.nats.jetstream import JetStream
 from provider.nats.settings import ConnectionSettings
@@ -35,6 +35,7 @@ from tests.bench.workloads import (
     element_name,
     member_name,
 )
+from tests.blackbox.waiting import eventually
 
 _PATIENCE_SECONDS = 120.0
 _ROUNDS = 5
@@ -62,8 +63,8 @@ async def fill(nats_url: str, bucket: str, elements: int) -> dict[str, Any]:
     }
     started = time.perf_counter()
     async with _opened(nats_url, bucket) as to:
-        for key in values:
-            await to.put_value(key, values[key], 0, is_forced=True)
+        for key, value in values.items():
+            await to.put_value(key, value, 0, is_forced=True)
     return {"seconds": time.perf_counter() - started}
 
 
@@ -82,16 +83,21 @@ async def live(nats_url: str, bucket: str) -> dict[str, Any]:
 
 async def text(nats_url: str, bucket: str, size: int) -> dict[str, Any]:
     """Put and get a text with the engine of the provider: what its store takes, without the way of the call."""
-    payload = b"x" * size
+    value = Value(Kind.TEXT, "x" * size)
     async with _opened(nats_url, bucket) as to:
 
         async def get() -> None:
             found = [piece async for piece in to.payload(_TEXT_KEY, Consistency.LEADER)]
             assert sum(map(len, found)) == size
 
-        measured = await _medians(lambda: to.put(_TEXT_KEY, payload), get)
-        await to.delete(_TEXT_KEY)
-    return measured
+        async def clean_up() -> None:
+            """Remove the pages at once, as the object store does, so that both write upon a disk that is as busy."""
+            await to.delete(_TEXT_KEY)
+            remover = to.bucket.paging.store.remover
+            await eventually(lambda: remover.waiting, "the removal of the pages to be planned")
+            await remover.make_room(remover.times_made_room, asyncio.get_running_loop().time() + _PATIENCE_SECONDS)
+
+        return await _medians(lambda: to.put_value(_TEXT_KEY, value, 0, is_forced=True), get, clean_up)
 
 
 async def objects(nats_url: str, bucket: str, size: int) -> dict[str, Any]:
@@ -104,17 +110,20 @@ async def objects(nats_url: str, bucket: str, size: int) -> dict[str, Any]:
         found = await store.get("object")
         assert len(found.data or b"") == size
 
-    measured = await _medians(lambda: store.put("object", payload), get)
+    measured = await _medians(lambda: store.put("object", payload), get, lambda: store.delete("object"))
     await connection.jetstream().delete_object_store(bucket)
     await connection.close()
     return measured
 
 
-async def _medians(put: Callable[[], Awaitable[object]], get: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+async def _medians(
+    put: Callable[[], Awaitable[object]], get: Callable[[], Awaitable[None]], clean_up: Callable[[], Awaitable[object]]
+) -> dict[str, Any]:
     puts, gets = [], []
     for _ in range(_ROUNDS):
         puts.append(await _seconds(put))
         gets.append(await _seconds(get))
+        await clean_up()
     return {"put_seconds": median(puts), "get_seconds": median(gets)}
 
 
@@ -137,4 +146,5 @@ async def _work(name: str, nats_url: str, bucket: str, *numbers: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_work(*sys.argv[1:4], *map(int, sys.argv[4:])))
+    name, nats_url, bucket, *numbers = sys.argv[1:]
+    uvloop.run(_work(name, nats_url, bucket, *map(int, numbers)))

@@ -90,7 +90,9 @@ def pages_scorecard(report: PagesReport | None) -> Iterator[ScoreLine]:
     yield from _texts(report.texts)
     room = report.room
     detail = f"{room.most_pages:,} / {room.live_pages:,} pages, {room.added:,} added in {room.churn_seconds:.0f} s"
-    yield ScoreLine("pages stored while members are added / pages in use", room.most_pages / room.live_pages, 5, True, detail)
+    yield ScoreLine(
+        "pages stored while members are added / pages in use", room.most_pages / room.live_pages, 5, True, detail
+    )
     yield ScoreLine("large values changed and read: MB resident", room.most_megabytes, 160, True)
 
 
@@ -101,4 +103,6 @@ def _texts(texts: Texts) -> Iterator[ScoreLine]:
         ("Get", texts.stored.get_seconds, texts.objects.get_seconds, texts.called.get_seconds),
     ):
         detail = f"{objects * 1000:.0f} / {stored * 1000:.0f} ms; whole call {called * 1000:.0f} ms"
-        yield ScoreLine(f"{name} of {size}: object store of nats-py / provider's store", objects / stored, 0.7, False, detail)
+        yield ScoreLine(
+            f"{name} of {size}: object store of nats-py / provider's store", objects / stored, 0.7, False, detail
+        )

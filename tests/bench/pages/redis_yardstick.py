@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.bench.pages.pages_report import RedisRow
 from tests.bench.workloads import LARGE_LIST_KEY, LARGE_SET_KEY, RANGE_ELEMENTS
+from tests.blackbox.waiting import eventually_blocking
 
-_STARTS_SECONDS = 10.0
 _RANDOM = "x" * 18 + "__rand_int__"
 """An element of 30 bytes: redis-benchmark puts twelve digits in the place of the name."""
 
@@ -55,9 +55,7 @@ async def _redis() -> AsyncIterator[str]:
         nowhere = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec("redis-server", *options, stdout=nowhere, stderr=nowhere)
         try:
-            async with asyncio.timeout(_STARTS_SECONDS):
-                while not Path(socket).exists():
-                    await asyncio.sleep(0.02)
+            await asyncio.to_thread(eventually_blocking, Path(socket).exists, "an answer of redis-server")
             yield socket
         finally:
             process.terminate()
