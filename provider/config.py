@@ -253,11 +253,13 @@ def lattice_connection(host_data: HostData) -> ConnectionSettings:
         servers = tuple(server_url(url.strip()) for url in host_data.lattice_rpc_url.split(",") if url.strip())
     except ValueError as error:
         raise errors.ConfigError(str(error), "host data: field lattice_rpc_url") from None
+    part = host_data.wasmcloud1
     return ConnectionSettings(
         servers=servers,
         client_jwt=host_data.lattice_rpc_user_jwt,
         client_seed=host_data.lattice_rpc_user_seed,
         is_tls=host_data.lattice_rpc_tls,
+        root_files=tuple(part.otel.additional_ca_paths or ()) if part is not None else (),
         js_domain=host_data.js_domain or "",
     )
 

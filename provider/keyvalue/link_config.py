@@ -278,4 +278,5 @@ def _own_connection(given: Mapping[str, Any], lattice: ConnectionSettings) -> Co
         user=given.get("USER", ""),
         password=given.get("PASSWORD", Secret("")),
         is_tls="URL" not in given and lattice.is_tls,
+        root_files=() if "URL" in given else lattice.root_files,
     )

@@ -8,6 +8,7 @@ import os
 import re
 import ssl
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,15 @@ class Loaded:
         contents: The content of each file, to tell whether one has changed.
         credentials: Content of a credentials file; `None` without one.
         seed: Seed of a user that the server knows by its nkey; "" without one.
-        tls: Context for TLS; `None` without TLS.
+        tls: Context for TLS; `None` if the settings name no certificate.
+        is_tls_required: Whether only TLS will do. Otherwise the server decides.
     """
 
     contents: tuple[bytes, ...]
     credentials: RawCredentials | None = None
     seed: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
+    is_tls_required: bool = False
 
 
 def fixed_options(settings: ConnectionSettings) -> dict[str, Any]:
@@ -70,7 +73,7 @@ async def load(settings: ConnectionSettings, before: Loaded | None) -> Loaded:
     Raises:
         errors.ConnectError: A file cannot be read, or its content is of no use.
     """
-    paths = settings.files
+    paths = settings.files + settings.root_files
     if before is not None and not paths:
         return before
     try:
@@ -80,10 +83,12 @@ async def load(settings: ConnectionSettings, before: Loaded | None) -> Loaded:
 
 
 def _load(settings: ConnectionSettings, before: Loaded | None) -> Loaded:
-    contents = tuple(_read(settings, path) for path in settings.files)
+    roots = tuple(filter(None, map(_read_root, settings.root_files)))
+    named = tuple(_read(settings, path) for path in settings.files)
+    contents = named + roots
     if before is not None and contents == before.contents:
         return before
-    text = dict(zip(settings.files, contents, strict=True))
+    text = dict(zip(settings.files, named, strict=True))
     credentials, seed = None, ""
     if settings.creds_file:
         user_jwt, user_seed = parse_creds(text[settings.creds_file])
@@ -94,7 +99,7 @@ def _load(settings: ConnectionSettings, before: Loaded | None) -> Loaded:
         seed = parse_seed_file(text[settings.seed_file]).reveal()
     elif settings.client_seed:
         seed = settings.client_seed.reveal()
-    return Loaded(contents, credentials, seed, _tls_context(settings))
+    return Loaded(contents, credentials, seed, _tls_context(settings, roots), settings.uses_tls)
 
 
 def _read(settings: ConnectionSettings, path: str) -> bytes:
@@ -109,6 +114,16 @@ def _read(settings: ConnectionSettings, path: str) -> bytes:
             case _:
                 kind = "client certificate"
         raise errors.ConnectError(f"TLS {kind} cannot be loaded: {error}", False, True) from None
+
+
+def _read_root(path: str) -> bytes:
+    """Return the content of a file of further authorities; b"" if it is of no use."""
+    try:
+        content = read_file(path)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii", "ignore"))
+    except (FileError, ssl.SSLError, ValueError):
+        return b""
+    return content
 
 
 def parse_creds(content: bytes) -> tuple[Secret, Secret]:
@@ -190,10 +205,12 @@ def _credentials(user_jwt: Secret, seed: Secret) -> RawCredentials:
     )
 
 
-def _tls_context(settings: ConnectionSettings) -> ssl.SSLContext | None:
-    if not settings.uses_tls:
+def _tls_context(settings: ConnectionSettings, roots: Collection[bytes]) -> ssl.SSLContext | None:
+    if not settings.uses_tls and not roots:
         return None
     context = ssl.create_default_context()
+    for root in roots:
+        context.load_verify_locations(cadata=root.decode("ascii", "ignore"))
     try:
         if settings.tls_ca_file:
             context.load_verify_locations(cafile=Path(settings.tls_ca_file).expanduser())

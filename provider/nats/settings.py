@@ -14,6 +14,8 @@ class ConnectionSettings:
     Attributes:
         servers: URLs, tried in this order, at first and after a loss.
         seed_file: Path of a file with the seed of a user that the server knows by its nkey.
+        root_files: Paths of authorities that are believed besides those of the system, if a server asks for TLS. One that
+            cannot be read is left out.
         js_domain: JetStream domain that requests go to, across leaf nodes.
     """
 
@@ -30,11 +32,12 @@ class ConnectionSettings:
     tls_ca_file: str = ""
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    root_files: tuple[str, ...] = ()
     js_domain: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The paths of all files."""
+        """The paths of all files that must be readable."""
         every = (self.creds_file, self.seed_file, self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
         return tuple(path for path in every if path)
 

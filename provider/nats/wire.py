@@ -91,6 +91,12 @@ class WireClient(ClosableClient):
         return int(self._max_payload)
 
     @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """The context for TLS, which a server may ask for although the settings do not."""
+        loaded = self._loaded
+        return super().ssl_context if loaded is None or loaded.tls is None else loaded.tls
+
+    @property
     def server_name(self) -> str:
         return str(self._server_info.get("server_name", ""))
 
@@ -198,7 +204,7 @@ class WireClient(ClosableClient):
         if loaded is self._loaded:
             return
         self._loaded = loaded
-        if loaded.tls is not None:
+        if loaded.tls is not None and loaded.is_tls_required:
             self.options["tls"] = loaded.tls
         self._user_credentials, self._nkeys_seed_str = loaded.credentials, loaded.seed or None
         if loaded.credentials is not None or loaded.seed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from nats.aio.client import Client
 
@@ -18,16 +18,18 @@ class ConnectedHost:
     Args:
         server_url: URL of the lattice's nats-server.
         folder: Folder for the output of the provider.
+        client_options: Options of the host's own connection, as nats-py has them.
     """
 
-    def __init__(self, server_url: str, folder: Path) -> None:
+    def __init__(self, server_url: str, folder: Path, client_options: dict[str, Any] | None = None) -> None:
         self._server_url = server_url
         self._folder = folder
+        self._client_options = client_options or {}
         self._client: Client | None = None
         self._provider: ProviderProcess | None = None
 
     async def __aenter__(self) -> Self:
-        self._client = await patient_client(self._server_url)
+        self._client = await patient_client(self._server_url, **self._client_options)
         return self
 
     async def __aexit__(

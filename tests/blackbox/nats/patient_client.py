@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from nats.aio.client import Client, Srv
 
@@ -36,11 +37,12 @@ class _Client(Client):
         await super()._connect_to_server(s)
 
 
-async def patient_client(urls: str | Sequence[str]) -> Client:
-    """Connect a client that tries to reconnect for ever, and ignores errors."""
+async def patient_client(urls: str | Sequence[str], **options: Any) -> Client:
+    """Connect a client that tries to reconnect for ever, and ignores errors. Options are those of nats-py."""
     client = _Client()
     servers = urls if isinstance(urls, str) else list(urls)
-    await client.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_ignore)  # type: ignore[arg-type]
+    patience: dict[str, Any] = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.05}
+    await client.connect(servers, error_cb=_ignore, **patience, **options)
     return client
 
 

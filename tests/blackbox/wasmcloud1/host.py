@@ -47,6 +47,7 @@ class Wasmcloud1Host(ConnectedHost):
         is_1_0: Whether the host is of 1.0: without curve keys and secrets.
         lattice: Name of the lattice; None: a new one.
         command: Command of a provider in place of this checkout's. It runs in the root folder, without variables.
+        client_options: Options of the host's own connection, as nats-py has them.
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class Wasmcloud1Host(ConnectedHost):
         is_1_0: bool = False,
         lattice: str | None = None,
         command: Sequence[str] | None = None,
+        client_options: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(server_url, folder)
+        super().__init__(server_url, folder, client_options)
         self._command = command
         self.lattice = lattice or f"lattice-{uuid.uuid4().hex[:12]}"
         self.provider_id = provider_id
