@@ -24,7 +24,7 @@ _HEAD = f"""<!-- Written by `make docs` from provider/telemetry/metrics.py. -->
 port: the exporter asks them over NATS, for their [statistics](statistics.md), at each scrape.
 
 ```
-pip install 'wasmcloud-keyvalue-nats[exporter]'
+pip install '.[exporter]'                     # in the checkout; make install has it already
 keyvalue-nats exporter --nats nats://hub:4222 --lattice production
 curl http://127.0.0.1:{DEFAULT_PORT}/metrics
 keyvalue-nats exporter --once                 # prints them; exit code 1: no NATS, 3: no instance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_line, print_object
 from provider.commands.target import Target
 from provider.keyvalue.keys import encode_key
+from provider.plain_text import cut
 
 if TYPE_CHECKING:
     from provider.commands.kv.redis_source import Read, RedisSource
@@ -36,11 +38,14 @@ keyvalue-nats import rediss://reader@redis:6380/2 users --match 'user:*' --prefi
 
 Texts, lists and sets come with their expiry; a counter of Redis is a text that counts on. A key that the bucket has
 already stays as it is, so an import that was interrupted is continued by the same command. With --replace the value of
-Redis wins.
+Redis wins. Of a cluster, name any node: all masters are read.
 
 Exit codes: 0 if every key is in the bucket; 1 if some are not, each with its reason on standard error, or if a server
 cannot be reached; 2 if the command line is not valid.
 """
+
+_PLACE = re.compile(r"[^/]*(/\d*)?")
+"""Host and port of a URL, and the number of a database. The client takes any other text for database 0."""
 
 _AT_ONCE = 64
 """Keys that are written together: enough to hide the round trips to NATS."""
@@ -57,6 +62,9 @@ _REFUSALS = (
 
 _MOST_REASONS = 100
 """Keys whose reason is shown. The others are counted."""
+
+_SHOWN_CHARACTERS = 200
+"""Length to which the name of such a key is cut."""
 
 _LINE_SECONDS = 10.0
 """Time between two lines of progress where standard error is no terminal."""
@@ -80,8 +88,11 @@ def import_redis(
 ) -> None:
     """Copy texts, lists and sets of a Redis database into a bucket, with their expiry."""
     check_bucket(bucket)
-    if url.partition("://")[0] not in ("redis", "rediss", "unix"):
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("redis", "rediss", "unix"):
         raise typer.BadParameter("expected a URL like redis://host:6379/0", param_hint="URL")
+    if scheme != "unix" and not _PLACE.fullmatch(rest.rpartition("@")[2].partition("?")[0]):
+        raise typer.BadParameter("expected the number of a database behind the host, as in /0", param_hint="URL")
     import_ = _Import(prefix, is_replacing=replace)
 
     async def work(open_bucket: OpenBucket) -> None:
@@ -165,7 +176,7 @@ class _Import:
     def _refuse(self, key: str, reason: str) -> None:
         self.refused += 1
         if self.refused <= _MOST_REASONS:
-            write_line(stderr_console(), f"not imported: {key!r}: {reason}", "yellow")
+            write_line(stderr_console(), f"not imported: {cut(repr(key), _SHOWN_CHARACTERS)}: {reason}", "yellow")
 
     def report(self, bucket: str, *, is_json: bool) -> None:
         """Print the counts, also of an import that has not come to its end."""

@@ -32,6 +32,10 @@ _LENGTHS = {b"string": "strlen", b"list": "llen", b"set": "scard"}
 _VALUES: dict[bytes, tuple[Any, ...]] = {b"string": ("get",), b"list": ("lrange", 0, -1), b"set": ("smembers",)}
 
 
+_NO_PASSWORD = ("NOAUTH", "HELLO must be called", "Authentication required")
+"""Beginnings of the answers to a client that has given none."""
+
+
 class Read(NamedTuple):
     """One key.
 
@@ -49,7 +53,7 @@ class Read(NamedTuple):
 
 
 class RedisSource:
-    """A database of a Redis server, as an async context manager.
+    """A database of a Redis server, or the one of a cluster, as an async context manager.
 
     Args:
         url: URL with the scheme `redis` or `rediss`, or `unix`.
@@ -61,30 +65,64 @@ class RedisSource:
 
     def __init__(self, url: str, password: str) -> None:
         self.address = _address(url)
-        given: dict[str, Any] = {"password": password} if password else {}
-        with self._explained():
-            self._client = redis_client.Redis.from_url(
-                url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, **given
-            )
+        self._url = url
+        self._given: dict[str, Any] = {"password": password} if password else {}
+        with _explained(self.address):
+            self._client = _client(url, self._given)
+        self._nodes = [_Node(self.address, self._client)]
 
     async def __aenter__(self) -> Self:
+        with _explained(self.address):
+            info: Any = await self._client.info("cluster")
+            if info.get("cluster_enabled"):
+                await self._find_masters()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._client.aclose()
+        for node in self._nodes:
+            await node.client.aclose()
+
+    async def _find_masters(self) -> None:
+        """Take all masters of the cluster, as each answers for its own keys alone."""
+        table: Any = await self._client.execute_command("CLUSTER NODES")
+        for address, facts in table.items():
+            flags = facts["flags"].split(",")
+            if "master" not in flags or not {"fail", "noaddr", "handshake", "myself"}.isdisjoint(flags):
+                continue
+            host, _, port = address.rpartition(":")
+            url = _at(self._url, facts.get("hostname") or host, port)
+            self._nodes.append(_Node(_address(url), _client(url, self._given)))
+        own = next(facts["flags"] for facts in table.values() if "myself" in facts["flags"])
+        if "master" not in own.split(","):
+            await self._nodes.pop(0).client.aclose()
 
     async def size(self) -> int:
         """Return the number of keys of the database."""
-        with self._explained():
-            return int(await self._client.dbsize())
+        total = 0
+        for node in self._nodes:
+            with _explained(node.address):
+                total += int(await node.client.dbsize())
+        return total
 
     async def batches(self, pattern: str) -> AsyncIterator[list[Read]]:
         """Yield the keys that match a pattern of Redis. A key that changes meanwhile may come twice, as of both times."""
+        for node in self._nodes:
+            async for batch in node.batches(pattern):
+                yield batch
+
+
+class _Node(NamedTuple):
+    """One server with its keys; the only one, or a master of a cluster. `address` is for people."""
+
+    address: str
+    client: Any
+
+    async def batches(self, pattern: str) -> AsyncIterator[list[Read]]:
+        """Yield the keys of this server; see `RedisSource.batches`."""
         cursor = 0
         while True:
-            with self._explained():
-                answer: Any = await self._client.scan(cursor, match=pattern or None, count=_BATCH_KEYS)
-                cursor, keys = answer
+            with _explained(self.address):
+                cursor, keys = await self.client.scan(cursor, match=pattern or None, count=_BATCH_KEYS)
                 found = await self._read(keys)
             yield found
             if not cursor:
@@ -110,18 +148,25 @@ class RedisSource:
         """Send commands together; the answer to one may be an error, as for a key that has become another kind."""
         if not commands:
             return []
-        async with self._client.pipeline(transaction=False) as pipeline:
+        async with self.client.pipeline(transaction=False) as pipeline:
             for name, *arguments in commands:
                 pipeline.execute_command(name.upper(), *arguments)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (exceptions.RedisError, OSError, ValueError) as error:
-            raise RedisError(self.address, _reason(error)) from None
+
+@contextlib.contextmanager
+def _explained(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (exceptions.RedisError, OSError, ValueError) as error:
+        raise RedisError(address, _reason(error)) from None
+
+
+def _client(url: str, given: dict[str, Any]) -> Any:
+    return redis_client.Redis.from_url(
+        url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, **given
+    )
 
 
 def _decoded(key: bytes, kind: bytes, raw: Any, end: Any) -> Read:
@@ -171,9 +216,18 @@ def _address(url: str) -> str:
     return shown if "@" not in shown else _UNREADABLE  # a password with a slash looks like a path
 
 
+def _at(url: str, host: str, port: str) -> str:
+    """Return a URL of another server with the same user and password."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}{at}{f'[{host}]' if ':' in host else host}:{port}").geturl()
+
+
 def _reason(error: Exception) -> str:
     """Return the reason of an error in one line. Texts of the client have the address; that of a wrong URL may have more."""
     if isinstance(error, ValueError):
         return "the URL is not valid; characters like / and @ in a password are written as %2F and %40"
     text = str(error).strip() or type(error).__name__
+    if text.startswith(_NO_PASSWORD):
+        return "it wants a password; give it in the URL, or in REDIS_PASSWORD"
     return text.splitlines()[0].rstrip(".")

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,9 @@ from tests.blackbox.waiting import eventually_blocking
 
 PASSWORD = "hunter/2"
 
+_SLOTS = 16384
+"""Shares of the keys of a cluster. Source: the specification of Redis Cluster."""
+
 
 def needs_redis() -> None:
     """Skip a test on a machine without redis-server; where tests must not be skipped, fail it."""
@@ -29,16 +32,16 @@ def needs_redis() -> None:
 
 
 class RedisServer:
-    """A server in memory, as a context manager that ends it."""
+    """A server in memory, as a context manager that ends it. `more` are options of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
         folder.mkdir()
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port, password=PASSWORD)
+        self.client: Any = redis.Redis(port=self.port, password=PASSWORD)
         self._command = [
             *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
-            *("--save", "", "--requirepass", PASSWORD),
+            *("--save", "", "--requirepass", PASSWORD, *more),
         ]
 
     def __enter__(self) -> Self:
@@ -72,3 +75,27 @@ class RedisServer:
             return bool(self.client.ping())
         except redis.ConnectionError:
             return False
+
+
+@contextmanager
+def cluster(folder: Path, count: int) -> Iterator[list[RedisServer]]:
+    """Run a cluster of so many masters, each with its share of the slots."""
+    with ExitStack() as stack:
+        buses = [free_port() for _ in range(count)]
+        servers = [
+            stack.enter_context(
+                RedisServer(folder / f"redis-{bus}", "--cluster-enabled", "yes", "--cluster-port", str(bus))
+            )
+            for bus in buses
+        ]
+        share = _SLOTS // count
+        for number, server in enumerate(servers):
+            end = _SLOTS if number == count - 1 else (number + 1) * share
+            server.client.execute_command("CLUSTER ADDSLOTSRANGE", number * share, end - 1)
+            servers[0].client.execute_command("CLUSTER MEET", "127.0.0.1", server.port, buses[number])
+        eventually_blocking(lambda: all(map(_is_whole, servers)), "a whole cluster", 20)
+        yield servers
+
+
+def _is_whole(server: RedisServer) -> bool:
+    return bool(server.client.cluster("INFO")["cluster_state"] == "ok")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.blackbox.host_families import RUST
 from tests.blackbox.nats.nats_server import NatsServer, free_port
 from tests.blackbox.waiting import eventually_blocking
 from tests.process.conftest import Hosts
 from tests.process.operating.exporter_process import COMMAND, environment, run
-from tests.process.operating.redis_server import PASSWORD, RedisServer, needs_redis
+from tests.process.operating.redis_server import PASSWORD, RedisServer, cluster, needs_redis
 
 
 @pytest.fixture
@@ -44,6 +46,7 @@ def fill(server: RedisServer) -> None:
     client.rpush("list-of-bytes", b"\xff")
     client.set(b"name \xff", "x")
     client.set("old", "of Redis")
+    client.set("k" * 40_000, "x")
 
 
 async def import_json(url: str, bucket: str, nats: str, *more: str) -> tuple[int, dict[str, Any], str]:
@@ -65,7 +68,8 @@ async def test_an_actor_reads_the_imported_keys_as_it_did_in_redis(
 
     assert code == 1, "some keys cannot be imported"
     assert counts["kinds"] == {"text": 5, "binary value": 1, "list": 2, "set": 1}
-    assert (counts["put"], counts["kept"], counts["refused"], counts["complete"]) == (9, 1, 4, True)
+    assert (counts["put"], counts["kept"], counts["refused"], counts["complete"]) == (9, 1, 5, True)
+    assert len(errors) < 2_000, "names are cut"
     for key in ("hash", "sorted", "list-of-bytes", "name"):
         assert f"not imported: '{key}'" in errors or f"b'{key} " in errors
     assert PASSWORD not in errors
@@ -136,6 +140,14 @@ async def test_servers_that_are_away_and_wrong_passwords_are_named_without_secre
         asyncio.to_thread(run, "import", "redis://:s3/cret@host", *common),
         asyncio.to_thread(run, "import", redis_server.url, "nowhere", "--nats", nats_server.url),
     )
+    bare, no_number = await asyncio.gather(
+        asyncio.to_thread(run, "import", redis_server.url, *common),
+        asyncio.to_thread(run, "import", f"redis://:s3cret@127.0.0.1:{redis_server.port}/users", *common),
+    )
+    assert (bare.returncode, no_number.returncode) == (1, 2)
+    assert "it wants a password; give it in the URL, or in REDIS_PASSWORD" in bare.stderr
+    assert "expected the number of a database" in no_number.stderr
+    assert "s3cret" not in no_number.stderr
     for done, text in (
         (wrong, "invalid"),
         (away, "refused"),
@@ -145,3 +157,27 @@ async def test_servers_that_are_away_and_wrong_passwords_are_named_without_secre
         assert done.returncode == 1
         assert text in done.stderr.lower() or text in done.stderr
         assert "s3" not in done.stderr + done.stdout
+
+
+async def test_all_masters_of_a_cluster_are_read(tmp_path: Path, nats_server: NatsServer, hosts: Hosts) -> None:
+    needs_redis()
+    page = (Path(__file__).parents[3] / "docs" / "performance.md").read_text(encoding="utf-8")
+    (rules,) = re.findall(r"needs `(~[^`]*)`; a test", page)
+    with cluster(tmp_path, 3) as servers:
+        for server in servers:
+            server.client.execute_command("ACL SETUSER", "importer", "on", f">{PASSWORD}", *rules.split())
+        first = redis.RedisCluster(port=servers[0].port, host="127.0.0.1", password=PASSWORD)
+        for number in range(60):
+            first.set(f"key:{number}", number)
+        first.rpush("list", "a", "b")
+        first.sadd("set", "a")
+        first.hset("hash", "a", "b")
+        first.close()
+        host = await hosts(RUST)
+        actor, bucket = host.actor(), f"b-{host.who.lattice}"
+        await host.start_provider([host.link(actor, {"BUCKET": bucket, "STORAGE": "memory"})])
+        await host.set(actor, "first", "v")
+        url = servers[1].url.replace("redis://", "redis://importer@")
+        code, counts, errors = await import_json(url, bucket, nats_server.url)
+    assert counts["kinds"] == {"text": 60, "list": 1, "set": 1}, errors
+    assert (code, counts["refused"], counts["complete"]) == (1, 1, True), "the hash is left out"
