@@ -94,7 +94,7 @@ async def _rows(lattice: DevLattice, scale: PagesScale, progress: Progress) -> l
         (WorkloadName.RANGE, 1, few, str(scale.elements)),
         (WorkloadName.RANGE_TEXT, 1, few, ""),
     ]
-    # The speed of a machine drifts: what is compared takes turns.
+    # The speed of a machine drifts, so the rows take turns.
     rounds: list[list[Row]] = [[] for _ in plan]
     for _ in range(_ROUNDS):
         for row, (workload, in_flight, count, tag) in zip(rounds, plan, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from contracts import keyvalue as kv
+from contracts.operations import decode_response, encode_response
 from provider import errors
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Write
@@ -44,7 +45,8 @@ class Client:
 
     async def read(self, request: kv.SingleKeyRequest) -> Any:
         entry = await self.bucket.read_entry(KEY, Consistency.STRONG, soon())
-        return await self.bucket.paging.reader.read(request, READS[type(request)], KEY, entry, soon())
+        found = await self.bucket.paging.reader.read(request, READS[type(request)], KEY, entry, soon())
+        return decode_response(type(request), encode_response(found))
 
     async def members(self) -> set[str]:
         return set(await self.read(kv.SetQuery(KEY)))

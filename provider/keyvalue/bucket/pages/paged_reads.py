@@ -6,46 +6,67 @@ An answer that would be larger than a limit is an error, before more than the li
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
+from contracts.encoded_texts import EncodedTexts
 from provider import errors
-from provider.keyvalue.bucket.pages.page_codec import encoded_size
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Head, Operation
-from provider.keyvalue.bucket.pages.tree_reads import Leaves, tree_count
+from provider.keyvalue.bucket.pages.tree_reads import Leaves, members_found, tree_count
+from provider.keyvalue.kinds import Kind
 
-Members = Head | Iterable[str]
+Members = Head | Collection[str]
 """The members of a set: paged, or of a set that is one message."""
 
+Part = tuple[list[str], bytes | None]
+"""Elements, and the page that has these and no others, if there is one."""
 
-class AnswerSize:
-    """The size of an answer while it is collected.
+_LEAVES_TOGETHER = 64
+"""Leaves of one set to look up members in together: a megabyte, which hides the round trips."""
+
+_LEAF_BYTES = 12 * 1024
+"""Size of a leaf that changes have split and merged, about."""
+
+
+class Answer:
+    """The elements of an answer, collected while their size is within the limit.
 
     Args:
         operation: Name of the operation, for the error.
         maximum: Limit of the answer in bytes.
+
+    Attributes:
+        texts: The elements.
     """
 
     def __init__(self, operation: str, maximum: int) -> None:
+        self.texts = EncodedTexts()
         self._operation = operation
         self._maximum = maximum
-        self._size = 0
-
-    def add(self, elements: Iterable[str]) -> None:
-        """Count elements.
-
-        Raises:
-            errors.AnswerTooLargeError: The answer is over the limit.
-        """
-        self.check(self._size + sum(map(encoded_size, elements)))
 
     def check(self, size: int) -> None:
-        """Take over a size, likewise."""
-        self._size = size
+        """Check a size in bytes.
+
+        Raises:
+            errors.AnswerTooLargeError: It is over the limit.
+        """
         if size > self._maximum:
             raise errors.AnswerTooLargeError(self._operation, size, self._maximum)
 
+    def add(self, elements: list[str], leaf: bytes | None = None) -> None:
+        """Add elements, likewise.
 
-def text_of(head: Head, answer: AnswerSize) -> Operation[str]:
+        Args:
+            elements: The elements.
+            leaf: The page that has these and no others.
+        """
+        if leaf is not None:
+            self.texts.add_encoded(leaf, len(elements))
+        elif elements:
+            self.texts.add(elements)
+        self.check(self.texts.size)
+
+
+def text_of(head: Head, answer: Answer) -> Operation[str]:
     """Return a text."""
     try:
         return (yield from bytes_of(head, answer)).decode()
@@ -53,7 +74,7 @@ def text_of(head: Head, answer: AnswerSize) -> Operation[str]:
         raise DamagedPageError(head.root, str(error)) from None
 
 
-def bytes_of(head: Head, answer: AnswerSize) -> Operation[bytes]:
+def bytes_of(head: Head, answer: Answer) -> Operation[bytes]:
     """Return the bytes of a text or a binary value."""
     answer.check(head.count)
     leaves = Leaves(head)
@@ -63,31 +84,37 @@ def bytes_of(head: Head, answer: AnswerSize) -> Operation[bytes]:
     return b"".join(pieces)
 
 
-def range_of(head: Head, start: int, stop: int, answer: AnswerSize) -> Operation[list[str]]:
-    """Return elements of a list by their positions.
+class RangeReader:
+    """The elements of a list between two positions, in order.
 
     Args:
         head: The list.
         start: Position of the first element; negative: from the end.
         stop: Position of the last element, likewise.
-        answer: The size of the answer.
+
+    Attributes:
+        length: Number of these elements.
     """
-    start = max(start + head.count, 0) if start < 0 else start
-    end = min(stop + head.count if stop < 0 else stop, head.count - 1) + 1
-    in_tree = tree_count(head)
-    found: list[str] = []
-    if start >= end:
-        return found
-    leaves = Leaves(head, start, min(end, in_tree))
-    while (elements := (yield from leaves.next_elements())) is not None:
-        first = leaves.position - len(elements)
-        wanted = elements[max(start - first, 0) : end - first]
-        answer.add(wanted)
-        found += wanted
-    recent = head.added[max(start - in_tree, 0) : max(end - in_tree, 0)]
-    answer.add(recent)
-    found += recent
-    return found
+
+    def __init__(self, head: Head, start: int = 0, stop: int = -1) -> None:
+        self._start = max(start + head.count, 0) if start < 0 else start
+        self._end = min(stop + head.count if stop < 0 else stop, head.count - 1) + 1
+        self.length = max(0, self._end - self._start)
+        in_tree = tree_count(head)
+        self._leaves = Leaves(head, self._start, min(self._end, in_tree) if self.length else 0)
+        self._recent: list[str] | None = list(head.added[max(self._start - in_tree, 0) : max(self._end - in_tree, 0)])
+
+    def next_part(self) -> Operation[Part | None]:
+        """Return the elements that come next; `None` behind the last."""
+        found = yield from self._leaves.next_child()
+        if found is None:
+            recent, self._recent = self._recent, None
+            return (recent, None) if recent else None
+        _, elements, leaf = found
+        first = self._leaves.position - len(elements)
+        if first >= self._start and first + len(elements) <= self._end:
+            return elements, leaf
+        return elements[max(self._start - first, 0) : self._end - first], None
 
 
 class MemberReader:
@@ -104,53 +131,94 @@ class MemberReader:
 
     def next_members(self) -> Operation[list[str] | None]:
         """Return the members that come next, perhaps without any among them; `None` behind the last."""
-        leaf = None
+        part = yield from self.next_part()
+        return None if part is None else part[0]
+
+    def next_part(self) -> Operation[Part | None]:
+        """Do the same, with the page that has them if it has no others."""
+        found = None
         if self._leaves is not None:
-            leaf = yield from self._leaves.next_elements()
-        if leaf is None:
+            found = yield from self._leaves.next_child()
+        if found is None:
             rest, self._recent = self._recent, []
-            return rest or None
-        index = bisect_right(self._recent, leaf[-1])
+            return (rest, None) if rest else None
+        _, members, leaf = found
+        index = bisect_right(self._recent, members[-1])
         recent, self._recent = self._recent[:index], self._recent[index:]
-        if self._removed:
-            leaf = [member for member in leaf if member not in self._removed]
-        return sorted(leaf + recent) if recent else leaf
+        if self._removed.isdisjoint(members) and not recent:
+            return members, leaf
+        return sorted([member for member in members if member not in self._removed] + recent), None
 
 
-def members_of(head: Head, answer: AnswerSize) -> Operation[list[str]]:
-    """Return all members of a set."""
-    answer.check(head.size)
-    reader = MemberReader(head)
+def collected(reader: RangeReader | MemberReader, answer: Answer) -> Operation[EncodedTexts]:
+    """Return all elements of a reader."""
+    while (part := (yield from reader.next_part())) is not None:
+        answer.add(*part)
+    return answer.texts
+
+
+def elements_of(head: Head) -> Operation[list[str]]:
+    """Return all elements of a list or a set, as texts."""
+    reader = RangeReader(head) if head.kind is Kind.LIST else MemberReader(head)
     found: list[str] = []
-    while (members := (yield from reader.next_members())) is not None:
-        answer.add(members)
-        found += members
+    while (part := (yield from reader.next_part())) is not None:
+        found += part[0]
     return found
 
 
-def union_of(sets: Sequence[Members], answer: AnswerSize) -> Operation[list[str]]:
+def union_of(sets: Sequence[Members], answer: Answer) -> Operation[EncodedTexts]:
     """Return the members of any of several sets, in ascending order."""
     merge = _Merge(sets)
-    found: list[str] = []
     while (parts := (yield from merge.next_parts())) is not None:
-        members = sorted(set().union(*parts))
-        answer.add(members)
-        found += members
-    return found
+        there = [part for part in parts if part[0]]
+        if len(there) == 1:
+            answer.add(*there[0])
+        else:
+            answer.add(sorted(set().union(*(members for members, _ in there))))
+    return answer.texts
 
 
-def intersection_of(sets: Sequence[Members], answer: AnswerSize) -> Operation[list[str]]:
-    """Return the members that several sets have in common, in ascending order."""
-    merge = _Merge(sets)
-    found: list[str] = []
-    while (parts := (yield from merge.next_parts())) is not None:
-        # Behind the end of one set there is nothing in common.
-        if merge.has_ended:
+def intersection_of(sets: Sequence[Members], answer: Answer) -> Operation[EncodedTexts]:
+    """Return the members that several sets have in common, in ascending order.
+
+    Those of the smallest set are looked up in the others, so that of a huge one only the leaves are read that may have some.
+    """
+    smallest, *others = sorted(sets, key=_length)
+    reader = MemberReader(smallest)
+    most = _most_together(smallest, others)
+    members: list[str] | None = []
+    while members is not None:
+        together: list[str] = []
+        while len(together) < most and (members := (yield from reader.next_members())) is not None:
+            together += members
+        for start in range(0, len(together), most):
+            answer.add((yield from _common(together[start : start + most], others)))
+    return answer.texts
+
+
+def _common(members: list[str], others: Sequence[Members]) -> Operation[list[str]]:
+    """Return those of some members that are in all other sets."""
+    for other in others:
+        if not members:
             break
-        members = sorted(set(parts[0]).intersection(*parts[1:]))
-        answer.add(members)
-        found += members
-    return found
+        if isinstance(other, Head):
+            added = set(other.added)
+            in_tree = yield from members_found(other, [member for member in members if member not in added])
+            found = in_tree.difference(other.removed) | added
+        else:
+            found = set(other)
+        members = [member for member in members if member in found]
+    return members
+
+
+def _length(members: Members) -> int:
+    return members.count if isinstance(members, Head) else len(members)
+
+
+def _most_together(smallest: Members, others: Sequence[Members]) -> int:
+    """Return the number of members to look up together, so that some `_LEAVES_TOGETHER` of the largest set are read for them."""
+    leaves = max((other.size // _LEAF_BYTES for other in others if isinstance(other, Head)), default=0)
+    return max(_LEAVES_TOGETHER, _LEAVES_TOGETHER * _length(smallest) // max(leaves, 1))
 
 
 class _Merge:
@@ -158,30 +226,28 @@ class _Merge:
 
     Args:
         sets: The sets.
-
-    Attributes:
-        has_ended: Whether one of the sets had no members left for the last parts.
     """
 
     def __init__(self, sets: Sequence[Members]) -> None:
         self._readers = [MemberReader(members) for members in sets]
-        self._chunks: list[list[str] | None] = [[] for _ in sets]
-        self.has_ended = False
+        self._parts: list[Part | None] = [([], None) for _ in sets]
 
-    def next_parts(self) -> Operation[list[list[str]] | None]:
+    def next_parts(self) -> Operation[list[Part] | None]:
         """Return the next members of each set up to the same bound; `None` when all sets have ended."""
         for index, reader in enumerate(self._readers):
-            while self._chunks[index] == []:
-                self._chunks[index] = yield from reader.next_members()
-        self.has_ended = None in self._chunks
-        there = [chunk for chunk in self._chunks if chunk]
+            while (part := self._parts[index]) is not None and not part[0]:
+                self._parts[index] = yield from reader.next_part()
+        there = [part for part in self._parts if part is not None]
         if not there:
             return None
-        bound = min(chunk[-1] for chunk in there)
-        parts: list[list[str]] = []
-        for index, chunk in enumerate(self._chunks):
-            cut = bisect_right(chunk or [], bound)
-            parts.append((chunk or [])[:cut])
-            if chunk:
-                self._chunks[index] = chunk[cut:]
+        bound = min(members[-1] for members, _ in there)
+        parts: list[Part] = []
+        for index, part in enumerate(self._parts):
+            if part is None:
+                continue
+            members, leaf = part
+            cut = bisect_right(members, bound)
+            is_whole = cut == len(members)
+            parts.append(part if is_whole else (members[:cut], None))
+            self._parts[index] = ([], None) if is_whole else (members[cut:], leaf if not cut else None)
         return parts

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from provider.keyvalue.bucket.pages.head import MOST_BYTES, encode_head
+from provider.keyvalue.bucket.pages.head import encode_head
 from provider.keyvalue.bucket.pages.page_codec import utf8_size
-from provider.keyvalue.bucket.pages.paged_reads import AnswerSize, MemberReader, range_of
+from provider.keyvalue.bucket.pages.paged_reads import elements_of
 from provider.keyvalue.bucket.pages.paged_value import Edit, Head, Operation
 from provider.keyvalue.bucket.pages.tree_changes import Append, Change, DeleteAt, UpdateSet
 from provider.keyvalue.bucket.pages.tree_edits import NewPages, Tree, build_pieces, build_tree, change_tree
@@ -173,13 +173,9 @@ def _change(tree: Tree, changes: Sequence[Change], kind: Kind, pages: NewPages) 
 
 def _inline(head: Head, deleted: int | None) -> Operation[list[str] | dict[str, None]]:
     """Return all elements, but for the one at a position of the tree."""
-    if head.kind is Kind.LIST:
-        elements = yield from range_of(head, 0, -1, AnswerSize("", MOST_BYTES))
-        if deleted is not None:
-            del elements[deleted]
-        return elements
-    reader = MemberReader(head)
-    members: dict[str, None] = {}
-    while (some := (yield from reader.next_members())) is not None:
-        members.update(dict.fromkeys(some))
-    return members
+    elements = yield from elements_of(head)
+    if head.kind is Kind.SET:
+        return dict.fromkeys(elements)
+    if deleted is not None:
+        del elements[deleted]
+    return elements

@@ -77,10 +77,10 @@ class Leaves:
         found = yield from self._next()
         return None if found is None else check_piece(*found)
 
-    def next_child(self) -> Operation[tuple[Child, list[str]] | None]:
-        """Return the next leaf of a list or a set, with its place in the tree; `None` behind the last."""
+    def next_child(self) -> Operation[tuple[Child, list[str], bytes] | None]:
+        """Return the next leaf of a list or a set with its place in the tree and its page; `None` behind the last."""
         found = yield from self._next()
-        return None if found is None else (found[0], decode_elements(*found))
+        return None if found is None else (found[0], decode_elements(*found), found[1])
 
     def _next(self) -> Operation[tuple[Child, bytes] | None]:
         while self._todo and self.position < self._stop:
@@ -156,7 +156,7 @@ def position_of(head: Head, element: str, skipped: set[PageId]) -> Operation[int
         first = yield from leaves.next_child()
         if first is None:
             return None
-        child, elements = first
+        child, elements, _ = first
         if element in elements:
             return leaves.position - child.length + elements.index(element)
         skipped.add(child.page_id)

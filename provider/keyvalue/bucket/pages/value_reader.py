@@ -8,11 +8,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from contracts import keyvalue as kv
+from contracts.encoded_texts import EncodedTexts
 from contracts.extensions import GetMany, GetResult
 from provider import errors
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.pages import paged_reads as reads
-from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, Operation, is_paged
+from provider.keyvalue.bucket.pages.paged_value import (
+    AbsentPageError,
+    DamagedPageError,
+    Head,
+    Operation,
+    Result,
+    is_paged,
+)
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.values import MANY_BYTES, check_kind
@@ -110,15 +118,14 @@ class ValueReader:
             return read(request, entry.value)
         if type(request) in _KINDS:
             check_kind(request.key, entry.value, _KINDS[type(request)])
-        if isinstance(request, kv.ListRange):
+        if isinstance(request, (kv.ListRange, kv.SetQuery)):
             while is_paged(entry.value):
-                head = _head(entry)
-                operation = reads.range_of(head, request.start, request.stop, self._answer("ListRange"))
+                operation, size = self._part(request, _head(entry))
                 try:
-                    return await self._runner.run([bucket_key], operation, deadline)
+                    return await self._within_room([bucket_key], operation, size, deadline)
                 except (AbsentPageError, DamagedPageError) as error:
                     entry = await self.after_absence(request.key, bucket_key, entry.revision, error, deadline)
-                    check_kind(request.key, entry.value, Kind.LIST)
+                    check_kind(request.key, entry.value, _KINDS[type(request)])
             return read(request, entry.value)
         entry = await self.whole(type(request).__name__, request.key, bucket_key, entry, deadline)
         return read(request, entry.value)
@@ -139,7 +146,7 @@ class ValueReader:
         while is_paged(entry.value):
             head = _head(entry)
             try:
-                data = await self._within_room(bucket_key, self._whole(operation, head), head.size, deadline)
+                data = await self._within_room([bucket_key], self._whole(operation, head), head.size, deadline)
             except (AbsentPageError, DamagedPageError) as error:
                 entry = await self.after_absence(key, bucket_key, entry.revision, error, deadline)
             else:
@@ -203,13 +210,17 @@ class ValueReader:
         bucket_keys: Sequence[str],
         entries: Sequence[Entry],
         deadline: float,
-    ) -> list[str]:
+    ) -> EncodedTexts:
         for key, entry in zip(request.keys, entries, strict=True):
             check_kind(key, entry.value, Kind.SET)
         sets = [entry.value.data if entry.value is not None else () for entry in entries]
-        merge = reads.union_of if isinstance(request, kv.SetUnion) else reads.intersection_of
+        sizes = [_head(entry).size if is_paged(entry.value) else entry.size for entry in entries]
+        merge, size = (
+            (reads.union_of, sum(sizes)) if isinstance(request, kv.SetUnion) else (reads.intersection_of, min(sizes))
+        )
+        operation = merge(sets, self._answer(type(request).__name__))
         try:
-            return await self._runner.run(bucket_keys, merge(sets, self._answer(type(request).__name__)), deadline)
+            return await self._within_room(bucket_keys, operation, size, deadline)
         except (AbsentPageError, DamagedPageError) as error:
             index = _owner(error, entries)
             key, bucket_key = request.keys[index], bucket_keys[index]
@@ -247,8 +258,10 @@ class ValueReader:
             raise errors.StoreTimeoutError(0, "the value changes faster than its pages can be read") from None
         return entry
 
-    async def _within_room(self, bucket_key: str, operation: Operation[Any], size: int, deadline: float) -> Any:
-        """Read a whole value when its turn has come: together, such values take the memory of one answer."""
+    async def _within_room(
+        self, bucket_keys: Sequence[str], operation: Operation[Result], size: int, deadline: float
+    ) -> Result:
+        """Read what is so large when its turn has come: together, such reads take the memory of one answer."""
         began = self._loop.time()
         try:
             await self._room.take(size, deadline)
@@ -256,27 +269,37 @@ class ValueReader:
             waited_ms = int((self._loop.time() - began) * 1000)
             raise errors.StoreTimeoutError(waited_ms, "other large values are being read") from None
         try:
-            return await self._runner.run([bucket_key], operation, deadline)
+            return await self._runner.run(bucket_keys, operation, deadline)
         finally:
             self._room.give_back(size)
 
+    def _part(self, request: kv.ListRange | kv.SetQuery, head: Head) -> tuple[Operation[EncodedTexts], int]:
+        """Return the read of elements, and about how many bytes they have."""
+        answer = self._answer(type(request).__name__)
+        if isinstance(request, kv.SetQuery):
+            answer.check(head.size)
+            return reads.collected(reads.MemberReader(head), answer), head.size
+        reader = reads.RangeReader(head, request.start, request.stop)
+        return reads.collected(reader, answer), head.size * reader.length // head.count
+
     def _whole(self, operation: str, head: Head) -> Operation[Any]:
         answer = self._answer(operation)
+        answer.check(head.size)
         match head.kind:
             case Kind.TEXT:
                 return reads.text_of(head, answer)
             case Kind.LIST:
-                return reads.range_of(head, 0, -1, answer)
+                return reads.elements_of(head)
             case Kind.SET:
-                return _members(head, answer)
+                return _members(head)
         return reads.bytes_of(head, answer)
 
-    def _answer(self, operation: str) -> reads.AnswerSize:
-        return reads.AnswerSize(operation, self._max_answer_bytes)
+    def _answer(self, operation: str) -> reads.Answer:
+        return reads.Answer(operation, self._max_answer_bytes)
 
 
-def _members(head: Head, answer: reads.AnswerSize) -> Operation[dict[str, None]]:
-    return dict.fromkeys((yield from reads.members_of(head, answer)))
+def _members(head: Head) -> Operation[dict[str, None]]:
+    return dict.fromkeys((yield from reads.elements_of(head)))
 
 
 def _head(entry: Entry) -> Head:

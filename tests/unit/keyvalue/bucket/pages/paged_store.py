@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from contracts import keyvalue as kv
+from contracts.codec import pack_struct
+from contracts.encoded_texts import EncodedTexts
+from contracts.operations import decode_response, encode_response
 from provider import errors
 from provider.keyvalue.bucket.pages.head import decode_head, encode_head
 from provider.keyvalue.bucket.pages.page_codec import (
@@ -17,7 +20,7 @@ from provider.keyvalue.bucket.pages.page_codec import (
     encoded_size,
     hash_prefix,
 )
-from provider.keyvalue.bucket.pages.paged_reads import AnswerSize
+from provider.keyvalue.bucket.pages.paged_reads import Answer
 from provider.keyvalue.bucket.pages.paged_value import Head, Operation, PageId, page_prefix
 from provider.keyvalue.bucket.pages.settling import PageSizes, settle
 from provider.keyvalue.bucket.pages.tree_reads import reachable_pages, root_of
@@ -46,8 +49,20 @@ def run(operation: Operation[Result], pages: Mapping[PageId, bytes], rounds: lis
         return result
 
 
-def answer() -> AnswerSize:
-    return AnswerSize("Get", 2**40)
+def texts(
+    operation: Operation[EncodedTexts], pages: Mapping[PageId, bytes], rounds: list[int] | None = None
+) -> list[str]:
+    """Carry out an operation that returns texts, and return them as the caller sees them."""
+    found = run(operation, pages, rounds)
+    encoded = encode_response(found)
+    decoded: list[str] = decode_response(kv.SetQuery, encoded)
+    assert encoded == pack_struct(decoded)
+    assert found.count == len(decoded)
+    return decoded
+
+
+def answer() -> Answer:
+    return Answer("Get", 2**40)
 
 
 class PagedKey:

@@ -13,7 +13,7 @@ from msgspec import msgpack
 
 from contracts import keyvalue as kv
 from provider.keyvalue.bucket.pages.head import decode_head, encode_head
-from provider.keyvalue.bucket.pages.paged_reads import members_of
+from provider.keyvalue.bucket.pages.paged_reads import MemberReader, collected
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Head, PageId, key_hash, page_prefix
 from provider.keyvalue.bucket.pages.settling import PageSizes, page_sizes
 from provider.keyvalue.bucket.pages.tree_reads import members_found, reachable_pages
@@ -94,7 +94,7 @@ def test_any_page_in_the_place_of_another_is_damage_and_nothing_else(data: st.Da
             return pages[victim]
 
     for operation in (
-        members_of(key.head, answer()),
+        collected(MemberReader(key.head), answer()),
         members_found(key.head, ["member 7", "x"]),
         reachable_pages(key.head),
     ):

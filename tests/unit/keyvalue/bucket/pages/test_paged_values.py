@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +15,12 @@ from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue import values
 from provider.keyvalue.bucket.pages.paged_reads import (
-    AnswerSize,
+    Answer,
+    MemberReader,
+    Members,
+    RangeReader,
+    collected,
     intersection_of,
-    members_of,
-    range_of,
     text_of,
     union_of,
 )
@@ -25,7 +28,7 @@ from provider.keyvalue.bucket.pages.paged_value import Head
 from provider.keyvalue.bucket.pages.settling import PageSizes
 from provider.keyvalue.bucket.pages.tree_edits import separator
 from provider.keyvalue.kinds import Kind, Value
-from tests.unit.keyvalue.bucket.pages.paged_store import KEY, PagedKey, answer, changed, run
+from tests.unit.keyvalue.bucket.pages.paged_store import KEY, PagedKey, answer, changed, run, texts
 
 pytestmark = pytest.mark.unit
 
@@ -82,8 +85,8 @@ def content(key: PagedKey) -> Any:
     if key.value.kind is Kind.TEXT:
         return run(text_of(key.head, answer()), key.pages)
     if key.value.kind is Kind.LIST:
-        return run(range_of(key.head, 0, -1, answer()), key.pages)
-    return dict.fromkeys(run(members_of(key.head, answer()), key.pages))
+        return texts(collected(RangeReader(key.head), answer()), key.pages)
+    return dict.fromkeys(texts(collected(MemberReader(key.head), answer()), key.pages))
 
 
 def compare(batches: Sequence[Sequence[kv.SingleKeyRequest]], sizes: PageSizes, most_text_bytes: int = 20) -> PagedKey:
@@ -131,7 +134,7 @@ def test_a_range_of_a_paged_list_is_that_of_a_plain_one(
     if key.is_paged:
         plain = Value(Kind.LIST, content(key))
         expected = values.list_range(kv.ListRange(KEY, start, stop), plain)
-        assert run(range_of(key.head, start, stop, answer()), key.pages) == expected
+        assert texts(collected(RangeReader(key.head, start, stop), answer()), key.pages) == expected
 
 
 @given(st.lists(st.lists(TEXTS, max_size=60), min_size=1, max_size=4), SIZES)
@@ -144,8 +147,8 @@ def test_unions_and_intersections_of_paged_sets_are_those_of_plain_ones(
             key.change([kv.SetAdd(KEY, member) for member in members[start::2]])
     paged = [key.head if key.is_paged else content(key) or {} for key in keys]
     pages = {page_id: page for key in keys for page_id, page in key.pages.items()}
-    assert run(union_of(paged, answer()), pages) == sorted(set().union(*sets))
-    assert run(intersection_of(paged, answer()), pages) == sorted(set(sets[0]).intersection(*sets[1:]))
+    assert texts(union_of(paged, answer()), pages) == sorted(set().union(*sets))
+    assert texts(intersection_of(paged, answer()), pages) == sorted(set(sets[0]).intersection(*sets[1:]))
 
 
 def test_a_large_set_from_which_most_members_are_deleted_gives_its_pages_back() -> None:
@@ -192,7 +195,8 @@ def test_a_range_reads_the_path_and_the_leaves_that_it_spans() -> None:
     key = PagedKey(PageSizes(page=512, inline=200, buffer=600), 100)
     key.change([kv.ListAdd(KEY, f"{number:05}") for number in range(5000)])
     rounds: list[int] = []
-    assert run(range_of(key.head, 2500, 2599, answer()), key.pages, rounds) == [f"{n:05}" for n in range(2500, 2600)]
+    reader = RangeReader(key.head, 2500, 2599)
+    assert texts(collected(reader, answer()), key.pages, rounds) == [f"{n:05}" for n in range(2500, 2600)]
     assert sum(rounds) <= key.head.height - 1 + 4
 
 
@@ -201,8 +205,9 @@ def test_an_answer_over_the_limit_is_an_error_before_anything_is_read() -> None:
     key.change([kv.SetAdd(KEY, f"member:{number:05}") for number in range(500)])
     rounds: list[int] = []
     with pytest.raises(errors.AnswerTooLargeError, match="over max_answer_bytes: the maximum is 1000"):
-        run(members_of(key.head, AnswerSize("SetQuery", 1000)), key.pages, rounds)
-    assert not rounds
+        run(collected(MemberReader(key.head), Answer("SetQuery", 1000)), key.pages, rounds)
+    assert sum(rounds) <= 4
+    assert len(texts(collected(MemberReader(key.head), Answer("SetQuery", 500 * 13)), key.pages)) == 500
 
 
 def test_a_full_buffer_of_a_set_is_merged_in_parts_so_that_few_pages_are_written_at_once() -> None:
@@ -215,3 +220,45 @@ def test_a_full_buffer_of_a_set_is_merged_in_parts_so_that_few_pages_are_written
         key.change([kv.SetAdd(KEY, member) for member in others[start : start + 8]])
         most = max(most, len(set(key.pages) - before))
     assert 16 <= most < 40  # a whole buffer would be 230 leaves
+
+
+def set_of(members: Sequence[str], name: str) -> PagedKey:
+    key = PagedKey(PageSizes(page=512, inline=200, buffer=600), 100, name)
+    key.change([kv.SetAdd(KEY, member) for member in members])
+    return key
+
+
+HUGE = tuple(f"member:{number:05}" for number in range(4000))
+
+
+@given(st.lists(st.sampled_from([*HUGE, "a", "member:02000+", "z"]), max_size=6, unique=True), st.booleans())
+def test_an_intersection_reads_no_more_pages_of_a_huge_set_than_a_small_one_needs(
+    few: list[str], is_first: bool
+) -> None:
+    huge, rounds = _huge(HUGE), list[int]()
+    sets: list[Members] = [few, huge.head] if is_first else [huge.head, few]
+    found = texts(intersection_of(sets, answer()), huge.pages, rounds)
+    assert found == sorted(set(few).intersection(HUGE))
+    assert sum(rounds) <= huge.head.height * len(few)
+    assert len(rounds) <= huge.head.height
+
+
+@functools.cache
+def _huge(members: tuple[str, ...]) -> PagedKey:
+    return set_of(members, "huge")
+
+
+def test_an_intersection_of_two_large_sets_reads_each_leaf_once() -> None:
+    one = set_of([f"member:{number:05}" for number in range(3000)], "one")
+    other = set_of([f"member:{number:05}" for number in range(1000, 4000)], "other")
+    rounds: list[int] = []
+    found = texts(intersection_of([one.head, other.head], answer()), one.pages | other.pages, rounds)
+    assert found == [f"member:{number:05}" for number in range(1000, 3000)]
+    assert sum(rounds) <= (len(one.pages) + len(other.pages)) * 1.2
+
+
+def test_a_union_of_a_huge_set_and_a_small_one_is_the_huge_one_page_by_page() -> None:
+    huge, rounds = _huge(HUGE), list[int]()
+    found = texts(union_of([["a", "member:02000", "z"], huge.head], answer()), huge.pages, rounds)
+    assert found == ["a", *HUGE, "z"]
+    assert sum(rounds) == len(huge.pages)
