@@ -56,7 +56,7 @@ bench: $(STAMP)  ## measure speed and size, against yardsticks of the same run
 
 docs: $(STAMP)  ## write the generated parts of docs/: settings, statistics, metrics, logs, pictures
 	$(BIN)/python -m tests.docs.settings
-	$(BIN)/python -m tests.docs.help_page
+	$(BIN)/python -m tests.docs.help_pages
 	$(BIN)/python -m tests.docs.statistics
 	$(BIN)/python -m tests.docs.metrics
 	$(BIN)/python -m tests.docs.logs

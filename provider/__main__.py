@@ -40,18 +40,13 @@ def main() -> int:
 
 
 def _has_printed_help() -> bool:
-    """Print the first help page without the libraries of the command line, where it has neither colors nor another width."""
-    is_asked = sys.argv[1:] in (["--help"], ["-h"]) and _COMPLETION not in os.environ
-    if not is_asked or sys.stdout.isatty() or "COLUMNS" in os.environ:
+    """Print the help page of a command without the libraries of the command line."""
+    *words, last = sys.argv[1:] or [""]
+    if last not in ("--help", "-h") or _COMPLETION in os.environ:
         return False
-    from provider.help_page import PAGE
+    from provider.help_pages.stored import print_page
 
-    try:
-        sys.stdout.write(PAGE)
-        sys.stdout.flush()
-    except OSError:  # the command line knows what to do about it
-        return False
-    return True
+    return print_page(words)
 
 
 def _run_command() -> int:

@@ -163,7 +163,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A wasmCloud capability provider that serves wasmcloud:keyvalue from NATS JetStream.\n\n"
     "A lattice host starts it without arguments and writes host data to its standard input. "
@@ -212,7 +212,7 @@ def main() -> int:
 
 def _run() -> int:
     try:
-        app()
+        app(prog_name="keyvalue-nats")
     except KeyboardInterrupt:  # before typer has taken over, or while it ends
         return 128 + signal.SIGINT
     except SystemExit as end:

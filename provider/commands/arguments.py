@@ -144,5 +144,5 @@ def operation_names(beginning: str) -> list[str]:
     return completions(beginning, sorted(type_.__name__ for type_ in REQUESTS.values()))
 
 
-OPERATIONS = "\n".join(f"{type_.__name__:<17} {_form(type_)}" for type_ in REQUESTS.values())
+OPERATIONS = "\n".join(f"  {type_.__name__:<17} {_form(type_)}" for type_ in REQUESTS.values())
 """Every operation with its arguments, one per line, for the help text."""

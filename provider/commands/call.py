@@ -29,34 +29,23 @@ from provider.commands.printing import print_bytes, print_line, print_object
 from provider.commands.value_sources import read_bytes, read_value
 from provider.units import parse_whole_seconds
 
-EXAMPLES = f"""Operations:
-
-\b
+EXAMPLES = f"""\b
+Operations:
 {OPERATIONS}
 
+\b
 Examples:
-
-keyvalue-nats call Set user:1 Ann --expires 60
-
-keyvalue-nats call Get user:1
-
-keyvalue-nats call Increment visits -5
-
-keyvalue-nats call ListRange jobs 0 -1
-
-keyvalue-nats call SetUnion red blue --json
-
-keyvalue-nats call Create lock mine --expires 30
-
-keyvalue-nats call CompareAndSwap page new 17
-
-keyvalue-nats call SetMany a=1 b=2
-
-keyvalue-nats call ListKeys user:
-
-keyvalue-nats call Set page @index.html
-
-date | keyvalue-nats call ListAdd log -
+  keyvalue-nats call Set user:1 Ann --expires 60
+  keyvalue-nats call Get user:1
+  keyvalue-nats call Increment visits -5
+  keyvalue-nats call ListRange jobs 0 -1
+  keyvalue-nats call SetUnion red blue --json
+  keyvalue-nats call Create lock mine --expires 30
+  keyvalue-nats call CompareAndSwap page new 17
+  keyvalue-nats call SetMany a=1 b=2
+  keyvalue-nats call ListKeys user:
+  keyvalue-nats call Set page @index.html
+  date | keyvalue-nats call ListAdd log -
 
 A text to write may be - for standard input, or @FILE for the content of a file; @@ begins a text with @.
 

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
+from provider.help_pages.style import has_colors, styled
 from provider.interrupts import ending_at_once
 from provider.suggestions import suggestion
 
@@ -18,7 +19,26 @@ _OPTION = re.compile(r"-(?!([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\Z).+"
 """A word that begins with a dash, other than a negative number and a dash alone."""
 
 
-class Command(TyperCommand):
+class _Page:
+    """The help page of a command: in colors at a terminal, with its examples below everything else."""
+
+    epilog: str | None
+
+    def get_help(self, ctx: Any) -> str:
+        page: str = super().get_help(ctx)  # type: ignore[misc]  # typer's
+        return styled(page) if has_colors() else page
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write_text(self.epilog)
+
+
+_NOTABLE = 2**32
+"""Larger limits are those of a type, e.g. of a revision."""
+
+
+class Command(_Page, TyperCommand):
     """A command. A negative number is a value, an unknown option is not."""
 
     def get_params(self, ctx: Any) -> Any:
@@ -53,11 +73,11 @@ class LaterCommand(TyperCommand):
         super().__init__(name, help=summary, rich_markup_mode=None)
         self._load = load
 
-    def loaded(self, group: TyperGroup) -> Any:
-        """Return the command, whose help is formatted as that of its group."""
+    def loaded(self) -> Any:
+        """Return the command."""
         with ending_at_once():
             made = self._load()
-        made.rich_markup_mode = group.rich_markup_mode
+        made.rich_markup_mode = None
         command = get_command(made)
         command.name = self.name
         return command
@@ -70,7 +90,7 @@ def single(name: str, command: Callable[..., None], epilog: str | None = None) -
     return made
 
 
-class Group(TyperGroup):
+class Group(_Page, TyperGroup):
     """A group of commands, with options of its own before the name of a command.
 
     Attributes:
@@ -90,7 +110,7 @@ class Group(TyperGroup):
         """Return a command of the group, imported."""
         found = self.commands[name]
         if isinstance(found, LaterCommand):
-            found = self.commands[name] = found.loaded(self)
+            found = self.commands[name] = found.loaded()
         return found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -128,6 +148,9 @@ class _Option(TyperOption):
     def get_runtime_param(self) -> Any:
         return _Conversion(super().get_runtime_param)
 
+    def _get_number_range_help_str(self) -> str | None:
+        return _range(self.min, self.max)
+
 
 class _Argument(TyperArgument):
     """An argument whose help shows its name, and not the name of a type in Python."""
@@ -141,6 +164,20 @@ class _Argument(TyperArgument):
 
     def display_type_rich(self, ctx: Any) -> None:
         """Return no name of a type."""
+
+    def _usage_display_name(self) -> str:
+        name = self.display_name_raw if self.required else f"[{self.display_name_raw}]"
+        return f"{name}..." if self.nargs != 1 else name
+
+    def _get_number_range_help_str(self) -> str | None:
+        return _range(self.min, self.max)
+
+
+def _range(least: float | None, most: float | None) -> str | None:
+    """Return the words for a range of numbers. A limit that nobody reaches is left out."""
+    if least is None:
+        return None
+    return f"{least} or more" if most is None or most > _NOTABLE else f"{least} to {most}"
 
 
 def _adapted(parameters: list[Any]) -> list[Any]:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import typer
 
-EXAMPLES = """Environment:
-
-CONNECTOR_SOCKET   path of the Unix socket; required
-
-NATS_URL           servers, comma-separated, each nats://[user:password@ or token@]host:port; required
-
-NATS_KV_BUCKET     name of the bucket, which must exist; required
-
-NATS_CREDS         content of a credentials file
-
-NATS_CREDS_FILE    path of a credentials file
-
-STATE_PREFIX       prefix of every key, without the dot that follows it
+EXAMPLES = """\b
+Environment:
+  CONNECTOR_SOCKET  Path of the Unix socket; required.
+  NATS_URL          Servers, comma-separated; required. Each is
+                    nats://[user:password@ or token@]host:port.
+  NATS_KV_BUCKET    Name of the bucket, which must exist; required.
+  NATS_CREDS        Content of a credentials file.
+  NATS_CREDS_FILE   Path of a credentials file.
+  STATE_PREFIX      Prefix of every key, without the dot that follows it.
 """
 
 

@@ -40,7 +40,8 @@ def read_bytes(argument: str) -> bytes:
             reason = (error.strerror or "error").lower()
             raise ArgumentsError(f"{argument[1:]!r} cannot be read: {reason}; @@ begins a text with @") from None
     # A shell may pass bytes that are not UTF-8, which Python keeps as surrogates.
-    return os.fsencode(argument.removeprefix("@") if argument.startswith("@@") else argument)
+    text = argument.removeprefix("@") if argument.startswith("@@") else argument
+    return text.encode(errors="surrogateescape")
 
 
 def standard_input(prefix: str) -> bytes:

@@ -26,15 +26,13 @@ from provider.commands.printing import print_line, print_object
 from provider.commands.target import Target
 from provider.plain_text import printable
 
-EXAMPLES = """Examples:
-
-keyvalue-nats check --nats nats://hub:4222 --creds provider.creds
-
-keyvalue-nats check --nats nats://hub:4222 --link-value BUCKET=users --link-value REPLICAS=3
-
-keyvalue-nats check host-data.txt
-
-keyvalue-nats check - --json < host-data.json
+EXAMPLES = """\b
+Examples:
+  keyvalue-nats check --nats nats://hub:4222 --creds provider.creds
+  keyvalue-nats check --nats nats://hub:4222 \\
+      --link-value BUCKET=users --link-value REPLICAS=3
+  keyvalue-nats check host-data.txt
+  keyvalue-nats check - --json < host-data.json
 
 FILE is the line that a host writes to the provider, in base64, or the JSON inside. It has the seed of the cluster: keep it secret.
 

@@ -35,21 +35,16 @@ from provider.keyvalue.link_values import Backend
 _HEALTH_SECONDS = 1.0
 """Pause between health checks: a person notices within a second, and hosts themselves ask every 30 seconds."""
 
-EXAMPLES = """Examples:
-
-keyvalue-nats dev
-
-keyvalue-nats dev --data-dir ./data --instances 3
-
-keyvalue-nats dev --backend cache --instances 3
-
-keyvalue-nats dev --watch "orders.*"
-
-keyvalue-nats dev --ui
-
-keyvalue-nats dev --host 1.x
-
-keyvalue-nats dev --nats nats://127.0.0.1:4222 --link-value BUCKET=users --link-value TTL=3600
+EXAMPLES = """\b
+Examples:
+  keyvalue-nats dev
+  keyvalue-nats dev --data-dir ./data --instances 3
+  keyvalue-nats dev --backend cache --instances 3
+  keyvalue-nats dev --watch "orders.*"
+  keyvalue-nats dev --ui
+  keyvalue-nats dev --host 1.x
+  keyvalue-nats dev --nats nats://127.0.0.1:4222 \\
+      --link-value BUCKET=users --link-value TTL=3600
 
 The environment variable NATS_SERVER_BINARY names the nats-server to start. docs/settings.md lists the settings of a link.
 """

@@ -27,15 +27,13 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 9789
 """In the range that exporters use by custom."""
 
-EXAMPLES = f"""Examples:
-
-keyvalue-nats exporter
-
-keyvalue-nats exporter --nats nats://hub:4222 --creds monitor.creds --lattice production
-
-keyvalue-nats exporter --once
-
-keyvalue-nats exporter --address 0.0.0.0 --port {DEFAULT_PORT}
+EXAMPLES = f"""\b
+Examples:
+  keyvalue-nats exporter
+  keyvalue-nats exporter --nats nats://hub:4222 \\
+      --creds monitor.creds --lattice production
+  keyvalue-nats exporter --once
+  keyvalue-nats exporter --address 0.0.0.0 --port {DEFAULT_PORT}
 
 Prometheus scrapes http://127.0.0.1:{DEFAULT_PORT}/metrics. It scrapes one exporter for all providers of a lattice.
 

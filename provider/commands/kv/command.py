@@ -11,21 +11,15 @@ from provider.commands.kv.compact_command import compact
 from provider.commands.kv.watch_command import watch
 from provider.commands.target import connection_options, with_target_of_group
 
-EXAMPLES = """Examples:
-
-keyvalue-nats kv add my-kv
-
-keyvalue-nats kv put my-kv Key1 Value1
-
-keyvalue-nats kv get my-kv Key1
-
-keyvalue-nats kv create my-kv Semaphore1 Value1 --ttl 30s
-
-keyvalue-nats kv update my-kv Semaphore1 Value2 2
-
-keyvalue-nats kv watch my-kv 'orders.>' --json
-
-keyvalue-nats kv rm my-kv
+EXAMPLES = """\b
+Examples:
+  keyvalue-nats kv add my-kv
+  keyvalue-nats kv put my-kv Key1 Value1
+  keyvalue-nats kv get my-kv Key1
+  keyvalue-nats kv create my-kv Semaphore1 Value1 --ttl 30s
+  keyvalue-nats kv update my-kv Semaphore1 Value2 2
+  keyvalue-nats kv watch my-kv 'orders.>' --json
+  keyvalue-nats kv rm my-kv
 
 Exit codes: 0 success; 1 failure, with one line on standard error; 2 if the command line is not valid.
 Put -- before a value that begins with - and is not a number.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -112,7 +111,7 @@ def update(
     json: JsonOption = False,
 ) -> None:
     """Put a value if the key has the given revision; otherwise show its revision, with exit code 1."""
-    payload, expires = os.fsencode(value), _expires(ttl)
+    payload, expires = value.encode(errors="surrogateescape"), _expires(ttl)
 
     async def change(to: OpenBucket, key: str) -> tuple[int, bytes]:
         return await to.update(key, payload, revision, expires), payload
@@ -187,7 +186,7 @@ def _put(
     async def change(to: OpenBucket, key: str) -> tuple[int, bytes | None]:
         if value is None:
             return await to.put_parts(key, parts_of_standard_input(), expires, revision)
-        payload = os.fsencode(value)
+        payload = value.encode(errors="surrogateescape")
         put = to.put if revision is None else to.create
         return await put(key, payload, expires), payload
 

@@ -28,13 +28,12 @@ from provider.plain_text import cut
 if TYPE_CHECKING:
     from provider.commands.kv.redis_source import Read, RedisSource
 
-EXAMPLES = """Examples:
-
-keyvalue-nats kv add users --replicas 3
-
-keyvalue-nats import redis://redis:6379 users
-
-keyvalue-nats import rediss://reader@redis:6380/2 users --match 'user:*' --prefix app.
+EXAMPLES = """\b
+Examples:
+  keyvalue-nats kv add users --replicas 3
+  keyvalue-nats import redis://redis:6379 users
+  keyvalue-nats import rediss://reader@redis:6380/2 users \\
+      --match 'user:*' --prefix app.
 
 Texts, lists and sets come with their expiry; a counter of Redis is a text that counts on. A key that the bucket has
 already stays as it is, so an import that was interrupted is continued by the same command. With --replace the value of

@@ -24,15 +24,13 @@ from provider.commands.par.key_files import key_path, keys_folder, read_or_make_
 from provider.commands.par.targets import native_target
 from provider.config import Identity
 
-EXAMPLES = """Examples:
-
-keyvalue-nats par --out keyvalue-nats.par.gz
-
-keyvalue-nats par --out keyvalue-nats.par.gz --target x86_64-linux --target aarch64-linux
-
-keyvalue-nats par --out keyvalue-nats.par.gz --bundled --release
-
-keyvalue-nats par inspect keyvalue-nats.par.gz
+EXAMPLES = """\b
+Examples:
+  keyvalue-nats par --out keyvalue-nats.par.gz
+  keyvalue-nats par --out keyvalue-nats.par.gz \\
+      --target x86_64-linux --target aarch64-linux
+  keyvalue-nats par --out keyvalue-nats.par.gz --bundled --release
+  keyvalue-nats par inspect keyvalue-nats.par.gz
 """
 
 _PROVIDER = "keyvalue-nats"

@@ -16,13 +16,11 @@ from provider.commands.settings.setting_table import Setting, settings
 from provider.keyvalue.given_values import normal_name
 from provider.suggestions import completions, suggestion
 
-EXAMPLES = """Examples:
-
-keyvalue-nats settings
-
-keyvalue-nats settings ttl
-
-keyvalue-nats settings max_in_flight --json
+EXAMPLES = """\b
+Examples:
+  keyvalue-nats settings
+  keyvalue-nats settings ttl
+  keyvalue-nats settings max_in_flight --json
 """
 
 _NAME_WIDTH = 32

@@ -74,6 +74,8 @@ VARIABLES = (
         "`dev`, `demo`, `call`, `kv`",
         "Folder of the files by which commands find a running `dev`. Without it, a folder of the user's in the temporary one.",
     ),
+    Variable("NO_COLOR", "commands", "With any text, a terminal shows no colors. So it does where `TERM` is `dumb`."),
+    Variable("COLUMNS", "commands", "Columns for help pages and tables. Without it, those of the terminal."),
     Variable("REDIS_PASSWORD", "`import`", "Password for Redis, if it is not in the URL."),
     Variable("WASH_KEYS", "`par`", "Folder of the signing keys. Without it, `~/.wash/keys`."),
     Variable("SOURCE_DATE_EPOCH", "`par`", "Date of the files in an archive, in seconds since 1970. Without it, 0."),

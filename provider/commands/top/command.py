@@ -31,13 +31,12 @@ from provider.nats.connection import Connection
 
 EXAMPLES = f"""Keys: {HELP}
 
+\b
 Examples:
-
-keyvalue-nats top
-
-keyvalue-nats top --nats nats://hub:4222 --lattice production --interval 5s --sort errors
-
-keyvalue-nats top --count 1 | grep '^[^ ]* link'
+  keyvalue-nats top
+  keyvalue-nats top --nats nats://hub:4222 \\
+      --lattice production --interval 5s --sort errors
+  keyvalue-nats top --count 1 | grep '^[^ ]* link'
 
 In a pipe, each round is one line for each instance, link and store. Rates are per second, and since the start in the first
 round of an instance.

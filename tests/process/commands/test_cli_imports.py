@@ -76,13 +76,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 def test_help_in_a_pipe_loads_its_page_alone() -> None:
-    modules = loaded("--help")
-    assert heavy(modules) == set()
-    assert own(modules) == {"provider.__main__", "provider.help_page"}
+    for words, pages in ((), "pages"), (("call",), "pages"), (("kv",), "kv_pages"), (("kv", "get"), "kv_pages"):
+        modules = loaded(*words, "--help")
+        assert heavy(modules) == set()
+        assert own(modules) == {
+            "provider.__main__",
+            *(f"provider.help_pages{name}" for name in ("", ".stored", ".style", f".{pages}")),
+        }
 
 
 def test_help_of_another_width_loads_the_grammar_of_the_command_line_and_no_command() -> None:
-    modules = loaded("--help", environment={"COLUMNS": "100"})
+    modules = loaded("--help", environment={"COLUMNS": "60"})
     assert heavy(modules) == {"typer"}
     assert own(modules) == {
         "provider.__main__",
@@ -94,6 +98,10 @@ def test_help_of_another_width_loads_the_grammar_of_the_command_line_and_no_comm
         "provider.commands.printing",
         "provider.errors",
         "provider.plain_text",
+        "provider.help_pages",
+        "provider.help_pages.pages",
+        "provider.help_pages.stored",
+        "provider.help_pages.style",
         "provider.nats",
         "provider.nats.light_import",
         "provider.suggestions",
@@ -128,7 +136,7 @@ def test_a_read_of_a_bucket_loads_what_talks_to_nats_and_no_other_command(place:
     modules = loaded("kv", "get", "b", "k", "--timeout", "5s", environment=place)
     assert heavy(modules) == {"asyncio", "msgspec", "nats", "ssl", "typer", "uvloop"}
     assert {name.split(".")[1] for name in own(modules) if name.startswith("provider.")} == {
-        *("__main__", "commands", "errors", "interrupts", "keyvalue", "logs", "nats", "plain_text"),
+        *("__main__", "commands", "errors", "help_pages", "interrupts", "keyvalue", "logs", "nats", "plain_text"),
         *("room", "streaks", "suggestions", "tasks", "units"),
     }
     assert {name.split(".")[2] for name in own(modules) if name.startswith("provider.commands.")} == {

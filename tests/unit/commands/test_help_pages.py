@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import typer
-from typer.main import get_command
 
-from provider.commands.app import app
-from tests.docs.help_page import MODULE, module
-
-ROOT: Any = get_command(app)
-Context: Any = typer.Context
-
-
-def commands(words: tuple[str, ...] = (), command: Any = ROOT) -> Iterator[tuple[str, ...]]:
-    yield words
-    for name in getattr(command, "commands", {}):
-        yield from commands((*words, name), command.named(name))
-
-
-def page(words: tuple[str, ...]) -> str:
-    context, command = Context(ROOT, info_name="keyvalue-nats"), ROOT
-    for word in words:
-        command = command.named(word)
-        context = Context(command, info_name=word, parent=context)
-    return str(command.get_help(context))
+from provider.help_pages.style import styled
+from tests.docs.help_pages import ROOT, commands, modules, page
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
@@ -49,6 +28,19 @@ def test_the_list_of_commands_says_of_each_what_its_own_page_says_first() -> Non
         assert entry.help == ROOT.named(entry.name).get_short_help_str(1000)
 
 
-def test_the_page_that_a_pipe_gets_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "")
-    assert MODULE.read_text(encoding="utf-8") == module(), "run: make docs"
+def test_the_stored_pages_are_up_to_date() -> None:
+    for path, text in modules().items():
+        assert path.read_text(encoding="utf-8") == text, "run: make docs"
+
+
+def test_no_page_is_wider_than_a_terminal() -> None:
+    assert [line for words in commands() for line in page(words).split("\n") if len(line) > 80] == []
+
+
+def test_a_terminal_shows_names_in_color_and_the_same_text() -> None:
+    for words in commands():
+        colored = styled(page(words))
+        assert re.sub(r"\x1b\[\d+m", "", colored) == page(words)
+        assert "\x1b[1mOptions:\x1b[0m\n" in colored
+    assert "  \x1b[36m-s, --nats, --server URL\x1b[0m  " in styled(page(("kv",)))
+    assert "  \x1b[36mListKeys\x1b[0m  " in styled(page(("call",)))
