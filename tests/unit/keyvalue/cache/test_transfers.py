@@ -186,18 +186,20 @@ def test_a_deletion_whose_tombstone_was_discarded_during_a_transfer_reaches_a_th
 
 def test_what_arrived_before_its_sender_ended_reaches_all_replicas_or_none() -> None:
     ended, asker, third = replica_of(1), replica_of(2), replica_of(3)
-    change(asker, kv.Set("old", "1", 0))
+    change(asker, kv.SetAdd("old", "gone"))
+    change(asker, kv.SetAdd("old", "stays"))
     change(asker, kv.Increment("n", 1))
     change(asker, kv.SetAdd("s", "old"))
     exchange(ended, asker)
     exchange(third, asker)
-    change(ended, kv.Del("old"))
+    change(ended, kv.SetDel("old", "gone"))
     change(ended, kv.Del("n"))
+    change(ended, kv.Increment("n", 5))
     change(ended, kv.Increment("visits", 3))
     for number in range(30):
         change(ended, kv.Set(f"k{number}", "v", 0))
         change(ended, kv.SetAdd("s", f"m{number}"))
-    pull_some(asker, ended, 3)
+    pull_some(asker, ended, 6)
     assert 0 < sum(seen(asker, f"k{number}") is not None for number in range(30)) < 30
     peers = Peers(third.id, 1000.0)
     peers.receive(asker.id, Peers(asker.id, 1000.0).heartbeat(asker.context), 0.0, is_signed=False)
@@ -205,7 +207,7 @@ def test_what_arrived_before_its_sender_ended_reaches_all_replicas_or_none() -> 
     exchange(asker, third)
     assert all_states(asker) == all_states(third)
     assert seen(third, "visits") == ("counter", 3, 0)
-    assert (seen(third, "old"), seen(third, "n")) == (None, None)
+    assert (seen(third, "old"), seen(third, "n")) == (("set", ["stays"], 0), ("counter", 5, 0))
     change(third, kv.Del("k0"))
     change(third, kv.Increment("visits", 1))
     exchange(asker, third)
