@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from contracts.extensions import SwapResponse
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
+from provider.keyvalue.bucket.cas import MAX_PAYLOAD
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.failures import store_error
+from provider.keyvalue.bucket.pages.head import MOST_BYTES
+from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.scan import scan
 from provider.keyvalue.bucket.store import BucketStore
+from provider.keyvalue.bucket.streams.payload_pieces import payload_pieces, payload_size
+from provider.keyvalue.bucket.streams.streamed_put import StreamedPut
 from provider.keyvalue.conditional import Delete, Expire, Put, seconds_left
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
 from provider.nats.connection import Connection
 from provider.state_proxy import file_operations as ops
-from provider.state_proxy.http1 import Answer
+from provider.state_proxy.conversation import BodyLimits
+from provider.state_proxy.http1 import Answer, StreamedBody
 from provider.state_proxy.key_memory import UnansweredReads
 from provider.state_proxy.keyspace import FolderFilter, Keyspace, Listing
 from provider.state_proxy.refusals import (
@@ -42,6 +49,10 @@ READ_SECONDS = 15.0
 """Time limit of a read. It covers the restart of a server and the election of a leader, because a handler may take a read that
 fails for a missing file."""
 
+STEP_SECONDS = 15.0
+"""Time limit of each page of a large file, and of its head: a file that is read or written for minutes outlasts the restart of a
+server, too."""
+
 _PAUSE_SECONDS = 0.1
 """Time between two attempts at a read while the bucket is not open."""
 
@@ -53,6 +64,9 @@ _MAX_AT_ONCE = 32
 
 _PASSING = frozenset({503, 504})
 """Statuses of failures that pass by themselves."""
+
+Body = bytes | AsyncIterator[bytes]
+"""The body of a request, or the parts of one that is larger than a message."""
 
 _DONE = Answer(204)
 _IS_FILE = b"X-Is-File: true\r\nContent-Length: %d\r\n"
@@ -85,7 +99,7 @@ class Connector:
         self._folder_scan = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._turns = asyncio.Semaphore(_MAX_AT_ONCE)
-        self._actions: dict[type[ops.FileOperation], Callable[[Any, bytes, float], Awaitable[Answer]]] = {
+        self._actions: dict[type[ops.FileOperation], Callable[[Any, Body, float], Awaitable[Answer]]] = {
             ops.ReadFile: self._read,
             ops.WriteFile: self._write,
             ops.StatFile: self._stat,
@@ -99,15 +113,18 @@ class Connector:
         }
 
     @property
-    def max_value_bytes(self) -> int:
-        """The longest value: the limit of the bucket and its server."""
-        maximum = self._connection.max_payload_bytes
-        if self._store.opened is not None:
-            bucket_maximum = self._store.opened[0].traits.max_value_bytes
-            maximum = min(maximum, bucket_maximum) if bucket_maximum >= 0 else maximum
-        return maximum
+    def file_limits(self) -> BodyLimits:
+        """The limits of a file: of one that is a message, by the server, and of any other, by the bucket."""
+        message_bytes = self._connection.max_payload_bytes
+        if self._store.opened is None:
+            return BodyLimits(message_bytes, message_bytes, MAX_PAYLOAD)
+        limits = self._store.opened[0].paging.limits()
+        most_bytes, name = (MOST_BYTES, "the largest value") if limits.allows_new else (message_bytes, MAX_PAYLOAD)
+        if 0 <= limits.max_value_bytes < most_bytes:
+            most_bytes, name = limits.max_value_bytes, "the bucket's MAX_VALUE_SIZE"
+        return BodyLimits(min(message_bytes, most_bytes), most_bytes, name)
 
-    async def perform(self, operation: ops.FileOperation, body: bytes) -> Answer:
+    async def perform(self, operation: ops.FileOperation, body: Body) -> Answer:
         """Carry out an operation. Errors become answers, those of reads only after further attempts."""
         now = self._loop.time()
         deadline = now + seconds_of(operation)
@@ -118,7 +135,7 @@ class Connector:
                 return answer
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _attempt(self, operation: ops.FileOperation, body: bytes, deadline: float) -> Answer:
+    async def _attempt(self, operation: ops.FileOperation, body: Body, deadline: float) -> Answer:
         try:
             if self._turns.locked():
                 await self._wait_for_turn(deadline)
@@ -156,12 +173,14 @@ class Connector:
         except (errors.NatsError, TimeoutError) as error:
             raise store_error(error, self._loop.time() - began) from None
 
+    def _step_deadline(self) -> float:
+        return self._loop.time() + STEP_SECONDS
+
     # --- values
 
     async def _entry(self, bucket_key: str, deadline: float) -> Entry:
         bucket, _ = await self._opened(deadline)
-        entry = await bucket.read_entry(bucket_key, Consistency.STRONG, deadline)
-        return await bucket.paging.reader.whole("a read", bucket_key, bucket_key, entry, deadline)
+        return await bucket.read_entry(bucket_key, Consistency.STRONG, deadline)
 
     async def _live_entry(self, key: str, deadline: float) -> Entry:
         entry = await self._entry(self._keyspace.bucket_key(key), deadline)
@@ -169,26 +188,35 @@ class Connector:
             raise _not_found(key)
         return entry
 
-    async def _read(self, operation: ops.ReadFile, body: bytes, deadline: float) -> Answer:
+    async def _read(self, operation: ops.ReadFile, body: Body, deadline: float) -> Answer:
         bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         self._unanswered.answered(bucket_key, is_read=True)
         if entry.value is None:
             raise _not_found(operation.key)
         self._seen.read(bucket_key, entry.revision)
-        return Answer(200, encode_payload(entry.value), _OCTETS)
+        if not is_paged(entry.value):
+            return Answer(200, encode_payload(entry.value), _OCTETS)
+        bucket, _ = await self._opened(deadline)
+        size = await self._size(bucket_key, entry, deadline)
+        pieces = payload_pieces(bucket.paging, bucket_key, entry, self._step_deadline, reads_ahead=False)
+        return Answer(200, content_type=_OCTETS, stream=StreamedBody(size, pieces))
 
-    async def _write(self, operation: ops.WriteFile, body: bytes, deadline: float) -> Answer:
+    async def _write(self, operation: ops.WriteFile, body: Body, deadline: float) -> Answer:
         bucket_key = self._keyspace.bucket_key(operation.key)
         if bucket_key in self._unanswered and not operation.is_exclusive:
             reason = (
                 f"the last read of key {errors.shown(operation.key)} failed, so it must be read before it is written"
             )
             raise RequestRefusedError(CONFLICT, reason)
-        _, engine = await self._opened(deadline)
+        bucket, engine = await self._opened(deadline)
         seen = self._seen.expected(bucket_key, self._loop.time())
-        put = Put(operation.key, body, revision=0 if operation.is_exclusive else seen)
-        swap: SwapResponse = await engine.change(put, bucket_key, deadline)
+        put = Put(operation.key, b"", revision=0 if operation.is_exclusive else seen)
+        swap: SwapResponse
+        if isinstance(body, bytes):
+            swap = await engine.change(structs.replace(put, payload=body), bucket_key, deadline)
+        else:
+            swap = await StreamedPut(bucket, engine, put, bucket_key, self._step_deadline).run(body)
         if swap.success:
             self._seen.written(bucket_key, seen, swap.revision)
             self._unanswered.answered(bucket_key, is_read=True)
@@ -200,7 +228,7 @@ class Connector:
             CONFLICT, f"key {errors.shown(operation.key)} has changed since it was read or written"
         )
 
-    async def _delete(self, operation: ops.DeleteFile, body: bytes, deadline: float) -> Answer:
+    async def _delete(self, operation: ops.DeleteFile, body: Body, deadline: float) -> Answer:
         bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
         swap: SwapResponse = await engine.change(Delete(operation.key), bucket_key, deadline)
@@ -212,19 +240,26 @@ class Connector:
 
     # --- folders
 
-    async def _stat(self, operation: ops.StatFile, body: bytes, deadline: float) -> Answer:
+    async def _stat(self, operation: ops.StatFile, body: Body, deadline: float) -> Answer:
         if not operation.key:
             return _IS_FOLDER
         bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         if entry.value is not None:
             self._unanswered.answered(bucket_key, is_read=False)
-            return Answer(204, headers=_IS_FILE % len(encode_payload(entry.value)))
+            return Answer(204, headers=_IS_FILE % await self._size(bucket_key, entry, deadline))
         is_folder = await self._is_folder(operation.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS)
         self._unanswered.answered(bucket_key, is_read=False)
         if is_folder:
             return _IS_FOLDER
         raise _not_found(operation.key)
+
+    async def _size(self, bucket_key: str, entry: Entry, deadline: float) -> int:
+        assert entry.value is not None, "the entry is live"
+        if not is_paged(entry.value):
+            return len(encode_payload(entry.value))
+        bucket, _ = await self._opened(deadline)
+        return await payload_size(bucket.paging, bucket_key, entry, self._step_deadline)
 
     async def _is_folder(self, folder: str, deadline: float) -> bool:
         """Return whether a key lies in a folder.
@@ -239,7 +274,7 @@ class Connector:
                 await self._scan(folders.add, deadline, folders)
         return folders.may_have(folder) and await self._scan(lambda key: key.startswith(folder), deadline)
 
-    async def _list_files(self, operation: ops.ListFiles, body: bytes, deadline: float) -> Answer:
+    async def _list_files(self, operation: ops.ListFiles, body: Body, deadline: float) -> Answer:
         listing = Listing(operation.prefix, operation.delimiter)
         await self._scan(listing.add, deadline)
         found = {"keys": sorted(listing.keys), "prefixes": sorted(listing.prefixes)}
@@ -273,11 +308,11 @@ class Connector:
 
     # --- attributes
 
-    async def _list_attributes(self, operation: ops.ListAttributes, body: bytes, deadline: float) -> Answer:
+    async def _list_attributes(self, operation: ops.ListAttributes, body: Body, deadline: float) -> Answer:
         await self._live_entry(operation.key, deadline)
         return _ATTRIBUTES
 
-    async def _read_attribute(self, operation: ops.ReadAttribute, body: bytes, deadline: float) -> Answer:
+    async def _read_attribute(self, operation: ops.ReadAttribute, body: Body, deadline: float) -> Answer:
         entry = await self._live_entry(operation.key, deadline)
         number = entry.revision
         if operation.name == ops.TTL:
@@ -286,12 +321,13 @@ class Connector:
             number = seconds_left(entry.value, entry.end.age_ms, bucket.now_ms()) or ops.NEVER
         return Answer(200, msgspec.json.encode({"attr": operation.name, "value": str(number)}))
 
-    async def _write_ttl(self, operation: ops.WriteTtl, body: bytes, deadline: float) -> Answer:
+    async def _write_ttl(self, operation: ops.WriteTtl, body: Body, deadline: float) -> Answer:
         """Set the lifetime of a value, which writes a new revision of it, or with 0 removes it.
 
         If the client has read the current revision, the new one counts as read. Else its next write would conflict with
         its own change of the lifetime.
         """
+        assert isinstance(body, bytes), "the limit of this body lets it be whole"
         seconds = ops.ttl_of(body)
         if seconds == 0:
             return await self._delete(ops.DeleteFile(operation.key), b"", deadline)
@@ -311,10 +347,10 @@ class Connector:
 
     # --- the rest
 
-    async def _query(self, operation: ops.QueryFiles, body: bytes, deadline: float) -> Answer:
+    async def _query(self, operation: ops.QueryFiles, body: Body, deadline: float) -> Answer:
         raise RequestRefusedError(NOT_IMPLEMENTED, "queries are not supported")
 
-    async def _health(self, operation: ops.CheckHealth, body: bytes, deadline: float) -> Answer:
+    async def _health(self, operation: ops.CheckHealth, body: Body, deadline: float) -> Answer:
         bucket, _ = await self._opened(deadline)
         with self._store_errors():
             await self._store.jetstream.stream_info(bucket.stream, deadline)

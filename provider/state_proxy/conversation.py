@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from provider.errors import ProviderError
 from provider.state_proxy.file_operations import FileOperation, operation_of
 from provider.state_proxy.http1 import (
     CONTINUE,
@@ -17,6 +20,7 @@ from provider.state_proxy.http1 import (
     RequestEnd,
     RequestHead,
     RequestParser,
+    StreamedBody,
     encode_answer,
 )
 from provider.state_proxy.refusals import (
@@ -87,19 +91,33 @@ class Turns:
         self.streams = asyncio.Semaphore(limits.large_streams)
 
 
+class BodyLimits(NamedTuple):
+    """Limits of the body of a request, in bytes.
+
+    Attributes:
+        whole_bytes: Longest body that is received before the operation is carried out.
+        most_bytes: Longest body; one of more than `whole_bytes` is received by the operation, in parts.
+        name: The setting behind `most_bytes`, for the error.
+    """
+
+    whole_bytes: int
+    most_bytes: int
+    name: str
+
+
 class Service(Protocol):
     """The functions that answer requests."""
 
-    async def max_body_bytes(self, operation: FileOperation) -> int:
-        """Return the longest body of an operation that begins, in bytes.
+    async def body_limits(self, operation: FileOperation) -> BodyLimits:
+        """Return the limits of the body of an operation that begins.
 
         Raises:
             RequestRefusedError: The operation cannot begin.
         """
         ...
 
-    async def perform(self, operation: FileOperation, body: bytes) -> Answer:
-        """Carry out an operation. Errors become answers."""
+    async def perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
+        """Carry out an operation. Its errors become answers; those of the body's parts are left to the caller."""
         ...
 
     def has_failed(self, operation: FileOperation) -> None:
@@ -121,6 +139,9 @@ class _UnusableError(Exception):
 
 class _TooLargeError(Exception):
     """A body is over its limit."""
+
+
+_UNKNOWN_LIMITS = BodyLimits(_SMALL_BODY_BYTES, _SMALL_BODY_BYTES, "the limit of a request that is not known")
 
 
 class Conversation:
@@ -159,6 +180,10 @@ class Conversation:
         self._is_writing = False
         self._is_ending = False
         self._turn: asyncio.Semaphore | None = None
+        self._is_receiving = False
+        """True until the body of the request under way has come to its end."""
+        self._body_error: Exception | None = None
+        """The error that has ended a body which an operation receives."""
 
     def expire(self) -> None:
         """Stop waiting for the client, whose deadline has passed."""
@@ -215,19 +240,27 @@ class Conversation:
             return False
         operation, answer = self._operation(head)
         self.deadline = _NEVER
-        limit = _SMALL_BODY_BYTES
+        limits = _UNKNOWN_LIMITS
         try:
-            if operation is not None:
-                limit = await self._service.max_body_bytes(operation)
-            body = await self._body(head, limit)
-            if operation is not None:
-                answer = await self._perform(operation, body)
+            if operation is None:
+                await self._body(head, limits)
+                assert answer is not None, "a request without an operation has its refusal"
+                await self._answer(answer, head)
+            else:
+                limits = await self._service.body_limits(operation)
+                answer = await self._perform(operation, await self._body(head, limits))
+                answer, first_piece = await self._with_first_piece(answer)
                 if answer.status in _NO_RESULT:
                     self._service.has_failed(operation)
-            assert answer is not None, "a request without an operation has its refusal"
-            await self._answer(answer, head)
+                if self._is_receiving:  # refused before all of its body had come
+                    await self._refuse_rest(answer, head)
+                    return False
+                await self._answer(answer, head, first_piece)
+                if answer.stream is not None:
+                    await self._send_rest(answer.stream, operation)
         except _TooLargeError:
-            await self._refuse_rest(answer or refusal(TOO_LARGE, f"the body is over {limit} bytes"), head)
+            too_large = refusal(TOO_LARGE, f"the body is over {limits.most_bytes} bytes, {limits.name}")
+            await self._refuse_rest(answer or too_large, head)
             return False
         except RequestRefusedError as error:
             await self._refuse_rest(refusal_of(error, is_connected=True), head)
@@ -267,33 +300,61 @@ class Conversation:
                 self.deadline = self._loop.time() + self._limits.head_seconds
         return self._events.popleft()
 
-    async def _body(self, head: RequestHead, limit: int) -> bytes:
-        """Receive the body of a request.
+    async def _body(self, head: RequestHead, limits: BodyLimits) -> bytes | AsyncIterator[bytes]:
+        """Receive the body of a request; one that is too large for that is left to the operation.
 
         Raises:
             _TooLargeError: The body is over the limit, and has not been read to its end.
             RequestRefusedError: There is no room for the body now; it has not been read to its end.
         """
-        if head.length is not None and head.length > limit:
+        if head.length is not None and head.length > limits.most_bytes:
             raise _TooLargeError
+        self._is_receiving = True
         turns = self._turns.streams if head.length is None else self._turns.bodies
         if head.length is not None and head.length > _SMALL_BODY_BYTES:
             await self._take_turn(turns)
         if head.expects_continue and not self._events:
             self._writer.write(CONTINUE)
         body = bytearray()  # a list of parts would take many times its bytes if they are short
-        while True:
-            match await self._next():
-                case RequestEnd():
-                    return bytes(body)
-                case bytes() as part:
-                    if len(body) + len(part) > limit:
-                        raise _TooLargeError
-                    if len(body) + len(part) > _SMALL_BODY_BYTES:
-                        await self._take_turn(turns)
-                    body += part
-                case Malformed(reason):
-                    raise _UnusableError(refusal(BAD_REQUEST, reason))
+        is_whole = head.length is None or head.length <= limits.whole_bytes
+        while is_whole and (part := await self._part()):
+            if len(body) + len(part) > _SMALL_BODY_BYTES:
+                await self._take_turn(turns)
+            body += part
+            is_whole = len(body) <= limits.whole_bytes
+        if len(body) > limits.most_bytes:
+            raise _TooLargeError
+        return bytes(body) if is_whole else self._parts(body, limits.most_bytes)
+
+    async def _part(self) -> bytes:
+        """Receive the next bytes of a body; b"" at its end."""
+        match await self._next():
+            case bytes() as part:
+                return part
+            case Malformed(reason):
+                raise _UnusableError(refusal(BAD_REQUEST, reason))
+        self._is_receiving = False
+        return b""
+
+    async def _parts(self, begun: bytearray, most_bytes: int) -> AsyncGenerator[bytes, None]:
+        """Receive a large body in parts.
+
+        Raises:
+            _TooLargeError, _UnusableError, OSError: The body is over the limit, or ends too early; also kept in `_body_error`.
+        """
+        size = 0
+        part = bytes(begun)
+        begun.clear()
+        try:
+            while part := part or await self._part():
+                size += len(part)
+                if size > most_bytes:
+                    raise _TooLargeError
+                yield part
+                part = b""
+        except Exception as error:
+            self._body_error = error
+            raise
 
     async def _take_turn(self, turns: asyncio.Semaphore) -> None:
         """Wait for one of the turns of large bodies. A chunked body asks for it once it has become large."""
@@ -338,16 +399,16 @@ class Conversation:
         except RequestRefusedError as error:
             return None, refusal_of(error, is_connected=True)
 
-    async def _perform(self, operation: FileOperation, body: bytes) -> Answer:
+    async def _perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
         """Carry out an operation. A large answer comes with a turn, which it keeps until the client has received it.
 
-        The size of an answer is known only after the operation. Without a free turn the answer is dropped, and the
-        operation repeated when a turn is free. That is safe: only reads have large answers.
+        The size of an answer is known only after the operation. Without a free turn an answer that is in memory is dropped,
+        and the operation repeated when a turn is free. That is safe: only reads have large answers.
         """
         answer = await self._performed(operation, body)
-        if len(answer.body) <= _SMALL_BODY_BYTES:
+        if answer.length <= _SMALL_BODY_BYTES:
             return answer
-        has_to_wait = self._turns.bodies.locked()
+        has_to_wait = self._turns.bodies.locked() and answer.stream is None
         if has_to_wait:
             del answer
         try:
@@ -356,14 +417,25 @@ class Conversation:
             return refusal_of(error, is_connected=True)
         return await self._performed(operation, body) if has_to_wait else answer
 
-    async def _performed(self, operation: FileOperation, body: bytes) -> Answer:
+    async def _performed(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
         try:
             return await self._service.perform(operation, body)
-        except Exception as error:  # noqa: BLE001  (one request's defect must not end the connector)
+        except Exception as error:
+            if error is self._body_error:
+                raise
             _log.exception("request_failed", extra={"operation": type(operation).__name__})
             return refusal(INTERNAL_ERROR, f"internal error ({type(error).__name__}); outcome unknown")
 
-    async def _answer(self, answer: Answer, head: RequestHead | None) -> None:
+    async def _with_first_piece(self, answer: Answer) -> tuple[Answer, bytes]:
+        """Read the first piece of a streamed answer: until its head is sent, an error is an answer like any other."""
+        if answer.stream is None:
+            return answer, b""
+        try:
+            return answer, await anext(answer.stream.pieces)
+        except ProviderError as error:
+            return refusal_of(error, is_connected=True), b""
+
+    async def _answer(self, answer: Answer, head: RequestHead | None, first_piece: bytes = b"") -> None:
         """Send an answer. Without a head the request was not understood, and the answer is the last one."""
         data = encode_answer(
             answer,
@@ -371,6 +443,20 @@ class Conversation:
             is_last=head is None or not head.keeps_alive or self._is_ending,
             is_http_1_0=head is not None and head.is_http_1_0,
         )
+        await self._send(data + first_piece)
+
+    async def _send_rest(self, stream: StreamedBody, operation: FileOperation) -> None:
+        """Send the further pieces of an answer. From its length the client sees whether it has all of them."""
+        try:
+            async with contextlib.aclosing(stream.pieces):
+                async for piece in stream.pieces:
+                    await self._send(piece)
+        except ProviderError as error:
+            _log.warning("answer_broken_off", extra={"reason": str(error)})
+            self._service.has_failed(operation)
+            raise _UnusableError from None
+
+    async def _send(self, data: bytes) -> None:
         self._writer.write(data)
         if self._writer.transport.get_write_buffer_size() > _UNSENT_BYTES:
             self.deadline = self._loop.time() + self._limits.answer_seconds

@@ -8,6 +8,7 @@ Source: RFC 9112; section 6.1 for transfer encodings.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 import httptools
@@ -73,6 +74,13 @@ Event = RequestHead | bytes | RequestEnd | Malformed
 """Each request gives a head, pieces of its body and an end."""
 
 
+class StreamedBody(NamedTuple):
+    """A body that is read while it is sent. `length` is in bytes, those of all pieces together."""
+
+    length: int
+    pieces: AsyncGenerator[bytes, None]
+
+
 class Answer(NamedTuple):
     """An HTTP response.
 
@@ -81,12 +89,19 @@ class Answer(NamedTuple):
         body: Empty with 204.
         content_type: Media type of the body.
         headers: Further header lines, as they are sent.
+        stream: The body in place of `body`, if it may be too large for the memory.
     """
 
     status: int
     body: bytes = b""
     content_type: bytes = b"application/json"
     headers: bytes = b""
+    stream: StreamedBody | None = None
+
+    @property
+    def length(self) -> int:
+        """The size of the body in bytes."""
+        return len(self.body) if self.stream is None else self.stream.length
 
 
 class RequestParser:
@@ -219,7 +234,7 @@ _END = RequestEnd()
 
 
 def encode_answer(answer: Answer, *, is_head: bool, is_last: bool, is_http_1_0: bool) -> bytes:
-    """Encode an answer.
+    """Encode an answer, without the pieces of a streamed body.
 
     Args:
         answer: The answer to send.
@@ -229,7 +244,7 @@ def encode_answer(answer: Answer, *, is_head: bool, is_last: bool, is_http_1_0: 
     """
     parts = [b"HTTP/1.1 %d %b\r\n" % (answer.status, _PHRASES[answer.status])]
     if answer.status != 204:
-        parts.append(b"Content-Type: %b\r\nContent-Length: %d\r\n" % (answer.content_type, len(answer.body)))
+        parts.append(b"Content-Type: %b\r\nContent-Length: %d\r\n" % (answer.content_type, answer.length))
     if answer.headers:
         parts.append(answer.headers)
     if is_last:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 import uvloop
-from msgspec import structs
 
 from contracts.secret import Secret
 from provider import errors, logs
@@ -19,7 +18,6 @@ from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.store import BucketStore, Upkeep
 from provider.keyvalue.bucket.stream import open_stream
 from provider.keyvalue.connections import OPEN_SECONDS, ConnectionPool, link_error
-from provider.keyvalue.link_values import Paged
 from provider.nats.buckets import NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT, STREAM_NOT_FOUND, stream_name
 from provider.nats.connect_options import parse_creds
 from provider.nats.connection import Connection
@@ -40,9 +38,6 @@ _CACHED_BYTES = 256 * 1024
 
 _CACHED_PAGE_BYTES = 1024 * 1024
 """Memory for the pages of large values, likewise."""
-
-_ANSWER_BYTES = 4 * 1024 * 1024
-"""Largest file that is read: it is in memory twice on its way."""
 
 _POD_GRACE_SECONDS = 24.0
 """Time for which a handler that is still at work is answered after SIGTERM. A pod has 30 seconds to end in all."""
@@ -189,13 +184,11 @@ async def _attempt(settings: ConnectorSettings, stack: AsyncExitStack) -> tuple[
     upkeep = Upkeep(
         _CACHED_BYTES,
         Keyspace(settings.prefix).under,
-        max_answer_bytes=_ANSWER_BYTES,
         page_cache=PageCache(_CACHED_PAGE_BYTES),
+        creates_pages=True,
     )
     pool = ConnectionPool(connection, NAME)
-    # The connector reads large values, but a file that it writes is one message: it has the whole of it in memory.
-    bucket = structs.replace(settings.bucket, paged=Paged.NEVER)
-    store = BucketStore(pool, settings.connection, bucket, tasks, lambda: None, upkeep)
+    store = BucketStore(pool, settings.connection, settings.bucket, tasks, lambda: None, upkeep)
     store.start()
     stack.push_async_callback(store.close)
     with contextlib.suppress(errors.LinkUnavailableError):  # the store goes on trying

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 from provider import errors
 from provider.keyvalue.bucket.store import BucketStore
 from provider.nats.connection import Connection
 from provider.state_proxy import file_operations as ops
 from provider.state_proxy.connector import Connector, seconds_of
+from provider.state_proxy.conversation import BodyLimits
 from provider.state_proxy.http1 import Answer
 from provider.state_proxy.key_memory import UnansweredReads
 from provider.state_proxy.keyspace import Keyspace
 from provider.state_proxy.refusals import UNAVAILABLE, RequestRefusedError, refusal_of
 
-_MAX_ATTRIBUTE_BYTES = 4096
-"""Longest body that sets an attribute: a number in a JSON object."""
+_ATTRIBUTE_LIMITS = BodyLimits(4096, 4096, "the limit of an attribute")
+"""A number in a JSON object."""
 
-_MAX_UNUSED_BYTES = 65536
-"""Longest body of a request that has no use for one."""
+_UNUSED_LIMITS = BodyLimits(65536, 65536, "the limit of a body without a use")
 
 
 class ConnectorService:
@@ -54,8 +55,8 @@ class ConnectorService:
         """Begin no further changes. Those that have begun are finished, and reads are answered."""
         self._is_ending = True
 
-    async def max_body_bytes(self, operation: ops.FileOperation) -> int:
-        """Return the longest body of an operation that begins. For a write the bucket and its server tell.
+    async def body_limits(self, operation: ops.FileOperation) -> BodyLimits:
+        """Return the limits of the body of an operation that begins. For a write the bucket and its server tell.
 
         Raises:
             RequestRefusedError: The operation cannot begin.
@@ -63,10 +64,10 @@ class ConnectorService:
         if self._is_ending and isinstance(operation, ops.CHANGES):
             raise RequestRefusedError(UNAVAILABLE, "the connector is about to end")
         if isinstance(operation, ops.WriteFile):
-            return (await self._opened(operation)).max_value_bytes
-        return _MAX_ATTRIBUTE_BYTES if isinstance(operation, ops.WriteTtl) else _MAX_UNUSED_BYTES
+            return (await self._opened(operation)).file_limits
+        return _ATTRIBUTE_LIMITS if isinstance(operation, ops.WriteTtl) else _UNUSED_LIMITS
 
-    async def perform(self, operation: ops.FileOperation, body: bytes) -> Answer:
+    async def perform(self, operation: ops.FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
         """Carry out an operation. Errors become answers."""
         try:
             connector = await self._opened(operation)

@@ -3,122 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
 
 from provider.state_proxy import file_operations as ops
 from provider.state_proxy.conversation import ClientLimits
-from provider.state_proxy.file_operations import FileOperation
-from provider.state_proxy.http1 import Answer
-from provider.state_proxy.unix_server import UnixServer
 from tests.blackbox.waiting import eventually
-
-MAX_BODY_BYTES = 200_000
-LIMITS = ClientLimits(
-    connections=4,
-    waiting_connections=2,
-    large_bodies=1,
-    large_streams=1,
-    turn_seconds=0.1,
-    idle_seconds=0.2,
-    head_seconds=0.1,
-    answer_seconds=0.2,
-    ending_seconds=0.5,
-    tick_seconds=0.01,
+from tests.component.served_dictionary import (
+    LIMITS,
+    MAX_BODY_BYTES,
+    STREAM,
+    GatedStore,
+    Open,
+    Serve,
+    connect,
+    put,
+    read_all,
+    read_head,
+    serve,
+    store,
 )
 
-
-class GatedStore:
-    """A dictionary that answers while its gate is open."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.begun = asyncio.Event()
-        self.operations: list[FileOperation] = []
-        self.failed: list[FileOperation] = []
-
-    async def max_body_bytes(self, operation: FileOperation) -> int:
-        return MAX_BODY_BYTES
-
-    def has_failed(self, operation: FileOperation) -> None:
-        self.failed.append(operation)
-
-    async def perform(self, operation: FileOperation, body: bytes) -> Answer:
-        self.operations.append(operation)
-        self.begun.set()
-        await self.gate.wait()
-        match operation:
-            case ops.WriteFile(key):
-                self.values[key] = body
-                return Answer(204)
-            case ops.ReadFile(key):
-                return Answer(200, self.values[key], b"application/octet-stream")
-        return Answer(200, b"{}")
-
-
-@pytest.fixture
-def store() -> GatedStore:
-    return GatedStore()
-
-
-Open = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
-Serve = Callable[[ClientLimits], AbstractAsyncContextManager[tuple[UnixServer, Open]]]
-
-
-@pytest.fixture
-def serve(store: GatedStore, tmp_path: Path) -> Serve:
-    @contextlib.asynccontextmanager
-    async def run(limits: ClientLimits) -> AsyncIterator[tuple[UnixServer, Open]]:
-        path = str(tmp_path / "s")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen()
-            writers = []
-
-            async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-                reader, writer = await asyncio.open_unix_connection(path)
-                writers.append(writer)
-                return reader, writer
-
-            async with UnixServer(listener, store, limits) as server:
-                yield server, connect
-            for writer in writers:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-
-    return run
-
-
-@pytest.fixture
-async def connect(serve: Serve) -> AsyncIterator[Open]:
-    async with serve(LIMITS) as (_, connect):
-        yield connect
-
-
-async def read_all(reader: asyncio.StreamReader) -> bytes:
-    """Return all bytes until the server closes the connection."""
-    async with asyncio.timeout(5):
-        with contextlib.suppress(ConnectionResetError):
-            return await reader.read()
-        return b""
-
-
-async def read_head(reader: asyncio.StreamReader) -> bytes:
-    """Return the head of the next answer."""
-    async with asyncio.timeout(5):
-        return await reader.readuntil(b"\r\n\r\n")
-
-
-def put(key: str, length: int, more: str = "") -> bytes:
-    return f"PUT /keys/{key} HTTP/1.1\r\nContent-Length: {length}\r\n{more}\r\n".encode()
+__all__ = ["connect", "serve", "store"]
 
 
 async def test_pipelined_requests_are_answered_in_order(connect: Open) -> None:
@@ -174,9 +80,6 @@ async def test_a_request_that_begins_behind_another_has_the_same_time_limit(serv
         everything = await read_all(reader)
     assert everything.startswith(b"HTTP/1.1 200 ")
     assert b"HTTP/1.1 408 " in everything
-
-
-STREAM = b"PUT /keys/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(

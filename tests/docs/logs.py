@@ -83,6 +83,7 @@ MEANINGS = {
     "ready": "The provider serves invocations.",
     "reply_lost": "An answer could not be sent, as the lattice cannot be reached.",
     "request_failed": "A defect in a request to the connector. The caller was told.",
+    "answer_broken_off": "A page of a large file could not be read after the head of the answer was sent. The client sees it from the length.",
     "requests_cut_off": "The connector stopped before these requests were done.",
     "shutdown_ignored": "A request to stop was of another host; at level warning, it has no reply subject.",
     "signature_process_failed": "A helper process has ended or does not answer. Its work is done in place; another one is started.",

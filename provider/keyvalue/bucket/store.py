@@ -181,6 +181,7 @@ class Upkeep(NamedTuple):
         max_answer_bytes: Size of the largest answer with a paged value.
         page_grace_seconds: Time for which pages stay after they were replaced.
         page_cache: Pages that the process has used last; `None`: the bucket has a cache of its own.
+        creates_pages: Whether the stream of pages is made for a bucket that is never made.
     """
 
     cached_bytes: int = CACHED_BYTES
@@ -188,12 +189,12 @@ class Upkeep(NamedTuple):
     max_answer_bytes: int = MAX_ANSWER_BYTES
     page_grace_seconds: float = PAGE_GRACE_SECONDS
     page_cache: PageCache | None = None
+    creates_pages: bool = False
 
     def paging(self, config: BucketConfig) -> PagingSettings:
         """Return the settings of the paged values of a bucket."""
-        return PagingSettings(
-            config.paged, config.is_created, self.max_answer_bytes, self.page_grace_seconds, self.page_cache
-        )
+        is_created = config.is_created or self.creates_pages
+        return PagingSettings(config.paged, is_created, self.max_answer_bytes, self.page_grace_seconds, self.page_cache)
 
 
 WHOLE_BUCKET = Upkeep()

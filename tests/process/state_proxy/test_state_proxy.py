@@ -28,7 +28,6 @@ BUCKET = "state"
 PREFIX = "cache-actor"
 SMALL_BUCKET = "small"
 SMALL_BYTES = 4096
-MAX_PAYLOAD_BYTES = 1024 * 1024
 
 _numbers = itertools.count()
 
@@ -377,16 +376,6 @@ def test_an_invalid_request_is_refused_and_the_connection_stays_open(
     kept = client.sock
     assert client.ask("GET", "/healthz").status == 200
     assert client.sock is kept
-
-
-@pytest.mark.parametrize("is_chunked", [False, True])
-@pytest.mark.parametrize("size", [MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1, 20 * MAX_PAYLOAD_BYTES])
-def test_a_body_over_the_servers_limit_is_too_large(
-    client: UnixConnection, key: str, size: int, is_chunked: bool
-) -> None:
-    body = (b"x" * min(100_000, size - start) for start in range(0, size, 100_000)) if is_chunked else b"x" * size
-    assert client.ask("PUT", f"/keys/{key}", body).error == (413, "too_large")
-    assert client.ask("GET", f"/keys/{key}").status == 404
 
 
 def test_a_body_over_the_buckets_limit_is_refused_before_it_is_sent(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -219,9 +220,14 @@ def test_an_operation_without_permission_is_forbidden(tmp_path: Path) -> None:
             assert client.ask("GET", "/healthz").status == 200
 
 
-def test_the_documented_permissions_are_sufficient(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_pages", [False, True])
+def test_the_documented_permissions_are_sufficient(tmp_path: Path, has_pages: bool) -> None:
     page = (PROJECT_FOLDER / "docs" / "operating.md").read_text(encoding="utf-8")
     wanted = page.split("state-proxy connector needs")[1].split("```")[1]
+    if has_pages:
+        (row,) = (line for line in page.splitlines() if line.startswith("| files larger than a message |"))
+        more = "".join(f'"{subject}", ' for subject in re.findall(r"`([^`]+)`", row.partition("several replicas")[0]))
+        wanted = wanted.replace("publish: [", f"publish: [ {more}")
     wanted = wanted.replace("BUCKET", BUCKET).replace("PREFIX", "cache-actor")
     users = f"""
         authorization {{ users = [
@@ -241,7 +247,17 @@ def test_the_documented_permissions_are_sufficient(tmp_path: Path) -> None:
             assert client.ask("GET", "/meta/a/b?attr=ttl").status == 200
             assert client.ask("DELETE", "/keys/a/b").status == 204
             assert client.ask("GET", "/healthz").status == 200
-        assert "Permissions Violation" not in server.log
+            assert "Permissions Violation" not in server.log
+            large = client.ask("PUT", "/keys/large", b"x" * 2_000_000)
+            if has_pages:
+                assert large.status == 204
+                assert client.ask("GET", "/keys/large").body == b"x" * 2_000_000
+                assert client.ask("DELETE", "/keys/large").status == 204
+                assert "Permissions Violation" not in server.log
+            else:
+                assert large.error == (403, "permission_denied")
+                assert "KV_state=pages" in large.json["message"]
+            assert client.ask("PUT", "/keys/a/b", b"1").status == 204
 
 
 def test_a_full_bucket_is_an_error_with_that_reason(own_nats_server: NatsServer, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.blackbox.actor_files import ActorFiles
 from tests.blackbox.connector_process import ConnectorProcess
-from tests.blackbox.nats.nats_buckets import make_bucket
+from tests.blackbox.nats.nats_buckets import make_bucket, with_bucket
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.process.state_proxy.started import BUCKET, variables
 
@@ -23,39 +23,38 @@ PAUSE_SECONDS = 25.0
 @pytest.mark.slow
 def test_a_stream_may_pause_between_two_writes(connector: ConnectorProcess) -> None:
     files = ActorFiles(connector)
-    streams = {name: files.stream(name) for name in ("small", "large", "empty", "too-large")}
+    streams = {name: files.stream(name) for name in ("small", "large", "empty", "of-many-messages")}
     streams["small"].write(b"one")
     streams["large"].write(LARGE)
-    streams["too-large"].write(*[LARGE] * 12)
+    streams["of-many-messages"].write(*[LARGE] * 12)
     time.sleep(PAUSE_SECONDS)
     streams["small"].write(b"two")
     streams["large"].write(LARGE)
-    streams["too-large"].write(*[LARGE] * 12)
-    for name in ("small", "large", "empty"):
-        streams[name].close()
-    with pytest.raises(OSError, match="over") as raised:
-        streams["too-large"].close()
-    assert raised.value.errno == errno.EFBIG
+    streams["of-many-messages"].write(*[LARGE] * 12)
+    for stream in streams.values():
+        stream.close()
     assert files.open("small").read() == b"onetwo"
     assert files.open("large").read() == 2 * LARGE
     assert files.open("empty").read() == b""
-    assert not files.exists("too-large")
+    assert files.open("of-many-messages").read() == 24 * LARGE
 
 
 @pytest.mark.parametrize("parts", [11, 200])
 def test_a_stream_that_is_too_large_fails_at_its_end_and_not_in_a_write(
-    connector: ConnectorProcess, parts: int
+    own_nats_server: NatsServer, tmp_path: Path, parts: int
 ) -> None:
-    files = ActorFiles(connector)
-    stream = files.stream("too-large")
-    for _ in range(parts):
-        stream.write(LARGE)
-    with pytest.raises(OSError, match="over 1048576 bytes") as raised:
-        stream.close()
-    assert raised.value.errno == errno.EFBIG
-    with pytest.raises(OSError, match="over 1048576 bytes"):
-        files.write("too-large", LARGE * parts)
-    assert not files.exists("too-large")
+    make_bucket(own_nats_server.url, BUCKET, history=2)  # values of such a bucket are one message
+    with ConnectorProcess(tmp_path, variables(own_nats_server.url)) as connector:
+        files = ActorFiles(connector)
+        stream = files.stream("too-large")
+        for _ in range(parts):
+            stream.write(LARGE)
+        with pytest.raises(OSError, match="over 1048576 bytes, the server's max_payload") as raised:
+            stream.close()
+        assert raised.value.errno == errno.EFBIG
+        with pytest.raises(OSError, match="over 1048576 bytes, the server's max_payload"):
+            files.write("too-large", LARGE * parts)
+        assert not files.exists("too-large")
 
 
 def test_many_open_streams_leave_room_for_other_files(connector: ConnectorProcess) -> None:
@@ -74,18 +73,20 @@ def test_many_open_streams_leave_room_for_other_files(connector: ConnectorProces
     assert files.size("large-3") == len(LARGE)
 
 
-@pytest.mark.parametrize(("max_payload", "is_taken"), [("1MB", False), ("2MB", True)])
-def test_a_file_of_a_mebibyte_needs_a_larger_max_payload(tmp_path: Path, max_payload: str, is_taken: bool) -> None:
+@pytest.mark.parametrize(("max_payload", "is_one_message"), [("1MB", False), ("2MB", True)])
+def test_a_file_of_a_mebibyte_is_one_message_where_it_fits(
+    tmp_path: Path, max_payload: str, is_one_message: bool
+) -> None:
     with NatsServer(tmp_path / "server", f"max_payload: {max_payload}") as server:
         make_bucket(server.url, BUCKET)
         with ConnectorProcess(tmp_path / "connector", variables(server.url)) as connector:
             files = ActorFiles(connector)
-            if is_taken:
-                files.write("file", b"x" * MEBIBYTE)
-                assert files.open("file").read() == b"x" * MEBIBYTE
-                files.write("file", b"y" * MEBIBYTE)
-            else:
-                with pytest.raises(OSError, match="max_payload"):
-                    files.write("file", b"x" * MEBIBYTE)
+            for letter in b"xy":
+                files.write("file", bytes([letter]) * MEBIBYTE)
+                assert files.open("file").read() == bytes([letter]) * MEBIBYTE
+            stored = with_bucket(server.url, BUCKET, lambda bucket: bucket.get("file")).value
+            assert (stored == b"y" * MEBIBYTE) is is_one_message
             files.write("smaller", b"x" * (MEBIBYTE - 200))
-            assert files.size("smaller") == MEBIBYTE - 200
+            assert with_bucket(server.url, BUCKET, lambda bucket: bucket.get("smaller")).value == b"x" * (
+                MEBIBYTE - 200
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
 
@@ -15,9 +15,20 @@ from provider.keyvalue.bucket.pages.tree_reads import Leaves
 from provider.keyvalue.kinds import Kind
 
 
+async def payload_size(paging: Paging, bucket_key: str, entry: Entry, deadline: Callable[[], float]) -> int:
+    """Return the size of the payload in bytes. That of a list or a set is counted, which reads all of its pages; see `payload_pieces`."""
+    head = _head(entry)
+    if head.kind not in (Kind.LIST, Kind.SET):
+        return head.count
+    size = 0
+    async for piece in payload_pieces(paging, bucket_key, entry, deadline):
+        size += len(piece)
+    return size
+
+
 async def payload_pieces(
-    paging: Paging, bucket_key: str, entry: Entry, deadline: Callable[[], float]
-) -> AsyncIterator[bytes]:
+    paging: Paging, bucket_key: str, entry: Entry, deadline: Callable[[], float], *, reads_ahead: bool = True
+) -> AsyncGenerator[bytes, None]:
     """Yield the payload of a value with pages: a text as it is, a list or a set as a JSON array.
 
     Args:
@@ -25,18 +36,18 @@ async def payload_pieces(
         bucket_key: The key as stored.
         entry: The entry, whose value is a head.
         deadline: Returns the deadline of the read of one page.
+        reads_ahead: Whether the pages of a text are read before they are needed; else one is in memory at a time.
 
     Raises:
         errors.StoreError: A page could not be read, or the value was changed or damaged meanwhile.
     """
-    assert entry.value is not None
-    head: Head = entry.value.data
+    head = _head(entry)
     try:
         if head.kind in (Kind.LIST, Kind.SET):
             async for piece in _array(paging, bucket_key, head, deadline):
                 yield piece
             return
-        leaves = Leaves(head)
+        leaves = Leaves(head, most_ahead=None if reads_ahead else 0)
         while (piece_of_text := await paging.run(bucket_key, leaves.next_piece(), deadline())) is not None:
             yield piece_of_text
     except (AbsentPageError, DamagedPageError) as error:
@@ -60,3 +71,9 @@ async def _array(paging: Paging, bucket_key: str, head: Head, deadline: Callable
 def _elements_of(head: Head) -> Callable[[], Operation[list[str] | None]]:
     """Return the operation that reads the next elements: of a set with its recent changes, of a list without them."""
     return MemberReader(head).next_members if head.kind is Kind.SET else Leaves(head).next_elements
+
+
+def _head(entry: Entry) -> Head:
+    assert entry.value is not None
+    head: Head = entry.value.data
+    return head
