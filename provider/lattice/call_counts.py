@@ -83,16 +83,24 @@ class CallCounts:
         """Move the calls of a link to those of ended links."""
         _merge(self._ended, self._links.pop(key, {}))
 
-    def count(self, key: LinkKey, operation: str, seconds: float, error: str) -> None:
-        """Count a call that was answered. `error` is the class of its error; "" if it succeeded."""
+    def count(self, key: LinkKey, operation: str, seconds: float, error: str) -> bool:
+        """Count a call that was answered, and return whether its operation is a known one.
+
+        Args:
+            key: Link of the call.
+            operation: Name of the operation.
+            seconds: Duration of the call.
+            error: Class of its error; "" if it succeeded.
+        """
         by_operation = self._links.get(key, self._ended)
         counts = by_operation.get(operation)
         if counts is None:
             if operation not in self.operations:
                 self.refuse(UNKNOWN_OPERATION)
-                return
+                return False
             counts = by_operation[operation] = OperationCounts()
         counts.add(seconds, error)
+        return True
 
     def refuse(self, error: str) -> None:
         """Count an invocation that was refused, by the class of the error."""

@@ -197,9 +197,10 @@ class Calls:
             if self._is_stopping and not self._in_flight:
                 self._drained.set()
         seconds = time.monotonic() - call.began
-        self.counts.count(call.link, call.operation, seconds, "" if error is None else type(error).__name__)
+        kind = "" if error is None else type(error).__name__
+        is_known = self.counts.count(call.link, call.operation, seconds, kind)
         if self._telemetry.is_on:
-            self._telemetry.call(call.operation, call.header, call.trace_context, seconds, error)
+            self._telemetry.call(call.operation if is_known else "", call.header, call.trace_context, seconds, error)
         if self._logs_calls:
             _log_call(call, seconds, response_bytes, error)
 

@@ -31,6 +31,9 @@ _SNAPSHOT_SECONDS = 5.0
 
 _TRACE_HEADERS = (b"traceparent", b"tracestate")
 
+_UNKNOWN = "unknown operation"
+"""Name of the span of a call whose operation is not known."""
+
 _UNITS = {"seconds": "s", "bytes": "By"}
 
 
@@ -72,16 +75,16 @@ class Telemetry:
         """Export a call that ended now. Its span is a child of the caller's, if the caller named one.
 
         Args:
-            operation: Name of the operation.
+            operation: Name of the operation; "" for an unknown one, whose name is the caller's and without a bound.
             header: Header block of the message, where the caller's trace is looked for first.
             trace_context: The caller's trace in another place; None without one.
             seconds: Duration of the call.
             error: Error that it ended with; None if it succeeded.
         """
-        if self._durations is not None:
+        if self._durations is not None and operation:
             self._durations.record(seconds, {"lattice": self._lattice, "operation": operation})
         if self._tracer is not None:
-            self._trace(operation, self._parent(header, trace_context), seconds, error)
+            self._trace(operation or _UNKNOWN, self._parent(header, trace_context), seconds, error)
 
     async def follow(self, describe: Callable[[int], InstanceStatistics]) -> None:
         """Take snapshots of the statistics for as long as the provider runs, if metrics are exported."""

@@ -21,6 +21,10 @@ from provider.telemetry.metrics import CALL_DURATION, METRICS
 Received = list[tuple[str, bytes]]
 
 
+class Stranger(kv.Get, frozen=True):
+    """An operation that no provider knows, with a name that a caller has made up."""
+
+
 class _Collector(http.server.BaseHTTPRequestHandler):
     received: Received
 
@@ -57,6 +61,8 @@ async def exporting(
         await lattice.actor.call(kv.Set("secret-key", "secret-value", 0))
         with pytest.raises(CallFailedError):
             await lattice.actor.call(kv.ListAdd("secret-key", "x"))
+        with pytest.raises(CallFailedError):
+            await lattice.actor.call(Stranger("secret-key"))
         yield lattice
 
 
@@ -76,6 +82,7 @@ async def test_traces_and_metrics_reach_the_collector_that_the_host_names(
     traces = b"".join(bodies(received, "traces"))
     assert b"KeyValue.Set" in traces
     assert b"WrongKindError" in traces
+    assert b"unknown operation" in traces
     assert bodies(received, "metrics")
 
 
@@ -104,6 +111,7 @@ async def test_metrics_alone_have_the_names_labels_and_values_of_the_exporter(
     assert calls[common, ("operation", "KeyValue.ListAdd"), ("outcome", "WrongKindError")] == 1
     assert found["keyvalue_nats_calls_total"].sum.is_monotonic
     durations = found[CALL_DURATION].histogram.data_points
+    assert not any(b"Stranger" in body for body in bodies(received, "metrics")), "names of callers have no bound"
     assert sum(point.count for point in durations) == 2
     assert list(durations[0].explicit_bounds) == list(LATENCY_BOUNDS_SECONDS)
     assert found[CALL_DURATION].unit == "s"
