@@ -10,6 +10,7 @@ Kulkarni et al., "Logical physical clocks" (2014), for the clock.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 Dot = tuple[str, int]
@@ -73,11 +74,16 @@ class Context:
         cloud: Dot cloud: by replica, the counters of applied events that follow a gap; empty while nothing is lost.
     """
 
-    __slots__ = ("cloud", "vector")
+    __slots__ = ("_changed", "_cloud_hashes", "_digest", "_hashes", "cloud", "vector")
 
     def __init__(self, vector: Mapping[str, int] | None = None, cloud: Mapping[str, set[int]] | None = None) -> None:
         self.vector = dict(vector or {})
         self.cloud = {replica: set(counts) for replica, counts in (cloud or {}).items() if counts}
+        self._changed = {*self.vector, *self.cloud}
+        """Replicas whose events have changed since the digest was computed."""
+        self._digest = 0
+        self._hashes: dict[str, int] = {}
+        self._cloud_hashes: dict[str, int] = {}
 
     def has(self, replica: str, count: int) -> bool:
         return count <= self.vector.get(replica, 0) or (replica in self.cloud and count in self.cloud[replica])
@@ -87,12 +93,14 @@ class Context:
         known = self.vector.get(replica, 0)
         if count == known + 1:
             self.vector[replica] = count
+            self._changed.add(replica)
             if self.cloud and replica in self.cloud:
                 self._compact(replica)
             return True
         if count <= known:
             return False
         cloud = self.cloud.setdefault(replica, set())
+        self._changed.add(replica)
         before = len(cloud)
         cloud.add(count)
         return len(cloud) > before
@@ -101,6 +109,7 @@ class Context:
         for replica, count in other.vector.items():
             if count > self.vector.get(replica, 0):
                 self.vector[replica] = count
+        self._changed.update(other.vector, other.cloud, self.cloud)
         for replica, counts in other.cloud.items():
             self.cloud.setdefault(replica, set()).update(counts)
         for replica in list(self.cloud):
@@ -116,6 +125,29 @@ class Context:
     def size(self) -> int:
         """Number of entries: replicas in the vector, and events in the cloud."""
         return len(self.vector) + sum(map(len, self.cloud.values()))
+
+    def digest(self, without: Iterable[str]) -> int:
+        """Return a digest of the context, some replicas left out of its vector. The order of replicas does not matter.
+
+        It is compared with each heartbeat, and a context may have thousands of replicas, so the hashes are kept. The texts
+        that are hashed are part of the format of messages: all releases must compute the same digest.
+
+        Args:
+            without: Replicas that are left out, each once.
+        """
+        for replica in self._changed:
+            self._digest ^= self._hashes.pop(replica, 0) ^ self._cloud_hashes.pop(replica, 0)
+            if replica in self.vector:
+                found = self._hashes[replica] = _hash(f"{replica} {self.vector[replica]}")
+                self._digest ^= found
+            if replica in self.cloud:
+                found = self._cloud_hashes[replica] = _hash(f"{replica} strays {sorted(self.cloud[replica])}")
+                self._digest ^= found
+        self._changed.clear()
+        digest = self._digest
+        for replica in without:
+            digest ^= self._hashes.get(replica, 0)
+        return digest
 
     def copy(self) -> Context:
         return Context(self.vector, self.cloud)
@@ -136,6 +168,10 @@ class Context:
         return isinstance(other, Context) and self.vector == other.vector and self.cloud == other.cloud
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
 
 
 def by_replica(dots: Iterable[Dot]) -> dict[str, list[int]]:

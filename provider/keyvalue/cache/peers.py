@@ -7,9 +7,10 @@ also those of living replicas, as such a replica may have ended unnoticed.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import math
-from collections.abc import Container, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 
 from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.messages import Heartbeat
@@ -48,7 +49,7 @@ class _Peer:
         """Number of its events by its own word."""
         self.unheard_since = received_at
         """Time of the first of its heartbeats since the last one that named this replica."""
-        self.confirmed: dict[str, int] = {}
+        self.confirmed: Mapping[str, int] = {}
         """Version vector of a context of this peer that the own context covers."""
 
     @property
@@ -101,7 +102,7 @@ class Peers:
         """
         counts = {replica: context.vector.get(replica, 0) for replica in (self.id, *self._peers)}
         vector = {replica: count for replica, count in counts.items() if count or names_idle}
-        return Heartbeat(vector, _digest(context, vector), wants_answer, is_leaving, takes_pieces=True)
+        return Heartbeat(vector, context.digest(vector), wants_answer, is_leaving, takes_pieces=True)
 
     def receive(self, peer_id: str, heartbeat: Heartbeat, now: float, *, is_signed: bool = True) -> bool:
         """Note the heartbeat of another replica; return whether that replica needs to hear from this one.
@@ -219,7 +220,7 @@ class Peers:
             return False
         vector = peer.heartbeat.vector
         is_beyond = any(count > context.vector.get(name, 0) for name, count in vector.items())
-        return is_beyond or peer.heartbeat.rest != _digest(context, vector)
+        return is_beyond or peer.heartbeat.rest != context.digest(vector)
 
     def lacks(self, peer_id: str, context: Context) -> bool:
         """Tell whether a replica, by its last heartbeat, lacks an event of a context's version vector."""
@@ -251,40 +252,24 @@ class Peers:
 
         The digest of the rest was equal as well, so such a replica has applied the same events of ended replicas.
         """
+        rest = dict(context.vector)
         for peer_id, peer in self._peers.items():
             if peer.is_met and not self.has_more(peer_id, context):
-                vector = peer.heartbeat.vector
-                rest = {replica: count for replica, count in context.vector.items() if replica not in vector}
-                peer.confirmed = {**rest, **vector}
+                peer.confirmed = ChainMap(peer.heartbeat.vector, rest)
 
-    def stable(self, context: Context) -> dict[str, int]:
-        """Return, by replica, the last of its events that every replica is known to have applied.
+    def stable(self, context: Context) -> Callable[[str], int]:
+        """Return the function that tells, of a replica, the last of its events that every replica is known to have applied.
 
         A replica that only another one has heard from counts as one that has applied nothing, so nothing is stable. No
         replica is waited for longer than `forget_seconds`, as all others forget it then.
         """
-        named = {name for peer in self._peers.values() for name in peer.heartbeat.vector}
-        if not named <= {self.id, *self._peers}:
-            return {}
-        return {
-            replica: min([count, *(peer.confirmed.get(replica, 0) for peer in self._peers.values())])
-            for replica, count in context.vector.items()
-        }
+        known = {self.id, *self._peers}
+        if not all(name in known for peer in self._peers.values() for name in peer.heartbeat.vector):
+            return lambda _: 0
 
+        @functools.cache
+        def stable(replica: str) -> int:
+            confirmed = (peer.confirmed.get(replica, 0) for peer in self._peers.values())
+            return min([context.vector.get(replica, 0), *confirmed])
 
-def _digest(context: Context, without: Container[str]) -> int:
-    """Return a digest of a context, some replicas left out of its vector. The order of replicas does not matter.
-
-    The texts that are hashed are part of the format of messages: all releases must compute the same digest.
-    """
-    digest = 0
-    for replica, count in context.vector.items():
-        if replica not in without:
-            digest ^= _hash(f"{replica} {count}")
-    for replica, counts in context.cloud.items():
-        digest ^= _hash(f"{replica} strays {sorted(counts)}")
-    return digest
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
+        return stable

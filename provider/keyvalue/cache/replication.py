@@ -301,7 +301,7 @@ class Replication:
         stable = self._peers.stable(self.replica.context)
         discarded = _TOMBSTONE_SLICE
         while discarded == _TOMBSTONE_SLICE:
-            discarded = discard_tombstones(self.replica, lambda replica: stable.get(replica, 0), _TOMBSTONE_SLICE)
+            discarded = discard_tombstones(self.replica, stable, _TOMBSTONE_SLICE)
             self.discarded += discarded
             await asyncio.sleep(0)
 

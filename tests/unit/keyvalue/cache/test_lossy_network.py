@@ -96,8 +96,7 @@ class BadNetwork(RuleBasedStateMachine):
         replica, peers = self.replicas[number], self.peers[number]
         if len(peers.ids) == 2:
             peers.confirm(replica.context)
-            stable = peers.stable(replica.context)
-            discard_tombstones(replica, lambda name: stable.get(name, 0), 100)
+            discard_tombstones(replica, peers.stable(replica.context), 100)
 
     @rule()
     def time_passes(self) -> None:

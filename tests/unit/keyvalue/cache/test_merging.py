@@ -113,3 +113,20 @@ def test_a_context_has_what_was_added_and_no_gaps_in_its_vector(dots: list[tuple
     both.merge(context)
     assert both == context
     assert both.covers(context)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["p", "q", "r"]), st.integers(1, 5), st.booleans())),
+    st.sets(st.sampled_from("pqx")),
+)
+def test_the_digest_of_a_context_is_that_of_a_new_one_however_it_came_about(
+    dots: list[tuple[str, int, bool]], without: set[str]
+) -> None:
+    context = Context()
+    for replica, count, is_merged in dots:
+        if is_merged:
+            context.merge(Context({replica: count}, {"q": {count + 2}}))
+        else:
+            context.add(replica, count)
+        assert context.digest(without) == context.copy().digest(without)
+        assert context.digest(()) == context.copy().digest(())
