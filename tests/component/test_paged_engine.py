@@ -62,15 +62,15 @@ class Pages:
             self.stored[page_id] = self._sequence, page
         return self._sequence if pages else 0
 
-    def remove_later(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
+    def remove_later(self, bucket_key: str, page_ids: Iterable[PageId], size: int) -> None:
         for page_id in page_ids:
             del self.stored[page_id]
 
-    def remove_all_later(self, bucket_key: str, up_to_sequence: int) -> None:
+    def remove_all_later(self, bucket_key: str, up_to_sequence: int, size: int) -> None:
         self.stored = {page_id: page for page_id, page in self.stored.items() if page[0] > up_to_sequence}
 
     def remove_now(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
-        self.remove_later(bucket_key, page_ids)
+        self.remove_later(bucket_key, page_ids, 0)
 
 
 class ScriptedStore:

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from contracts import keyvalue
 from provider.commands.dev_lattice.actor import Actor
 from provider.commands.dev_lattice.start import DevLattice
+from provider.commands.errors import CommandError
 from provider.keyvalue.bucket.pages.pages_settings import pages_bucket
 from provider.nats.buckets import stream_name
 from tests.bench.bucket_size import MEBIBYTE
@@ -64,7 +65,7 @@ async def measure_pages(lattice: DevLattice, scale: PagesScale, progress: Progre
     async with _watched(lattice) as most:
         rows = await _rows(lattice, scale, progress)
         added, seconds = await _churn(lattice, scale, progress)
-        await _read_all(lattice, scale, progress)
+        late_reads = await _read_all(lattice, scale, progress)
     live = await ask_once("pages.large_values", "live", lattice.nats_url, bucket)
     room = Room(
         churn_seconds=seconds,
@@ -72,6 +73,7 @@ async def measure_pages(lattice: DevLattice, scale: PagesScale, progress: Progre
         most_pages=most.pages,
         live_pages=live["pages"],
         most_megabytes=most.resident / MEBIBYTE,
+        late_reads=late_reads,
     )
     texts = await _texts(lattice, progress)
     redis = []
@@ -113,15 +115,20 @@ async def _churn(lattice: DevLattice, scale: PagesScale, progress: Progress) -> 
     return added, time.perf_counter() - started
 
 
-async def _read_all(lattice: DevLattice, scale: PagesScale, progress: Progress) -> None:
-    """Read the whole set, some times one after the other."""
+async def _read_all(lattice: DevLattice, scale: PagesScale, progress: Progress) -> int:
+    """Read the whole set, some times one after the other; return how many reads were not done in time."""
+    late = 0
     actor = Actor(lattice.connection, lattice.identity, timeout_seconds=_CALL_SECONDS)
     for number in range(_ROUNDS):
         progress("large values: reading all", number, _ROUNDS)
-        members = await actor.call(keyvalue.SetQuery(LARGE_SET_KEY))
-        assert len(members) >= scale.elements
-        del members
+        try:
+            members = await actor.call(keyvalue.SetQuery(LARGE_SET_KEY))
+            assert len(members) >= scale.elements
+            del members
+        except CommandError:
+            late += 1
     progress("large values: reading all", _ROUNDS, _ROUNDS)
+    return late
 
 
 async def _texts(lattice: DevLattice, progress: Progress) -> Texts:

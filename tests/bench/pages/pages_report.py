@@ -42,6 +42,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
         most_pages: Most pages in the stream during that time, of all values.
         live_pages: Pages that the values reached after it.
         most_megabytes: Most memory of the provider, in MiB.
+        late_reads: Reads of all members that were not done within the caller's time, of three.
     """
 
     churn_seconds: float
@@ -49,6 +50,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     most_pages: int
     live_pages: int
     most_megabytes: float
+    late_reads: int = 0
 
 
 class RedisRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +95,8 @@ def pages_scorecard(report: PagesReport | None) -> Iterator[ScoreLine]:
     yield ScoreLine(
         "pages stored while members are added / pages in use", room.most_pages / room.live_pages, 5, True, detail
     )
-    yield ScoreLine("large values changed and read: MB resident", room.most_megabytes, 160, True)
+    late = f"{room.late_reads} of 3 reads of the whole set were not done in time" if room.late_reads else ""
+    yield ScoreLine("large values changed and read: MB resident", room.most_megabytes, 160, True, late)
 
 
 def _texts(texts: Texts) -> Iterator[ScoreLine]:

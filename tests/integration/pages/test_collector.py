@@ -11,6 +11,7 @@ import pytest
 
 from provider import errors
 from provider.keyvalue.bucket.entries import EXPECTED_REVISION, FENCE
+from provider.keyvalue.bucket.pages.garbage import collector as collector_module
 from provider.keyvalue.bucket.pages.garbage.collector import Collector
 from provider.keyvalue.bucket.pages.garbage.turn import Turn
 from provider.keyvalue.bucket.pages.head import encode_head
@@ -23,6 +24,7 @@ from provider.nats.frames import header_block, header_value
 from provider.nats.headers import ttl_seconds
 from provider.nats.jetstream import StoredMessage
 from tests.blackbox.nats.nats_server import NatsServer
+from tests.blackbox.waiting import eventually
 from tests.integration.pages.open_pages import Opened, open_pages, soon
 
 GRACE_SECONDS = 0.05
@@ -264,3 +266,25 @@ async def test_a_fence_keeps_the_end_of_a_message(lattice_server: NatsServer) ->
         assert (fence.sequence, fence.payload) == (2, b"text")
         ttl = header_value(fence.header, b"Nats-TTL") or b""
         assert 3500 < ttl_seconds(ttl) <= 3600
+
+
+async def test_a_stream_that_grows_fast_is_collected_before_its_time(
+    lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_FIRST_SECONDS", 0.0), ("_CHECK_SECONDS", 0.02), ("_GROWTH_BYTES", 5000)):
+        monkeypatch.setattr(collector_module, name, value)
+    async with collected(lattice_server) as (writer, collector):
+        first = await writer.put("op-1")
+        collecting = asyncio.create_task(collector.run())
+
+        async def are_gone(pages: list[PageId]) -> bool:
+            await writer.opened.pages.look(soon())  # as the store does every ten seconds
+            return not any(await writer.has(pages))
+
+        await eventually(lambda: are_gone(first), "the garbage of before the first round to be removed")
+        few = await writer.put("op-2")
+        many = await writer.put("op-3", 50)
+        await eventually(lambda: are_gone(few + many), "the garbage to be removed long before the next round is due")
+        collecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await collecting

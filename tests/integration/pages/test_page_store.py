@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from provider import errors
+from provider.keyvalue.bucket.pages.garbage import page_removal
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, PageId, Wanted, key_hash
 from provider.nats.buckets import TTL_LEVEL
 from tests.blackbox.nats.nats_server import NatsServer
@@ -57,12 +58,12 @@ async def test_replaced_pages_stay_for_a_grace_period_and_lost_ones_do_not(latti
         replaced, lost, kept = (pages_of("a", 3, operation=name) for name in ("op-1", "op-2", "op-3"))
         for pages in (replaced, lost, kept):
             await slow.store.write("a", pages, 0, soon())
-        slow.store.remove_later("a", replaced)
+        slow.store.remove_later("a", replaced, 300)
         slow.store.remove_now("a", lost)
         await eventually(lambda: stored_is(slow, 6), "lost pages to be removed")
         assert slow.store.remover.waiting == 3
         began = asyncio.get_running_loop().time()
-        fast.store.remove_later("a", replaced)
+        fast.store.remove_later("a", replaced, 300)
         await eventually(lambda: stored_is(fast, 3), "replaced pages to be removed")
         assert asyncio.get_running_loop().time() - began >= 0.3
         assert dict(await fast.store.read("a", Wanted(tuple(kept)), soon())) == kept
@@ -78,7 +79,7 @@ async def test_all_pages_of_a_deleted_key_go_but_not_those_of_its_next_value(lat
         await opened.store.write("b", pages_of("b", 2), 0, soon())
         after = pages_of("a", 2, operation="op-2")
         await opened.store.write("a", after, 0, soon())
-        opened.store.remove_all_later("a", last)
+        opened.store.remove_all_later("a", last, 500)
         await eventually(lambda: stored_is(opened, 4), "the pages to be removed")
         assert dict(await opened.store.read("a", Wanted(tuple(after)), soon())) == after
 
@@ -88,8 +89,8 @@ async def test_the_sequence_of_a_stream_that_is_gone_removes_nothing(lattice_ser
         first = pages_of("a", 5)
         await opened.store.write("a", first, 0, soon())
         # 3 is beyond the first page of this write and below its last: no head of before has had it in this stream.
-        opened.store.remove_all_later("a", 3)
-        opened.store.remove_all_later("a", 1000)
+        opened.store.remove_all_later("a", 3, 500)
+        opened.store.remove_all_later("a", 1000, 500)
         garbage = pages_of("b", 1)
         await opened.store.write("b", garbage, 0, soon())
         opened.store.remove_now("b", garbage)
@@ -101,7 +102,7 @@ async def test_a_full_stream_gives_up_its_garbage_first(lattice_server: NatsServ
     async with open_pages(lattice_server.url, max_bytes=1_000_000) as opened:
         garbage = pages_of("a", 8, 100_000, "op-1")
         await opened.store.write("a", garbage, 0, soon())
-        opened.store.remove_later("a", garbage)
+        opened.store.remove_later("a", garbage, 800_000)
         pages = pages_of("a", 8, 100_000, "op-2")
         await opened.store.write("a", pages, 0, soon())
         with pytest.raises(errors.StoreFullError):
@@ -117,3 +118,20 @@ async def test_pages_of_a_value_with_an_end_are_removed_by_the_server(lattice_se
             await eventually(lambda: stored_is(opened, 1), "the pages to end")
         else:
             assert await stored(opened) == 3
+
+
+async def test_much_garbage_goes_early_and_little_stays_for_its_time(
+    lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_removal, "_MOST_WAITING_BYTES", 1_000_000)
+    async with open_pages(lattice_server.url) as opened:
+        for number in range(5):  # a text that is overwritten again and again
+            last = await opened.store.write("a", pages_of("a", 3, 100_000, f"op-{number}"), 0, soon())
+            opened.store.remove_all_later("a", last, 300_000)
+        await eventually(lambda: stored_is(opened, 9), "garbage beyond the limit to be removed")
+        assert opened.store.remover.waiting == 3
+        pages = pages_of("b", 8, 100_000)
+        await opened.store.write("b", pages, 0, soon())
+        opened.store.remove_later("b", pages, 800_000)
+        await eventually(lambda: stored_is(opened, 8), "the oldest garbage to be removed first")
+        assert opened.store.remover.waiting == 8

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from provider import errors
 from provider.keyvalue.bucket.failures import refusal, store_error
@@ -93,13 +93,13 @@ class StreamPageStore:
         self.remover.note_write(bucket_key, sequences)
         return max(sequences)
 
-    def remove_later(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
+    def remove_later(self, bucket_key: str, page_ids: Collection[PageId], size: int) -> None:
         """Remove pages after the grace period; see `paged_value.PageStore`."""
-        self.remover.remove_later(page_ids)
+        self.remover.remove_later(page_ids, size)
 
-    def remove_all_later(self, bucket_key: str, up_to_sequence: int) -> None:
+    def remove_all_later(self, bucket_key: str, up_to_sequence: int, size: int) -> None:
         """Remove all pages of a key after the grace period; see `paged_value.PageStore`."""
-        self.remover.remove_all_later(bucket_key, up_to_sequence)
+        self.remover.remove_all_later(bucket_key, up_to_sequence, size)
 
     def remove_now(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
         """Remove pages that no head has reached; see `paged_value.PageStore`."""

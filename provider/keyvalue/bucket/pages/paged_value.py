@@ -7,7 +7,7 @@ So it knows neither the event loop nor the stream: `PageStore` reads and writes 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import NamedTuple, NewType, Protocol, TypeVar
 
 from msgspec import Struct
@@ -74,12 +74,14 @@ class Edit(NamedTuple):
         pages: The new pages.
         replaced: Pages that the head before reached and the new one does not.
         replaces_all: Whether that is all of them; then none is named.
+        replaced_bytes: Size of the pages that are named.
     """
 
     value: Value | None
     pages: Mapping[PageId, bytes]
     replaced: tuple[PageId, ...] = ()
     replaces_all: bool = False
+    replaced_bytes: int = 0
 
 
 class DamagedPageError(Exception):
@@ -133,11 +135,11 @@ class PageStore(Protocol):
         """
         ...
 
-    def remove_later(self, bucket_key: str, page_ids: Iterable[PageId]) -> None:
-        """Remove pages that a committed head has replaced, once the readers of the head before have had time to end."""
+    def remove_later(self, bucket_key: str, page_ids: Collection[PageId], size: int) -> None:
+        """Remove pages of so many bytes that a committed head has replaced, once the readers of the head before had time to end."""
         ...
 
-    def remove_all_later(self, bucket_key: str, up_to_sequence: int) -> None:
+    def remove_all_later(self, bucket_key: str, up_to_sequence: int, size: int) -> None:
         """Remove all pages of a key up to a sequence, likewise: those of a head that was deleted or replaced whole."""
         ...
 

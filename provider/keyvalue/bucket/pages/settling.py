@@ -125,7 +125,9 @@ def _settle_copy(value: Value, copy: PagedSet | PagedList, sizes: PageSizes, pre
     pages = NewPages(prefix, sizes.page)
     tree = yield from _change(base, changes, head.kind, pages)
     head = replace(head, root=tree.root.page_id, height=tree.height, count=len(copy))
-    return Edit(Value(value.kind, head, value.expires_at_ms), pages.made, tuple(pages.replaced))
+    return Edit(
+        Value(value.kind, head, value.expires_at_ms), pages.made, tuple(pages.replaced), False, pages.replaced_bytes
+    )
 
 
 def _head_with_room(head: Head, sizes: PageSizes, seed: str) -> Head | None:

@@ -95,12 +95,14 @@ class NewPages:
     Attributes:
         made: The new pages.
         replaced: The ids of the pages that are not part of the tree any more.
+        replaced_bytes: Their size, without a root that this change did not make.
     """
 
     def __init__(self, prefix: str, page_bytes: int) -> None:
         self.page_bytes = page_bytes
         self.made: dict[PageId, bytes] = {}
         self.replaced: list[PageId] = []
+        self.replaced_bytes = 0
         self._prefix = prefix
         self._numbers = itertools.count()
 
@@ -116,6 +118,7 @@ class NewPages:
         """Leave a page out of the tree: one that was made by this change is not written at all."""
         if self.made.pop(child.page_id, None) is None:
             self.replaced.append(child.page_id)
+            self.replaced_bytes += child.size
 
 
 class _Edit:

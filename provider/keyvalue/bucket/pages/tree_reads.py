@@ -66,6 +66,8 @@ class Leaves:
         self._most_ahead = usual if most_ahead is None else most_ahead
         self._todo = [(root_of(head), head.height)]
         """The nodes that come next, each with its level; the next one is the last."""
+        self._asked_ahead = 0
+        """Number of nodes to come that were named as the next ones already."""
 
     def next_elements(self) -> Operation[list[str] | None]:
         """Return the next leaf of a list or a set; `None` behind the last."""
@@ -103,6 +105,10 @@ class Leaves:
         return None
 
     def _ahead(self, position: int) -> tuple[PageId, ...]:
+        # Naming all of them again with each leaf would cost more than the leaf.
+        self._asked_ahead -= 1
+        if self._asked_ahead > self._most_ahead // 2:
+            return ()
         ahead: list[PageId] = []
         for child, level in reversed(self._todo):
             if position >= self._stop or len(ahead) == self._most_ahead:
@@ -110,6 +116,7 @@ class Leaves:
             if level and child.page_id not in self._skipped and position + child.length > self._start:
                 ahead.append(child.page_id)
             position += child.length if level else 0
+        self._asked_ahead = len(ahead)
         return tuple(ahead)
 
 

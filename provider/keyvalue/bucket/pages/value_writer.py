@@ -253,9 +253,9 @@ class ValueWriter:
         if before is None:
             return
         if edit.replaces_all:
-            self._runner.pages.remove_all_later(bucket_key, before.sequence)
+            self._runner.pages.remove_all_later(bucket_key, before.sequence, before.size)
         elif edit.replaced:
-            self._runner.pages.remove_later(bucket_key, edit.replaced)
+            self._runner.pages.remove_later(bucket_key, edit.replaced, edit.replaced_bytes)
 
     def lost(self, bucket_key: str, edit: Edit) -> None:
         """Remove the pages of a head that was certainly not stored, and never will be."""

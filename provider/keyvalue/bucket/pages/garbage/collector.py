@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -31,6 +32,13 @@ _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 600.0
 """Time between two rounds that look for new suspects. Garbage of crashes is rare, and a round reads all heads with pages."""
+
+_GROWTH_BYTES = 256 * 1024 * 1024
+"""Growth of the stream after which a round comes early, or twice the stream as the last round left it if that is more. It may be
+garbage: of large values that other instances overwrite with small ones, or that end."""
+
+_CHECK_SECONDS = 10.0
+"""Time between two looks at the growth: as often as the stream is looked at."""
 
 _TURN_FACTOR = 1.5
 """Length of a turn in intervals: it does not end between two rounds, and passes on soon after its process has ended."""
@@ -114,6 +122,8 @@ class Collector:
         self._incarnation: int | None = None
         self._quiet_until = 0.0
         self._reason = ""
+        self._bytes_left = 0
+        """Size of the stream after the last round."""
 
     async def run(self) -> None:
         """Collect for ever. A failure only delays the collection."""
@@ -125,11 +135,21 @@ class Collector:
                 # The second round, which may remove what the first one has found.
                 await asyncio.sleep(self._grace_seconds)
                 await self._try_round()
-            await asyncio.sleep(max(0.0, began + self._interval_seconds - self._loop.time()))
+            await self._pause(began + self._interval_seconds)
+
+    async def _pause(self, until: float) -> None:
+        """Wait for the next round: for its time, or until the stream has grown by much."""
+        for _ in range(math.ceil((until - self._loop.time()) / _CHECK_SECONDS)):
+            if self._pages.state.size > self._bytes_left + max(self._bytes_left, _GROWTH_BYTES):
+                return
+            await asyncio.sleep(max(0.0, min(until - self._loop.time(), _CHECK_SECONDS)))
 
     async def _try_round(self) -> None:
         try:
             await self.round()
+            if self._bucket.paging.is_used:
+                await self._pages.look(self._deadline())
+            self._bytes_left = self._pages.state.size
             self._reason = ""
         except (errors.NatsError, errors.StoreError, TimeoutError) as error:
             reason = str(error) or "no answer in time"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from provider import errors
@@ -25,9 +25,13 @@ _AT_ONCE = 16
 _REQUEST_SECONDS = 5.0
 """Time for one removal. No caller waits for it."""
 
-_MOST_WAITING = 6144
-"""Pages that wait for their removal. A busy set replaces its pages faster than their time goes by; beyond this number the
-oldest go early, so that the stream stays at a small multiple of the pages in use. A reader that misses one reads the head again."""
+_MOST_WAITING_BYTES = 96 * 1024 * 1024
+"""Pages that wait for their removal. A busy set, or a large text that is overwritten again and again, replaces pages faster than
+their time goes by. Beyond this size the oldest go early, so that the stream stays at a small multiple of the pages in use. A
+reader that misses one reads the head again."""
+
+_LEAST_BYTES = 4 * 1024
+"""Size that a removal counts for at least: the memory of those that wait is bounded too, at some 10 MB."""
 
 _MOST_WRITES_KNOWN = 1024
 """Keys whose last write is remembered, some 100 KB. Only a write in the last seconds matters."""
@@ -38,12 +42,14 @@ class _Removal(NamedTuple):
 
     Attributes:
         subject: The page, or the pattern of all pages of a key.
+        size: Bytes that are removed, about.
         up_to: Highest sequence that is removed; 0: any.
         incarnation: The streams in which the pages were replaced: heads that were restored since may reach them again.
     """
 
     due: float
     subject: str
+    size: int
     incarnation: int = 0
     up_to: int = 0
 
@@ -64,6 +70,7 @@ class PageRemover:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Removal] = deque()
         """In the order of their times."""
+        self._waiting_bytes = 0
         self.times_made_room = 0
         """Number of times that `make_room` has removed something."""
         self._making_room = asyncio.Lock()
@@ -85,18 +92,21 @@ class PageRemover:
         if len(self._writes) > _MOST_WRITES_KNOWN:
             self._writes.popitem(last=False)
 
-    def remove_later(self, page_ids: Iterable[PageId]) -> None:
-        due = self._loop.time() + self.grace_seconds
-        self._waiting.extend(_Removal(due, page_id, self._pages.incarnation) for page_id in page_ids)
+    def remove_later(self, page_ids: Collection[PageId], size: int) -> None:
+        """Remove pages of so many bytes together; see `paged_value.PageStore`."""
+        due, each = self._loop.time() + self.grace_seconds, size // max(1, len(page_ids))
+        for page_id in page_ids:
+            self._add(_Removal(due, page_id, max(each, _LEAST_BYTES), self._pages.incarnation))
         self._work()
 
     def remove_now(self, page_ids: Iterable[PageId]) -> None:
-        self._waiting.extendleft(_Removal(0.0, page_id, self._pages.incarnation) for page_id in page_ids)
+        for page_id in page_ids:
+            self._waiting.appendleft(_Removal(0.0, page_id, 0, self._pages.incarnation))
         self._work()
 
-    def remove_all_later(self, bucket_key: str, up_to_sequence: int) -> None:
+    def remove_all_later(self, bucket_key: str, up_to_sequence: int, size: int) -> None:
         """Remove all pages of a key up to a sequence; see `paged_value.PageStore`."""
-        self._tasks.start(self._plan_all(bucket_key, up_to_sequence), "plan the removal of pages")
+        self._tasks.start(self._plan_all(bucket_key, up_to_sequence, size), "plan the removal of pages")
 
     async def make_room(self, times_before: int, deadline: float) -> bool:
         """Remove everything that waits, whatever its time, because the stream is full; tell whether there may be room now.
@@ -110,12 +120,12 @@ class PageRemover:
         """
         async with self._making_room:
             if self.times_made_room == times_before:
-                removals, self._waiting = self._waiting, deque()
+                removals, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
                 counts = [await self._remove(removal, deadline) for removal in removals]
                 self.times_made_room += bool(sum(counts))
             return self.times_made_room > times_before
 
-    async def _plan_all(self, bucket_key: str, up_to: int) -> None:
+    async def _plan_all(self, bucket_key: str, up_to: int, size: int) -> None:
         try:
             found = await self._pages.look(self._loop.time() + _REQUEST_SECONDS)
         except errors.StoreError as error:
@@ -131,8 +141,13 @@ class PageRemover:
         if up_to <= 0:
             return
         due = self._loop.time() + self.grace_seconds
-        self._waiting.append(_Removal(due, f"{key_hash(bucket_key)}.>", found.incarnation, up_to))
+        subject = f"{key_hash(bucket_key)}.>"
+        self._add(_Removal(due, subject, max(size, _LEAST_BYTES), found.incarnation, up_to))
         self._work()
+
+    def _add(self, removal: _Removal) -> None:
+        self._waiting.append(removal)
+        self._waiting_bytes += removal.size
 
     def _work(self) -> None:
         self._is_changed.set()
@@ -153,7 +168,7 @@ class PageRemover:
 
     def _seconds_left(self) -> float:
         """Return the time until the first removal."""
-        if len(self._waiting) > _MOST_WAITING:
+        if self._waiting_bytes > _MOST_WAITING_BYTES:
             return 0.0
         return max(0.0, self._waiting[0].due - self._loop.time())
 
@@ -169,6 +184,7 @@ class PageRemover:
         group: list[_Removal] = []
         while len(group) < _AT_ONCE and self._waiting and not self._seconds_left():
             group.append(self._waiting.popleft())
+            self._waiting_bytes -= group[-1].size
         deadline = self._loop.time() + _REQUEST_SECONDS
         await asyncio.gather(*(self._try_to_remove(one, deadline) for one in group))
 

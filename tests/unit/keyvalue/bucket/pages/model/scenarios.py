@@ -17,9 +17,11 @@ class Scenario(NamedTuple):
     processes: tuple[Any, ...]
     events: tuple[str, ...] = ()
     is_replicated: bool = False
+    is_crowded: bool = False
 
     def world(self, rules: Rules) -> World:
-        return start(rules, self.processes, self.events, is_replicated=self.is_replicated)
+        world = start(rules, self.processes, self.events, is_replicated=self.is_replicated)
+        return world._replace(is_crowded=self.is_crowded)
 
 
 _EDIT, _SET, _DELETE = Writer("x", "edit"), Writer("y", "set"), Writer("d", "delete")
@@ -31,6 +33,7 @@ WHOLE = {
     "a value that others overwrite": Scenario((_SET, _ROUNDS), ("tick", "tick", "overwrite")),
     "a value that is deleted": Scenario((_EDIT, _DELETE, _ROUNDS), ("tick", "tick")),
     "a reader": Scenario((_EDIT, Reader(), _ROUNDS), ("tick", "tick")),
+    "a stream with much garbage": Scenario((_EDIT, _SET, Reader(), _ROUNDS), ("tick",), is_crowded=True),
     "two collectors": Scenario((_EDIT, _ROUNDS, _ROUNDS), ("tick",)),
     "a backup that is restored": Scenario((_EDIT, _ROUNDS), ("tick", "tick", "back up", "lose", "restore")),
 }

@@ -68,6 +68,7 @@ class World(NamedTuple):
         applied: Each change of a writer, as often as it was stored.
         processes: The state of each process.
         clients_left: Changes that other clients, or the server, may still make.
+        is_crowded: Whether there is so much garbage that replaced pages may go at once.
         fault: The fault that was found; "": none.
     """
 
@@ -86,6 +87,7 @@ class World(NamedTuple):
     processes: tuple[Any, ...]
     clients_left: tuple[str, ...]
     backup: Backup = Backup()
+    is_crowded: bool = False
     fault: str = ""
 
     @property

@@ -57,7 +57,7 @@ class Writer(NamedTuple):
                 yield world.with_process(me, self._replace(step="check"))
             case "check":
                 yield self._check(world, me)
-            case "clean" if world.now >= self.due or not world.rules.grace:
+            case "clean" if world.now >= self.due or world.is_crowded or not world.rules.grace:
                 yield self._clean(world, me)
 
     def on_reply(self, world: World, me: int, number: int, reply: str, revision: int) -> World:
