@@ -193,7 +193,7 @@ class Wasmcloud1Host(ConnectedHost):
     # --- health and shutdown
 
     async def health(self) -> dict[str, Any]:
-        reply = await self.client.request(f"{self.subject}.health", b"", timeout=2)
+        reply = await self.client.request(f"{self.subject}.health", b"", timeout=10)
         answer: dict[str, Any] = json.loads(reply.data)
         assert type(answer["healthy"]) is bool
         return answer

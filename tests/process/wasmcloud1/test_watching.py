@@ -12,6 +12,9 @@ from tests.blackbox.waiting import eventually
 from tests.blackbox.wasmcloud1.host import Wasmcloud1Host
 from tests.blackbox.wasmcloud1.values import Reader
 
+BUSY_SECONDS = 30.0
+"""A watch without a host tries again after 5 s, to which a busy machine adds."""
+
 WATCHER = "wrpc:keyvalue/watcher@0.2.0-draft"
 
 
@@ -54,16 +57,18 @@ async def test_a_watcher_is_called_in_order_also_with_what_changed_before_a_host
     )
     await redis_like.run()
     component = await host.component()
-    await eventually(lambda: is_watched(host, bucket["BUCKET"]), "both consumers")
+    await eventually(lambda: is_watched(host, bucket["BUCKET"]), "both consumers", BUSY_SECONDS)
     # No host runs the first component yet: its changes wait, and no call is counted.
     for number, key in enumerate(("w.a", "w.b", "other", "w.c")):
         await component.call("set", "default", key, b"\xff%d" % number)
-    await eventually(lambda: redis_like.calls == [("on-set", "w.a", b"\xff0")], "the change that one pattern selects")
+    await eventually(
+        lambda: redis_like.calls == [("on-set", "w.a", b"\xff0")], "the change that one pattern selects", BUSY_SECONDS
+    )
     await guest.run()
-    await eventually(lambda: len(guest.calls) == 3, "the changes that have waited")
+    await eventually(lambda: len(guest.calls) == 3, "the changes that have waited", BUSY_SECONDS)
     await component.call("delete", "default", "w.a")
     await component.call("delete", "default", "w.b")
-    await eventually(lambda: len(guest.calls) == 5, "the deletions")
+    await eventually(lambda: len(guest.calls) == 5, "the deletions", BUSY_SECONDS)
     assert guest.calls == [
         ("on-set", "w.a", b"\xff0"),
         ("on-set", "w.b", b"\xff1"),
@@ -71,14 +76,14 @@ async def test_a_watcher_is_called_in_order_also_with_what_changed_before_a_host
         ("on-delete", "w.a"),
         ("on-delete", "w.b"),
     ]
-    await eventually(lambda: len(redis_like.calls) == 2, "the deletion that the other pattern selects")
+    await eventually(lambda: len(redis_like.calls) == 2, "the deletion that the other pattern selects", BUSY_SECONDS)
     assert redis_like.calls[1] == ("on-delete", "w.b")
     # A link by which a component calls is no watch; health says so.
     assert "WATCH: has no effect here" in (await host.health())["message"]
 
 
 async def is_watched(host: Wasmcloud1Host, bucket: str) -> bool:
-    answer = await host.client.request(f"$JS.API.CONSUMER.NAMES.KV_{bucket}", b"", timeout=2)
+    answer = await host.client.request(f"$JS.API.CONSUMER.NAMES.KV_{bucket}", b"", timeout=BUSY_SECONDS)
     return answer.data.count(b"kvwatch_") == 2
 
 
@@ -97,7 +102,7 @@ async def test_replicas_of_a_cache_share_binary_values_by_a_key_of_their_own(
         async def has_joined() -> bool:
             return bool(await second.call("get", "default", "b") == b"\xff\x00")
 
-        await eventually(has_joined, "the value, by a transfer")
+        await eventually(has_joined, "the value, by a transfer", BUSY_SECONDS)
         await second.call("set", "default", "c", b"\xfe")
         await second.call("increment", "default", "n", 2**40)
 
@@ -106,7 +111,7 @@ async def test_replicas_of_a_cache_share_binary_values_by_a_key_of_their_own(
                 await first.call("get-many", "default", ["c", "n"]) == [("c", b"\xfe"), ("n", b"1099511627776")]
             )
 
-        await eventually(has_heard, "the changes, by deltas")
+        await eventually(has_heard, "the changes, by deltas", BUSY_SECONDS)
     health = await host.health()
     assert health["healthy"]
     assert "link bare of component bare: " in health["message"]
