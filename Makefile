@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml provider.toml
 	@[ -t 1 ] || quiet=-qq; $(BIN)/python -m pip install $$quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-demo: $(STAMP)  ## start a development lattice and show all fifteen operations, in under a minute
+demo: $(STAMP)  ## start a development lattice and show all operations of actors and components, in under a minute
 	$(BIN)/keyvalue-nats demo $(ARGS)
 
 # The marker `slow` and the container tier are left to `test-all`.

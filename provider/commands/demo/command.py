@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from provider.commands.demo.components import show_components
 from provider.commands.demo.replicas import REPLICAS, ReplicaOutcome, running_replicas, show_partition
 from provider.commands.demo.two_actors import show_two_actors
 from provider.commands.demo.walkthrough import CALLERS, Outcome, Walkthrough
@@ -50,6 +51,7 @@ async def _demonstrate(settings: LatticeSettings) -> int:
         show("Extensions: a lock, a race and a watch; two actors on one bucket", extensions, columns)
         show("Forged calls", await walk.forgeries(), ("call", "", "answer", as_stored))
         show("A crash", await walk.restart(), columns)
+        show("Components of wasmCloud 1.x on the same bucket", await show_components(lattice), columns)
         show("A clean stop", [await walk.stop()], ("", "", "", ""))
         await RawBucket(lattice.connection, settings.bucket).delete()
         if urlsplit(lattice.nats_url).scheme == "nats":

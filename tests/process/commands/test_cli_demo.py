@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from contracts.keyvalue import REQUESTS
+from contracts.wrpc import CALLS
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.dev_lattice.nats_server import NatsServer
 
@@ -27,11 +28,13 @@ def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=PROJECT_FOLDER)
 
 
-def test_the_demonstration_shows_all_operations_and_keeps_every_promise() -> None:
+def test_the_demonstration_shows_all_operations_and_functions_and_keeps_every_promise() -> None:
     done = run("demo")
     assert done.returncode == 0, done.stdout + done.stderr
     for operation in REQUESTS:
         assert f" {operation.removeprefix('KeyValue.')} " in done.stdout
+    for type_ in CALLS:
+        assert f" {type_.function} " in done.stdout
     assert "64 different" in done.stdout
     assert "NOT AS PROMISED" not in done.stdout
 
