@@ -98,7 +98,8 @@ def dev(
         if nats is not None and given is not None:
             text = "is for a nats-server that this command starts, and --nats names a running one"
             raise typer.BadParameter(text, param_hint=option)
-    _check_page(host, ui_port, is_wanted=ui)
+    if ui_port is not None and not ui:
+        raise typer.BadParameter("needs --ui", param_hint="--ui-port")
     _check_names({"--lattice": lattice, "--link-name": link_name})
     options = {"BACKEND": None if backend is None else backend.value, "WATCH": watch}
     values = parse_link_values(link_value or [], {name: text for name, text in options.items() if text is not None})
@@ -114,13 +115,6 @@ def dev(
         log_level="info" if quiet and not ui else "debug",
     )
     asyncio.run(_serve(settings, page_of(ui_port or 0) if ui else no_page, is_quiet=quiet))
-
-
-def _check_page(host: Dialect, port: int | None, *, is_wanted: bool) -> None:
-    if port is not None and not is_wanted:
-        raise typer.BadParameter("needs --ui", param_hint="--ui-port")
-    if is_wanted and host is Dialect.WASMCLOUD1:
-        raise typer.BadParameter("the page sends signed calls, which --host 1.x does not take", param_hint="--ui")
 
 
 def _check_names(names: dict[str, str]) -> None:

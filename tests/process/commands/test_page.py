@@ -5,21 +5,15 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.process.commands.dev_terminal import Dev, dev
-
-PATIENCE_SECONDS = 20
-"""A browser on a busy machine."""
+from tests.process.commands.page_browser import PATIENCE_SECONDS, browser_on, rows, send, severe_messages, wait
 
 
 @pytest.fixture(scope="module")
@@ -36,43 +30,8 @@ def url(lattice: Dev) -> str:
 
 @pytest.fixture(scope="module")
 def browser(url: str) -> Iterator[webdriver.Chrome]:
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        if os.environ.get("CI"):
-            pytest.fail("chromium and chromium-driver are not installed")
-        pytest.skip("needs chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as started:
-        started.get(url)
+    with browser_on(url) as started:
         yield started
-
-
-def send(browser: webdriver.Chrome, words: str, expires: str = "") -> str:
-    """Send an operation with the form and return the text of its result."""
-    result = browser.find_element(By.ID, "result")
-    browser.execute_script("arguments[0].textContent = ''", result)
-    for name, text in (("words", words), ("expires", expires)):
-        field = browser.find_element(By.ID, name)
-        field.clear()
-        field.send_keys(text)
-    browser.find_element(By.CSS_SELECTOR, "form button").click()
-    wait(browser, lambda: result.text != "")
-    return result.text
-
-
-def wait(browser: webdriver.Chrome, condition: object) -> None:
-    WebDriverWait(browser, PATIENCE_SECONDS).until(lambda _: condition())  # type: ignore[operator]
-
-
-def rows(browser: webdriver.Chrome, table: str) -> list[list[str]]:
-    """Return the cells of a table, read at one moment: the page replaces its rows."""
-    script = "return [...document.getElementById(arguments[0]).rows].map(r => [...r.cells].map(c => c.textContent))"
-    found: list[list[str]] = browser.execute_script(script, table)
-    return found
 
 
 def test_a_person_sends_an_operation_and_sees_the_key_and_the_call(browser: webdriver.Chrome) -> None:
@@ -102,8 +61,7 @@ def test_calls_from_a_terminal_appear_and_replicas_tell_what_they_have_seen(
     assert first[1:] == second[1:], "both replicas have the same keys and have seen the same changes"
     assert [row[:2] for row in rows(browser, "instances")] == [["#1", "well"], ["#2", "well"]]
     assert browser.save_screenshot(str(tmp_path / "page.png"))
-    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
-    assert severe == []
+    assert severe_messages(browser) == []
 
 
 def test_the_terminal_shows_which_process_has_answered_and_not_the_reads_of_the_page(lattice: Dev) -> None:

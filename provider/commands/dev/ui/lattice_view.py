@@ -7,14 +7,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from operator import itemgetter
-from typing import Any
 
 import msgspec
 
-from contracts.extensions import EntryResponse, GetEntry, ListKeys
-from contracts.operations import operation_name
-from provider.commands.arguments import request_from
-from provider.commands.dev_lattice.actor import Actor
+from provider.commands.dev.ui.callers import VALUE_CHARACTERS, Caller, Object
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.dev_lattice.start import DevLattice
 from provider.commands.errors import CommandError
@@ -28,19 +24,10 @@ from provider.plain_text import cut
 _CALLS_KEPT = 200
 """Calls that a page shows when it is opened: more than fit on a screen."""
 
-_PAGE_KEYS = 100
-"""Keys in one page of the list. Each is read once per refresh, about 20 ms in all."""
-
-_VALUE_CHARACTERS = 300
-"""Characters of a value in the list."""
-
 _WAIT_SECONDS = 0.5
 """Time for the statistics of all instances, which run on this machine."""
 
 _INVOCATIONS = ("invocation_served", "invocation_failed", "invocation_denied", "invocation_refused")
-
-Object = dict[str, Any]
-"""A JSON object."""
 
 
 class LatticeView:
@@ -48,13 +35,13 @@ class LatticeView:
 
     Args:
         lattice: The running lattice.
-        reader: Actor that reads for the page.
+        caller: The linked actor or component.
         instances: Asks its provider processes for their statistics.
     """
 
-    def __init__(self, lattice: DevLattice, reader: Actor, instances: Instances) -> None:
+    def __init__(self, lattice: DevLattice, caller: Caller, instances: Instances) -> None:
         self._lattice = lattice
-        self._reader = reader
+        self._caller = caller
         self._instances = instances
         self._calls: deque[Object] = deque(maxlen=_CALLS_KEPT)
         self._readers: set[asyncio.Queue[Object]] = set()
@@ -67,8 +54,8 @@ class LatticeView:
         key = fields.get("key")
         call = {
             "time_ms": round(time.time() * 1000),
-            "operation": str(fields.get("operation", "")).rpartition(".")[2],
-            "key": cut(", ".join(map(str, key)) if isinstance(key, list) else str(key or ""), _VALUE_CHARACTERS),
+            "operation": self._caller.shown_operation(str(fields.get("operation", ""))),
+            "key": cut(", ".join(map(str, key)) if isinstance(key, list) else str(key or ""), VALUE_CHARACTERS),
             "microseconds": fields.get("microseconds"),
             "instance": fields.get("instance"),
             "error": str(fields.get("error") or fields.get("reason") or ""),
@@ -100,29 +87,18 @@ class LatticeView:
         return {
             "lattice": identity.lattice,
             "link_name": identity.link_name,
-            "actor_id": identity.actor_id,
+            "caller": {"kind": self._caller.kind, "id": identity.actor_id, "knows_entries": self._caller.knows_entries},
             "values": {"BACKEND": "cache" if settings.is_cache else "bucket"} | _shown_values(settings.link_values),
             "instances": sorted((self._instance(one, numbers) for one in found), key=itemgetter("number")),
             "silent_instances": len(numbers) - len(found),
         }
 
     async def keys(self, prefix: str, cursor: str) -> Object:
-        """Return one page of keys that begin with a text, each with kind, value, revision and remaining life.
-
-        Raises:
-            CommandError: The provider has answered with an error, or not in time.
-        """
-        page = await self._reader.call(ListKeys(prefix, cursor, _PAGE_KEYS))
-        return {"keys": await asyncio.gather(*map(self._key, page.keys)), "cursor": page.cursor}
-
-    async def _key(self, key: str) -> Object:
-        try:
-            return _shown_key(key, await self._reader.call(GetEntry(key)))
-        except CommandError as error:
-            return {"key": key, "error": str(error)}
+        """Return one page of keys; see `Caller.keys`."""
+        return await self._caller.keys(prefix, cursor)
 
     async def call(self, words: list[str], expires: int | None) -> Object:
-        """Send an operation as the actor, and return its result or the error.
+        """Send an operation as the caller, and return its result or the error.
 
         Args:
             words: Name of the operation and its arguments, as `keyvalue-nats call` takes them.
@@ -130,19 +106,18 @@ class LatticeView:
         """
         began = time.perf_counter()
         try:
-            request = request_from(words[0] if words else "", words[1:], expires)
-            result = await self._lattice.actor.call(request)
+            operation, result = await self._caller.call(words, expires)
         except CommandError as error:
             return {"error": str(error)}
         return {
-            "operation": operation_name(request),
+            "operation": operation,
             "lines": plain_result(result),
             "result": msgspec.to_builtins(result),
             "microseconds": round((time.perf_counter() - began) * 1e6),
         }
 
     def _instance(self, found: Instance, numbers: dict[str, int]) -> Object:
-        """Return one provider process, with the calls of the actor but not those of the page."""
+        """Return one provider process, with the calls of the caller but not those of the page."""
         data = found.data
         links = [link for link in data.links if link.actor_id == self._lattice.identity.actor_id]
         return {
@@ -162,15 +137,3 @@ def _shown_values(values: dict[str, str]) -> dict[str, str]:
     """Return the link values by their names, without secrets."""
     known = canonical_values(values).known
     return {name: "(secret)" if LINK_VALUES[name].is_secret else text for name, text in known.items()}
-
-
-def _shown_key(key: str, entry: EntryResponse) -> Object:
-    if not entry.exists:
-        return {"key": key, "error": "deleted meanwhile"}
-    return {
-        "key": key,
-        "kind": entry.kind,
-        "value": cut(entry.value, _VALUE_CHARACTERS),
-        "revision": entry.revision,
-        "expires_seconds": entry.expires,
-    }

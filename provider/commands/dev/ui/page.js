@@ -131,7 +131,10 @@ async function showKeys() {
 async function showState() {
   const state = await ask("/state");
   by("lattice").textContent = `lattice ${state.lattice}`;
-  const values = { "link name": state.link_name, actor: state.actor_id, ...state.values };
+  const caller = state.caller;
+  const values = { "link name": state.link_name, [caller.kind]: caller.id, ...state.values };
+  by("expires").hidden = !caller.knows_entries;
+  by("keys-table").classList.toggle("without-entries", !caller.knows_entries);
   by("link").replaceChildren(...Object.entries(values).flatMap(([name, text]) => {
     const label = document.createElement("dt"), value = document.createElement("dd");
     [label.textContent, value.textContent] = [name, text];
