@@ -30,6 +30,9 @@ _MOST_WAITING_BYTES = 96 * 1024 * 1024
 their time goes by. Beyond this size the oldest go early, so that the stream stays at a small multiple of the pages in use. A
 reader that misses one reads the head again."""
 
+_USUAL_GRACE_SECONDS = 60.0
+"""The grace period for which that size is meant. It grows with the period, which an operator sets for a backup."""
+
 _LEAST_BYTES = 4 * 1024
 """Size that a removal counts for at least: the memory of those that wait is bounded too, at some 10 MB."""
 
@@ -71,6 +74,7 @@ class PageRemover:
         self._waiting: deque[_Removal] = deque()
         """In the order of their times."""
         self._waiting_bytes = 0
+        self._most_waiting_bytes = _MOST_WAITING_BYTES * max(1.0, grace_seconds / _USUAL_GRACE_SECONDS)
         self.times_made_room = 0
         """Number of times that `make_room` has removed something."""
         self._making_room = asyncio.Lock()
@@ -168,7 +172,7 @@ class PageRemover:
 
     def _seconds_left(self) -> float:
         """Return the time until the first removal."""
-        if self._waiting_bytes > _MOST_WAITING_BYTES:
+        if self._waiting_bytes > self._most_waiting_bytes:
             return 0.0
         return max(0.0, self._waiting[0].due - self._loop.time())
 
