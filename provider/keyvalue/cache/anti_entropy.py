@@ -105,7 +105,8 @@ class AntiEntropy:
         admission: Check of the pages.
         peers: Other replicas, with the contexts they have told.
         channel: Channel to them.
-        on_pulled: Function called with the replica, and whether all of it has arrived, when a pull has ended.
+        on_pulled: Function called when a pull has ended: with the replica, whether all of it has arrived, and whether that
+            has brought values.
         ask: Function that asks all replicas for a heartbeat.
 
     Attributes:
@@ -119,7 +120,7 @@ class AntiEntropy:
         admission: Admission,
         peers: Peers,
         channel: Channel,
-        on_pulled: Callable[[str, bool], None],
+        on_pulled: Callable[[str, bool, bool], None],
         ask: Callable[[], None],
     ) -> None:
         self.pages = 0
@@ -253,17 +254,18 @@ class AntiEntropy:
             # A replica that delivers less than it has announced will announce it again: that must not go on and on.
             vector = self._replica.context.vector
             is_whole = is_done and all(count <= vector.get(name, 0) for name, count in announced.items())
-            self._note_outcome(peer, is_whole=is_whole)
+            self._note_outcome(peer, is_whole=is_whole, has_values=receiver.values > 0)
             fields = {"subject": self._channel.config.state_subject, "replica": peer, "keys": receiver.keys}
             _log.debug("cache_fetched", extra={**fields, "is_done": is_done})
-            self._on_pulled(peer, is_whole)
+            self._on_pulled(peer, is_whole, receiver.values > 0)
             self._end_if_leaving(peer)
 
-    def _note_outcome(self, peer: str, *, is_whole: bool) -> None:
+    def _note_outcome(self, peer: str, *, is_whole: bool, has_values: bool) -> None:
         # The error of a cancelled task has frames that name the pull: together they would stay until the next collection.
         self._pulls.pop(peer).task = None
         self._has_ended.set()
-        self._has_succeeded = self._has_succeeded or is_whole
+        # One that brought no values may have announced events that never were: then the others are not to wait for it.
+        self._has_succeeded = self._has_succeeded or (is_whole and has_values)
         self._failures = {name: failures for name, failures in self._failures.items() if self._peers.knows(name)}
         if is_whole:
             self._failures.pop(peer, None)

@@ -312,14 +312,14 @@ class Replication:
         """Send a heartbeat that all others answer with theirs."""
         self._channel.publish(self._heartbeat(wants_answer=True))
 
-    def _on_pulled(self, peer: str, is_whole: bool) -> None:
+    def _on_pulled(self, peer: str, is_whole: bool, has_values: bool) -> None:
         """Tell the others at once that a transfer is complete: its sender may be about to end, and waits for that."""
         if is_whole:
             self._peers.prove(peer)
             self._peers.confirm(self.replica.context)
             self._answer_soon(at_once=True)
             self._loop.call_later(OTHERS_SECONDS, self._end_joining)
-        self._joining.note(peer, is_done=is_whole, now=self._loop.time())
+        self._joining.note(peer, is_done=is_whole, has_values=has_values, now=self._loop.time())
         self._end_joining()
 
     def _answer_soon(self, *, at_once: bool) -> None:

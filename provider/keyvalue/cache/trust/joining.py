@@ -8,12 +8,16 @@ large transfer from one that never ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from provider.keyvalue.cache.peers import Peers
 
 OTHERS_SECONDS = 3.0
-"""Time for other transfers after the first complete one: as long as a replica that says nothing is asked."""
+"""Time for other transfers after the first complete one with values: as long as a replica that says nothing is asked."""
+
+_EMPTY_SECONDS = 10.0
+"""The same after the first complete one without values, which any member can send: by then hundreds of others were asked."""
 
 _FAILURES = 3
 """Pulls in vain before a replica counts as one that does not deliver, while no transfer has been complete: about ten seconds
@@ -33,14 +37,17 @@ class Joining:
         self._lacks = lacks
         self._failures: dict[str, int] = {}
         self._delivered: set[str] = set()
-        self._first_at: float | None = None
+        self._until = math.inf
+        """Time up to which other transfers are waited for."""
+        self._has_values = False
 
-    def note(self, peer: str, *, is_done: bool, now: float) -> None:
-        """Note the outcome of a pull."""
+    def note(self, peer: str, *, is_done: bool, has_values: bool, now: float) -> None:
+        """Note the outcome of a pull: whether the transfer is complete, and whether it brought values."""
         self._failures = {name: count for name, count in self._failures.items() if self._peers.knows(name)}
         if is_done:
             self._delivered.add(peer)
-            self._first_at = now if self._first_at is None else self._first_at
+            self._has_values = self._has_values or has_values
+            self._until = min(self._until, now + (OTHERS_SECONDS if has_values else _EMPTY_SECONDS))
         else:
             self._failures[peer] = self._failures.get(peer, 0) + 1
 
@@ -52,10 +59,10 @@ class Joining:
         peers = self._peers.ids
         if not peers:
             return False
-        if self._first_at is not None and now - self._first_at >= OTHERS_SECONDS:
+        if now >= self._until:
             return True
         # As long as nothing has come from anywhere, a replica that was asked in vain once may still be the only good one.
-        patience = _FAILURES if self._first_at is None else 1
+        patience = 1 if self._has_values else _FAILURES
         return all(
             peer in self._delivered or self._failures.get(peer, 0) >= patience or not self._lacks(peer)
             for peer in peers

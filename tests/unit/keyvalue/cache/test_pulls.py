@@ -26,7 +26,7 @@ from tests.unit.keyvalue.cache.exchange import admission_of, change, replica_of,
 FAR = 2**40
 KEYS = 300
 CONFIG = CacheConfig("s", "r", ReplicationAuth.ON, 1, 0, 0, 0, 0, 1000)
-WAYS = ["silent", "gone", "garbage", "endless", "empty", "boasting", "late"]
+WAYS = ["silent", "gone", "garbage", "endless", "empty", "boasting", "late", "claiming"]
 
 
 class SimulatedTime(asyncio.SelectorEventLoop):
@@ -78,9 +78,11 @@ class Liars:
         if way in ("silent", "gone"):
             await asyncio.sleep(timeout_seconds if way == "silent" else 0.2)
             raise errors.RequestTimeoutError if way == "silent" else errors.NoRespondersError
-        await asyncio.sleep(0.9 if way == "late" else 0.002)
+        await asyncio.sleep({"late": 0.9, "claiming": 0.1}.get(way, 0.002))
         if way == "garbage":
             raise ForeignMessageError("nonsense")
+        if way == "claiming":
+            return TransferPage("t", number, True, False, ContextState({peer: FAR}, {}), {}, [])
         if way in ("empty", "boasting"):
             vector = {peer: 1, self._good.id: FAR} if way == "boasting" else {}
             return TransferPage("t", number, True, False, ContextState(vector, {}), {}, [])
@@ -125,7 +127,7 @@ class Asker:
         beat = Heartbeat({self.replica.id: 0, self.good.id: self.good.count}, 0, False, False)
         self.peers.receive(self.good.id, beat, asyncio.get_running_loop().time())
 
-    def _on_pulled(self, peer: str, is_whole: bool) -> None:
+    def _on_pulled(self, peer: str, is_whole: bool, has_values: bool) -> None:
         if self.replica.context.vector.get(self.good.id, 0) >= self.good.count:
             self.has_it.set()
 
@@ -155,6 +157,10 @@ def test_whatever_the_others_do_what_one_replica_delivers_arrives_soon(ways: lis
 
 def test_hundreds_that_keep_silent_hold_up_nothing() -> None:
     heartbeats({f"liar-{number:07}": "silent" for number in range(900)}, 4)
+
+
+def test_hundreds_that_deliver_events_without_values_hold_up_nothing() -> None:
+    heartbeats({f"liar-{number:07}": "claiming" for number in range(900)}, 4)
 
 
 def test_replicas_that_never_deliver_are_asked_a_number_of_times_a_second_in_turn() -> None:
