@@ -25,6 +25,9 @@ from provider.nats.connection import Connection
 _MOST_SHARE = 0.1
 """Share of the process's time that statistics may take: any client of the account may ask for them."""
 
+_MOST_AT_ONCE_SECONDS = 0.1
+"""Time that statistics may take at once, after they took none for a second: more than a hundred answers."""
+
 
 class ServiceNames(Struct, frozen=True):
     """The names under which a service appears.
@@ -59,9 +62,10 @@ class ServiceStatistics:
         self._counts = counts
         self._describe = describe
         self._names = names
-        self._shared = b""
-        self._shared_until = 0.0
-        """Time until which an answer is given again."""
+        self._last = b""
+        self._left_seconds = _MOST_AT_ONCE_SECONDS
+        """Time that is left for new answers, as of `_left_at`."""
+        self._left_at = time.perf_counter()
         self._started = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
 
     async def serve(self, connection: Connection) -> None:
@@ -86,13 +90,14 @@ class ServiceStatistics:
         )
 
     def _stats(self, max_bytes: int) -> bytes:
-        """Return the statistics; requests that arrive close together get the same answer."""
-        now = time.perf_counter()
-        if now >= self._shared_until:
-            self._shared = self._encoded_stats(max_bytes)
-            took = time.perf_counter() - now
-            self._shared_until = now + took / _MOST_SHARE
-        return self._shared
+        """Return the statistics as of now, with every call that has been answered. In a flood of requests, some get the last."""
+        began = time.perf_counter()
+        left = min(self._left_seconds + (began - self._left_at) * _MOST_SHARE, _MOST_AT_ONCE_SECONDS)
+        if left > 0:
+            self._last = self._encoded_stats(max_bytes)
+            left -= time.perf_counter() - began
+        self._left_seconds, self._left_at = left, began
+        return self._last
 
     def _encoded_stats(self, max_bytes: int) -> bytes:
         """Return the statistics with as many links and stores as fit into a message."""

@@ -29,8 +29,13 @@ nats req '$SRV.STATS' '' --replies 0 --timeout 1s | jq .data
 
 `keyvalue-nats exporter` serves these data to Prometheus for all instances of a lattice, `keyvalue-nats top` shows them
 live, and metrics over OTLP have the same names. No field has a key or a value of an actor. All durations are in seconds
-and all sizes in bytes. New fields may be added; `format` changes when one changes its meaning. An answer that would not
-fit into a message has fewer links and stores.
+and all sizes in bytes. An answer has every call that was answered before it; in a flood of requests, some get the same one.
+
+Counters begin with the process, those of a bucket or a cache when it is opened, and those of a link when it is put. A link
+that is put again with other values counts on; when it is deleted, its calls stay in `operations` alone.
+
+New fields may be added; `format` changes when one changes its meaning. An answer that would not fit into a message has fewer
+links and stores.
 """
 
 _HEADINGS: dict[type[Struct], str] = {

@@ -160,6 +160,20 @@ async def test_links_beyond_the_size_of_a_message_are_counted_and_left_out(hosts
     await host.start_provider([host.link(actor, {"BUCKET": f"b-{host.who.lattice}"}) for actor in actors])
     data = await data_of(host)
     assert (data.link_count, len(data.links)) == (300, 256)
+    # Such answers take time, so that in a flood of questions some get the answer to an earlier one.
+    subject = f"$SRV.STATS.keyvalue-nats-{host.who.provider.public}"
+    flood = await asyncio.gather(*(host.client.request(subject, b"", timeout=60) for _ in range(200)))
+    assert len({answer.data for answer in flood}) < len(flood)
+
+
+async def test_each_answer_has_every_call_that_was_answered_before(hosts: Hosts) -> None:
+    host = await hosts(RUST)
+    actor = host.actor()
+    await host.start_provider([host.link(actor, {"BACKEND": "cache"})])
+    for number in range(1, 31):
+        await host.get(actor, "k")
+        (operation,) = (await data_of(host)).operations
+        assert operation.succeeded == number
 
 
 async def test_the_pages_of_large_values_are_counted(hosts: Hosts) -> None:
