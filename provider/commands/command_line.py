@@ -67,10 +67,11 @@ class LaterCommand(TyperCommand):
         name: Name of the command.
         summary: The first sentence of its help.
         load: Imports the command. It is given as a typer, of one command or of a group.
+        is_hidden: Whether help leaves the command out.
     """
 
-    def __init__(self, name: str, summary: str, load: Callable[[], typer.Typer]) -> None:
-        super().__init__(name, help=summary, rich_markup_mode=None)
+    def __init__(self, name: str, summary: str, load: Callable[[], typer.Typer], *, is_hidden: bool = False) -> None:
+        super().__init__(name, help=summary, rich_markup_mode=None, hidden=is_hidden)
         self._load = load
 
     def loaded(self) -> Any:
@@ -110,7 +111,9 @@ class Group(_Page, TyperGroup):
         """Return a command of the group, imported."""
         found = self.commands[name]
         if isinstance(found, LaterCommand):
+            is_hidden = found.hidden
             found = self.commands[name] = found.loaded()
+            found.hidden = is_hidden
         return found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

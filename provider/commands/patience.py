@@ -7,8 +7,6 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 
-from provider.commands.output import stderr_console, write_line
-
 _SILENCE_SECONDS = 2.0
 """Time after which a person begins to wonder. An answer takes a few milliseconds."""
 
@@ -32,4 +30,6 @@ async def patience(waiting_for: str) -> AsyncIterator[None]:
 
 
 def _say(text: str) -> None:
+    from provider.commands.output import stderr_console, write_line
+
     write_line(stderr_console(), text, "dim")

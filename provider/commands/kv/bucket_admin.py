@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -93,11 +94,13 @@ async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -
         CommandError: The server refused, or did not answer.
     """
     with explained(bucket):
-        level = await jetstream.level(deadline)
-        answer = await jetstream.api(f"STREAM.INFO.{stream_name(bucket)}", None, deadline)
+        level, answer, pages = await asyncio.gather(  # one round trip
+            jetstream.level(deadline),
+            jetstream.api(f"STREAM.INFO.{stream_name(bucket)}", None, deadline),
+            _pages(jetstream, bucket, deadline),
+        )
         stream = _stream_decoder.decode(answer)
         check_is_bucket(bucket, stream)
-        pages = await _pages(jetstream, bucket, deadline)
     status = BucketStatus(_info_decoder.decode(answer), _expiry_reason(stream, level), unmet_requirement(stream.config))
     if pages is None:
         return status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,6 @@ from provider.commands.kv.bucket_rendering import (
     status_rows,
 )
 from provider.commands.kv.name_rules import actor_key, check_bucket, stored_pattern
-from provider.commands.kv.open_bucket import OpenBucket
 from provider.commands.kv.parameters import BucketArgument, JsonLinesOption, JsonOption
 from provider.commands.kv.rendering import key_object, local_time, one_line
 from provider.commands.kv.running import in_bucket, is_confirmed, perform
@@ -32,6 +31,9 @@ from provider.commands.target import Target
 from provider.keyvalue.link_values import Consistency
 from provider.nats.jetstream import JetStream
 from provider.units import parse_size, parse_whole_seconds
+
+if TYPE_CHECKING:  # `ls` and `info` need no open bucket
+    from provider.commands.kv.open_bucket import OpenBucket
 
 _LABEL_WIDTH = 26
 """Columns for the labels of `kv info`, right-aligned as in `nats kv info`."""

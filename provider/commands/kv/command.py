@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from importlib import import_module
+
 import typer
 
-from provider.commands.command_line import Command, Group
-from provider.commands.kv import bucket_commands as buckets
-from provider.commands.kv import entry_commands as entries
-from provider.commands.kv.compact_command import compact
-from provider.commands.kv.watch_command import watch
+from provider.commands.command_line import Group, LaterCommand, single
 from provider.commands.target import connection_options, with_target_of_group
 
 EXAMPLES = """\b
@@ -27,31 +26,57 @@ Put -- before a value that begins with - and is not a number.
 
 _CONNECTION = "Options of the connection, such as --nats: keyvalue-nats kv --help"
 
-kv = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False)
+_COMMANDS = (
+    ("bucket_commands", "add", "add new", "Create a bucket."),
+    ("bucket_commands", "ls", "ls list", "List the buckets, or the keys of one bucket."),
+    ("bucket_commands", "info", "info status view", "Show the settings and the size of a bucket."),
+    ("entry_commands", "put", "put", "Put a value, whether or not the key has one."),
+    ("entry_commands", "get", "get", "Show a value; exit code 1 if the key has none."),
+    ("entry_commands", "create", "create", "Put a value if the key has none; exit code 1 if it has one."),
+    (
+        "entry_commands",
+        "update",
+        "update",
+        "Put a value if the key has the given revision; otherwise show its revision, with exit code 1.",
+    ),
+    ("entry_commands", "delete", "del rm", "Delete a key but keep its history; or remove a bucket."),
+    ("entry_commands", "purge", "purge", "Delete a key and its history."),
+    ("bucket_commands", "keys", "keys", "List the keys of a bucket."),
+    ("entry_commands", "history", "history", "Show all revisions of a key that the bucket still has."),
+    ("entry_commands", "revert", "revert", "Put an old value of a key again."),
+    ("watch_command", "watch", "watch", "Show the values of a bucket and then every change, until Ctrl-C."),
+    ("compact_command", "compact", "compact", "Remove the markers of deleted keys."),
+)
+"""Module, function, names, and the first sentence of the help of each command."""
+
+_HIDDEN = ("new", "list", "status", "view")
+"""Names that `nats kv` has too, and that the help leaves out."""
+
+
+def _entry(module: str, function: str, name: str, summary: str, *, is_hidden: bool = False) -> LaterCommand:
+    """Return the entry of a command, whose module is imported once it is named."""
+
+    def load() -> typer.Typer:
+        command: Callable[..., None] = getattr(import_module(f"provider.commands.kv.{module}"), function)
+        return single(name, with_target_of_group(command), _CONNECTION)
+
+    return LaterCommand(name, summary, load, is_hidden=is_hidden)
+
+
+def _entries() -> Iterator[LaterCommand]:
+    for module, function, names, summary in _COMMANDS:
+        for name in names.split():
+            yield _entry(module, function, name, summary, is_hidden=name in _HIDDEN)
+
+
+class _Commands(Group):
+    later = tuple(_entries())
+
+
+kv = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False)
 
 
 @kv.callback(epilog=EXAMPLES)
 @connection_options
 def group() -> None:
     """Manage buckets, as the `nats kv` command does. The options below may also stand behind each command."""
-
-
-for _name, _command, _aliases in (
-    ("add", buckets.add, ("new",)),
-    ("ls", buckets.ls, ("list",)),
-    ("info", buckets.info, ("status", "view")),
-    ("put", entries.put, ()),
-    ("get", entries.get, ()),
-    ("create", entries.create, ()),
-    ("update", entries.update, ()),
-    ("del", entries.delete, ("rm",)),
-    ("purge", entries.purge, ()),
-    ("keys", buckets.keys, ()),
-    ("history", entries.history, ()),
-    ("revert", entries.revert, ()),
-    ("watch", watch, ()),
-    ("compact", compact, ()),
-):
-    kv.command(_name, cls=Command, epilog=_CONNECTION)(with_target_of_group(_command))
-    for _alias in _aliases:
-        kv.command(_alias, cls=Command, epilog=_CONNECTION, hidden=_alias != "rm")(with_target_of_group(_command))

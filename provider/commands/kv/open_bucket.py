@@ -58,8 +58,9 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
     clock, tasks = ServerClock(), TaskOwner()
     deadline = deadline_in(timeout_seconds)
     with explained(name):
-        level = await jetstream.level(deadline)
-        info = await refresh_stream(jetstream, stream_name(name), clock, deadline)
+        level, info = await asyncio.gather(  # one round trip
+            jetstream.level(deadline), refresh_stream(jetstream, stream_name(name), clock, deadline)
+        )
     check_is_bucket(name, info)
     if reason := unmet_requirement(info.config):
         raise BucketUnusableError(name, reason)

@@ -8,18 +8,20 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
 from provider import logs
 from provider.commands.connect import addresses, connected, settings_of
 from provider.commands.errors import NotConfirmedError
-from provider.commands.kv.open_bucket import OpenBucket, opened
 from provider.commands.patience import patience
 from provider.commands.printing import discard
 from provider.commands.target import Target
 from provider.nats.jetstream import JetStream
+
+if TYPE_CHECKING:  # a command on no bucket, or on a whole one, loads no engine
+    from provider.commands.kv.open_bucket import OpenBucket
 
 T = TypeVar("T")
 
@@ -87,6 +89,7 @@ def in_bucket(
     target: Target, bucket: str, work: Callable[[OpenBucket], Awaitable[T]], stop_signals: StopSignals | None = None
 ) -> T:
     """Do the same with an open bucket."""
+    from provider.commands.kv.open_bucket import opened
 
     async def run(jetstream: JetStream) -> T:
         async with opened(jetstream, bucket, target.timeout_seconds) as open_bucket:

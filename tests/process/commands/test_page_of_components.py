@@ -54,6 +54,9 @@ def test_a_slip_is_answered_with_a_sentence(browser: webdriver.Chrome) -> None:
 
 
 def test_calls_from_a_terminal_appear(browser: webdriver.Chrome, lattice: Dev, tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff\x00")
+    assert lattice.output("Set", "bytes", f"@{tmp_path / 'bytes'}") == "ok\n"
+    wait(browser, lambda: ["bytes", "binary", "/wA="] in [row[:3] for row in rows(browser, "keys")])
     assert lattice.output("Set", "from:terminal", "1") == "ok\n"
     wait(browser, lambda: any(row[1:3] == ["store.set", "from:terminal"] for row in rows(browser, "calls")))
     prefix = browser.find_element(By.ID, "prefix")

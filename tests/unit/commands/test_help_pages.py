@@ -24,8 +24,9 @@ def test_the_options_of_the_connection_are_shown_once_and_pointed_to() -> None:
 
 
 def test_the_list_of_commands_says_of_each_what_its_own_page_says_first() -> None:
-    for entry in type(ROOT).later:
-        assert entry.help == ROOT.named(entry.name).get_short_help_str(1000)
+    for group in (ROOT, ROOT.named("kv")):
+        for entry in type(group).later:
+            assert entry.help == group.named(entry.name).get_short_help_str(1000)
 
 
 def test_the_stored_pages_are_up_to_date() -> None:
