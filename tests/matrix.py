@@ -71,7 +71,7 @@ def conformance(version: str, binary: Path) -> Run:
     print(f"\n== nats-server {version}", flush=True)
     started = time.monotonic()
     pytest = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *PARALLEL, "tests/conformance", "-q"],
+        [sys.executable, "-m", "pytest", *PARALLEL, "tests/conformance", "tests/integration/pages", "-q"],
         cwd=ROOT,
         env=os.environ | {"NATS_SERVER_BINARY": str(binary)},
         stdout=subprocess.PIPE,

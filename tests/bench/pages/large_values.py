@@ -2,8 +2,7 @@
 
 python -m tests.bench.pages.large_values fill NATS_URL BUCKET ELEMENTS     puts the large set, the large list and a text
 python -m tests.bench.pages.large_values live NATS_URL BUCKET              counts the pages that the large values reach
-python -m tests.bench.pages.large_values text NATS_URL BUCKET BYTES        puts and gets a text
-python -m tests.bench.pages.large_values objects NATS_URL BUCKET BYTES     does the same with nats-py's object store
+python -m tests.bench.pages.large_values texts NATS_URL BUCKET BYTES       puts and gets a text, and an object of nats-py
 """
 
 from __future__ import annotations
@@ -81,50 +80,48 @@ async def live(nats_url: str, bucket: str) -> dict[str, Any]:
     return {"pages": pages}
 
 
-async def text(nats_url: str, bucket: str, size: int) -> dict[str, Any]:
-    """Put and get a text with the engine of the provider: what its store takes, without the way of the call."""
-    value = Value(Kind.TEXT, "x" * size)
+async def texts(nats_url: str, bucket: str, size: int) -> dict[str, Any]:
+    """Put and get a text with the engine of the provider, without the way of the call, and in turn with nats-py's object store."""
+    payload = b"x" * size
+    value = Value(Kind.TEXT, payload.decode())
+    connection = await nats.connect(nats_url)
+    store = await connection.jetstream().create_object_store(bucket)
     async with _opened(nats_url, bucket) as to:
 
         async def get() -> None:
             found = [piece async for piece in to.payload(_TEXT_KEY, Consistency.LEADER)]
             assert sum(map(len, found)) == size
 
-        async def clean_up() -> None:
-            """Remove the pages at once, as the object store does, so that both write upon a disk that is as busy."""
-            await to.delete(_TEXT_KEY)
-            remover = to.bucket.paging.store.remover
-            await eventually(lambda: remover.waiting, "the removal of the pages to be planned")
-            await remover.make_room(remover.times_made_room, asyncio.get_running_loop().time() + _PATIENCE_SECONDS)
+        async def get_object() -> None:
+            found = await store.get("object")
+            assert len(found.data or b"") == size
 
-        return await _medians(lambda: to.put_value(_TEXT_KEY, value, 0, is_forced=True), get, clean_up)
-
-
-async def objects(nats_url: str, bucket: str, size: int) -> dict[str, Any]:
-    """Put and get an object with nats-py."""
-    payload = b"x" * size
-    connection = await nats.connect(nats_url)
-    store = await connection.jetstream().create_object_store(bucket)
-
-    async def get() -> None:
-        found = await store.get("object")
-        assert len(found.data or b"") == size
-
-    measured = await _medians(lambda: store.put("object", payload), get, lambda: store.delete("object"))
+        seconds: dict[str, list[float]] = {}
+        for _ in range(_ROUNDS):
+            for name, work in (
+                ("stored_put", lambda: to.put_value(_TEXT_KEY, value, 0, is_forced=True)),
+                ("stored_get", get),
+                ("objects_put", lambda: store.put("object", payload)),
+                ("objects_get", get_object),
+            ):
+                seconds.setdefault(name, []).append(await _seconds(work))
+            # Both write upon a disk that is as busy.
+            await store.delete("object")
+            await _remove(to, _TEXT_KEY)
     await connection.jetstream().delete_object_store(bucket)
     await connection.close()
-    return measured
+    return {
+        kind: {f"{what}_seconds": median(seconds[f"{kind}_{what}"]) for what in ("put", "get")}
+        for kind in ("stored", "objects")
+    }
 
 
-async def _medians(
-    put: Callable[[], Awaitable[object]], get: Callable[[], Awaitable[None]], clean_up: Callable[[], Awaitable[object]]
-) -> dict[str, Any]:
-    puts, gets = [], []
-    for _ in range(_ROUNDS):
-        puts.append(await _seconds(put))
-        gets.append(await _seconds(get))
-        await clean_up()
-    return {"put_seconds": median(puts), "get_seconds": median(gets)}
+async def _remove(bucket: OpenBucket, key: str) -> None:
+    """Delete a value, and its pages at once."""
+    await bucket.delete(key)
+    remover = bucket.bucket.paging.store.remover
+    await eventually(lambda: remover.waiting, "the removal of the pages to be planned")
+    await remover.make_room(remover.times_made_room, asyncio.get_running_loop().time() + _PATIENCE_SECONDS)
 
 
 async def _seconds(work: Callable[[], Awaitable[object]]) -> float:
@@ -136,8 +133,7 @@ async def _seconds(work: Callable[[], Awaitable[object]]) -> float:
 _WORK: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "fill": fill,
     "live": live,
-    "text": text,
-    "objects": objects,
+    "texts": texts,
 }
 
 
