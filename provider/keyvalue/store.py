@@ -31,6 +31,14 @@ class Call(Protocol):
         """True once the caller has been answered, by the store or because it took too long."""
         ...
 
+    async def take_room(self, size_bytes: int) -> None:
+        """Wait for room in memory for a large answer, unless the call has taken that much before. Its end gives it back.
+
+        Raises:
+            TimeoutError: There was no room until the deadline.
+        """
+        ...
+
     def answer(self, result: Any) -> None:
         """Answer the caller with the operation's result."""
         ...
@@ -62,6 +70,9 @@ class FutureCall:
     @property
     def is_done(self) -> bool:
         return self.future.done()
+
+    async def take_room(self, size_bytes: int) -> None:
+        """Take none: what a coroutine waits for are changes, which have no large answers."""
 
     def answer(self, result: Any) -> None:
         if not self.future.done():

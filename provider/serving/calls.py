@@ -51,6 +51,7 @@ class ServedCall(Struct, eq=False, kw_only=True):
         request: The decoded operation; `None` until it has been decoded.
         shared: The store that is held open for this call; `None` unless the call is in flight.
         room_bytes: Size of the room that its payload takes; 0 unless the payload is sent apart.
+        answer_bytes: Size of the room that its answer takes; 0 unless the answer is large.
     """
 
     calls: Calls
@@ -63,7 +64,12 @@ class ServedCall(Struct, eq=False, kw_only=True):
     request: kv.Request | None = None
     shared: SharedStore[Any] | None = None
     room_bytes: int = 0
+    answer_bytes: int = 0
     is_done: bool = False
+
+    async def take_room(self, size_bytes: int) -> None:
+        if self.answer_bytes < size_bytes:
+            await self.calls.take_answer_room(self, size_bytes)
 
     def answer(self, result: Any) -> None:
         """Send the operation's result, unless the call has been answered, and end the call; see `Calls.end`."""
@@ -111,6 +117,7 @@ class Calls:
         self._in_flight: dict[ServedCall, None] = {}
         self._in_flight_bytes = 0
         self._room = Room(limits.max_invocation_bytes)
+        self._answers = Room(limits.max_answer_bytes)
         self._is_stopping = False
         self._drained = asyncio.Event()
         self._logs_calls = _log.isEnabledFor(logging.DEBUG)
@@ -157,10 +164,24 @@ class Calls:
         if call.is_done:  # it became overdue meanwhile
             self._give_back_room(call)
 
+    async def take_answer_room(self, call: ServedCall, size_bytes: int) -> None:
+        """Wait for room for the answer of a call; see `provider.keyvalue.store.Call.take_room`."""
+        # A call that kept its share while it waits for more could wait for another that does so, too.
+        self._give_back_answer_room(call)
+        await self._answers.take(size_bytes, call.deadline)
+        call.answer_bytes = size_bytes
+        if call.is_done:
+            self._give_back_answer_room(call)
+
     def _give_back_room(self, call: ServedCall) -> None:
         if call.room_bytes:
             self._room.give_back(call.room_bytes)
             call.room_bytes = 0
+
+    def _give_back_answer_room(self, call: ServedCall) -> None:
+        if call.answer_bytes:
+            self._answers.give_back(call.answer_bytes)
+            call.answer_bytes = 0
 
     def check_keys(self, request: kv.Request) -> None:
         """Raise `errors.TooManyKeysError` if a request names more keys than one call may."""
@@ -194,6 +215,7 @@ class Calls:
             call.shared.release()
             call.shared = None
             self._give_back_room(call)
+            self._give_back_answer_room(call)
             if self._is_stopping and not self._in_flight:
                 self._drained.set()
         seconds = time.monotonic() - call.began

@@ -13,6 +13,8 @@ from tests.blackbox.waiting import eventually
 
 RESPONSE_THRESHOLD_BYTES = 900 * 1024
 
+LARGE_ANSWER_BYTES = 20_000_000
+
 LONG = 15_000
 """Bytes of a list element. 60 elements exceed 900 KiB together, but each is far below a server's max_payload."""
 
@@ -142,6 +144,33 @@ async def test_large_payloads_that_have_no_room_together_are_served_one_after_th
     assert [response.error for response in await asyncio.gather(*sent)] == [None] * 6
     assert [await host.get(actor, key) for key in values] == list(values.values())
     assert await host.objects.chunk_count() == 0
+
+
+@pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
+async def test_large_answers_that_are_wanted_at_once_take_the_memory_of_one(host: LatticeHost) -> None:
+    actor = host.actor()
+    await host.start_provider(
+        [host.link(actor)], {"max_answer_bytes": LARGE_ANSWER_BYTES + 1}, default_rpc_timeout_ms=8000
+    )
+    provider = host.provider
+    await host.set(actor, "big", "x" * LARGE_ANSWER_BYTES)
+    before, peak = provider.resident_bytes, 0
+
+    async def ask() -> str | None:
+        invocation = host.invocation(actor, "KeyValue.Get", msgpack.packb("big"))
+        reply = await host.client.request(host.subject, msgpack.packb(invocation), timeout=20)
+        response = host.family.read_response(reply.data, invocation["id"])
+        assert response.error is not None or response.content_length > LARGE_ANSWER_BYTES
+        return response.error
+
+    asked = [asyncio.create_task(ask()) for _ in range(16)]
+    while not all(one.done() for one in asked):
+        peak = max(peak, provider.resident_bytes)
+        await asyncio.sleep(0.01)
+    refusals = [error for one in asked if (error := one.result()) is not None]
+    assert len(refusals) < len(asked)
+    assert all("large values are being read" in error or "object store" in error for error in refusals), refusals
+    assert peak - before < 6 * LARGE_ANSWER_BYTES
 
 
 @pytest.mark.parametrize("family", [RUST, HARNESS], ids=["rust", "harness"], indirect=True)

@@ -128,16 +128,17 @@ class BucketLink:
 
     def _start(self, request: kv.Request, call: Call) -> None:
         if not call.is_done:
-            self.shared.tasks.start(complete(call, self._perform(request, call.deadline), call.answer), "serve a call")
+            self.shared.tasks.start(complete(call, self._perform(request, call), call.answer), "serve a call")
 
-    async def _perform(self, request: kv.Request, deadline: float) -> Any:
+    async def _perform(self, request: kv.Request, call: Call) -> Any:
+        deadline = call.deadline
         bucket, engine = self.shared.opened or await self.shared.wait_open(deadline)
         prefix = self.config.key_prefix
         match request:
             case extensions.SetMany() | extensions.DeleteMany() | SetBytesMany():
-                return await change_many(request, lambda change: self._perform(change, deadline))
+                return await change_many(request, lambda change: self._perform(change, call))
             case kv.KeysRequest():
-                return await self._read_many(request, bucket, deadline)
+                return await self._read_many(request, bucket, call)
             case extensions.ListKeys():
                 return await list_keys(self.shared.jetstream, bucket, request, prefix, deadline)
             case ListPage():
@@ -146,30 +147,28 @@ class BucketLink:
         bucket_key = encode_key(request.key, prefix)
         read = READS.get(type(request))
         if read is not None:
-            return await self._read(request, read, bucket, bucket_key, deadline)
+            return await self._read(request, read, bucket, bucket_key, call)
         if isinstance(request, extensions.GetEntry):
             entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
-            entry = await bucket.paging.reader.whole("GetEntry", request.key, bucket_key, entry, deadline)
+            entry = await bucket.paging.reader.whole("GetEntry", request.key, bucket_key, entry, deadline, call)
             return entry_response(request.key, entry.value, entry.revision, bucket.now_ms(), entry.end.age_ms)
         return await engine.change(request, bucket_key, deadline)
 
-    async def _read(
-        self, request: kv.SingleKeyRequest, read: Read, bucket: Bucket, bucket_key: str, deadline: float
-    ) -> Any:
-        entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
+    async def _read(self, request: kv.SingleKeyRequest, read: Read, bucket: Bucket, bucket_key: str, call: Call) -> Any:
+        entry = await bucket.read_entry(bucket_key, self.config.consistency, call.deadline)
         if is_paged(entry.value):
-            return await bucket.paging.reader.read(request, read, bucket_key, entry, deadline)
+            return await bucket.paging.reader.read(request, read, bucket_key, entry, call)
         return read(request, entry.value)
 
-    async def _read_many(self, request: kv.KeysRequest, bucket: Bucket, deadline: float) -> Any:
+    async def _read_many(self, request: kv.KeysRequest, bucket: Bucket, call: Call) -> Any:
         read = READS_OF_MANY[type(request)]
         bucket_keys = [encode_key(key, self.config.key_prefix) for key in request.keys]
         while True:
-            entries = await bucket.read_many(bucket_keys, self.config.consistency, deadline)
+            entries = await bucket.read_many(bucket_keys, self.config.consistency, call.deadline)
             if not any(is_paged(entry.value) for entry in entries):
                 return read(request, [entry.value for entry in entries])
             with contextlib.suppress(ValueChangedError):  # read them all anew, as of one moment
-                return await bucket.paging.reader.read_many(request, read, bucket_keys, entries, deadline)
+                return await bucket.paging.reader.read_many(request, read, bucket_keys, entries, call)
 
 
 class Upkeep(NamedTuple):

@@ -95,6 +95,9 @@ class _Call:
     is_done = False
     result: Any = None
 
+    async def take_room(self, size_bytes: int) -> None:
+        raise AssertionError("a cache has no answers that wait for room")
+
     def answer(self, result: Any) -> None:
         self.is_done = True
         self.result = result

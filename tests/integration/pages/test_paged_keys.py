@@ -17,6 +17,7 @@ from provider.keyvalue.bucket.entries import Write
 from provider.keyvalue.bucket.pages.garbage.page_list import Part, pages_by_key
 from provider.keyvalue.bucket.pages.paged_value import Head, PageId, key_hash
 from provider.keyvalue.link_values import Consistency
+from provider.keyvalue.store import FutureCall
 from provider.keyvalue.tables import READS
 from provider.tasks import TaskOwner
 from tests.blackbox.nats.nats_server import NatsServer
@@ -26,6 +27,10 @@ from tests.integration.pages.open_pages import Opened, open_pages, soon
 KEY = "k"
 MEMBERS = [f"member:{number:04}:{'x' * 200}" for number in range(400)]
 """80 KiB: some pages, and more than one message of a list or a set has."""
+
+
+def a_call() -> FutureCall:
+    return FutureCall(soon(), asyncio.get_running_loop().create_future())
 
 
 class Client:
@@ -45,7 +50,7 @@ class Client:
 
     async def read(self, request: kv.SingleKeyRequest) -> Any:
         entry = await self.bucket.read_entry(KEY, Consistency.STRONG, soon())
-        found = await self.bucket.paging.reader.read(request, READS[type(request)], KEY, entry, soon())
+        found = await self.bucket.paging.reader.read(request, READS[type(request)], KEY, entry, a_call())
         return decode_response(type(request), encode_response(found))
 
     async def members(self) -> set[str]:
@@ -209,7 +214,7 @@ async def test_a_missing_page_is_an_error_that_names_it_and_the_key_can_be_repla
             )
             assert [type(outcome) for outcome in outcomes] == [errors.DamagedValueError] * 3
             entry = await other.bucket.read_entry(KEY, Consistency.STRONG, soon())
-            assert await other.bucket.paging.reader.read(kv.Contains(KEY), READS[kv.Contains], KEY, entry, soon())
+            assert await other.bucket.paging.reader.read(kv.Contains(KEY), READS[kv.Contains], KEY, entry, a_call())
             assert await other.change(kv.SetClear(KEY))
             assert await other.change(kv.SetAdd(KEY, "again")) == 1
             assert await other.members() == {"again"}
@@ -226,7 +231,7 @@ async def test_a_head_of_another_key_reads_nothing(lattice_server: NatsServer) -
         await one.opened.jetstream.publish(copy, found.payload, b"NATS/1.0\r\nKv-Kind: paged\r\n\r\n", soon())
         entry = await one.bucket.read_entry("copy", Consistency.STRONG, soon())
         with pytest.raises(errors.DamagedValueError):
-            await one.bucket.paging.reader.read(kv.SetQuery("copy"), READS[kv.SetQuery], "copy", entry, soon())
+            await one.bucket.paging.reader.read(kv.SetQuery("copy"), READS[kv.SetQuery], "copy", entry, a_call())
 
 
 async def test_without_pages_a_list_grows_up_to_the_size_of_a_message(lattice_server: NatsServer) -> None:

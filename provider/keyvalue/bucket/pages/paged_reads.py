@@ -69,19 +69,26 @@ class Answer:
 def text_of(head: Head, answer: Answer) -> Operation[str]:
     """Return a text."""
     try:
-        return (yield from bytes_of(head, answer)).decode()
+        return (yield from _joined(head, answer)).decode()
     except UnicodeDecodeError as error:
         raise DamagedPageError(head.root, str(error)) from None
 
 
 def bytes_of(head: Head, answer: Answer) -> Operation[bytes]:
     """Return the bytes of a text or a binary value."""
+    return bytes((yield from _joined(head, answer)))
+
+
+def _joined(head: Head, answer: Answer) -> Operation[bytearray]:
+    """Return these bytes, with no piece in memory any more: pieces that are joined at the end take as much as their value."""
     answer.check(head.count)
     leaves = Leaves(head)
-    pieces: list[bytes] = []
+    joined = bytearray(head.count)
+    at = 0
     while (piece := (yield from leaves.next_piece())) is not None:
-        pieces.append(piece)
-    return b"".join(pieces)
+        joined[at : at + len(piece)] = piece
+        at += len(piece)
+    return joined
 
 
 class RangeReader:

@@ -18,7 +18,6 @@ from provider.keyvalue.bucket.pages.tree_edits import NewPages, Tree, build_piec
 from provider.keyvalue.bucket.pages.tree_reads import root_of
 from provider.keyvalue.bucket.pages.working_copy import PagedList, PagedSet
 from provider.keyvalue.kinds import Kind, Value
-from provider.keyvalue.payloads import encode_payload
 
 MOST_INLINE_BYTES = 64 * 1024
 """Largest payload of a list or a set that is one message: below it, writing all of it costs less than a page."""
@@ -94,9 +93,9 @@ def settle(value: Value, sizes: PageSizes, prefix: str) -> Operation[Edit]:
 
 def _first_pages(value: Value, sizes: PageSizes, prefix: str) -> Operation[Edit]:
     if value.kind not in (Kind.LIST, Kind.SET):
-        encoded = encode_payload(value)
         pages = NewPages(prefix, sizes.piece)
-        tree, count, size = (yield from build_pieces(value.kind, encoded, pages)), len(encoded), len(encoded)
+        tree = yield from build_pieces(value.data, pages)
+        count = size = tree.root.length
     else:
         elements = sorted(value.data) if value.kind is Kind.SET else value.data
         pages = NewPages(prefix, sizes.page)

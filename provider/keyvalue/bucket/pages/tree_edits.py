@@ -72,10 +72,23 @@ def build_tree(elements: list[str], kind: Kind, pages: NewPages) -> Operation[Tr
     return tree
 
 
-def build_pieces(kind: Kind, encoded: bytes, pages: NewPages) -> Operation[Tree]:
-    """Build the tree of a text or a binary value from its bytes, of which there is at least one."""
-    pieces = [encoded[start : start + pages.page_bytes] for start in range(0, len(encoded), pages.page_bytes)]
-    return (yield from build_on_pieces(kind, [pages.add(piece, len(piece)) for piece in pieces], pages))
+def build_pieces(data: str | bytes, pages: NewPages) -> Operation[Tree]:
+    """Build the tree of a text or a binary value, which is not empty. Besides its pages, one of them is in memory."""
+    collected, leaves = bytearray(), []
+    for start in range(0, len(data), pages.page_bytes):
+        part = data[start : start + pages.page_bytes]
+        collected += part.encode() if isinstance(part, str) else part
+        leaves += [pages.add(piece, len(piece)) for piece in full_pieces(collected, pages.page_bytes)]
+    if collected:
+        leaves.append(pages.add(bytes(collected), len(collected)))
+    return (yield from build_on_pieces(Kind.TEXT if isinstance(data, str) else Kind.BINARY, leaves, pages))
+
+
+def full_pieces(collected: bytearray, piece_bytes: int) -> Iterator[bytes]:
+    """Remove all pieces of one size from the beginning of some bytes."""
+    while len(collected) >= piece_bytes:
+        yield bytes(memoryview(collected)[:piece_bytes])
+        del collected[:piece_bytes]
 
 
 def build_on_pieces(kind: Kind, leaves: list[Child], pages: NewPages) -> Operation[Tree]:

@@ -23,6 +23,7 @@ from provider.keyvalue.bucket.pages.paged_value import (
 )
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.kinds import Kind, Value
+from provider.keyvalue.store import Call
 from provider.keyvalue.values import MANY_BYTES, check_kind
 from provider.room import Room
 
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Largest answer, unless the caller sets it: what one call may take in memory, with the copies that are made on its way out."""
+
+_SMALL_BYTES = 1024 * 1024
+"""Values of this size take no room, as those of one message do not: they would wait behind large ones."""
 
 _MOST_DAMAGED = 100
 """Damaged values that health remembers: it names one of them."""
@@ -97,9 +101,7 @@ class ValueReader:
         self._room = Room(max_answer_bytes)
         self._loop = asyncio.get_running_loop()
 
-    async def read(
-        self, request: kv.SingleKeyRequest, read: Read, bucket_key: str, entry: Entry, deadline: float
-    ) -> Any:
+    async def read(self, request: kv.SingleKeyRequest, read: Read, bucket_key: str, entry: Entry, call: Call) -> Any:
         """Return the result of an operation that reads one key with a paged value.
 
         Args:
@@ -107,7 +109,7 @@ class ValueReader:
             read: The operation as a function of a whole value.
             bucket_key: The key as stored.
             entry: The entry.
-            deadline: On the event loop's clock.
+            call: The call that is answered; it takes the room that the value needs until it is done.
 
         Raises:
             errors.DamagedValueError: A page of the value is missing or not readable.
@@ -122,15 +124,17 @@ class ValueReader:
             while is_paged(entry.value):
                 operation, size = self._part(request, _head(entry))
                 try:
-                    return await self._within_room([bucket_key], operation, size, deadline)
+                    return await self._within_room([bucket_key], operation, size, call.deadline, call)
                 except (AbsentPageError, DamagedPageError) as error:
-                    entry = await self.after_absence(request.key, bucket_key, entry.revision, error, deadline)
+                    entry = await self.after_absence(request.key, bucket_key, entry.revision, error, call.deadline)
                     check_kind(request.key, entry.value, _KINDS[type(request)])
             return read(request, entry.value)
-        entry = await self.whole(type(request).__name__, request.key, bucket_key, entry, deadline)
+        entry = await self.whole(type(request).__name__, request.key, bucket_key, entry, call.deadline, call)
         return read(request, entry.value)
 
-    async def whole(self, operation: str, key: str, bucket_key: str, entry: Entry, deadline: float) -> Entry:
+    async def whole(
+        self, operation: str, key: str, bucket_key: str, entry: Entry, deadline: float, call: Call | None = None
+    ) -> Entry:
         """Return an entry with its whole value. The members of a paged set are in ascending order.
 
         Args:
@@ -139,6 +143,7 @@ class ValueReader:
             bucket_key: The key as stored.
             entry: The entry; one that is not paged is returned as it is.
             deadline: On the event loop's clock.
+            call: As for `read`. `None`: the room is given back at the end of the read.
 
         Raises:
             errors.StoreError: As for `read`.
@@ -146,7 +151,7 @@ class ValueReader:
         while is_paged(entry.value):
             head = _head(entry)
             try:
-                data = await self._within_room([bucket_key], self._whole(operation, head), head.size, deadline)
+                data = await self._within_room([bucket_key], self._whole(operation, head), head.size, deadline, call)
             except (AbsentPageError, DamagedPageError) as error:
                 entry = await self.after_absence(key, bucket_key, entry.revision, error, deadline)
             else:
@@ -160,7 +165,7 @@ class ValueReader:
         read: ReadOfMany,
         bucket_keys: Sequence[str],
         entries: Sequence[Entry],
-        deadline: float,
+        call: Call,
     ) -> Any:
         """Return the result of an operation that reads several keys some of which have paged values.
 
@@ -169,7 +174,7 @@ class ValueReader:
             read: The operation as a function of whole values.
             bucket_keys: Its keys as stored.
             entries: Their entries, all of one moment where the bucket can tell it.
-            deadline: On the event loop's clock.
+            call: As for `read`.
 
         Raises:
             ValueChangedError: A value has changed since. All of them have to be read anew.
@@ -177,7 +182,7 @@ class ValueReader:
             errors.StoreError: As for `read`.
         """
         if isinstance(request, (kv.SetUnion, kv.SetIntersection)):
-            return await self._merged_sets(request, bucket_keys, entries, deadline)
+            return await self._merged_sets(request, bucket_keys, entries, call)
         is_get = isinstance(request, GetMany)
         # A list or a set is no text, whatever its pages have.
         wanted = [is_paged(entry.value) and not (is_get and _head(entry).kind is not Kind.TEXT) for entry in entries]
@@ -186,6 +191,7 @@ class ValueReader:
         )
         if size > MANY_BYTES:
             raise errors.TooMuchAtOnceError(len(entries), MANY_BYTES)
+        await self._take_room(size, call.deadline, call)
         values = [entry.value for entry in entries]
         failures: dict[int, errors.StoreError] = {}
         for index, entry in enumerate(entries):
@@ -193,7 +199,7 @@ class ValueReader:
                 continue
             name, key = type(request).__name__, request.keys[index]
             try:
-                values[index] = (await self.whole(name, key, bucket_keys[index], entry, deadline)).value
+                values[index] = (await self.whole(name, key, bucket_keys[index], entry, call.deadline, call)).value
             except errors.DamagedValueError as error:
                 if not is_get:
                     raise
@@ -209,7 +215,7 @@ class ValueReader:
         request: kv.SetUnion | kv.SetIntersection,
         bucket_keys: Sequence[str],
         entries: Sequence[Entry],
-        deadline: float,
+        call: Call,
     ) -> EncodedTexts:
         for key, entry in zip(request.keys, entries, strict=True):
             check_kind(key, entry.value, Kind.SET)
@@ -220,11 +226,11 @@ class ValueReader:
         )
         operation = merge(sets, self._answer(type(request).__name__))
         try:
-            return await self._within_room(bucket_keys, operation, size, deadline)
+            return await self._within_room(bucket_keys, operation, size, call.deadline, call)
         except (AbsentPageError, DamagedPageError) as error:
             index = _owner(error, entries)
             key, bucket_key = request.keys[index], bucket_keys[index]
-            await self.after_absence(key, bucket_key, entries[index].revision, error, deadline)
+            await self.after_absence(key, bucket_key, entries[index].revision, error, call.deadline)
         raise ValueChangedError
 
     async def after_absence(
@@ -259,19 +265,31 @@ class ValueReader:
         return entry
 
     async def _within_room(
-        self, bucket_keys: Sequence[str], operation: Operation[Result], size: int, deadline: float
+        self,
+        bucket_keys: Sequence[str],
+        operation: Operation[Result],
+        size: int,
+        deadline: float,
+        call: Call | None,
     ) -> Result:
-        """Read what is so large when its turn has come: together, such reads take the memory of one answer."""
-        began = self._loop.time()
-        try:
-            await self._room.take(size, deadline)
-        except TimeoutError:
-            waited_ms = int((self._loop.time() - began) * 1000)
-            raise errors.StoreTimeoutError(waited_ms, "other large values are being read") from None
+        """Read what is so large when its turn has come."""
+        await self._take_room(size, deadline, call)
         try:
             return await self._runner.run(bucket_keys, operation, deadline)
         finally:
-            self._room.give_back(size)
+            if call is None and size > _SMALL_BYTES:
+                self._room.give_back(size)
+
+    async def _take_room(self, size: int, deadline: float, call: Call | None) -> None:
+        """Wait for room: together, large values take the memory of one answer, from their first page until they are sent."""
+        if size <= _SMALL_BYTES:
+            return
+        began = self._loop.time()
+        try:
+            await (self._room.take(size, deadline) if call is None else call.take_room(size))
+        except TimeoutError:
+            waited_ms = int((self._loop.time() - began) * 1000)
+            raise errors.StoreTimeoutError(waited_ms, "other large values are being read") from None
 
     def _part(self, request: kv.ListRange | kv.SetQuery, head: Head) -> tuple[Operation[EncodedTexts], int]:
         """Return the read of elements, and about how many bytes they have."""

@@ -22,7 +22,7 @@ from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry, Write
 from provider.keyvalue.bucket.pages.page_codec import Child
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, PageId, page_prefix
-from provider.keyvalue.bucket.pages.tree_edits import NewPages, build_on_pieces
+from provider.keyvalue.bucket.pages.tree_edits import NewPages, build_on_pieces, full_pieces
 from provider.keyvalue.bucket.pages.tree_reads import Leaves
 from provider.keyvalue.bucket.pages.value_writer import check_size
 from provider.keyvalue.conditional import Put, PutPaged
@@ -227,9 +227,8 @@ async def _cut(parts: AsyncIterator[bytes], piece_bytes: int) -> AsyncGenerator[
     collected = bytearray()
     async for part in parts:
         collected += part
-        while len(collected) >= piece_bytes:
-            yield bytes(memoryview(collected)[:piece_bytes])
-            del collected[:piece_bytes]
+        for piece in full_pieces(collected, piece_bytes):
+            yield piece
     if collected:
         yield bytes(collected)
 
