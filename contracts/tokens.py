@@ -117,15 +117,15 @@ def decode_token(encoded: str, decode_claims: Callable[[bytes], C]) -> Token[C]:
         TokenMalformedError: There are not three segments, one is not base64url, or the claims are not those expected.
     """
     try:
-        data = encoded.encode("ascii")
-        header, claims, signature = data.split(b".")
+        signing_input, _, signature = encoded.encode("ascii").rpartition(b".")
+        header, claims = signing_input.split(b".", 1)
     except ValueError:
         raise TokenMalformedError("not three segments separated by dots") from None
     try:
         decoded = decode_claims(decode_segment(claims))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TokenMalformedError(str(error)) from None
-    return Token(header, decoded, decode_segment(signature), data[: len(header) + 1 + len(claims)])
+    return Token(header, decoded, decode_segment(signature), signing_input)
 
 
 def encode_segment(data: bytes) -> bytes:

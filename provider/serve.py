@@ -102,7 +102,7 @@ class Provider(RunningProvider):
             self._untimely.succeeded()
         invocation = event.invocation
         is_chunked = invocation.is_chunked
-        call = self._call(event, received)
+        call = self._call(event, received, is_chunked=is_chunked)
         store = (self._refusal(call) if is_chunked else self._calls.refusal(call)) or self._links.store(event.link)
         if isinstance(store, errors.ProviderError):
             call.fail(store)
@@ -117,16 +117,20 @@ class Provider(RunningProvider):
             if not call.is_done:
                 self._calls.keep(call, store)
 
-    def _call(self, event: InvocationAccepted, received: Received) -> InvocationCall:
-        size_bytes, stated_bytes = received.size_bytes, event.invocation.content_length
+    def _call(self, event: InvocationAccepted, received: Received, *, is_chunked: bool) -> InvocationCall:
+        size_bytes, seconds = received.size_bytes, self._budget_seconds
+        if is_chunked:
+            stated_bytes = event.invocation.content_length
+            assert isinstance(stated_bytes, int)
+            size_bytes, seconds = max(size_bytes, stated_bytes), seconds + _CHUNK_SECONDS
         return InvocationCall(
             calls=self._calls,
             link=event.link,
             operation=event.invocation.operation,
             header=received.header,
-            size_bytes=max(size_bytes, stated_bytes) if isinstance(stated_bytes, int) else size_bytes,
+            size_bytes=size_bytes,
             began=received.arrived,
-            deadline=received.arrived + self._budget_seconds + (_CHUNK_SECONDS if event.invocation.is_chunked else 0),
+            deadline=received.arrived + seconds,
             event=event,
             reply_subject=received.reply,
             replies=self._replies,

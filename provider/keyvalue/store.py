@@ -182,7 +182,15 @@ class Store(Protocol):
         ...
 
 
-async def complete(call: Call, work: Awaitable[_T], then: Callable[[_T], None]) -> None:
+class Fails(Protocol):
+    """A call, or a part of one, that may end in an error."""
+
+    def fail(self, error: BaseException) -> None:
+        """Take the error; see `Call.fail`."""
+        ...
+
+
+async def complete(call: Fails, work: Awaitable[_T], then: Callable[[_T], None]) -> None:
     """Wait for the work that a call needs and pass its result on, or fail the call with the error that it ends in.
 
     Args:

@@ -185,6 +185,8 @@ class Calls:
 
     def check_keys(self, request: kv.Request) -> None:
         """Raise `errors.TooManyKeysError` if a request names more keys than one call may."""
+        if isinstance(request, kv.SingleKeyRequest):
+            return
         maximum = self.limits.max_keys_per_call
         keys = request.keys if isinstance(request, kv.KeysRequest) else ()
         count = len(request.items) if isinstance(request, extensions.SetMany | SetBytesMany) else len(keys)
@@ -214,8 +216,9 @@ class Calls:
             self._in_flight_bytes -= call.size_bytes
             call.shared.release()
             call.shared = None
-            self._give_back_room(call)
-            self._give_back_answer_room(call)
+            if call.room_bytes or call.answer_bytes:  # large payloads only
+                self._give_back_room(call)
+                self._give_back_answer_room(call)
             if self._is_stopping and not self._in_flight:
                 self._drained.set()
         seconds = time.monotonic() - call.began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
@@ -15,7 +16,13 @@ from hypothesis import strategies as st
 from contracts import extensions
 from contracts import keyvalue as kv
 from provider import errors
-from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
+from provider.keyvalue.bucket.cas import (
+    AlreadyWrittenError,
+    ConflictError,
+    MaybeWrittenError,
+    NotWrittenError,
+    SentWrite,
+)
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry, Write
 from provider.keyvalue.bucket.pages.runner import PageRunner
@@ -31,6 +38,14 @@ NO_PAGES = ValueWriter(
     cast(PageRunner, None), cast(ValueReader, None), lambda: PagingLimits(PageSizes(), -1, False, 2**19)
 )
 """No value of these tests is large enough for pages."""
+
+
+def pass_on(sent: SentWrite, written: asyncio.Task[int]) -> None:
+    error = written.exception()
+    if error is None:
+        sent.answer(written.result())
+    else:
+        sent.fail(error)
 
 
 class Fault(enum.Enum):
@@ -88,8 +103,10 @@ class ScriptedStore:
         value = self.entry.value
         return Entry(self.entry.revision, value.copy() if value else None, self.entry.operation_id)
 
-    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
-        return asyncio.ensure_future(self.written(write, deadline))
+    def write(self, write: Write, deadline: float) -> SentWrite:
+        sent = SentWrite(deadline)
+        asyncio.ensure_future(self.written(write, deadline)).add_done_callback(functools.partial(pass_on, sent))
+        return sent
 
     async def written(self, write: Write, deadline: float) -> int:
         await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 from collections.abc import Iterable, Mapping
 
 from hypothesis import given
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
 from provider import errors
-from provider.keyvalue.bucket.cas import AlreadyWrittenError, ConflictError, MaybeWrittenError, NotWrittenError
+from provider.keyvalue.bucket.cas import (
+    AlreadyWrittenError,
+    ConflictError,
+    MaybeWrittenError,
+    NotWrittenError,
+    SentWrite,
+)
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Entry, Write
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, Edit, Head, PageId, Wanted, page_prefix
@@ -26,6 +33,14 @@ from provider.tasks import TaskOwner
 KEY = "k"
 OLD = [f"old:{number:03}" for number in range(40)]
 SIZES = PageSizes(page=120, inline=100, buffer=170)
+
+
+def pass_on(sent: SentWrite, written: asyncio.Task[int]) -> None:
+    error = written.exception()
+    if error is None:
+        sent.answer(written.result())
+    else:
+        sent.fail(error)
 
 
 class Fault(enum.Enum):
@@ -91,8 +106,10 @@ class ScriptedStore:
         value = self.entry.value.copy() if self.entry.value is not None else None
         return Entry(self.entry.revision, value, self.entry.operation_id)
 
-    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
-        return asyncio.ensure_future(self._write(write))
+    def write(self, write: Write, deadline: float) -> SentWrite:
+        sent = SentWrite(deadline)
+        asyncio.ensure_future(self._write(write)).add_done_callback(functools.partial(pass_on, sent))
+        return sent
 
     async def _write(self, write: Write) -> int:
         await asyncio.sleep(0)

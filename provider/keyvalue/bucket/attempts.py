@@ -8,7 +8,6 @@ message of each id, so of several attempts at most one is ever stored.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
 import secrets
@@ -25,6 +24,7 @@ from provider.keyvalue.bucket.cas import (
     ConflictError,
     MaybeWrittenError,
     NotWrittenError,
+    SentWrite,
 )
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, EntryCache, Write, may_tell_ttl
 from provider.keyvalue.bucket.pages.paged_value import Head, is_paged
@@ -102,7 +102,7 @@ class BatchWriter:
     def begin(self, bucket_key: str, changes: list[PendingChange]) -> Batch:
         """Make a batch of changes, and send its first attempt if nothing has to be read for that.
 
-        The caller has to look at the attempt's outcome: `finish` is for one that was stored. Everything else is for `settle`.
+        The caller has to look at the attempt's outcome: `stored` is for one that was stored. Everything else is for `settle`.
         """
         batch = Batch(bucket_key, changes, self._new_id())
         # 1. Start from the entry that our last write left. If it is out of date, the write conflicts.
@@ -115,14 +115,11 @@ class BatchWriter:
             payload = b"" if batch.needs_pages else payload_of(plan.value)
             is_large = len(payload) > MOST_INLINE_BYTES and self._paging.needs_pages(plan.value, payload)
             if plan.is_change and not batch.needs_pages and not is_large:
-                with contextlib.suppress(errors.StoreError):  # time is over, as `settle` will find, too
+                try:
                     batch.under_way = self._send(batch, plan, entry, payload)
+                except errors.StoreError:
+                    batch.under_way = None  # time is over, as `settle` will find, too
         return batch
-
-    def finish(self, batch: Batch) -> None:
-        """Answer a batch whose attempt was stored."""
-        assert batch.under_way is not None
-        self._stored(batch.under_way, batch.under_way.sent.result())
 
     async def settle(self, batch: Batch) -> list[PendingChange]:
         """Answer the changes of a batch by one write, if they fit; return those that have to wait for the next write."""
@@ -340,7 +337,7 @@ class BatchWriter:
         )
         return Attempt(write, plan, self._sent(batch, write, doubt=""), prepared)
 
-    def _sent(self, batch: Batch, write: Write, doubt: str) -> asyncio.Future[int]:
+    def _sent(self, batch: Batch, write: Write, doubt: str) -> SentWrite:
         """Send a write for as long as a caller waits."""
         now, deadline = self._loop.time(), batch.deadline
         if now >= deadline:
@@ -377,10 +374,10 @@ class BatchWriter:
             batch.note_attempt(attempt)
             batch.answer_stored_at(errors.bare(error).revision)
             return True
-        self._stored(attempt, revision)
+        self.stored(attempt, revision)
         return True
 
-    def _stored(self, attempt: Attempt, revision: int) -> None:
+    def stored(self, attempt: Attempt, revision: int) -> None:
         """Answer the callers of an attempt that was stored, and remember the entry."""
         self.counts.writes += 1
         self.counts.changes += len(attempt.plan.outcomes)
@@ -410,7 +407,7 @@ class BatchWriter:
                 return await sent
             except MaybeWrittenError as error:
                 # Time-out, lost connection, a leader in trouble: the write may be stored. Look for it below.
-                doubt = errors.bare(error).reason  # the future keeps the error, and this frame the future
+                doubt = errors.bare(error).reason  # the write keeps the error, and this frame the write
             except errors.StoreError as error:
                 raise self._refused(error, batch, doubt) from None
             except (ConflictError, NotWrittenError) as error:

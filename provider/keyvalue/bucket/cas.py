@@ -6,12 +6,79 @@ A write that returns was stored. Every other outcome is an exception, and each o
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Generator
 from typing import Protocol
 
+from provider import errors
 from provider.keyvalue.bucket.entries import Entry, Write
+
+_log = logging.getLogger(__name__)
 
 MAX_PAYLOAD = "the server's max_payload"
 """The limit of one message, as `errors.ValueTooLargeError` names it. A value that is over it may get pages."""
+
+
+class SentWrite:
+    """A write under way, and later its outcome, which is the write's revision or an error.
+
+    It is awaited, or gives its outcome to one function in the turn in which that is known. So it costs a quarter of a
+    future, which has its callbacks called one by one in later turns.
+
+    Args:
+        deadline: Time by which the store must have an answer, on the event loop's clock.
+
+    Attributes:
+        deadline: The same time.
+        is_done: Whether the outcome is known.
+        error: The outcome, unless the write was stored.
+    """
+
+    __slots__ = ("_revision", "_then", "deadline", "error", "is_done")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.is_done = False
+        self.error: BaseException | None = None
+        self._revision = 0
+        self._then: Callable[[], object] | None = None
+
+    def answer(self, result: int) -> None:
+        self._revision = result
+        self._end()
+
+    def fail(self, error: BaseException) -> None:
+        if self.is_done:
+            _log.error("internal_error", exc_info=error)  # a defect of the function that was given the outcome
+            return
+        self.error = errors.bare(error)
+        self._end()
+
+    def then(self, function: Callable[[], object]) -> None:
+        """Call a function when the outcome is known; at once if it is."""
+        if self.is_done:
+            function()
+        else:
+            self._then = function
+
+    def revision(self) -> int:
+        """Return the revision of a write that was stored, or raise the other outcome."""
+        if self.error is not None:
+            raise self.error
+        return self._revision
+
+    def __await__(self) -> Generator[object, None, int]:
+        if not self.is_done:
+            known = asyncio.Event()
+            self._then = known.set
+            yield from known.wait().__await__()
+        return self.revision()
+
+    def _end(self) -> None:
+        self.is_done = True
+        if self._then is not None:
+            then, self._then = self._then, None  # it refers to this write, for which the collector would be needed
+            then()
 
 
 class CompareAndSetStore(Protocol):
@@ -34,10 +101,10 @@ class CompareAndSetStore(Protocol):
         """
         ...
 
-    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
-        """Send an entry and return the future of its revision.
+    def write(self, write: Write, deadline: float) -> SentWrite:
+        """Send an entry. The outcome is known in a later turn of the event loop: the entry's revision, or an error.
 
-        Raises (from the future):
+        Raises (when it is awaited):
             ConflictError: The key has another revision than expected; nothing was written.
             AlreadyWrittenError: The store has another attempt at the same change.
             NotWrittenError: The store could not be reached; nothing was written.

@@ -19,7 +19,7 @@ from provider.keyvalue.bucket.attempts import BatchWriter
 from provider.keyvalue.bucket.cas import CompareAndSetStore
 from provider.keyvalue.bucket.pages.paged_value import Head
 from provider.keyvalue.bucket.pages.value_writer import ValueWriter
-from provider.keyvalue.bucket.plans import Batch, PendingChange
+from provider.keyvalue.bucket.plans import Attempt, Batch, PendingChange
 from provider.keyvalue.conditional import CONDITIONS
 from provider.keyvalue.store import Call, FutureCall
 from provider.streaks import FailureStreak
@@ -125,18 +125,19 @@ class Engine:
             return
         batch = self._writer.begin(bucket_key, changes)
         self._lanes[bucket_key] = lane
-        if batch.under_way is None:
+        attempt = batch.under_way
+        if attempt is None:
             self._tasks.start(self._work_off(batch, lane), bucket_key)
         else:
-            batch.under_way.sent.add_done_callback(functools.partial(self._on_sent, batch))
+            attempt.sent.then(functools.partial(self._on_sent, batch, attempt))
 
-    def _on_sent(self, batch: Batch, sent: asyncio.Future[int]) -> None:
+    def _on_sent(self, batch: Batch, attempt: Attempt) -> None:
         """Answer the callers of a write that was stored and go on with the lane; settle any other outcome in a task."""
-        if sent.exception() is not None:
+        if attempt.sent.error is not None:
             self._tasks.start(self._work_off(batch, self._lanes[batch.bucket_key]), batch.bucket_key)
             return
         try:
-            self._writer.finish(batch)
+            self._writer.stored(attempt, attempt.sent.revision())
         finally:
             self._write_next(batch.bucket_key)
 
@@ -167,11 +168,11 @@ class Engine:
     def _expire(self) -> None:
         """Answer the calls whose deadline has come, whatever their lane is waiting for."""
         now = self._loop.time()
+        self._pending = [change for change in self._pending if not change.call.is_done]
         for change in self._pending:
-            if change.call.deadline <= now and not change.call.is_done:
+            if change.call.deadline <= now:
                 doubt = "no answer from the store in time" if change.is_sent else ""
                 change.call.fail(change.too_late(doubt, now))
-        self._pending = [change for change in self._pending if not change.call.is_done]
         self._tick = self._loop.call_later(_TICK_SECONDS, self._expire) if self._pending else None
 
 

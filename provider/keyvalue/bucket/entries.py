@@ -182,7 +182,8 @@ class EntryCache:
         return entry
 
     def put(self, bucket_key: str, entry: Entry, size: int) -> None:
-        self.take(bucket_key)
+        if bucket_key in self._entries:
+            self.take(bucket_key)
         self._entries[bucket_key] = (entry, size)
         self._bytes += size
         while len(self._entries) > _CACHED_ENTRIES or self._bytes > self._max_bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from msgspec import Struct
@@ -10,6 +9,7 @@ from msgspec import Struct
 from contracts import keyvalue as kv
 from contracts.extensions import SwapResponse
 from provider import errors
+from provider.keyvalue.bucket.cas import SentWrite
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, Write
 from provider.keyvalue.bucket.pages.paged_value import Edit, Head, PageId
 from provider.keyvalue.conditional import CONDITIONS, Put, PutPaged
@@ -82,13 +82,13 @@ class Attempt(Struct, frozen=True):
     Attributes:
         write: The write.
         plan: The plan that it carries out.
-        sent: The write's revision, or its outcome; see `cas.CompareAndSetStore.write`.
+        sent: The write under way.
         prepared: The pages that it adds and replaces, if the value has or had any.
     """
 
     write: Write
     plan: BatchPlan
-    sent: asyncio.Future[int]
+    sent: SentWrite
     prepared: Prepared | None = None
 
 
@@ -110,35 +110,30 @@ class Prepared(Struct, frozen=True):
     before: Head | None
 
 
-class Batch:
+class Batch(Struct, eq=False):
     """Changes of one key that share one write, and the attempts at that write which may have been stored.
 
     With several replicas a rejected attempt may have been stored: a deposed leader rejects what its successor stores.
 
-    Args:
+    Attributes:
         bucket_key: The key as stored.
         changes: The changes, in the order of the calls.
         message_id: The id that all attempts have in common.
-
-    Attributes:
         under_way: The attempt that was sent last, if its outcome has not been looked at.
         known: The entry that our last write left, for a first attempt that has to read pages.
         needs_pages: Whether the new value is known not to fit into one message.
         apart: Changes that were taken out of the batch and wait for the next one.
     """
 
-    __slots__ = ("_attempts", "apart", "bucket_key", "changes", "known", "message_id", "needs_pages", "under_way")
-
-    def __init__(self, bucket_key: str, changes: list[PendingChange], message_id: bytes) -> None:
-        self.bucket_key = bucket_key
-        self.changes = changes
-        self.message_id = message_id
-        self.under_way: Attempt | None = None
-        self.known: Entry | None = None
-        self.needs_pages = False
-        self.apart: list[PendingChange] = []
-        self._attempts: dict[bytes, tuple[int, BatchPlan]] = {}
-        """The revision that each doubtful attempt expected, and its plan, by operation id."""
+    bucket_key: str
+    changes: list[PendingChange]
+    message_id: bytes
+    under_way: Attempt | None = None
+    known: Entry | None = None
+    needs_pages: bool = False
+    apart: list[PendingChange] = []
+    _attempts: dict[bytes, tuple[int, BatchPlan]] = {}
+    """The revision that each doubtful attempt expected, and its plan, by operation id."""
 
     @property
     def is_doubtful(self) -> bool:

@@ -99,8 +99,7 @@ class BucketLink:
         """Begin a change or a direct get whose outcome answers the call; return whether the call needs nothing more."""
         kind = type(request)
         read = READS.get(kind)
-        is_change = kind in CHANGES or kind in CONDITIONS
-        if not is_change and read is None:
+        if read is None and kind not in CHANGES and kind not in CONDITIONS:
             return False
         assert isinstance(request, kv.SingleKeyRequest)
         try:

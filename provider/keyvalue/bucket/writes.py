@@ -18,6 +18,7 @@ from provider.keyvalue.bucket.cas import (
     ConflictError,
     MaybeWrittenError,
     NotWrittenError,
+    SentWrite,
 )
 from provider.keyvalue.bucket.entries import EXPECTED_REVISION, MESSAGE_ID, Write, encode_headers, reserved_header
 from provider.keyvalue.bucket.failures import refusal
@@ -25,7 +26,7 @@ from provider.keyvalue.bucket.lease import ReadLease
 from provider.keyvalue.bucket.stream import BucketStream
 from provider.keyvalue.bucket.ttl import Expirations
 from provider.keyvalue.keys import RESERVED_KEY
-from provider.keyvalue.store import FutureCall, complete
+from provider.keyvalue.store import complete
 from provider.nats import jetstream as js
 from provider.nats.buckets import DUPLICATE_IN_PROCESS, MESSAGE_TOO_LARGE, NO_SPACE, WRONG_LAST_SEQUENCE
 from provider.nats.frames import header_block
@@ -75,8 +76,8 @@ class Writes:
 
     # --- entries
 
-    def write(self, write: Write, deadline: float) -> asyncio.Future[int]:
-        """Send an entry and return the future of its revision; see `cas.CompareAndSetStore` for the other outcomes.
+    def write(self, write: Write, deadline: float) -> SentWrite:
+        """Send an entry; see `cas.CompareAndSetStore` for the outcomes.
 
         A write that the server acknowledges needs no task; any other outcome is worked out in one.
         """
@@ -87,23 +88,22 @@ class Writes:
         header = encode_headers(
             write, self._stream.clock.now_ms(), sends_message_id=traits.replicas > 1, rolls_up=traits.rolls_up
         )
-        outcome: asyncio.Future[int] = self._loop.create_future()
-        then = functools.partial(self._on_reply, outcome, write, header, self._loop.time(), deadline)
+        sent = SentWrite(deadline)
+        then = functools.partial(self._on_reply, sent, write, header, self._loop.time())
         try:
             self._check_size(write.key, len(header) + len(write.payload))
             subject = self._subject + write.bucket_key.encode()
             self._connection.request_then(subject, write.payload, header, deadline=deadline, then=then)
         except (errors.ValueTooLargeError, errors.NatsError) as error:  # nothing was sent
             then(errors.bare(error))
-        return outcome
+        return sent
 
     def _on_reply(
         self,
-        outcome: asyncio.Future[int],
+        sent: SentWrite,
         write: Write,
         header: bytes,
         sent_at: float,
-        deadline: float,
         reply: Reply | errors.ValueTooLargeError | errors.NatsError,
     ) -> None:
         if isinstance(reply, tuple):
@@ -112,13 +112,12 @@ class Writes:
             except (AlreadyWrittenError, errors.NatsError) as refusal:
                 error: Exception = errors.bare(refusal)
             else:
-                if not outcome.done():  # else it is cancelled with the task that waited for it
-                    outcome.set_result(revision)
+                sent.answer(revision)
                 return
         else:
             error = reply
-        call, size = FutureCall(deadline, outcome), len(header) + len(write.payload)
-        self._tasks.start(complete(call, self._after(error, write, size, deadline), call.answer), "work out a write")
+        after = self._after(error, write, len(header) + len(write.payload), sent.deadline)
+        self._tasks.start(complete(sent, after, sent.answer), "work out a write")
 
     async def _after(self, error: Exception, write: Write, size: int, deadline: float) -> int:
         """Return the revision of a write by another way than the one that has failed, or raise its outcome."""

@@ -12,6 +12,7 @@ import pytest
 from contracts import keyvalue as kv
 from contracts.operations import decode_response, encode_response
 from provider import errors
+from provider.keyvalue.bucket.cas import SentWrite
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.bucket.entries import Write
 from provider.keyvalue.bucket.pages.garbage.page_list import Part, pages_by_key
@@ -132,10 +133,9 @@ def before_the_head(one: Client, crash: Crash) -> None:
 def before_the_answer(one: Client, crash: Crash) -> None:
     put = one.engine._writer._store.write
 
-    def write(write: Write, deadline: float) -> asyncio.Future[int]:
-        outcome: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        put(write, deadline).add_done_callback(lambda _: crash.set())
-        return outcome
+    def write(write: Write, deadline: float) -> SentWrite:
+        put(write, deadline).then(crash.set)
+        return SentWrite(deadline)
 
     one.engine._writer._store.write = write  # type: ignore[method-assign]
 

@@ -57,5 +57,5 @@ def test_anything_else_is_not_a_segment(segment: bytes) -> None:
 
 @pytest.mark.parametrize("encoded", ["", "a.b", "a.b.c.d", "\xfc.b.c", "\ud800.b.c"])
 def test_a_token_has_three_segments(encoded: str) -> None:
-    with pytest.raises(TokenMalformedError, match="three segments"):
+    with pytest.raises(TokenMalformedError, match=r"three segments|a segment is not"):
         tokens.decode_token(encoded, json.loads)

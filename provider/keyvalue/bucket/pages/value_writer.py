@@ -106,7 +106,7 @@ class ValueWriter:
 
     def exceeds_message(self, value: Value | None) -> bool:
         """Tell whether a planned value is a text that gets pages, before it is encoded: it has more characters than fit."""
-        if value is None or type(value.data) not in (str, bytes):
+        if value is None or type(value.data) not in (str, bytes) or len(value.data) <= MOST_INLINE_BYTES:
             return False
         return len(value.data) > 2 * self._limits().max_element_bytes and self.allows_new
 

@@ -49,11 +49,13 @@ def decode_message(
     found = _read_headers(header)
     revision = revision or int(found.pop(_SEQUENCE, 0))
     operation_id = found.pop(OPERATION_ID, b"")
+    if not found and not lifetimes.max_age_ms:  # most values: a text without an end
+        return revision, _text(payload), operation_id, NO_END
     # A marker: of a deletion, or of the server for an expired value.
-    if found and (found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found):
+    if found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found:
         return revision, None, operation_id, NO_END
     # A kind of a later version, or a payload that is not of its kind, was written by another program.
-    kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY) if found else Kind.TEXT
+    kind = _KINDS.get(found.get(KIND, b"text"), Kind.BINARY)
     data: Any = decode_payload(kind, payload)
     if data is None:
         kind, data = Kind.BINARY, payload
@@ -70,3 +72,10 @@ def decode_message(
         time_ms = read_time_ms((header_value(header, TIME_STAMP) or b"").decode(errors="replace"))
     end = end_of(found, time_ms, lifetimes)
     return revision, Value(kind, data, end.at_ms), operation_id, end
+
+
+def _text(payload: bytes) -> Value:
+    try:
+        return Value(Kind.TEXT, payload.decode())
+    except UnicodeDecodeError:  # of another client
+        return Value(Kind.BINARY, payload)
