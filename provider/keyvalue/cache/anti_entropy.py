@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +52,13 @@ _MAX_NAMES_BYTES = 16 * 1024 * 1024
 """Memory for the names of keys that all pulls under way have brought, beside three times the size of the cache: one that
 brings all keys and as many deleted ones, or 10,000, always finds room. No replica keeps more of them."""
 
+_LARGE_PAGE_BYTES = 64 * 1024
+"""Size of a page that has a large context or value. Others are a third as large at most."""
+
+_MAX_PAGES_BYTES = 4 * 1024 * 1024
+"""Size of all such pages that wait to be merged, as hundreds of replicas may send one at once. Unpacked they take ten times as
+much. One that finds no room is requested again."""
+
 _RETRIES_PER_SECOND = 30
 """Pulls from replicas that have failed: so many cost next to nothing, and hundreds that always fail have their turns."""
 
@@ -76,6 +84,8 @@ class _Pull:
         self.receiver = receiver
         self.page_at = -1.0
         """Time of the last page, or piece of one; negative: none has come."""
+        self.page_bytes = 0
+        """Size of a large page that waits to be merged."""
         self.room_bytes = 0
         """Room that the pieces of a page take."""
         self.pieces_until = 0.0
@@ -285,8 +295,14 @@ class AntiEntropy:
             if len(self._pulls) > 1 and receiver.is_needless:
                 return True
             try:
-                request = receiver.next_request()
-                answer = await self._channel.request_page(peer, request, _PAGE_SECONDS, is_signed=is_signed)
+                # One in each turn of the loop, as a large context takes some time to send.
+                async with self._turn:
+                    await asyncio.sleep(0)
+                pull.page_bytes = 0
+                has_room = functools.partial(self._has_room_for_page, pull)
+                answer = await self._channel.request_page(
+                    peer, receiver.next_request(), _PAGE_SECONDS, has_room, is_signed=is_signed
+                )
                 page = await self._collected(pull, answer)
                 pull.page_at = self._loop.time()
                 if page is None:
@@ -308,6 +324,14 @@ class AntiEntropy:
             except errors.NatsError:
                 return False
         return receiver.is_done
+
+    def _has_room_for_page(self, pull: _Pull, size_bytes: int) -> bool:
+        """Tell whether a page that arrives may wait to be merged. A large one waits beside few others."""
+        if size_bytes > _LARGE_PAGE_BYTES:
+            if sum(other.page_bytes for other in self._pulls.values()) + size_bytes > _MAX_PAGES_BYTES:
+                return False
+            pull.page_bytes = size_bytes
+        return True
 
     def _bound_names(self) -> None:
         """End a pull if all together have named more keys than replicas keep: then most of them have never been there."""

@@ -79,9 +79,9 @@ class Context:
     def __init__(self, vector: Mapping[str, int] | None = None, cloud: Mapping[str, set[int]] | None = None) -> None:
         self.vector = dict(vector or {})
         self.cloud = {replica: set(counts) for replica, counts in (cloud or {}).items() if counts}
-        self._changed = {*self.vector, *self.cloud}
+        self._changed: set[str] = set()
         """Replicas whose events have changed since the digest was computed."""
-        self._digest = 0
+        self._digest: int | None = None
         self._hashes: dict[str, int] = {}
         self._cloud_hashes: dict[str, int] = {}
 
@@ -109,7 +109,8 @@ class Context:
         for replica, count in other.vector.items():
             if count > self.vector.get(replica, 0):
                 self.vector[replica] = count
-        self._changed.update(other.vector, other.cloud, self.cloud)
+                self._changed.add(replica)
+        self._changed.update(other.cloud)
         for replica, counts in other.cloud.items():
             self.cloud.setdefault(replica, set()).update(counts)
         for replica in list(self.cloud):
@@ -135,16 +136,20 @@ class Context:
         Args:
             without: Replicas that are left out, each once.
         """
+        if self._digest is None:
+            self._digest = 0
+            self._changed = {*self.vector, *self.cloud}
+        digest = self._digest
         for replica in self._changed:
-            self._digest ^= self._hashes.pop(replica, 0) ^ self._cloud_hashes.pop(replica, 0)
+            digest ^= self._hashes.pop(replica, 0) ^ self._cloud_hashes.pop(replica, 0)
             if replica in self.vector:
                 found = self._hashes[replica] = _hash(f"{replica} {self.vector[replica]}")
-                self._digest ^= found
+                digest ^= found
             if replica in self.cloud:
                 found = self._cloud_hashes[replica] = _hash(f"{replica} strays {sorted(self.cloud[replica])}")
-                self._digest ^= found
+                digest ^= found
         self._changed.clear()
-        digest = self._digest
+        self._digest = digest
         for replica in without:
             digest ^= self._hashes.get(replica, 0)
         return digest
@@ -160,7 +165,10 @@ class Context:
             known += 1
         if known:
             self.vector[replica] = known
-        counts.difference_update([count for count in counts if count <= known])
+        applied = [count for count in counts if count <= known]
+        if applied:
+            self._changed.add(replica)
+            counts.difference_update(applied)
         if not counts:
             del self.cloud[replica]
 

@@ -111,7 +111,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._outgoing = Outgoing(self.publish)
-        self._awaited: dict[int, tuple[str, asyncio.Future[Page]]] = {}
+        self._awaited: dict[int, tuple[str, asyncio.Future[Page], Callable[[int], bool]]] = {}
         """By the sequence of a request, the replica that is asked and the future of its page."""
         self._requests: dict[str, tuple[Request, int]] = {}
         """By replica, in turn, its last request that has not been answered, with its sequence."""
@@ -210,13 +210,22 @@ class Channel:
             subject = self.config.state_subject
             self._send(subject, self._sealed(subject, deltas, body))
 
-    async def request_page(self, peer: str, request: Request, timeout_seconds: float, *, is_signed: bool) -> Page:
+    async def request_page(
+        self,
+        peer: str,
+        request: Request,
+        timeout_seconds: float,
+        has_room: Callable[[int], bool],
+        *,
+        is_signed: bool,
+    ) -> Page:
         """Request a page, or a piece of one, from another replica. The answer to either may be a piece.
 
         Args:
             peer: Id of the replica.
             request: Request for the page.
             timeout_seconds: Time for the page to arrive.
+            has_room: Function that tells whether a page of so many bytes may be unpacked.
             is_signed: Whether the replica signs its messages.
 
         Raises:
@@ -235,7 +244,7 @@ class Channel:
         # The page arrives on the own subject. Only the server answers to the inbox, if the replica is not there.
         other: asyncio.Future[Any] = connection.request(subject.encode(), data, deadline=deadline)
         page: asyncio.Future[Any] = self._loop.create_future()
-        self._awaited[sequence] = peer, page
+        self._awaited[sequence] = peer, page, has_room
         try:
             await asyncio.wait({page, other}, return_when=asyncio.FIRST_COMPLETED)
             if not page.done():
@@ -316,14 +325,22 @@ class Channel:
         if (answers and answers not in self._awaited) or signed.is_from(payload, self._id):
             return
         head = self._check(payload, self._subject_of(self._id))
-        kinds = (signed.PAGE, signed.PIECE) if answers else (signed.REQUEST, signed.PIECE_REQUEST)
-        message = self._message(head, payload, *kinds)
-        if isinstance(message, Request):
-            self._put_in_line(head.sender, message, head.sequence)
-        elif isinstance(message, Page):
-            peer, future = self._awaited[answers]
-            if peer == head.sender and not future.done():
-                future.set_result(message)
+        if answers:
+            self._take_page(head, payload)
+            return
+        request = self._message(head, payload, signed.REQUEST, signed.PIECE_REQUEST)
+        if isinstance(request, Request):
+            self._put_in_line(head.sender, request, head.sequence)
+
+    def _take_page(self, head: signed.Head, payload: bytes) -> None:
+        peer, future, has_room = self._awaited[head.answers]
+        if peer != head.sender or future.done():
+            return
+        if not has_room(len(payload)):
+            raise ForeignMessageError("a large page while others wait to be merged", Refusal.UNCHECKED)
+        page = self._message(head, payload, signed.PAGE, signed.PIECE)
+        if isinstance(page, Page):
+            future.set_result(page)
 
     def _put_in_line(self, sender: str, request: Request, sequence: int) -> None:
         """Have a request answered in its turn. A page takes far longer to make than a request, so no member may ask at will.

@@ -9,7 +9,8 @@ from provider.keyvalue.cache.cells import size_of
 from provider.keyvalue.cache.messages import CellState, CounterRemoval
 
 _NAME_BYTES = 300
-"""Memory that the name of a key takes beyond its text: in a coverage, and with a version vector if it has been deleted."""
+"""Memory that the name of a key takes beyond its text: in a coverage, and with a version vector if it has been deleted. An
+entry of a context takes no more."""
 
 
 class Coverage:
@@ -23,7 +24,7 @@ class Coverage:
         context: Context of the sender when the transfer began.
         is_abandoned: Whether the transfer ended early.
         removals: By key, the removals made here because of the transfer: items and tallies by dot, and parts of tallies.
-        size_bytes: Memory that the names of the keys take that have arrived.
+        size_bytes: Memory that the context takes, and the names of the keys that have arrived.
     """
 
     __slots__ = ("_keys", "_until", "context", "is_abandoned", "removals", "size_bytes")
@@ -32,7 +33,7 @@ class Coverage:
         self.context = context
         self.is_abandoned = False
         self.removals: dict[str, tuple[list[Dot], list[CounterRemoval]]] = {}
-        self.size_bytes = 0
+        self.size_bytes = context.size * _NAME_BYTES
         self._keys: dict[str, None] = {}
         """Keys that arrived whole."""
         self._until: dict[str, Dot] = {}

@@ -30,6 +30,9 @@ _MAX_REMOVALS = 1000
 _MAX_COVERAGES = 16
 """Coverages of transfers that have ended early that are kept, as far as they take no more memory than the cache."""
 
+_MIN_COVERAGE_BYTES = 4 * 1024 * 1024
+"""Memory that they may take also while the cache is small."""
+
 
 class Merge:
     """The merging of one transfer.
@@ -50,7 +53,7 @@ class Merge:
         """Deleted keys that this replica has never had, with their version vectors."""
         # Those of transfers under way are kept in any case.
         ended = [coverage for coverage in replica.coverages if coverage.is_abandoned][1 - _MAX_COVERAGES :]
-        while sum(coverage.size_bytes for coverage in ended) > replica.size_bytes:
+        while sum(coverage.size_bytes for coverage in ended) > max(_MIN_COVERAGE_BYTES, replica.size_bytes):
             del ended[0]
         under_way = [coverage for coverage in replica.coverages if not coverage.is_abandoned]
         replica.coverages = [*ended, *under_way, self._coverage]
@@ -61,7 +64,7 @@ class Merge:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that the names of the keys take that have come."""
+        """Memory that the context takes, and the names of the keys that have come."""
         return self._coverage.size_bytes
 
     def add(self, sent: CellState) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hypothesis import given, settings
@@ -25,8 +25,10 @@ from tests.unit.keyvalue.cache.exchange import admission_of, change, replica_of,
 
 FAR = 2**40
 KEYS = 300
+WIDE_BYTES = 1024 * 1024
+"""Size of a page with a large context."""
 CONFIG = CacheConfig("s", "r", ReplicationAuth.ON, 1, 0, 0, 0, 0, 1000)
-WAYS = ["silent", "gone", "garbage", "endless", "empty", "boasting", "late", "claiming"]
+WAYS = ["silent", "gone", "garbage", "endless", "empty", "boasting", "late", "claiming", "wide"]
 
 
 class SimulatedTime(asyncio.SelectorEventLoop):
@@ -62,13 +64,19 @@ class Liars:
 
     def __init__(self, good: Replica, ways: dict[str, str]) -> None:
         self.config = CONFIG
-        self.requests = 0
+        self.requests = self.refused = 0
         self._good = good
         self._sender = Sender(good)
         self._ways = ways
 
     async def request_page(
-        self, peer: str, request: TransferRequest, timeout_seconds: float, *, is_signed: bool
+        self,
+        peer: str,
+        request: TransferRequest,
+        timeout_seconds: float,
+        has_room: Callable[[int], bool],
+        *,
+        is_signed: bool,
     ) -> TransferPage:
         self.requests += 1
         way, number = self._ways.get(peer), request.page
@@ -81,7 +89,11 @@ class Liars:
         await asyncio.sleep({"late": 0.9, "claiming": 0.1}.get(way, 0.002))
         if way == "garbage":
             raise ForeignMessageError("nonsense")
-        if way == "claiming":
+        if way == "wide" and not has_room(WIDE_BYTES):
+            self.refused += 1
+            await asyncio.sleep(timeout_seconds)
+            raise errors.RequestTimeoutError
+        if way in ("claiming", "wide"):
             return TransferPage("t", number, True, False, ContextState({peer: FAR}, {}), {}, [])
         if way in ("empty", "boasting"):
             vector = {peer: 1, self._good.id: FAR} if way == "boasting" else {}
@@ -161,6 +173,20 @@ def test_hundreds_that_keep_silent_hold_up_nothing() -> None:
 
 def test_hundreds_that_deliver_events_without_values_hold_up_nothing() -> None:
     heartbeats({f"liar-{number:07}": "claiming" for number in range(900)}, 4)
+
+
+def test_large_pages_that_arrive_at_once_are_kept_up_to_a_size() -> None:
+    async def run() -> None:
+        asker = Asker({f"liar-{number:07}": "wide" for number in range(300)})
+        pulling = asyncio.create_task(asker.pulls.run())
+        asker.hear_all()
+        await asyncio.sleep(20)
+        assert asker.has_it.is_set()
+        assert asker.channel.refused
+        pulling.cancel()
+        await asyncio.wait([pulling])
+
+    simulate(run())
 
 
 def test_replicas_that_never_deliver_are_asked_a_number_of_times_a_second_in_turn() -> None:
