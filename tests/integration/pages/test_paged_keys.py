@@ -20,6 +20,7 @@ from provider.keyvalue.bucket.pages.paged_value import Head, PageId, key_hash
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.store import FutureCall
 from provider.keyvalue.tables import READS
+from provider.nats.frames import header_block
 from provider.tasks import TaskOwner
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
@@ -220,6 +221,30 @@ async def test_a_missing_page_is_an_error_that_names_it_and_the_key_can_be_repla
             assert await other.members() == {"again"}
             await other.bucket.paging.look(soon())
             assert other.bucket.paging.unhealthy == ""
+
+
+async def test_a_head_that_comes_back_after_its_pages_were_removed_is_never_half_a_value(
+    lattice_server: NatsServer,
+) -> None:
+    """nats-server shows an overwritten message again if it is killed after the newer one has ended."""
+    async with client(lattice_server) as one:
+        await one.all(kv.SetAdd(KEY, member) for member in MEMBERS)
+        subject = f"$KV.{one.bucket.name}.{KEY}"
+        old = await one.opened.jetstream.last_message(one.bucket.stream, subject, soon())
+        assert old is not None
+        kept = await one.reachable()
+        await one.all(kv.SetAdd(KEY, f"{number:03}{'y' * 400}") for number in range(100))
+        replaced = kept - await one.reachable()
+        assert len(replaced) < len(kept), "the later value shares pages with the earlier one"
+        for page_id in replaced:
+            page = f"$KV.{one.bucket.name}=pages.{page_id}"
+            await one.opened.jetstream.purge(one.bucket.paging.stream.name, page, soon())
+        await one.opened.jetstream.publish(subject, old.payload, header_block((b"Kv-Kind", b"paged")), soon())
+        async with client(lattice_server, one.bucket.name) as other:
+            with pytest.raises(errors.DamagedValueError):
+                await other.members()
+            assert await other.change(kv.Set(KEY, "anew", 0)) is None
+            assert (await other.read(kv.Get(KEY))).value == "anew"
 
 
 async def test_a_head_of_another_key_reads_nothing(lattice_server: NatsServer) -> None:
