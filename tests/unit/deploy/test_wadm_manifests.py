@@ -112,7 +112,9 @@ def test_an_application_has_a_caller_that_is_linked_to_the_provider(file: str) -
     caller, provider = manifest(file).spec.components
     is_old = file == "wadm-0.x.yaml"
     assert (caller.type, provider.type) == ("actor" if is_old else "component", "capability")
-    (trait,) = caller.traits
+    scaler, trait = caller.traits
+    # Without a scaler wadm puts the link, and starts nothing that could use it.
+    assert (scaler.type, scaler.properties) == ("spreadscaler", {"replicas" if is_old else "instances": 1})
     if is_old:
         old = msgspec.convert(trait.properties, LinkDefinition)
         capability = msgspec.convert(provider.properties, Capability)
