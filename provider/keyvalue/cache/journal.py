@@ -26,8 +26,9 @@ class Journal:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def count(self, key: str) -> int | None:
-        return self._counts.get(key)
+    def count(self, key: str) -> int:
+        """Return the last event that changed a key that is in the journal."""
+        return self._counts[key]
 
     def note(self, key: str, count: int) -> None:
         counts = self._counts
@@ -61,10 +62,12 @@ class Journals:
     forgotten in between. Therefore a key that is new after a key was forgotten begins above every forgotten revision.
     """
 
-    __slots__ = ("_by_replica", "_first_revisions", "_forgotten_revision", "_new_key")
+    __slots__ = ("_authors", "_by_replica", "_first_revisions", "_forgotten_revision", "_new_key")
 
     def __init__(self) -> None:
         self._by_replica: dict[str, Journal] = {}
+        self._authors: dict[str, str | set[str]] = {}
+        """By key, the replica whose events changed it, or a set of several: there may be thousands of journals to search."""
         self._forgotten_revision = 0
         """Highest revision of a key that has been forgotten."""
         self._first_revisions: dict[str, int] = {}
@@ -83,6 +86,13 @@ class Journals:
         if journal is None:
             journal = self._by_replica[replica] = Journal()
         journal.note(key, count)
+        authors = self._authors.get(key)
+        if authors is None:
+            self._authors[key] = replica
+        elif isinstance(authors, set):
+            authors.add(replica)
+        elif authors != replica:
+            self._authors[key] = {authors, replica}
         if self._new_key:
             self._raise_revision(key)
 
@@ -94,11 +104,13 @@ class Journals:
             self._by_replica[replica].forget(key)
             if not self._by_replica[replica]:
                 del self._by_replica[replica]
+        self._authors.pop(key, None)
 
     def vector(self, key: str) -> dict[str, int]:
         """Return the version vector of a key: by replica, its last event that changed the key."""
-        counts = ((replica, journal.count(key)) for replica, journal in self._by_replica.items())
-        return {replica: count for replica, count in counts if count is not None}
+        authors = self._authors.get(key, ())
+        replicas = (authors,) if isinstance(authors, str) else authors
+        return {replica: self._by_replica[replica].count(key) for replica in replicas}
 
     def revision(self, key: str) -> int:
         return self._first_revisions.get(key, 0) + sum(self.vector(key).values())

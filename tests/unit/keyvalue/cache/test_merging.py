@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS, Context, latest_time
+from provider.keyvalue.cache.journal import Journals
 from provider.keyvalue.cache.messages import Event
 from provider.keyvalue.cache.replica import Replica
 from tests.unit.keyvalue.cache.exchange import (
@@ -130,3 +131,19 @@ def test_the_digest_of_a_context_is_that_of_a_new_one_however_it_came_about(
             context.add(replica, count)
         assert context.digest(without) == context.copy().digest(without)
         assert context.digest(()) == context.copy().digest(())
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("pqr"), st.integers(0, 9))))
+def test_the_version_vector_of_a_key_names_the_last_event_of_each_replica_until_the_key_is_forgotten(
+    steps: list[tuple[str, str, int]],
+) -> None:
+    journals = Journals()
+    expected: dict[str, dict[str, int]] = {"a": {}, "b": {}}
+    for key, replica, count in steps:
+        if count:
+            journals.note(key, replica, count)
+            expected[key][replica] = max(count, expected[key].get(replica, 0))
+        else:
+            journals.forget(key)
+            expected[key] = {}
+        assert {key: journals.vector(key) for key in "ab"} == expected
