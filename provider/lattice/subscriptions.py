@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import Protocol
@@ -71,7 +70,6 @@ class LatticeSubscriptions:
         self._protocol = protocol
         self._service = service
         self._rpc_listener: int | None = None
-        self._loop = asyncio.get_running_loop()
         self._arrived: list[tuple[bytes, bytes, bytes]] = []
         self.signatures = SignaturePool(signature_processes, protocol, self._serve)
 
@@ -90,7 +88,7 @@ class LatticeSubscriptions:
             self._service.on_link(LinkIgnored(reason))
         for definition in host_data.link_definitions:
             self._service.on_link(self._protocol.put_definition(definition))
-        self._connection.on_single_message(self._serve_arrived)
+        self._connection.on_delivered(self._serve_arrived)
         self._rpc_listener = await self._connection.listen(subjects.rpc, self._on_invocation, RPC_QUEUE)
         await self._connection.flush(_FLUSH_SECONDS)
         self.signatures.start()
@@ -132,17 +130,11 @@ class LatticeSubscriptions:
         await self._connection.flush(_FLUSH_SECONDS)
 
     def _on_invocation(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
-        """Collect the invocations that arrive in the same turn of the event loop."""
-        if not self._arrived:
-            self._loop.call_soon(self._serve_arrived)
+        """Collect the invocations that arrive together."""
         self._arrived.append((reply, header, payload))
 
     def _serve_arrived(self) -> None:
-        """Serve the invocations that have arrived.
-
-        This happens at the end of the turn, immediately if only one arrived, or before a message that must not
-        overtake them.
-        """
+        """Serve the invocations that arrived together, after the last of them, or before a message that must not overtake them."""
         arrived, self._arrived = self._arrived, []
         if not arrived:
             return

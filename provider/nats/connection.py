@@ -96,7 +96,7 @@ class Connection:
         self._is_answerable: Callable[[bytes], bool] = bool
         self._supervisor: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
-        self._single_callbacks: list[Callable[[], None]] = []
+        self._delivered_callbacks: list[Callable[[], None]] = []
         self._refusal_callbacks: dict[bytes, Callable[[str], None]] = {}
         self._mux = RequestMux(self._write)
         self._client = self._new_client()
@@ -147,9 +147,9 @@ class Connection:
         self._refusal_callbacks[subject] = callback
         return lambda: self._refusal_callbacks.pop(subject, None)
 
-    def on_single_message(self, callback: Callable[[], None]) -> None:
-        """Call a function right after the handler of every message that arrived alone."""
-        self._single_callbacks.append(callback)
+    def on_delivered(self, callback: Callable[[], None]) -> None:
+        """Call a function right after the handlers of the messages that arrived together."""
+        self._delivered_callbacks.append(callback)
 
     # --- messages
 
@@ -272,7 +272,7 @@ class Connection:
     # --- life
 
     def _new_client(self) -> WireClient:
-        return WireClient(self._renew, self._on_lost, self._on_refused, self._on_single)
+        return WireClient(self._renew, self._on_lost, self._on_refused, self._on_delivered)
 
     async def _renew(self) -> Loaded:
         """Read the files of credentials and certificates again; see `WireClient`."""
@@ -355,8 +355,8 @@ class Connection:
                 await self._connect()
                 await self._on_reconnected()
 
-    def _on_single(self) -> None:
-        for callback in self._single_callbacks:
+    def _on_delivered(self) -> None:
+        for callback in self._delivered_callbacks:
             callback()
 
     def _on_lost(self) -> None:

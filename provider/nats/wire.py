@@ -52,14 +52,14 @@ _MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
 
 class WireClient(ClosableClient):
-    """A client that calls handlers as messages arrive and writes once per turn of the event loop."""
+    """A client that calls handlers as messages arrive, and writes once for all that arrived together."""
 
     def __init__(
         self,
         renew: Callable[[], Awaitable[Loaded]],
         on_lost: Callable[[], None],
         on_refused: Callable[[str], None],
-        on_single: Callable[[], None],
+        on_delivered: Callable[[], None],
     ) -> None:
         """Create an unconnected client.
 
@@ -67,14 +67,15 @@ class WireClient(ClosableClient):
             renew: Function that reads the files of credentials and certificates, called before each attempt to connect.
             on_lost: Function called when the connection is found to be down, before any attempt to reconnect.
             on_refused: Function called with the server's text when it refuses a subscription or publication.
-            on_single: Function called after the handler of a message that arrived alone. Work that is otherwise
-                collected until the end of the turn should be done now: there is no other message to share it.
+            on_delivered: Function called after the handlers of the messages that arrived together. Work that they
+                share should be done now: a later turn of the event loop would delay it, and cost a turn.
         """
         super().__init__()
         self._ps = self._frames = _FastParser(self)
         self._handlers: dict[int, Handler] = {}
         self._loop = asyncio.get_running_loop()
         self._unwritten: list[bytes] = []
+        self._is_delivering = False
         self.writes = 0
         """Number of writes so far. Frames added while it does not change go out together."""
         self._renew = renew
@@ -83,7 +84,7 @@ class WireClient(ClosableClient):
         """True for a server that waits for the TLS handshake, by its address. A server that is missing has to be tried."""
         self._on_lost = on_lost
         self._on_refused = on_refused
-        self._on_single = on_single
+        self._on_delivered = on_delivered
 
     @property
     def max_payload_bytes(self) -> int:
@@ -134,7 +135,8 @@ class WireClient(ClosableClient):
         if not self._unwritten:
             if isinstance(self._transport, DirectTransport) and self._transport.unsent_bytes > _MAX_UNSENT_BYTES:
                 raise errors.NotConnectedError
-            self._loop.call_soon(self._write_out)
+            if not self._is_delivering:
+                self._loop.call_soon(self._write_out)
         self._unwritten.append(frame)
 
     def _write_out(self) -> None:
@@ -145,23 +147,29 @@ class WireClient(ClosableClient):
         if self.is_connected and self._transport is not None:
             self._transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
 
-    def deliver(self, message: Message, *, is_single: bool) -> bool:
-        """Pass a message to its handler; return false if the subscription is nats-py's own.
+    def deliver(self, frames: list[Message | bytes]) -> list[Message | bytes]:
+        """Pass the messages that arrived together to their handlers, and write their answers.
 
-        For a message that arrived alone, the answer is written at once: the end of the turn would only delay it.
+        Returns:
+            The other frames: control lines, and messages of nats-py's own subscriptions.
         """
-        handler = self._handlers.get(message[0])
-        if handler is None:
-            return False
+        others: list[Message | bytes] = []
+        self._is_delivering = True
+        for frame in frames:
+            if isinstance(frame, bytes) or (handler := self._handlers.get(frame[0])) is None:
+                others.append(frame)
+                continue
+            try:
+                handler(frame[1], frame[2], frame[3], frame[4])
+            except Exception:  # noqa: BLE001  (a defect in one handler must not end the connection)
+                _log.exception("message_handler_failed")
         try:
-            handler(message[1], message[2], message[3], message[4])
-            if is_single:
-                self._on_single()
-        except Exception:  # noqa: BLE001  (a defect in one handler must not end the connection)
+            self._on_delivered()
+        except Exception:  # noqa: BLE001  (as for one handler)
             _log.exception("message_handler_failed")
-        if is_single and self._unwritten:
-            self._write_out()
-        return True
+        self._is_delivering = False
+        self._write_out()
+        return others
 
     async def _connect_to_server(self, s: Srv) -> None:
         self._check_not_ended()
@@ -281,10 +289,8 @@ class _FastParser(Parser):
         except FrameError as error:
             self._waiting.append(error)
             return True
-        is_single = len(frames) == 1
-        for frame in frames:
-            if not isinstance(frame, tuple) or not self.nc.deliver(frame, is_single=is_single):
-                self._waiting.append(frame)
+        if frames:
+            self._waiting += self.nc.deliver(frames)
         return bool(self._waiting)
 
     async def parse(self, data: bytes = b"") -> None:
