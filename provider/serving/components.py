@@ -200,6 +200,7 @@ class ComponentProvider(RunningProvider):
             return
         self._config_fault = None
         self._calls.limits = config.limits
+        self._lattice.limit(_exchange_limits(config.limits))
         changed = self._links.configure(config)
         _log.info("config_updated", extra={"links_changed": changed})
 

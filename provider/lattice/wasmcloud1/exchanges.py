@@ -154,6 +154,7 @@ class Exchanges:
         is_inbox: Tells whether a subject that a caller names may be answered; see `reply_subjects`.
 
     Attributes:
+        limits: Limits on the memory for callers, which may change.
         outgoing: Messages to publish.
         repetitions: Number of times that a handshake was sent again.
         max_payload_bytes: The server's limit for a message, which the owner keeps up to date.
@@ -164,7 +165,7 @@ class Exchanges:
         self.repetitions = 0
         self.max_payload_bytes = 1024 * 1024  # the default of a server
         self._inbox = inbox
-        self._limits = limits
+        self.limits = limits
         self._is_inbox = is_inbox
         self._last_token = 0
         self._by_token: dict[bytes, Exchange] = {}
@@ -197,7 +198,7 @@ class Exchanges:
         exchange = Exchange(type_, b"%d" % self._last_token, reply, header)
         self._by_token[exchange.token] = exchange
         self._shake_hands(exchange)
-        exchange.reader = ParameterReader(type_, self._limits.parameters)
+        exchange.reader = ParameterReader(type_, self.limits.parameters)
         self._collecting += 1
         return self._collect(exchange, exchange.reader, payload, now)
 
@@ -240,7 +241,7 @@ class Exchanges:
 
     def _keep_collecting(self, exchange: Exchange, reader: ParameterReader, now: float) -> CallRefused | None:
         """Wait for the next part, unless this process waits for too much already."""
-        limits = self._limits
+        limits = self.limits
         self._collected_bytes += reader.held_bytes - exchange.collected_bytes
         exchange.collected_bytes = reader.held_bytes
         for name, have, maximum in (
@@ -298,7 +299,7 @@ class Exchanges:
         self._unproven[exchange] = None
         self._unproven_bytes += len(exchange.answer or b"")
         self._wait(exchange, 0, now)
-        while len(self._unproven) > self._limits.max_unproven or self._unproven_bytes > self._limits.max_unproven_bytes:
+        while len(self._unproven) > self.limits.max_unproven or self._unproven_bytes > self.limits.max_unproven_bytes:
             self._give_up(next(iter(self._unproven)))
 
     def _finish(self, exchange: Exchange) -> None:

@@ -113,6 +113,10 @@ class Wasmcloud1Subscriptions:
         self._all_ended: asyncio.Event | None = None
         """Set when no call is left, once that is waited for."""
 
+    def limit(self, limits: ExchangeLimits) -> None:
+        """Take other limits, for the calls that come."""
+        self._exchanges.limits = limits
+
     async def start(self, part: Wasmcloud1) -> None:
         """Subscribe to changes of links and configs, apply the links of the host data, and only then subscribe to calls.
 

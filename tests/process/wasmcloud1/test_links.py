@@ -161,8 +161,10 @@ async def test_an_update_of_the_config_reaches_the_links(host: Wasmcloud1Host) -
 
     await eventually(is_reported, "the fault in health")
     assert await value() is None
-    await host.update_config({"BUCKET": first})
+    await host.update_config({"BUCKET": first, "max_keys_per_call": "1"})
     await eventually(value, "the first bucket again")
+    with pytest.raises(ComponentError, match="max_keys_per_call"):
+        await component.call("get-many", "", ["k", "l"])
     assert "message" not in await host.health()
 
 
