@@ -272,7 +272,7 @@ class Wasmcloud1Protocol:
         if any(name.startswith(_SECRETS_BEGIN) for name in link.configs):
             if link.key in self._links:  # with the secrets that it had, and the message that changes it on its way
                 return LinkIgnored("")
-            return self._put(link.key, values, "secrets of this link were missed: put the link again")
+            return self._put(link.key, values, "secrets of this link were missed: delete the link and put it again")
         return self._put(link.key, values)
 
     # --- config, health and shutdown

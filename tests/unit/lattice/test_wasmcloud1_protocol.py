@@ -231,7 +231,7 @@ def test_secrets_are_not_in_records(protocol: Wasmcloud1Protocol) -> None:
     _, wanted = protocol.receive_record("comp", 5, NOW, [record(target_config=["a", "SECRET_token"])])
     event = protocol.put_recorded(wanted[0], {"a": {}})
     assert isinstance(event, LinkPut)
-    assert "put the link again" in event.fault
+    assert "delete the link and put it again" in event.fault
     known = protocol.put_link(link(target_secrets=sealed(TOKEN="a")))
     assert isinstance(known, LinkPut)
     assert known.fault == ""
