@@ -27,13 +27,16 @@ class Wanted(NamedTuple):
     """The pages that an operation asks for.
 
     Attributes:
-        now: The pages without which the operation cannot go on.
+        now: The pages without which the operation cannot go on; none: it only lets others go on.
         soon: Pages that it will ask for next, in this order, unless it ends before: a hint to read them ahead.
     """
 
     now: tuple[PageId, ...]
     soon: tuple[PageId, ...] = ()
 
+
+PAUSE = Wanted(())
+"""Yielded by an operation that computes for long, so that other calls are answered meanwhile."""
 
 Operation = Generator[Wanted, Mapping[PageId, bytes], Result]
 """An operation on a paged value. It is sent the bytes of at least all pages in `Wanted.now`."""

@@ -68,10 +68,10 @@ class PageRunner:
                 asked += len(wanted.now)
                 if most_pages is not None and asked > most_pages:
                     raise TooManyPagesError
-                if asked - paused_at >= _PAGES_PER_PAUSE:
+                if not wanted.now or asked - paused_at >= _PAGES_PER_PAUSE:
                     paused_at = asked
                     await asyncio.sleep(0)
-                wanted = operation.send(await self._read(keys, wanted, deadline))
+                wanted = operation.send(await self._read(keys, wanted, deadline) if wanted.now else {})
         except StopIteration as end:
             result: Result = end.value
             return result

@@ -23,12 +23,15 @@ from provider.keyvalue.bucket.pages.page_codec import (
     encoded_size,
     hash_prefix,
 )
-from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Operation, PageId, Wanted
+from provider.keyvalue.bucket.pages.paged_value import PAUSE, DamagedPageError, Operation, PageId, Wanted
 from provider.keyvalue.bucket.pages.tree_changes import Append, Change
 from provider.keyvalue.kinds import Kind
 
 _ARRAY_BYTES = 5
 """Most bytes by which a leaf is larger than its elements: the length of a MessagePack array."""
+
+_LEAVES_PER_PAUSE = 32
+"""Leaves that are changed before other calls are let go on: some three milliseconds."""
 
 _Item = TypeVar("_Item")
 
@@ -150,6 +153,7 @@ class _Edit:
         self._elements: dict[PageId, list[str]] = {}
         self._children: dict[PageId, list[Child]] = {}
         self._merged_bytes = pages.page_bytes * 3 // 4
+        self._changed_leaves = 0
 
     # --- reading
 
@@ -190,6 +194,9 @@ class _Edit:
         """Return the nodes of the same level that replace a node: none, one, or several if it was split."""
         self._pages.drop(node)
         if level == 1:
+            self._changed_leaves += 1
+            if not self._changed_leaves % _LEAVES_PER_PAUSE:
+                yield PAUSE
             elements, is_append = change.apply(node, _take(self._elements, node))
             return self.leaves(elements, node.low, is_append=is_append)
         children = _take(self._children, node)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from provider.keyvalue.bucket.pages.page_codec import (
     Child,
+    Node,
     check_piece,
     decode_elements,
     decode_node,
@@ -20,6 +21,9 @@ _PAGES_AHEAD = 32
 
 _PIECES_AHEAD = 4
 """Leaves of a text to read ahead: two megabytes, which keep a connection busy while one piece is used."""
+
+_FEW_MEMBERS = 32
+"""Members that are looked up in a leaf one by one. For more, it is faster to take all members of the leaf in hand."""
 
 _NODES_AT_ONCE = 64
 """Inner nodes that a walk over all of them asks for at once: about a megabyte."""
@@ -131,17 +135,28 @@ def members_found(head: Head, members: Iterable[str]) -> Operation[set[str]]:
         below: dict[Child, list[str]] = {}
         for child, group in groups.items():
             node = decode_node(child, payloads[child.page_id], Kind.SET)
-            for member in group:
-                index = bisect_right(node.lows, member)
-                place = Child(PageId(prefix + node.ids[index]), node.counts[index])
-                below.setdefault(place, []).append(member)
+            for index, share in _shares(node, group):
+                below[Child(PageId(prefix + node.ids[index]), node.counts[index])] = share
         groups = below
     payloads = yield Wanted(tuple(child.page_id for child in groups))
     found: set[str] = set()
     for child, group in groups.items():
         elements = decode_elements(child, payloads[child.page_id])
-        found.update(member for member in group if _is_in(elements, member))
+        if len(group) > _FEW_MEMBERS:
+            found.update(set(group).intersection(elements))
+        else:
+            found.update(member for member in group if _is_in(elements, member))
     return found
+
+
+def _shares(node: Node, members: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Divide members in ascending order among the children of a node; yield the index of each child that has some."""
+    start = 0
+    while start < len(members):
+        index = bisect_right(node.lows, members[start])
+        stop = bisect_left(members, node.lows[index], start) if index < len(node.lows) else len(members)
+        yield index, members[start:stop]
+        start = stop
 
 
 def _is_in(elements: list[str], member: str) -> bool:

@@ -21,7 +21,7 @@ from provider.keyvalue.bucket.pages.page_codec import (
     hash_prefix,
 )
 from provider.keyvalue.bucket.pages.paged_reads import Answer
-from provider.keyvalue.bucket.pages.paged_value import Head, Operation, PageId, page_prefix
+from provider.keyvalue.bucket.pages.paged_value import PAUSE, Head, Operation, PageId, page_prefix
 from provider.keyvalue.bucket.pages.settling import PageSizes, settle
 from provider.keyvalue.bucket.pages.tree_reads import reachable_pages, root_of
 from provider.keyvalue.bucket.pages.working_copy import working_copy
@@ -39,9 +39,10 @@ def run(operation: Operation[Result], pages: Mapping[PageId, bytes], rounds: lis
     try:
         wanted = next(operation)
         while True:
-            assert len(set(wanted.now)) == len(wanted.now) > 0
+            assert len(set(wanted.now)) == len(wanted.now)
+            assert wanted.now or wanted is PAUSE
             assert not set(wanted.soon) - set(pages)
-            if rounds is not None:
+            if rounds is not None and wanted.now:
                 rounds.append(len(wanted.now))
             wanted = operation.send({page_id: pages[page_id] for page_id in wanted.now})
     except StopIteration as end:
