@@ -92,7 +92,7 @@ MEANINGS = {
     "stopping": "The provider begins to end.",
     "task_failed": "A defect in work in the background.",
     "telemetry_off": "Traces or metrics were asked for and cannot be exported.",
-    "value_damaged": "A page of a value is missing or not readable. The key can be deleted or set anew; others go on.",
+    "value_damaged": "A page of a value is missing or not readable. The key, which the reason names, can be deleted or set anew; others go on.",
     "watch_failed": "A defect in a watch. It continues with the same change.",
     "watch_gave_up": "An actor did not take a change in all its tries. The change is a [dead letter](operations.md#watching).",
     "watch_healed": "A watch works again. Ends `watch_interrupted`.",
@@ -144,8 +144,8 @@ _HEAD = """<!-- Written by `make docs` from the code and from tests/docs/logs.py
 # Log events
 
 The provider writes one line for each event to standard error, as text or JSON as the host asks. An event has a name that
-does not change, a level, and fields. No field has a value of an actor. At level debug, and in `watch_gave_up`, a field has
-the key of one. Seeds, passwords and tokens are in no line.
+does not change, a level, and fields. No field has a value of an actor. At level debug, in `watch_gave_up` and in
+`value_damaged`, a field has the key of one. Seeds, passwords and tokens are in no line.
 
 | level | meaning | alert |
 |---|---|---|
