@@ -167,18 +167,22 @@ class Calls:
     async def take_answer_room(self, call: ServedCall, size_bytes: int) -> None:
         """Wait for room for the answer of a call; see `provider.keyvalue.store.Call.take_room`."""
         # A call that kept its share while it waits for more could wait for another that does so, too.
-        self._give_back_answer_room(call)
+        self._give_back_answer(call)
         await self._answers.take(size_bytes, call.deadline)
         call.answer_bytes = size_bytes
         if call.is_done:
-            self._give_back_answer_room(call)
+            self._give_back_answer(call)
+
+    def give_back_answer_room(self, size_bytes: int) -> None:
+        """Give back the room of an answer whose call has ended before the answer was sent."""
+        self._answers.give_back(size_bytes)
 
     def _give_back_room(self, call: ServedCall) -> None:
         if call.room_bytes:
             self._room.give_back(call.room_bytes)
             call.room_bytes = 0
 
-    def _give_back_answer_room(self, call: ServedCall) -> None:
+    def _give_back_answer(self, call: ServedCall) -> None:
         if call.answer_bytes:
             self._answers.give_back(call.answer_bytes)
             call.answer_bytes = 0
@@ -218,7 +222,7 @@ class Calls:
             call.shared = None
             if call.room_bytes or call.answer_bytes:  # large payloads only
                 self._give_back_room(call)
-                self._give_back_answer_room(call)
+                self._give_back_answer(call)
             if self._is_stopping and not self._in_flight:
                 self._drained.set()
         seconds = time.monotonic() - call.began

@@ -48,11 +48,13 @@ class ComponentCall(ServedCall, eq=False, kw_only=True):
         call: The call.
         exchange: The conversation about it.
         lattice: The way back to the caller.
+        tasks: Owner of the wait until a large answer is sent.
     """
 
     call: wrpc.WrpcCall
     exchange: Exchange
     lattice: Wasmcloud1Subscriptions
+    tasks: TaskOwner
 
     def answer(self, result: Any) -> None:
         if self.is_done:
@@ -64,7 +66,16 @@ class ComponentCall(ServedCall, eq=False, kw_only=True):
             self.fail(error)
             return
         self.lattice.answer(self.exchange, response)
+        room_bytes, self.answer_bytes = self.answer_bytes, 0
         self.calls.end(self, len(response), None)
+        if room_bytes:
+            self.tasks.start(self._keep_room(room_bytes), "keep the room of a large answer")
+
+    async def _keep_room(self, size_bytes: int) -> None:
+        try:
+            await self.lattice.until_sent(self.exchange)
+        finally:
+            self.calls.give_back_answer_room(size_bytes)
 
     def send_failure(self, error: BaseException) -> None:
         self.lattice.answer(self.exchange, wrpc.encode_result(type(self.call), failure_of(error)))
@@ -89,7 +100,7 @@ class ComponentProvider(RunningProvider):
         connection.answer_only(is_inbox)
         self._protocol = Wasmcloud1Protocol(host_data, time.time)
         self._lattice = Wasmcloud1Subscriptions(
-            connection, self._protocol, self, _exchange_limits(config.limits), is_inbox
+            connection, self._protocol, self, _exchange_limits(config.limits), is_inbox, tasks
         )
         self._records = Wasmcloud1LinkRecords(connection, self._protocol, self.on_link)
         self._config_fault: str | None = None
@@ -146,6 +157,7 @@ class ComponentProvider(RunningProvider):
             call=event.call,
             exchange=event.exchange,
             lattice=self._lattice,
+            tasks=self._tasks,
         )
         try:
             self._submit(call)

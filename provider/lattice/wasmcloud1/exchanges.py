@@ -33,6 +33,9 @@ EAGER_BYTES = 64 * 1024
 """Results up to this size are sent before the proof, and repeated. A larger one waits for it: half a round trip more,
 and a caller that is gone does not make the provider send megabytes."""
 
+_PACED_BYTES = 2 * 1024 * 1024
+"""Results over this size are not sent all at once."""
+
 _IDLE_LEVEL = len(REPEAT_SECONDS)
 _NOT_WAITING = -1
 
@@ -82,6 +85,7 @@ class Exchange:
         is_sent: Whether the result was sent before the proof.
         level: Place in the order of repetitions, or `_NOT_WAITING`.
         is_done: True once the end has been sent.
+        on_done: Called at that time, unless it is `None`.
     """
 
     __slots__ = (
@@ -93,6 +97,7 @@ class Exchange:
         "is_sent",
         "level",
         "link_name",
+        "on_done",
         "reader",
         "reply",
         "source_id",
@@ -116,6 +121,7 @@ class Exchange:
         self.is_sent = False
         self.level = _NOT_WAITING
         self.is_done = False
+        self.on_done: Callable[[], None] | None = None
 
 
 class CallReceived(NamedTuple):
@@ -156,12 +162,14 @@ class Exchanges:
     Attributes:
         limits: Limits on the memory for callers, which may change.
         outgoing: Messages to publish.
+        is_large: Whether there is a large result among them; the owner sets it back.
         repetitions: Number of times that a handshake was sent again.
         max_payload_bytes: The server's limit for a message, which the owner keeps up to date.
     """
 
     def __init__(self, inbox: bytes, limits: ExchangeLimits, is_inbox: Callable[[bytes], bool]) -> None:
         self.outgoing: list[Outgoing] = []
+        self.is_large = False
         self.repetitions = 0
         self.max_payload_bytes = 1024 * 1024  # the default of a server
         self._inbox = inbox
@@ -320,7 +328,9 @@ class Exchanges:
         if exchange in self._unproven:
             del self._unproven[exchange]
             self._unproven_bytes -= len(exchange.answer or b"")
-        exchange.is_done = True
+        exchange.is_done, exchange.answer = True, b""
+        if exchange.on_done is not None:
+            exchange.on_done()
         del self._by_token[exchange.token]
 
     def _shake_hands(self, exchange: Exchange) -> None:
@@ -329,6 +339,7 @@ class Exchanges:
     def _send_result(self, exchange: Exchange) -> None:
         result, size = exchange.answer or b"", self.max_payload_bytes
         subject = exchange.reply + b".results"
+        self.is_large = self.is_large or len(result) > _PACED_BYTES
         for at in range(0, len(result), size):
             self._publish(subject, result if len(result) <= size else result[at : at + size])
 

@@ -27,14 +27,19 @@ from provider.lattice.wasmcloud1.exchanges import (
     Exchanges,
     Outgoing,
 )
+from provider.lattice.wasmcloud1.paced_answers import PacedAnswers
 from provider.lattice.wasmcloud1.protocol import Wasmcloud1Protocol
 from provider.nats.connection import Connection
 from provider.nats.requests import new_inbox
+from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.1
 """A flush is one round trip to the server. A host kills the process 0.3 s after it has asked it to stop."""
+
+_SENT_SECONDS = 30.0
+"""Time after which a large answer counts as sent: its caller is gone, or the connection."""
 
 _PARAMETERS = ".params"
 
@@ -87,6 +92,7 @@ class Wasmcloud1Subscriptions:
         service: Receiver of the resulting events.
         limits: Limits on what callers may make this process remember.
         is_inbox: Tells whether a subject that a caller names may be answered; see `reply_subjects`.
+        tasks: Owner of the task that sends large answers.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Wasmcloud1Subscriptions:
         service: Wasmcloud1Service,
         limits: ExchangeLimits,
         is_inbox: Callable[[bytes], bool],
+        tasks: TaskOwner,
     ) -> None:
         self._connection = connection
         self._protocol = protocol
@@ -103,6 +110,7 @@ class Wasmcloud1Subscriptions:
         self._inbox = new_inbox()
         self._exchanges = Exchanges(self._inbox.encode(), limits, is_inbox)
         self._is_inbox = is_inbox
+        self._paced = PacedAnswers(connection, self._publish, tasks)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
@@ -160,6 +168,7 @@ class Wasmcloud1Subscriptions:
                     await self._all_ended.wait()
         self._exchanges.close(self._loop.time())
         self._flush()
+        self._paced.send_now()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -168,6 +177,17 @@ class Wasmcloud1Subscriptions:
         self._exchanges.max_payload_bytes = self._connection.max_payload_bytes
         self._exchanges.answer(exchange, result, self._loop.time())
         self._flush()
+
+    async def until_sent(self, exchange: Exchange) -> None:
+        """Wait until a large answer, and those before it, are sent; its caller may have to show first that it listens."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SENT_SECONDS):
+                if not exchange.is_done:
+                    is_done = asyncio.Event()
+                    exchange.on_done = is_done.set
+                    await is_done.wait()
+                await asyncio.sleep(0)  # its messages are taken over after that
+                await self._paced.sent()
 
     async def acknowledge_shutdown(self, subject: bytes) -> None:
         """Send the last message. The host kills the process as soon as it receives it."""
@@ -195,7 +215,11 @@ class Wasmcloud1Subscriptions:
         outgoing = self._exchanges.outgoing
         if outgoing:
             self._exchanges.outgoing = []
-            self._publish(outgoing)
+            if self._exchanges.is_large:
+                self._exchanges.is_large = False
+                self._paced.send(outgoing)
+            else:
+                self._publish(outgoing)
         if self._all_ended is not None and not self._exchanges.unanswered:
             self._all_ended.set()
         due = self._exchanges.next_due

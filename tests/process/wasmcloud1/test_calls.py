@@ -140,3 +140,33 @@ async def test_overload_is_answered_at_once_and_the_limits_hold(host: Wasmcloud1
     error = await error_of(component, "set", "default", "k", b"v", first_bytes=5)
     assert "max_in_flight" in error.text
     assert await component.call("get", "default", "k") is None, "whole calls are served"
+
+
+async def test_large_answers_that_are_wanted_at_once_cost_neither_the_host_its_connection_nor_much_memory(
+    host: Wasmcloud1Host,
+) -> None:
+    value = bytes(range(250)) * 80_000
+    provider = await host.start_provider(
+        [host.link()], {"max_answer_bytes": str(len(value) + 1)}, default_rpc_timeout_ms=10_000
+    )
+    component = await host.component()
+    await component.call("set", "default", "big", value)
+    before, peak = provider.resident_bytes, 0
+
+    async def get() -> str:
+        try:
+            found = await component.call("get", "default", "big", timeout_seconds=30)
+        except ComponentError as error:
+            return error.text
+        assert found == value
+        return ""
+
+    asked = [asyncio.create_task(get()) for _ in range(6)]
+    while not all(one.done() for one in asked):
+        peak = max(peak, provider.resident_bytes)
+        await asyncio.sleep(0.01)
+    refusals = [error for one in asked if (error := one.result())]
+    assert len(refusals) < len(asked)
+    assert all("large values are being read" in error for error in refusals), refusals
+    assert host.client.stats["reconnects"] == 0
+    assert peak - before < 8 * len(value)
