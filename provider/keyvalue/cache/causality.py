@@ -88,6 +88,10 @@ class Context:
     def has(self, replica: str, count: int) -> bool:
         return count <= self.vector.get(replica, 0) or (replica in self.cloud and count in self.cloud[replica])
 
+    def has_any(self, replica: str) -> bool:
+        """Tell whether there is any event of a replica."""
+        return replica in self.vector or replica in self.cloud
+
     def add(self, replica: str, count: int) -> bool:
         """Add an event; return whether it is new."""
         known = self.vector.get(replica, 0)

@@ -26,6 +26,11 @@ class Journal:
     def __len__(self) -> int:
         return len(self._counts)
 
+    @property
+    def keys(self) -> Iterable[str]:
+        """Keys that its events changed."""
+        return self._counts
+
     def count(self, key: str) -> int:
         """Return the last event that changed a key that is in the journal."""
         return self._counts[key]
@@ -105,6 +110,16 @@ class Journals:
             if not self._by_replica[replica]:
                 del self._by_replica[replica]
         self._authors.pop(key, None)
+
+    def drop(self, replica: str) -> None:
+        """Forget all events of a replica."""
+        journal = self._by_replica.pop(replica, None)
+        for key in journal.keys if journal is not None else ():
+            authors = self._authors[key]
+            if isinstance(authors, set):
+                authors.discard(replica)
+            else:
+                del self._authors[key]
 
     def vector(self, key: str) -> dict[str, int]:
         """Return the version vector of a key: by replica, its last event that changed the key."""

@@ -7,6 +7,8 @@ transfer ends early, a `Coverage` answers for the items that have arrived.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import structs
 
 from provider.keyvalue.cache.causality import Context, Dot, by_replica
@@ -51,6 +53,8 @@ class Merge:
         self._coverage = Coverage(context)
         self._unknown: dict[str, tuple[Dot, ...]] = {}
         """Deleted keys that this replica has never had, with their version vectors."""
+        self._authors: set[str] = set()
+        """Replicas whose events changed the keys that have come."""
         # Those of transfers under way are kept in any case.
         ended = [coverage for coverage in replica.coverages if coverage.is_abandoned][1 - _MAX_COVERAGES :]
         while sum(coverage.size_bytes for coverage in ended) > max(_MIN_COVERAGE_BYTES, replica.size_bytes):
@@ -91,12 +95,18 @@ class Merge:
             self._add_tallies(key, cell, sent.tallies)
         # 3. From now on the coverage answers for the cell.
         self._coverage.add(sent)
-        for author, count in sent.vector.items():
-            replica.journals.note(key, author, count)
+        self._note_authors(key, sent.vector.items())
         replica.update_liveness(key, cell)
         # 4. Some of what arrived cannot be kept on all replicas: remove it from all.
         if replica.pending_removals or replica.pending_counter_removals:
             replica.compensate(key)
+
+    def _note_authors(self, key: str, vector: Iterable[Dot]) -> None:
+        """Note the events that changed a key, but for those of replicas that neither context has: they are yet to arrive."""
+        for author, count in vector:
+            if self._replica.context.has_any(author) or self.context.has_any(author):
+                self._replica.journals.note(key, author, count)
+                self._authors.add(author)
 
     def _removed_items(self, cell: Cell, sent: CellState) -> list[Dot]:
         """Return the items that the sender has seen and does not have any more."""
@@ -167,7 +177,8 @@ class Merge:
         replica.context.merge(self.context)
         # 3. Tombstones that the sender had discarded never came here, so this replica cannot hand them on either.
         for author, count in discarded.items():
-            note_discarded(replica, author, count)
+            if replica.context.has(author, count):
+                note_discarded(replica, author, count)
         # 4. Drop the records that the context now speaks for.
         replica.coverages = [other for other in replica.coverages if not replica.context.covers(other.context)]
         for key, dots in list(replica.deferred.items()):
@@ -178,8 +189,7 @@ class Merge:
         """Keep the tombstone of a key that this replica has never had, so that it can hand the deletion on."""
         replica = self._replica
         cell = replica.cells.get(key) or replica.new_cell(key)
-        for author, count in vector:
-            replica.journals.note(key, author, count)
+        self._note_authors(key, vector)
         replica.update_liveness(key, cell)
 
     def abandon(self) -> None:
@@ -206,6 +216,11 @@ class Merge:
             if key not in replica.cells:
                 coverage.forget(key)
         self._unknown = {}
+        # 4. Nor is there anything of replicas that are in no context here, nor in that of another transfer under way.
+        contexts = [replica.context, *(other.context for other in replica.coverages if not other.is_abandoned)]
+        for author in self._authors:
+            if not any(context.has_any(author) for context in contexts):
+                replica.journals.drop(author)
 
     def _keep_whole_keys(self) -> None:
         """Put the events that added what arrived into the context.

@@ -18,6 +18,9 @@ from provider.keyvalue.cache.messages import Heartbeat
 _MAX_PEERS = 1000
 """Replicas that are remembered: far more than a lattice has. Beyond that, the one that was silent longest makes room."""
 
+_MAX_NAMES = 250_000
+"""Replicas that all heartbeats together name, as each takes up to 200 bytes: 500 replicas that name each other. Beyond that, the
+same ones make room."""
 
 _UNMET_SECONDS = 30.0
 """Time after which a silent replica is forgotten that has never named this one. It may have been a recording."""
@@ -116,9 +119,11 @@ class Peers:
         is_new = peer is None
         if peer is None:
             if len(self._peers) >= _MAX_PEERS:
-                del self._peers[min(self._peers, key=lambda name: self._order(self._peers[name]))]
+                self._forget_one()
             peer = self._peers[peer_id] = _Peer(heartbeat, now, is_signed=is_signed)
         peer.heartbeat, peer.received_at, peer.is_signed = heartbeat, now, is_signed
+        while len(self._peers) > 1 and sum(len(other.heartbeat.vector) for other in self._peers.values()) > _MAX_NAMES:
+            self._forget_one()
         self.tell(peer_id, heartbeat.vector.get(peer_id, 0))
         hears_this = self.id in heartbeat.vector
         if hears_this:
@@ -131,10 +136,14 @@ class Peers:
     def knows(self, peer_id: str) -> bool:
         return peer_id in self._peers
 
-    @staticmethod
-    def _order(peer: _Peer) -> tuple[bool, bool, float]:
-        """Order in which replicas make room for others. One that is pushed out is back with its next heartbeat."""
-        return peer.is_proven, peer.is_met, peer.received_at
+    def _forget_one(self) -> None:
+        """Have a replica make room for others. One that is pushed out is back with its next heartbeat."""
+
+        def order(name: str) -> tuple[bool, bool, float]:
+            peer = self._peers[name]
+            return peer.is_proven, peer.is_met, peer.received_at
+
+        del self._peers[min(self._peers, key=order)]
 
     def prove(self, peer_id: str) -> None:
         """Note that a replica has delivered all that it announced, or announced nothing that is missing here."""

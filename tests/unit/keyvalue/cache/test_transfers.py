@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS
 from provider.keyvalue.cache.messages import (
+    CellState,
+    ContextState,
+    TextState,
+    TransferPage,
     TransferRequest,
     new_replica_id,
 )
@@ -271,3 +275,45 @@ def test_after_transfers_that_ended_early_replicas_hold_the_same(
         for one, other in itertools.permutations(left, 2):
             pull(one, other)
     assert all(found == all_states(left[0])[0] for found in all_states(*left))
+
+
+def test_a_transfer_leaves_no_trace_of_replicas_that_its_context_does_not_have_nor_of_any_if_it_ends_early() -> None:
+    asker, source = replica_of(1), "source-00001"
+    invented = {f"gone-{number:07}": 9 for number in range(100)}
+    item = TextState(source, 1, 1, "v", 0)
+
+    def page(number: int, context: dict[str, int] | None, *, is_last: bool) -> TransferPage:
+        key = f"k{number}"
+        cells = [CellState(key, {source: 1} | invented, [], [item] if number == 0 else [], [], None, None)]
+        state = ContextState(context, {}) if context is not None else None
+        return TransferPage("t", number, is_last, False, state, invented if is_last else {}, cells)
+
+    receiver = receiver_of(asker)
+    receiver.receive(page(0, {source: 1} | invented, is_last=False), 1000)
+    receiver.end()
+    assert asker.journals.vector("k0") == {source: 1}
+    receiver = receiver_of(asker)
+    receiver.receive(page(0, {source: 1}, is_last=False), 1000)
+    receiver.receive(page(1, None, is_last=True), 1000)
+    assert asker.journals.vector("k0") == asker.journals.vector("k1") == {source: 1}
+    assert asker.discarded == {}
+
+
+def test_a_transfer_that_ends_early_leaves_what_another_one_has_brought_of_the_same_replica() -> None:
+    author, first, second, asker, late = [replica_of(number) for number in range(5)]
+    for number in range(30):
+        change(author, kv.Set(f"k{number}", "v", 0))
+    pull(first, author)
+    pull(second, author)
+    transfers = [(Sender(source), receiver_of(asker)) for source in (first, second)]
+    for sender, _ in transfers:
+        sender.page_bytes = 200
+    for _ in range(3):
+        for sender, receiver in transfers:
+            receiver.receive(sender.answer(asker.id, receiver.request(), 0.0), 1000)
+    (_, ended), (sender, receiver) = transfers
+    ended.end()
+    while not receiver.is_done:
+        receiver.receive(sender.answer(asker.id, receiver.request(), 0.0), 1000)
+    pull(late, asker)
+    assert state(late) == state(asker) == state(author)
