@@ -26,9 +26,14 @@ _REWORDED = (
     (re.compile(r"Value error, "), ""),
     (re.compile(r"Input should be a valid integer.*"), "expected a whole number"),
     (re.compile(r"Input should be a valid number.*"), "expected a number"),
-    (re.compile(r"Input should be (?:less|greater) than or equal to (\S+)"), r"the limit is \1"),
+    (re.compile(r"Input should be less than or equal to (\S+)"), r"expected \1 at most"),
+    (re.compile(r"Input should be greater than or equal to (\S+)"), r"expected \1 at least"),
+    (
+        re.compile(r"Got unexpected extra argument\(?s?\)? \((.*)\)"),
+        r"unexpected: \1 (a value with spaces needs quotes)",
+    ),
 )
-"""Messages of pydantic, with which typer validates some options, in the words of the other commands."""
+"""Messages of typer, and of pydantic, with which it validates some options, in the words of the other commands."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of a write to a redirected output. Files that a command writes itself have their names in its errors."""

@@ -32,6 +32,9 @@ from provider.nats.settings import ConnectionSettings
 _NO_JETSTREAM = frozenset({buckets.NOT_ENABLED_FOR_ACCOUNT, buckets.NOT_ENABLED})
 """JetStream is not enabled for the account, or on the server. Source: nats-server server/errors.json."""
 
+_NO_SERVER = "; --nats names another server, and `keyvalue-nats dev` starts one"
+"""Hint for a person who has named no server, or the usual one."""
+
 LINK_VALUE_OPTIONS = {
     "CREDS_FILE": "--creds",
     "CLIENT_JWT": "--creds",
@@ -112,7 +115,10 @@ async def connected(options: ConnectionOptions, timeout_seconds: float) -> Async
         except errors.ConnectError as error:
             option = LINK_VALUE_OPTIONS.get(settings.credentials_setting, "") if error.is_credentials else ""
             reason = f"{option}: {error.reason}" if option else error.reason
-            raise UnreachableError(addresses(settings.servers), reason) from None
+            from provider.commands.connection_file import DEFAULT_URL
+
+            hint = _NO_SERVER if settings.servers == (DEFAULT_URL,) and not error.is_credentials else ""
+            raise UnreachableError(addresses(settings.servers), reason + hint) from None
         yield js.JetStream(connection, settings.js_domain)
 
 

@@ -7,13 +7,13 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 
-_SILENCE_SECONDS = 2.0
-"""Time after which a person begins to wonder. An answer takes a few milliseconds."""
+_SILENCE_SECONDS = 1.5
+"""Time after which a person begins to wonder: two seconds, less the start of the command. An answer takes milliseconds."""
 
 
 @contextlib.asynccontextmanager
 async def patience(waiting_for: str) -> AsyncIterator[None]:
-    """Tell a person at a terminal, after two seconds, what the command is waiting for. Scripts are told nothing.
+    """Tell a person at a terminal, after a while, what the command is waiting for. Scripts are told nothing.
 
     Args:
         waiting_for: Text after "still waiting for ".

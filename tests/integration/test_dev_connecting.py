@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from provider.commands import connect, connection_file
 from provider.commands.dev_lattice.lattice_connection import connected
 from provider.commands.errors import UnreachableError
 from tests.blackbox.nats.nats_server import NatsServer, free_port
@@ -25,6 +26,15 @@ async def test_a_refused_connection_and_a_silent_server_have_different_errors_in
                 pass
         server.thaw()
     assert time.monotonic() - began < 3
+
+
+async def test_a_person_who_named_no_server_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, other = (f"nats://127.0.0.1:{free_port()}" for _ in range(2))
+    monkeypatch.setattr(connection_file, "DEFAULT_URL", usual)
+    for url, end in ((usual, "`keyvalue-nats dev` starts one"), (other, "connection refused")):
+        with pytest.raises(UnreachableError, match=f"{end}$"):
+            async with connect.connected(connect.ConnectionOptions(url), 2.0):
+                pass
 
 
 async def test_a_connection_is_reestablished_after_any_number_of_attempts(tmp_path: Path) -> None:

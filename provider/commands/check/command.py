@@ -22,6 +22,7 @@ from provider.commands.connect import LINK_VALUE_OPTIONS, settings_of
 from provider.commands.dev_lattice.link_options import link_value_names, parse_link_values
 from provider.commands.errors import OptionError
 from provider.commands.output import stdout_console, write_line
+from provider.commands.patience import patience
 from provider.commands.printing import print_line, print_object
 from provider.commands.target import Target
 from provider.plain_text import printable
@@ -123,7 +124,8 @@ async def _show(
         if not is_json:
             write_line(console, line(finding))
 
-    await examine(places, lattice, hints, timeout_seconds, report)
+    async with patience("the servers"):
+        await examine(places, lattice, hints, timeout_seconds, report)
     return found
 
 

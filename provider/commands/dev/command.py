@@ -96,10 +96,10 @@ def dev(
     """Start a lattice with the provider and a linked actor, and run it until Ctrl-C."""
     for option, given in (("--data-dir", data_dir), ("--port", port)):
         if nats is not None and given is not None:
-            text = "is for a nats-server that this command starts, and --nats names a running one"
+            text = "it is for a nats-server that this command starts, and --nats names a running one"
             raise typer.BadParameter(text, param_hint=option)
     if ui_port is not None and not ui:
-        raise typer.BadParameter("needs --ui", param_hint="--ui-port")
+        raise typer.BadParameter("it needs --ui", param_hint="--ui-port")
     _check_names({"--lattice": lattice, "--link-name": link_name})
     options = {"BACKEND": None if backend is None else backend.value, "WATCH": watch}
     values = parse_link_values(link_value or [], {name: text for name, text in options.items() if text is not None})

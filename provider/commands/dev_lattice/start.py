@@ -25,6 +25,7 @@ from provider.commands.dev_lattice.lattice_host import Host, HostSettings
 from provider.commands.dev_lattice.nats_server import NatsServer
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.minting import make_public_key, make_seed
+from provider.commands.patience import patience
 from provider.keyvalue.given_values import canonical_values
 
 
@@ -126,19 +127,27 @@ async def running(
         ProviderExitError: A provider did not become ready; the text shows why.
     """
     async with contextlib.AsyncExitStack() as stack:
-        server = None
-        if settings.nats_url is None:
-            server = await stack.enter_async_context(NatsServer(settings.data_folder, port=settings.port))
-        nats_url = settings.nats_url or (server.url if server else "")
-        connection = await stack.enter_async_context(connected(nats_url))
-        identity = make_identity(settings.lattice, settings.link_name, settings.dialect)
-        hosts = await asyncio.gather(
-            *(
-                start_host(stack, connection, _host_settings(settings, identity, nats_url), _numbered(on_event, number))
-                for number in range(1, settings.instances + 1)
-            )
+        async with patience("the lattice to start"):
+            lattice = await _started(stack, settings, on_event)
+        yield lattice
+
+
+async def _started(
+    stack: contextlib.AsyncExitStack, settings: LatticeSettings, on_event: Callable[[LogEvent], None]
+) -> DevLattice:
+    server = None
+    if settings.nats_url is None:
+        server = await stack.enter_async_context(NatsServer(settings.data_folder, port=settings.port))
+    nats_url = settings.nats_url or (server.url if server else "")
+    connection = await stack.enter_async_context(connected(nats_url))
+    identity = make_identity(settings.lattice, settings.link_name, settings.dialect)
+    hosts = await asyncio.gather(
+        *(
+            start_host(stack, connection, _host_settings(settings, identity, nats_url), _numbered(on_event, number))
+            for number in range(1, settings.instances + 1)
         )
-        yield DevLattice(settings, identity, nats_url, server, connection, list(hosts))
+    )
+    return DevLattice(settings, identity, nats_url, server, connection, list(hosts))
 
 
 def _numbered(on_event: Callable[[LogEvent], None], number: int) -> Callable[[LogEvent], None]:

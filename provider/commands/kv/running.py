@@ -77,9 +77,11 @@ def perform(target: Target, work: Callable[[JetStream], Awaitable[T]], stop_sign
         if stop_signals is not None:
             stop_signals.cancel_on_signal(asyncio.current_task())
         async with contextlib.AsyncExitStack() as stack:
-            if stop_signals is None:  # a watch is silent until something changes
-                await stack.enter_async_context(patience(addresses(settings_of(target.options).servers)))
-            return await work(await stack.enter_async_context(connected(target.options, target.timeout_seconds)))
+            async with patience(addresses(settings_of(target.options).servers)):
+                jetstream = await stack.enter_async_context(connected(target.options, target.timeout_seconds))
+                if stop_signals is None:
+                    return await work(jetstream)
+            return await work(jetstream)  # a watch is silent until something changes
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())

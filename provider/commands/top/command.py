@@ -21,6 +21,7 @@ from provider.commands.errors import ServerRefusedError, UnreachableError
 from provider.commands.instances import Instances
 from provider.commands.options import DEFAULT_WAIT, LatticeOption, WaitOption, timeout_seconds
 from provider.commands.output import stderr_console, stdout_console, write_line
+from provider.commands.patience import patience
 from provider.commands.printing import print_line
 from provider.commands.target import Target
 from provider.commands.top.keyboard import keys
@@ -69,7 +70,10 @@ def top(
 
         async def run() -> None:
             try:
-                async with Connection(settings, "keyvalue-nats top", target.timeout_seconds) as connection:
+                async with contextlib.AsyncExitStack() as stack:
+                    connecting = Connection(settings, "keyvalue-nats top", target.timeout_seconds)
+                    async with patience(addresses(settings.servers)):
+                        connection = await stack.enter_async_context(connecting)
                     rounds = _rounds(connection, lattice, interval_seconds, wait_seconds, count)
                     await (_show(rounds, sort) if sys.stdout.isatty() else _print(rounds, wait_seconds))
             except errors.ConnectError as error:

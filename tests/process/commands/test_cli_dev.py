@@ -284,15 +284,15 @@ def test_a_frozen_server_is_waited_for_no_longer_than_the_time_out(tmp_path: Pat
         (("--nats", "http://127.0.0.1:1"), "'--nats': expected a URL of scheme nats or tls, not 'http'"),
         (
             ("--nats", "nats://127.0.0.1:1", "--data-dir", "x"),
-            "--data-dir: is for a nats-server that this command starts",
+            "--data-dir: it is for a nats-server that this command starts",
         ),
-        (("--nats", "nats://127.0.0.1:1", "--port", "1"), "--port: is for a nats-server that this command starts"),
+        (("--nats", "nats://127.0.0.1:1", "--port", "1"), "--port: it is for a nats-server that this command starts"),
         (("--backend", "cache", "--link-value", "BACKEND=bucket"), "--link-value: BACKEND is given twice"),
         (("--link-value", "BUKET=x"), "--link-value: 'BUKET': there is no such setting; did you mean BUCKET?"),
         (("--link-value", "TTL=abc"), "--link-value: TTL: expected a duration"),
         (("--backend", "foo"), "'--backend': 'foo' is not one of 'bucket', 'cache'."),
         (("--instances", "x"), "'--instances': expected a whole number"),
-        (("--instances", "99"), "'--instances': the limit is 32"),
+        (("--instances", "99"), "'--instances': expected 32 at most"),
         (("--lattice", "\udcff"), "--lattice: not UTF-8"),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from provider.commands import output
 from provider.commands import patience as module
 from provider.commands.patience import patience
 
@@ -18,7 +19,7 @@ async def test_only_a_person_is_told(monkeypatch: pytest.MonkeyPatch, is_termina
     stderr = io.StringIO()
     console = Console(file=stderr, force_terminal=is_terminal, no_color=True, color_system=None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
-    monkeypatch.setattr(module, "stderr_console", lambda: console)
+    monkeypatch.setattr(output, "stderr_console", lambda: console)
     monkeypatch.setattr(module, "_SILENCE_SECONDS", 0.0)
     async with patience("a"):
         await asyncio.sleep(0.01)
@@ -28,7 +29,7 @@ async def test_only_a_person_is_told(monkeypatch: pytest.MonkeyPatch, is_termina
 async def test_an_answer_in_time_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = io.StringIO()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(module, "stderr_console", lambda: Console(file=stderr, force_terminal=True))
+    monkeypatch.setattr(output, "stderr_console", lambda: Console(file=stderr, force_terminal=True))
     async with patience("a"):
         pass
     await asyncio.sleep(0)
