@@ -20,7 +20,7 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 _LATE_SECONDS = 0.05
 """Time for instances that are not known yet, after all known ones have answered: most answer within a millisecond."""
 
-_MOST_INSTANCES = 1000
+MOST_INSTANCES = 1000
 """Instances that are shown. Any client of the account may answer in the name of a service, and none may fill a memory."""
 
 
@@ -112,7 +112,7 @@ class Instances:
 
     def _on_answer(self, subject: bytes, reply: bytes, header: bytes, payload: bytes) -> None:
         is_late = subject != self._reply_subject
-        if len(self._known if is_late else self._answers) >= _MOST_INSTANCES:
+        if len(self._known if is_late else self._answers) >= MOST_INSTANCES:
             return
         if header.startswith(_NO_RESPONDERS) and not is_late:
             self._is_done.set()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from contracts.statistics import BucketStatistics, CacheStatistics, InstanceStatistics, LinkStatistics
-from provider.commands.instances import Instance
+from provider.commands.instances import MOST_INSTANCES, Instance
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,13 @@ class StoreRow:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything that one picture of the view shows."""
+    """Everything that one picture of the view shows. `gone` is the number of instances that have answered before."""
 
     instances: list[InstanceRow]
     links: list[LinkRow]
     stores: list[StoreRow]
     activity: Activity
+    gone: int = 0
 
 
 class Rounds:
@@ -122,6 +123,7 @@ class Rounds:
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, str], Instance] = {}
+        self._seen: set[tuple[str, str]] = set()
         self._asked_at = 0.0
 
     def next(self, instances: Sequence[Instance], now: float) -> Overview:
@@ -135,12 +137,15 @@ class Rounds:
             _Pair(found, self._before.get((found.data.lattice, found.id)), now - self._asked_at) for found in instances
         ]
         self._before = {(found.data.lattice, found.id): found for found in instances}
+        # Any client may answer in the name of instances without an end.
+        self._seen = self._before.keys() | (self._seen if len(self._seen) < MOST_INSTANCES else set())
         self._asked_at = now
         return Overview(
             instances=[_instance_row(pair) for pair in pairs],
             links=_link_rows(pairs),
             stores=_store_rows(pairs),
             activity=_activity([_calls_of(pair) for pair in pairs]),
+            gone=len(self._seen) - len(self._before),
         )
 
 

@@ -119,6 +119,7 @@ def _head(overview: Overview, view: View) -> Text:
     head = Text("PAUSED   " if view.is_paused else "", style="yellow")
     head.append(_counted(len(overview.instances), "instance"), style="bold")
     head.append(f", {unhealthy} unhealthy", style="bold red" if unhealthy else "green")
+    head.append(f", {overview.gone} gone" if overview.gone else "", style="bold red")
     head.append(f"   {_counted(len(overview.links), 'link')}")
     head.append(f", {broken} not working", style="bold red" if broken else "green")
     head.append(f"   {rate(activity.calls)} calls/s")

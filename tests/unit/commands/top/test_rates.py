@@ -85,6 +85,11 @@ def test_the_first_round_of_an_instance_tells_its_mean_and_a_restart_counts_anew
     assert rounds.next([instance("one", 6, uptime=3.0)], 20.0).activity.calls == 2.0
 
 
+def test_an_instance_that_answers_no_more_is_counted_until_it_answers_again() -> None:
+    rounds, both = Rounds(), [instance("one", 1, uptime=1.0), instance("two", 1, uptime=1.0)]
+    assert [rounds.next(found, 1.0).gone for found in (both, both[:1], [], both[1:], both)] == [0, 1, 2, 1, 0]
+
+
 @given(counts=st.lists(st.integers(0, 1000), min_size=WIDTH, max_size=WIDTH), share=st.floats(0.01, 0.99))
 def test_a_quantile_lies_in_the_bucket_of_its_call(counts: list[int], share: float) -> None:
     found = quantile(LATENCY_BOUNDS_SECONDS, counts, share)

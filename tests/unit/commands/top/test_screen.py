@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -57,6 +59,13 @@ def test_a_narrow_terminal_has_fewer_columns_and_no_number_that_is_cut(columns: 
     heads = [line.split() for line in shown(View(), columns, 24) if line.startswith("id ")]
     assert all({"id", "health", "calls/s", "errors/s"} <= set(head) for head in heads)
     assert heads
+
+
+def test_instances_that_do_not_answer_any_more_are_seen() -> None:
+    console = Console(width=80, color_system=None, force_terminal=True)
+    with console.capture() as capture:
+        console.print(picture(replace(overview(1), gone=3), View(), lines=24, columns=80))
+    assert capture.get().startswith("2 instances, 1 unhealthy, 3 gone   1 link")
 
 
 def test_one_of_a_kind_is_no_plural() -> None:
