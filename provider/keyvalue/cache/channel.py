@@ -302,6 +302,7 @@ class Channel:
 
     def _receive_signed(self, payload: bytes) -> None:
         if signed.is_from(payload, self._id):
+            self._check_own(payload, self.config.state_subject)
             return
         head = self._check(payload, self.config.state_subject)
         self._on_message(head.sender, self._message(head, payload, signed.DELTAS, signed.HEARTBEAT, signed.PIECE), True)
@@ -321,8 +322,11 @@ class Channel:
 
     def _answer_signed(self, payload: bytes) -> None:
         answers = signed.head_of(payload).answers
-        # An answer that comes too late is not worth a check, nor is an own message that was sent back.
-        if (answers and answers not in self._awaited) or signed.is_from(payload, self._id):
+        if signed.is_from(payload, self._id):
+            self._check_own(payload, self._subject_of(self._id))
+            return
+        # An answer that comes too late is not worth a check.
+        if answers and answers not in self._awaited:
             return
         head = self._check(payload, self._subject_of(self._id))
         if answers:
@@ -372,6 +376,13 @@ class Channel:
         data = encode_message(self._id, self._on_request(sender, request))
         with contextlib.suppress(errors.NotConnectedError, errors.MessageTooLargeError):
             self._connection.answer(reply, data)
+
+    def _check_own(self, payload: bytes, subject: str) -> None:
+        """Refuse a message that another member has signed in the name of this replica. Own ones that come back do nothing."""
+        assert self._signing is not None
+        if signed.head_of(payload).sequence > self._signing.sequence:
+            self._check(payload, subject)
+            raise ForeignMessageError("a message in the name of this replica that it has not sent", Refusal.NAME)
 
     def _check(self, payload: bytes, subject: str) -> signed.Head:
         assert self._signing is not None

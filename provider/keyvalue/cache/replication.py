@@ -394,7 +394,7 @@ class Replication:
     def _receive_heartbeat(self, sender: str, heartbeat: Heartbeat, *, is_signed: bool) -> None:
         replica = self.replica
         if heartbeat.vector.get(replica.id, 0) > replica.count:
-            raise ForeignMessageError(f"replica {sender} names events of this one that do not exist")
+            raise ForeignMessageError(f"replica {sender} names events of this one that do not exist", Refusal.NAME)
         if not heartbeat.is_leaving and not self._peers.knows(sender):
             fields = {"subject": self._channel.config.state_subject, "replica": sender}
             _log.info("cache_replica_heard", extra=fields)

@@ -8,9 +8,10 @@ import time
 from nats.aio.client import Client
 
 from tests.blackbox.waiting import eventually
+from tests.process.cache.forger import DELTAS, Forger, deltas, parse, text
 from tests.process.cache.mad_member import MadMember, boast, endless, garbage, nothing, silence
 from tests.process.cache.replicas import all_see, sees
-from tests.process.cache.test_cache_members import Cache, cache, health_tells, outsider
+from tests.process.cache.test_cache_members import Cache, cache, health_tells, outsider, recorded
 
 __all__ = ["cache", "outsider"]
 
@@ -49,3 +50,18 @@ async def test_hundreds_of_replicas_that_lie_keep_no_joiner_from_catching_up_nor
     await health_tells(here, "content that no replica sends", is_healthy=True)
     await mad.announce()
     await health_tells(here, "announce changes and do not deliver them", is_healthy=True)
+
+
+async def test_a_replica_tells_that_a_member_has_signed_in_its_name(cache: Cache, outsider: Client) -> None:
+    here = await cache.start()
+    messages = await recorded(outsider, cache)
+    await here.set("t:k", "v")
+    await eventually(lambda: bool(messages), "a message")
+    own = messages[0].data
+    await outsider.publish(cache.state_subject, own)  # an echo is no forgery
+    forger = Forger(cache.lattice, cache.key.signing_key, sender=parse(own)[0], first=1_000)
+    await outsider.publish(
+        cache.state_subject, forger.message(cache.state_subject, DELTAS, deltas(2, text("t:k", "forged")))
+    )
+    await health_tells(here, "messages refused: 1 in the name of this instance", is_healthy=True)
+    assert await here.get("t:k") == "v"

@@ -191,7 +191,7 @@ class Admission:
         context = page.context.vector if page.context is not None else {}
         for vector in (context, page.discarded, *(cell.vector for cell in page.cells)):
             if replica.id in vector and vector[replica.id] > replica.count:
-                raise ForeignMessageError("another replica has this one's id")
+                raise ForeignMessageError("events of this replica that it has not made", Refusal.NAME)
             # The first condition is an upper bound that is cheap to compute.
             if len(vector) + len(known) > MAX_REPLICAS < len(known.keys() | vector.keys()):
                 raise ForeignMessageError("the cache has had too many replicas", Refusal.LIMIT)
@@ -225,7 +225,7 @@ class Admission:
             if state.clock > latest:
                 raise ForeignMessageError("a time too far in the future", Refusal.CLOCK)
             if state.replica == own and state.count > count:
-                raise ForeignMessageError("another replica has this one's id")
+                raise ForeignMessageError("events of this replica that it has not made", Refusal.NAME)
 
     def _adds_state(self, sent: CellState) -> bool:
         """Tell whether a cell on a page has an item or a tally that this replica does not have."""

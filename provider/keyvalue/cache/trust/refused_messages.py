@@ -17,6 +17,7 @@ class Refusal(enum.Enum):
     UNCHECKED = "more than can be checked"
     DAMAGED = "damaged"
     CONTENT = "content that no replica sends"
+    NAME = "in the name of this instance"
     CLOCK = "times too far ahead"
     LIMIT = "over a limit"
 
