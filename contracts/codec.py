@@ -39,7 +39,7 @@ class NotUtf8Error(MalformedError):
         super().__init__(what, "text that is not UTF-8")
 
 
-def unpack(data: bytes, what: str, *, undecodable_text: bool = False) -> Any:
+def unpack(data: bytes | bytearray, what: str, *, undecodable_text: bool = False) -> Any:
     """Decode exactly one MessagePack value.
 
     Args:

@@ -10,6 +10,8 @@ from contracts.codec import pack_struct
 class EncodedTexts:
     """The answer of an operation that returns texts. Encoded, they take half or a third of the memory that the texts would take.
 
+    Each addition is copied at once, as to put a million texts together at the end would take a fiftieth of a second.
+
     Attributes:
         count: Number of texts.
         size: Their encoded size in bytes.
@@ -17,21 +19,26 @@ class EncodedTexts:
 
     def __init__(self) -> None:
         self.count = self.size = 0
-        self._pieces: list[bytes | memoryview] = []
+        self._encoded = bytearray(_MOST_HEADER_BYTES)
 
     def add(self, texts: list[str]) -> None:
         self.add_encoded(pack_struct(texts), len(texts))
 
     def add_encoded(self, array: bytes, count: int) -> None:
-        """Add the texts of an encoded array with so many texts, which is not checked. The array is not copied."""
-        piece = memoryview(array)[_header_bytes(array) :]
-        self._pieces.append(piece)
-        self.size += len(piece)
+        """Add the texts of an encoded array with so many texts, which is not checked."""
+        self._encoded += memoryview(array)[_header_bytes(array) :]
+        self.size = len(self._encoded) - _MOST_HEADER_BYTES
         self.count += count
 
-    def encode(self) -> bytes:
-        """Return the encoded list."""
-        return b"".join([_array_header(self.count), *self._pieces])
+    def encode(self) -> bytearray:
+        """Return the encoded list. Nothing may be added to it, nor is it to be encoded again."""
+        header = _array_header(self.count)
+        self._encoded[:_MOST_HEADER_BYTES] = header
+        return self._encoded
+
+
+_MOST_HEADER_BYTES = 5
+"""Room for the header of an array, until the number of its texts is known."""
 
 
 def _array_header(count: int) -> bytes:

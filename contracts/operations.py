@@ -113,7 +113,7 @@ def operation_name(request: Request) -> str:
     return f"{request.interface}.{type(request).__name__}"
 
 
-def encode_response(response: Any) -> bytes:
+def encode_response(response: Any) -> bytes | bytearray:
     """Encode the answer of an operation. None becomes empty bytes."""
     if response is None:
         return b""
@@ -122,7 +122,7 @@ def encode_response(response: Any) -> bytes:
     return codec.pack_struct(response)
 
 
-def decode_response(type_: type[Request], msg: bytes) -> Any:
+def decode_response(type_: type[Request], msg: bytes | bytearray) -> Any:
     """Decode the answer to an operation of the given request type.
 
     Raises:

@@ -117,6 +117,7 @@ class StorePool:
         if not isinstance(store, Cache):
             on_idle = functools.partial(self._retire, key)
             store = Cache(self._connections, config.connection, config.cache, keys, self._tasks, on_idle)
+            store.limit_answers(self._upkeep.max_answer_bytes)
             self._stores[key] = store
             store.start()
         store.link(config.cache)

@@ -62,11 +62,16 @@ def list_range(request: kv.ListRange, value: Value | None) -> list[str]:
     elements = _data(request.key, value, Kind.LIST)
     if not elements:
         return []
-    length = len(elements)
+    start, stop = range_bounds(request, len(elements))
+    found: list[str] = elements[start:stop] if start < stop else []
+    return found
+
+
+def range_bounds(request: kv.ListRange, length: int) -> tuple[int, int]:
+    """Return the position of the first element of a range in a list of a length, and the position behind the last."""
     start = max(request.start + length, 0) if request.start < 0 else request.start
     stop = request.stop + length if request.stop < 0 else request.stop
-    found: list[str] = elements[start : stop + 1] if start <= stop else []
-    return found
+    return start, stop + 1
 
 
 def set_query(request: kv.SetQuery, value: Value | None) -> list[str]:

@@ -63,7 +63,7 @@ class InvocationReplies:
         self._chunks = chunks
         self._tasks = tasks
 
-    def succeed(self, call: InvocationCall, response: bytes) -> None:
+    def succeed(self, call: InvocationCall, response: bytes | bytearray) -> None:
         """Reply with an encoded result. A result that is too large for a message travels in chunks, and later."""
         if len(response) > CHUNK_THRESHOLD_BYTES:
             size_bytes = len(response)
@@ -71,9 +71,9 @@ class InvocationReplies:
             sent = complete(call, put, lambda _: self._reply_success(call, b"", size_bytes))
             self._tasks.start(sent, "send a large answer")
         else:
-            self._reply_success(call, response, len(response))
+            self._reply_success(call, bytes(response), len(response))
 
-    async def _put_chunks(self, call: InvocationCall, response: bytes) -> None:
+    async def _put_chunks(self, call: InvocationCall, response: bytes | bytearray) -> None:
         try:
             await self._chunks.put(f"{call.event.invocation.id}-r", response, call.deadline)
         except errors.ChunkError as error:

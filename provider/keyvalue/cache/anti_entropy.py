@@ -259,8 +259,9 @@ class AntiEntropy:
         try:
             is_done = await self._receive_pages(peer, pull)
         finally:
-            receiver.end()
             self._give_back_room(pull)
+            for _ in receiver.ending():
+                await asyncio.sleep(0)
             # A replica that delivers less than it has announced will announce it again: that must not go on and on.
             vector = self._replica.context.vector
             is_whole = is_done and all(count <= vector.get(name, 0) for name, count in announced.items())
@@ -312,7 +313,8 @@ class AntiEntropy:
                     context = page.context.vector if page.context is not None else receiver.vector
                     await self._hear_witnesses(peer, context)
                 async with self._turn:
-                    receiver.receive(page, wall_clock_ms())
+                    for _ in receiver.receiving(page, wall_clock_ms()):
+                        await asyncio.sleep(0)
                     await asyncio.sleep(0)
                 self.pages += 1
                 self._bound_names()

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from provider import errors
-from provider.keyvalue.cache.cells import size_of
+from provider.keyvalue.cache.items.item import size_of
 from provider.keyvalue.cache.messages import (
     MAX_EVENTS,
     UNSIGNED_VERSIONS,
@@ -31,8 +31,8 @@ from provider.keyvalue.cache.messages import (
     decode_message,
     encode_message,
     frame,
-    has_binary,
     pack,
+    release_of,
     version_of,
 )
 from provider.keyvalue.cache.pieces.cutting import Cut, piece_bytes, text_bytes
@@ -268,8 +268,8 @@ class Channel:
         """Return the bytes of a message, of which the body is encoded already."""
         if self._signing is None:
             return frame(self._id, message, body)
-        kind, is_binary = signed.KINDS[type(message)], has_binary(message)
-        return self._signing.sign(subject, kind, body, wall_clock_ms(), answers, is_binary=is_binary)
+        kind, now_ms = signed.KINDS[type(message)], wall_clock_ms()
+        return self._signing.sign(subject, kind, body, now_ms, answers, release_of(message))
 
     def _send(self, subject: str, data: bytes) -> None:
         if self._connection is None:

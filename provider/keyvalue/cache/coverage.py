@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
 from provider.keyvalue.cache.causality import Context, Dot
-from provider.keyvalue.cache.cells import size_of
+from provider.keyvalue.cache.items.item import size_of
 from provider.keyvalue.cache.messages import CellState, CounterRemoval
 
 _NAME_BYTES = 300
@@ -23,7 +24,8 @@ class Coverage:
     Attributes:
         context: Context of the sender when the transfer began.
         is_abandoned: Whether the transfer ended early.
-        removals: By key, the removals made here because of the transfer: items and tallies by dot, and parts of tallies.
+        removals: By key, the removals made here because of the transfer: the counters of items and tallies by replica, and
+            parts of tallies.
         size_bytes: Memory that the context takes, and the names of the keys that have arrived.
     """
 
@@ -32,7 +34,7 @@ class Coverage:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.is_abandoned = False
-        self.removals: dict[str, tuple[list[Dot], list[CounterRemoval]]] = {}
+        self.removals: dict[str, tuple[dict[str, array[int]], list[CounterRemoval]]] = {}
         self.size_bytes = context.size * _NAME_BYTES
         self._keys: dict[str, None] = {}
         """Keys that arrived whole."""
@@ -57,9 +59,10 @@ class Coverage:
     def note_removals(self, key: str, dots: Iterable[Dot], counter_removals: Iterable[CounterRemoval] = ()) -> None:
         """Note the removals made here because of the transfer. If that ends early, an own event repeats them."""
         if dots or counter_removals:
-            noted = self.removals.setdefault(key, ([], []))
-            noted[0].extend(dots)
-            noted[1].extend(counter_removals)
+            counts, noted = self.removals.setdefault(key, ({}, []))
+            for replica, count in dots:
+                counts.setdefault(replica, array("Q")).append(count)
+            noted.extend(counter_removals)
 
     def forget(self, key: str) -> None:
         """Note that what arrived of a key has been undone."""

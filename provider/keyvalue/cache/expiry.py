@@ -6,7 +6,8 @@ import heapq
 import itertools
 
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS, by_replica
-from provider.keyvalue.cache.cells import Item, Tally
+from provider.keyvalue.cache.items.cells import Tally
+from provider.keyvalue.cache.items.item import Item
 from provider.keyvalue.cache.messages import Event
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.state import removal_of

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from contracts.extensions import MAX_PAGE_KEYS, ListKeys, ListKeysResponse
 from provider.keyvalue.byte_values import KeyPage, ListPage
-from provider.keyvalue.cache.cells import size_of
+from provider.keyvalue.cache.items.item import size_of
 from provider.keyvalue.cache.replica import Replica
 
 

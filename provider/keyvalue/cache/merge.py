@@ -7,13 +7,16 @@ transfer ends early, a `Coverage` answers for the items that have arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
-from provider.keyvalue.cache.causality import Context, Dot, by_replica
-from provider.keyvalue.cache.cells import BOOKKEEPING_BYTES, Cell, Item, Tally, size_of
+from provider.keyvalue.cache.causality import Context, Dot
 from provider.keyvalue.cache.coverage import Coverage
+from provider.keyvalue.cache.items.cells import Cell, Tally
+from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, size_of
 from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
     CellState,
@@ -28,6 +31,9 @@ from provider.keyvalue.cache.tombstones import note_discarded
 
 _MAX_REMOVALS = 1000
 """Removals in one event, so that it fits into a message."""
+
+_SLICE_ITEMS = 1000
+"""Items of a cell looked at before other work gets a turn: it takes a millisecond or two."""
 
 _MAX_COVERAGES = 16
 """Coverages of transfers that have ended early that are kept, as far as they take no more memory than the cache."""
@@ -71,6 +77,26 @@ class Merge:
         """Memory that the context takes, and the names of the keys that have come."""
         return self._coverage.size_bytes
 
+    def adding(self, sent: CellState) -> Iterator[None]:
+        """Merge a cell, or a part of one, in slices. Other work may be done in between, as between two parts.
+
+        The slices are parts with as many items of the cell as it is here.
+        """
+        items = deque(sorted(sent.items, key=_dot_of_state))
+        rest = sent
+        while (cell := self._replica.cells.get(sent.key)) is not None and cell.count > _SLICE_ITEMS:
+            last = next(itertools.islice(cell.items(rest.after, rest.until), _SLICE_ITEMS, None), None)
+            if last is None:
+                break
+            first: list[ItemState] = []
+            while items and _dot_of_state(items[0]) <= last.dot:
+                first.append(items.popleft())
+            self.add(structs.replace(rest, items=first, until=last.dot))
+            rest = structs.replace(rest, deferred=[], tallies=[], items=list(items), after=last.dot)
+            yield
+        self.add(rest)
+        yield
+
     def add(self, sent: CellState) -> None:
         """Merge a cell, or a part of one."""
         replica, key = self._replica, sent.key
@@ -113,8 +139,8 @@ class Merge:
         present = {(state.replica, state.count) for state in sent.items}
         return [
             item.dot
-            for item in cell.items()
-            if item.dot not in present and self.context.has(item.replica, item.count) and sent.spans(item.dot)
+            for item in cell.items(sent.after, sent.until)
+            if item.dot not in present and self.context.has(item.replica, item.count)
         ]
 
     def _add_items(self, key: str, cell: Cell, states: list[ItemState]) -> None:
@@ -159,8 +185,10 @@ class Merge:
                     self._coverage.note_removals(key, (), [removal])
                 replica.tally_tombstones.append((state.removed_by, key, start))
 
-    def finish(self, discarded: dict[str, int], *, is_full: bool) -> None:
+    def finishing(self, discarded: dict[str, int], *, is_full: bool) -> Iterator[None]:
         """End a transfer whose pages have all been merged: what the sender had applied is now applied here too.
+
+        Other work may be done between two steps.
 
         Args:
             discarded: By replica, the last event whose tombstones the sender has discarded.
@@ -170,7 +198,7 @@ class Merge:
         # 1. The sender had discarded tombstones that this replica missed, and so sent all keys: remove the others.
         if is_full:
             for key in [key for key in replica.cells if not coverage.has_key(key)]:
-                self.add(CellState(key, {}, [], [], [], None, None))
+                yield from self.adding(CellState(key, {}, [], [], [], None, None))
         for key, vector in self._unknown.items():
             self._add_tombstone(key, vector)
         # 2. Everything in the sender's context is here, so it belongs to the own context.
@@ -192,25 +220,21 @@ class Merge:
         self._note_authors(key, vector)
         replica.update_liveness(key, cell)
 
-    def abandon(self) -> None:
+    def abandoning(self) -> Iterator[None]:
         """End a transfer early, when its sender may be gone for good. Nothing more of it may be added.
 
         What has been merged is here and in no context, so no other replica would ask for it. It must reach all replicas
-        or none.
+        or none. Other work may be done between two steps.
         """
         replica, coverage = self._replica, self._coverage
         if replica.context.covers(self.context):
             return
         coverage.is_abandoned = True
         # 1. Additions: keep them where the key arrived whole, undo the rest.
-        self._keep_whole_keys()
+        for key in coverage.keys:
+            yield from self._keeping(key)
         # 2. Removals: repeat them by own events, so that the others make them too.
-        for key, (dots, counter_removals) in coverage.removals.items():
-            while dots or counter_removals:
-                removes = by_replica(dots[:_MAX_REMOVALS])
-                replica.commit(Event(replica.clock.tick(0), key, None, removes, counter_removals[:_MAX_REMOVALS]))
-                del dots[:_MAX_REMOVALS], counter_removals[:_MAX_REMOVALS]
-        coverage.removals = {}
+        yield from self._repeating()
         # 3. Of the keys that this replica has never had, nothing is here that the coverage would have to answer for.
         for key in self._unknown:
             if key not in replica.cells:
@@ -222,41 +246,68 @@ class Merge:
             if not any(context.has_any(author) for context in contexts):
                 replica.journals.drop(author)
 
-    def _keep_whole_keys(self) -> None:
-        """Put the events that added what arrived into the context.
+    def _repeating(self) -> Iterator[None]:
+        """Repeat the removals that the transfer has brought by own events."""
+        for key, (removed, counter_removals) in self._coverage.removals.items():
+            for author, counts in removed.items():
+                for start in range(0, len(counts), _MAX_REMOVALS):
+                    self._repeat(key, {author: counts[start : start + _MAX_REMOVALS].tolist()}, [])
+                    yield
+            for start in range(0, len(counter_removals), _MAX_REMOVALS):
+                self._repeat(key, {}, counter_removals[start : start + _MAX_REMOVALS])
+        self._coverage.removals = {}
+
+    def _repeat(self, key: str, removes: dict[str, list[int]], counter_removals: list[CounterRemoval]) -> None:
+        replica = self._replica
+        replica.commit(Event(replica.clock.tick(0), key, None, removes, counter_removals))
+
+    def _keeping(self, key: str) -> Iterator[None]:
+        """Put the events that added what arrived of a key into the context.
 
         An event changes one key only. So of a key that arrived whole, each event was applied whole and may enter the
         dot cloud. Of a key that arrived in part it was not, and its items are removed again, as are those of whole keys
         that would make the cloud too large.
         """
         replica = self._replica
-        for key in self._coverage.keys:
-            cell = replica.cells.get(key)
-            if cell is None:
-                continue
-            room = MAX_CLOUD_DOTS - sum(map(len, replica.context.cloud.values()))
-            dots = self._dots_only_here(key, cell)
-            if not self._coverage.has_key(key) or len(dots) > room:
-                self._undo(key, cell, dots)
-                dots = []
-            # Tallies are always kept: any version of one may be merged at any time.
-            for tally in (cell.tallies or {}).values():
-                dots += [(tally.replica, tally.start), (tally.replica, tally.count)]
-            for dot in dots:
-                replica.context.add(*dot)
+        room = MAX_CLOUD_DOTS - sum(map(len, replica.context.cloud.values()))
+        dots: list[Dot] = []
+        is_kept = self._coverage.has_key(key)
+        for only_here in self._only_here(key):
+            dots += only_here
+            if not is_kept or len(dots) > room:
+                self._undo(key, dots)
+                dots, is_kept = [], False
+            yield
+        cell = replica.cells.get(key)
+        if not is_kept:
+            self._coverage.forget(key)
+            if cell is not None:
+                replica.update_liveness(key, cell)
+        # Tallies are always kept: any version of one may be merged at any time.
+        for tally in (cell.tallies or {}).values() if cell is not None else ():
+            dots += [(tally.replica, tally.start), (tally.replica, tally.count)]
+        for dot in dots:
+            replica.context.add(*dot)
 
-    def _dots_only_here(self, key: str, cell: Cell) -> list[Dot]:
-        """Return the items of a cell that came with this transfer and whose events have not been applied."""
-        dots = (item.dot for item in cell.items())
-        return [dot for dot in dots if self._coverage.has(key, dot) and not self._replica.context.has(*dot)]
+    def _only_here(self, key: str) -> Iterator[list[Dot]]:
+        """Iterate over the items that came with this transfer and whose events have not been applied, in slices."""
+        after: Dot | None = None
+        while (cell := self._replica.cells.get(key)) is not None:
+            dots = [item.dot for item in itertools.islice(cell.items(after), _SLICE_ITEMS)]
+            yield [dot for dot in dots if self._coverage.has(key, dot) and not self._replica.context.has(*dot)]
+            if len(dots) < _SLICE_ITEMS:
+                return
+            after = dots[-1]
 
-    def _undo(self, key: str, cell: Cell, dots: list[Dot]) -> None:
+    def _undo(self, key: str, dots: list[Dot]) -> None:
         """Take out of a cell what came with this transfer, unless another unfinished one brought it too."""
-        replica = self._replica
+        replica, cell = self._replica, self._replica.cells[key]
         others = [other for other in replica.coverages if other is not self._coverage]
         for dot in dots:
             item = cell.remove(dot) if not any(other.has(key, dot) for other in others) else None
             if item is not None:
                 replica.size_bytes -= BOOKKEEPING_BYTES + size_of(item.value)
-        self._coverage.forget(key)
-        replica.update_liveness(key, cell)
+
+
+def _dot_of_state(state: ItemState) -> Dot:
+    return state.replica, state.count

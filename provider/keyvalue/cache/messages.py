@@ -8,7 +8,7 @@ Replicas sign their messages: `trust.signed` has that format. The unsigned one, 
 four of a checksum (CRC-32 of everything after it), twelve of the sender's id, and the body.
 
 A message with a binary value has a version of its own, 3 unsigned and 4 signed, and a piece of a text that does not fit into
-one message has 5 and 6. So replicas of releases that do not know them go on with all others, and tell the reason for refusing
+one message, or the removal of a large set or list, has 5 and 6. So replicas of releases that do not know them go on with all others, and tell the reason for refusing
 these.
 """
 
@@ -22,12 +22,12 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta, Struct
 
-from provider.keyvalue.cache.causality import Context, Dot
+from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
 MAGIC = b"kvrc"
-UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION, UNSIGNED_PIECE_VERSION = 1, 3, 5
-UNSIGNED_VERSIONS = (UNSIGNED_VERSION, UNSIGNED_BINARY_VERSION, UNSIGNED_PIECE_VERSION)
+UNSIGNED_VERSIONS = (1, 3, 5)
+"""Versions of the unsigned format by the release that a message is for; see `release_of`."""
 _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
 """Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves."""
@@ -68,7 +68,7 @@ CloudCounts = Annotated[list[Count], Meta(max_length=10 * MAX_CLOUD_DOTS)]
 Dots = dict[ReplicaId, list[Count]]
 TransferId = Annotated[str, Meta(max_length=64)]
 
-TEXT, MEMBER, ELEMENT, COUNT, OCTETS = 1, 2, 3, 4, 5
+TEXT, MEMBER, ELEMENT, COUNT, OCTETS, CLEAR = 1, 2, 3, 4, 5, 6
 """Tags of what an event adds; the first three are also the kinds of items."""
 
 
@@ -110,7 +110,16 @@ class AddCount(Struct, array_like=True, tag=COUNT, frozen=True, gc=False):
     expires_at_ms: Expiry
 
 
-Addition = AddText | AddBytes | AddMember | AddElement | AddCount
+class Clear(Struct, array_like=True, tag=CLEAR, frozen=True, gc=False):
+    """No addition: the removal of the members and elements under the key whose events a version vector has.
+
+    It takes the place of their dots where there are many of them. All events of the vector must have been applied before.
+    """
+
+    vector: Vector
+
+
+Addition = AddText | AddBytes | AddMember | AddElement | AddCount | Clear
 
 
 class CounterRemoval(Struct, array_like=True, frozen=True, gc=False):
@@ -252,10 +261,6 @@ class CellState(Struct, array_like=True, frozen=True, gc=False):
     after: tuple[ReplicaId, Count] | None
     until: tuple[ReplicaId, Count] | None
 
-    def spans(self, dot: Dot) -> bool:
-        """Tell whether a dot is in the range of this part."""
-        return (self.after is None or dot > self.after) and (self.until is None or dot <= self.until)
-
 
 class TransferRequest(Struct, array_like=True, tag=3, frozen=True):
     """The request for a page of what the receiver lacks.
@@ -343,13 +348,16 @@ def pack(message: Message) -> bytes:
     return _encode(message)
 
 
-def has_binary(message: Message) -> bool:
-    """Tell whether a message carries a binary value."""
+def release_of(message: Message) -> int:
+    """Return the first release that understands a message: 0 the first, 1 that with binary values, 2 that with pieces."""
     if isinstance(message, Deltas):
-        return any(type(event.add) is AddBytes for event in message.events)
+        return max((_RELEASES.get(type(event.add), 0) for event in message.events), default=0)
     if isinstance(message, TransferPage):
-        return any(type(item) is BytesState for cell in message.cells for item in cell.items)
-    return False
+        return int(any(type(item) is BytesState for cell in message.cells for item in cell.items))
+    return _RELEASES.get(type(message), 0)
+
+
+_RELEASES: dict[type, int] = {AddBytes: 1, Clear: 2, Piece: 2, PieceRequest: 2}
 
 
 def compress(body: bytes, *, is_piece: bool = False) -> tuple[int, bytes]:
@@ -418,11 +426,8 @@ def encode_message(sender: str, message: Message) -> bytes:
 
 def frame(sender: str, message: Message, body: bytes) -> bytes:
     """Return the bytes of an unsigned message, of which the body is encoded already."""
-    is_piece = isinstance(message, Piece | PieceRequest)
-    form, body = compress(body, is_piece=is_piece)
-    version = UNSIGNED_PIECE_VERSION if is_piece else UNSIGNED_VERSION
-    if has_binary(message):
-        version = UNSIGNED_BINARY_VERSION
+    form, body = compress(body, is_piece=isinstance(message, Piece))
+    version = UNSIGNED_VERSIONS[release_of(message)]
     checked = sender.encode() + body
     return b"%b%c%c%b%b" % (MAGIC, version, form, zlib.crc32(checked).to_bytes(4, "big"), checked)
 

@@ -15,7 +15,9 @@ from contracts.integers import I32_MAX, I32_MIN
 from provider import errors
 from provider.keyvalue.byte_values import U64_MAX, IncrementU64, SetBytes, total_u64, value_of
 from provider.keyvalue.cache.causality import Dot, by_replica
-from provider.keyvalue.cache.cells import BOOKKEEPING_BYTES, Cell, Item, Tally, size_of
+from provider.keyvalue.cache.items.cells import Cell, Tally
+from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, size_of
+from provider.keyvalue.cache.items.walks import ElementSearch
 from provider.keyvalue.cache.messages import (
     AddBytes,
     AddCount,
@@ -23,16 +25,18 @@ from provider.keyvalue.cache.messages import (
     Addition,
     AddMember,
     AddText,
+    Clear,
     CounterRemoval,
     Event,
 )
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.state import removal_of
+from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.values import check_kind, number_of
 
 MAX_REMOVALS = 1000
-"""Items that one event removes. Clearing more takes several events, so that each fits into a message."""
+"""Items that one event removes by their dots, so that it fits into a message. More of them are removed by a vector."""
 
 _NO_CELL = Cell()
 """The cell of a key that has none; it is never changed."""
@@ -75,6 +79,23 @@ class CacheLimits:
         )
 
 
+def whole_key(prefix: str, key: str) -> str:
+    """Return a key with the link's prefix.
+
+    The limit on its length is that of a bucket, so that an actor meets the same one with either backend.
+
+    Raises:
+        errors.EmptyKeyError: The key is empty.
+        errors.KeyTooLongError: The key is longer than a bucket's may be.
+    """
+    if not key:
+        raise errors.EmptyKeyError
+    whole = prefix + key
+    if len(whole) * 4 > MAX_BUCKET_KEY_BYTES and size_of(whole) > MAX_BUCKET_KEY_BYTES:
+        raise errors.KeyTooLongError(size_of(whole), MAX_BUCKET_KEY_BYTES)
+    return whole
+
+
 class Mutation:
     """One mutation of one key.
 
@@ -106,12 +127,27 @@ class Mutation:
     def replace(self, add: Addition | None) -> None:
         """Commit an event that removes everything under the key and may add something."""
         cell = self.cell
+        if (cell.members is not None or cell.elements is not None) and cell.count > MAX_REMOVALS:
+            self._clear()
+            if add is None and not cell.count and not cell.tallies:
+                return
         removes, removals = cell.dots(), _NO_REMOVALS
         if cell.tallies:
             removals = [removal_of(tally) for tally in cell.live_tallies()]
         if cell.members is not None or cell.elements is not None:
             self._remove_many(removes)
         self._commit(add, removes, removals)
+
+    def _clear(self) -> None:
+        """Remove the members and elements by a vector, except those that came with a transfer that is not complete."""
+        known = self.replica.context.vector
+        vector: dict[str, int] = {}
+        for items in self.cell.collections():
+            for replica, count in items.counts().items():
+                vector[replica] = max(min(count, known.get(replica, 0)), vector.get(replica, 0))
+        vector = {replica: count for replica, count in vector.items() if count}
+        if vector:
+            self._commit(Clear(vector), {}, _NO_REMOVALS)
 
     def _remove_many(self, removes: dict[str, list[int]]) -> None:
         """Remove items with as many events as it takes, until the rest fits into the last one."""
@@ -157,7 +193,7 @@ class Mutation:
         added = size + BOOKKEEPING_BYTES + (key_size + BOOKKEEPING_BYTES if is_new else 0)
         if limits.size_bytes and replica.size_bytes + added > limits.size_bytes:
             if replaces:
-                added -= sum(BOOKKEEPING_BYTES + size_of(item.value) for item in self.cell.items())
+                added -= self.cell.size_bytes
             if added > 0 and replica.size_bytes + added > limits.size_bytes:
                 raise errors.CacheFullError("MAX_BYTES", replica.size_bytes + added, limits.size_bytes, "bytes")
 
@@ -253,12 +289,27 @@ def _list_add(mutation: Mutation, request: kv.ListAdd) -> int:
 def _list_del(mutation: Mutation, request: kv.ListDel) -> bool:
     value, elements = mutation.read(), mutation.cell.elements
     check_kind(request.key, value, Kind.LIST)
-    if value is None or elements is None or request.value not in elements.texts:
+    if value is None or elements is None:
         return False
-    if len(elements.texts) == 1:
+    return remove_found(mutation, elements.first(request.value))
+
+
+def search_of(mutation: Mutation, request: kv.ListDel) -> ElementSearch | None:
+    """Return the search for the element that a ListDel removes, to be closed; None if there is no list."""
+    value, elements = mutation.read(), mutation.cell.elements
+    check_kind(request.key, value, Kind.LIST)
+    return ElementSearch(request.key, elements, request.value) if value is not None and elements is not None else None
+
+
+def remove_found(mutation: Mutation, found: Item | None) -> bool:
+    """Remove the element that a search has found in the list as it is now; return whether it has found one."""
+    elements = mutation.cell.elements
+    if found is None or elements is None:
+        return False
+    if len(elements) == 1:
         mutation.replace(None)
     else:
-        mutation.commit(None, by_replica([elements.ordered[elements.texts.index(request.value)].dot]))
+        mutation.commit(None, by_replica([found.dot]))
     return True
 
 
@@ -273,7 +324,8 @@ def _list_clear(mutation: Mutation, request: kv.ListClear) -> bool:
 def _set_add(mutation: Mutation, request: kv.SetAdd) -> int:
     value = mutation.read()
     check_kind(request.key, value, Kind.SET)
-    before: tuple[Item, ...] = value.data.get(request.value, ()) if value is not None else ()
+    members = mutation.cell.members
+    before: list[Item] = members.copies(request.value) if value is not None and members is not None else []
     if not before:
         mutation.check_limits(request.value)
     if value is None:
@@ -285,14 +337,14 @@ def _set_add(mutation: Mutation, request: kv.SetAdd) -> int:
 
 
 def _set_del(mutation: Mutation, request: kv.SetDel) -> int:
-    value = mutation.read()
+    value, members = mutation.read(), mutation.cell.members
     check_kind(request.key, value, Kind.SET)
-    if value is None or request.value not in value.data:
+    if value is None or members is None or request.value not in members:
         return 0
-    if len(value.data) == 1:
+    if len(members) == 1:
         mutation.replace(None)
     else:
-        mutation.commit(None, by_replica(item.dot for item in value.data[request.value]))
+        mutation.commit(None, by_replica(item.dot for item in members.copies(request.value)))
     return 1
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provider.keyvalue.cache.causality import by_replica
-from provider.keyvalue.cache.cells import Cell, Item, Tally
+from provider.keyvalue.cache.items.cells import Cell, Tally
+from provider.keyvalue.cache.items.item import Item
 from provider.keyvalue.cache.messages import (
     ELEMENT,
     MEMBER,
@@ -19,6 +20,7 @@ from provider.keyvalue.cache.messages import (
     AddElement,
     AddMember,
     AddText,
+    Clear,
     Event,
 )
 from provider.keyvalue.cache.state import ReplicaState
@@ -129,12 +131,15 @@ class Replica(ReplicaState):
         for author, counts in event.removes.items():
             for removed in counts:
                 self.remove(key, cell, (author, removed))
-        if event.add is not None:
+        if isinstance(event.add, Clear):
+            self.clear(key, cell, event.add.vector)
+        elif event.add is not None:
             self._add(cell, replica, count, event)
 
     def _add(self, cell: Cell, replica: str, count: int, event: Event) -> None:
         add, key, dot = event.add, event.key, (replica, count)
         assert add is not None
+        assert not isinstance(add, Clear)
         if isinstance(add, AddCount):
             tally = Tally(replica, add.start, add.base, count, event.clock, add.total, add.expires_at_ms)
             self.add_tally(key, cell, tally, is_first=count == add.start)

@@ -17,8 +17,8 @@ from contextlib import AsyncExitStack
 
 from contracts.statistics import MOST_NAME_CHARACTERS, MOST_NUMBERS, CacheStatistics
 from provider.keyvalue.cache.anti_entropy import AntiEntropy
-from provider.keyvalue.cache.cells import Item
 from provider.keyvalue.cache.channel import Channel
+from provider.keyvalue.cache.items.item import Item
 from provider.keyvalue.cache.messages import (
     Deltas,
     Heartbeat,
@@ -385,10 +385,11 @@ class Replication:
         self._admission.check_deltas(sender, deltas, wall_clock_ms())
         replica = self.replica
         is_gap = deltas.first > replica.context.vector.get(sender, 0) + 1
-        if not self._admission.is_premature(deltas, is_gap=is_gap):
+        is_premature = self._admission.is_premature(deltas, is_gap=is_gap)
+        if not is_premature:
             for count, event in enumerate(deltas.events, deltas.first):
                 replica.apply(sender, count, event)
-        if is_gap:
+        if is_gap or is_premature:
             self._anti_entropy.schedule(sender)
 
     def _receive_heartbeat(self, sender: str, heartbeat: Heartbeat, *, is_signed: bool) -> None:

@@ -16,13 +16,18 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from provider.keyvalue.cache.causality import Context, Dot, HybridClock
-from provider.keyvalue.cache.cells import BOOKKEEPING_BYTES, Cell, Item, Tally, size_of
 from provider.keyvalue.cache.coverage import Coverage
+from provider.keyvalue.cache.items.cells import Cell, Tally
+from provider.keyvalue.cache.items.collections import Collection
+from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, size_of
 from provider.keyvalue.cache.journal import Journals
 from provider.keyvalue.cache.messages import MEMBER, TEXT, CounterRemoval
+
+_DROPPED_BLOCKS = 8
+"""Blocks of items that are freed at a time: less than a millisecond."""
 
 
 class ReplicaState:
@@ -47,6 +52,7 @@ class ReplicaState:
             that event must be sent all keys.
         pending_removals: Items and tallies that this replica must remove by an own event; see `Replica.compensate`.
         pending_counter_removals: Parts of tallies that it must remove likewise.
+        dropped: Large sets and lists that were removed, and take memory until `drop_blocks` has taken them apart.
     """
 
     def __init__(self, on_expiry: Callable[[str, Item], None]) -> None:
@@ -63,6 +69,7 @@ class ReplicaState:
         self.discarded: dict[str, int] = {}
         self.pending_removals: list[Dot] = []
         self.pending_counter_removals: list[CounterRemoval] = []
+        self.dropped: list[Collection] = []
         self._on_expiry = on_expiry
 
     # --- keys
@@ -137,6 +144,24 @@ class ReplicaState:
             self.drop_tally(cell, dot)
         # An item that came by page was not in the context. Its event is still to arrive and must not add it again.
         self.defer_removal(key, dot)
+
+    def clear(self, key: str, cell: Cell, vector: Mapping[str, int]) -> None:
+        """Remove the members and elements under a key whose events a version vector has, however many they are."""
+        before = cell.size_bytes
+        self.dropped += cell.clear(vector)
+        self.size_bytes += cell.size_bytes - before
+
+    def drop_blocks(self) -> bool:
+        """Take a part of the removed sets and lists apart; return whether there is more to do.
+
+        To free a million items at once would take a tenth of a second.
+        """
+        for items in self.dropped:
+            if not items.listeners:
+                if not items.pop_blocks(_DROPPED_BLOCKS):
+                    self.dropped.remove(items)
+                break
+        return any(not items.listeners for items in self.dropped)
 
     # --- tallies
 

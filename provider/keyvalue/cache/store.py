@@ -18,10 +18,11 @@ from provider import errors
 from provider.keyvalue.batch import change_result, single_changes
 from provider.keyvalue.byte_values import ListPage, SetBytesMany
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS
-from provider.keyvalue.cache.cells import Item, size_of
 from provider.keyvalue.cache.expiry import ExpiryQueue
+from provider.keyvalue.cache.items.item import Item
 from provider.keyvalue.cache.listing import list_keys, list_page
-from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation
+from provider.keyvalue.cache.long_calls import LONG_OPERATIONS, MAX_ANSWER_BYTES, LongCalls
+from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation, whole_key
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.replication import Replication
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
@@ -29,7 +30,6 @@ from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.connections import ConnectionPool
 from provider.keyvalue.given_values import Remark
-from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES
 from provider.keyvalue.link_config import CacheConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
 from provider.keyvalue.tables import READS, READS_OF_MANY
@@ -85,6 +85,11 @@ class CacheLink:
             self._answer(request, call)
 
     def _answer(self, request: kv.Request, call: Call) -> None:
+        long_calls = self.shared.long_calls
+        if type(request) in LONG_OPERATIONS and long_calls.is_long(request, self.config.key_prefix):
+            work = long_calls.perform(request, self.config.key_prefix, self.shared.limits, call)
+            self.shared.tasks.start(complete(call, work, call.answer), "read a large set or list")
+            return
         try:
             result = self._perform(request)
         except errors.StoreError as error:
@@ -100,7 +105,7 @@ class CacheLink:
             case SetMany() | DeleteMany() | SetBytesMany():
                 return [change_result(change, self._try(change)) for change in single_changes(request)]
             case kv.KeysRequest():
-                values = [replica.read(_checked(prefix, key), now_ms) for key in request.keys]
+                values = [replica.read(whole_key(prefix, key), now_ms) for key in request.keys]
                 return READS_OF_MANY[type(request)](request, values)
             case ListPage():
                 return list_page(replica, request, prefix, now_ms)
@@ -109,7 +114,7 @@ class CacheLink:
 
     def _perform_single(self, request: kv.SingleKeyRequest) -> Any:
         replica, now_ms = self.shared.replica, wall_clock_ms()
-        key = _checked(self.config.key_prefix, request.key)
+        key = whole_key(self.config.key_prefix, request.key)
         read = READS.get(type(request))
         if read is not None:
             return read(request, replica.read(key, now_ms))
@@ -145,6 +150,7 @@ class Cache(SharedStore[CacheConfig]):
 
     Attributes:
         tasks: Owner of the tasks of calls that wait.
+        long_calls: The calls about large sets and lists.
         limits: Limits of every change.
     """
 
@@ -165,6 +171,7 @@ class Cache(SharedStore[CacheConfig]):
         self._reason = ""
         self._join_deadline = asyncio.get_running_loop().time() + config.join_wait_seconds
         self._expiry_queue = ExpiryQueue(self._replication.replica)
+        self.long_calls = LongCalls(self._replication.replica, MAX_ANSWER_BYTES)
         self._task: asyncio.Task[None] | None = None
         self.configure(config)
 
@@ -240,6 +247,10 @@ class Cache(SharedStore[CacheConfig]):
             if until == deadline:
                 raise errors.LinkUnavailableError("its cache has not caught up with the other replicas yet") from None
 
+    def limit_answers(self, max_answer_bytes: int) -> None:
+        """Set the size of the largest answer about a large set or list."""
+        self.long_calls = LongCalls(self.replica, max_answer_bytes)
+
     def configure(self, config: CacheConfig) -> None:
         """Replace the settings with those of the links."""
         self._config = config
@@ -310,24 +321,8 @@ class Cache(SharedStore[CacheConfig]):
         self._expiry_queue.add(key, item)
 
     async def _expire(self) -> None:
-        """Remove expired items, in slices."""
+        """Remove expired items, and take apart the large sets and lists that were removed, in slices."""
         while True:
             has_more = self._expiry_queue.remove_due(wall_clock_ms())
+            has_more = self.replica.drop_blocks() or has_more
             await asyncio.sleep(0 if has_more else _EXPIRE_SECONDS)
-
-
-def _checked(prefix: str, key: str) -> str:
-    """Return a key with the link's prefix.
-
-    The limit on its length is that of a bucket, so that an actor meets the same one with either backend.
-
-    Raises:
-        errors.EmptyKeyError: The key is empty.
-        errors.KeyTooLongError: The key is longer than a bucket's may be.
-    """
-    if not key:
-        raise errors.EmptyKeyError
-    whole = prefix + key
-    if len(whole) * 4 > MAX_BUCKET_KEY_BYTES and size_of(whole) > MAX_BUCKET_KEY_BYTES:
-        raise errors.KeyTooLongError(size_of(whole), MAX_BUCKET_KEY_BYTES)
-    return whole

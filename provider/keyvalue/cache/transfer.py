@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from msgspec import structs
 
 from provider.keyvalue.cache.causality import Context, Dot
-from provider.keyvalue.cache.cells import Cell, Item, size_of
+from provider.keyvalue.cache.items.cells import Cell
+from provider.keyvalue.cache.items.collections import Elements
+from provider.keyvalue.cache.items.item import Item, size_of
 from provider.keyvalue.cache.merge import Merge
 from provider.keyvalue.cache.messages import (
     ELEMENT,
@@ -87,8 +89,10 @@ class _Transfer:
         self.deferred = {key: frozenset(dots) for key, dots in replica.deferred.items()}
         self.requested_at = requested_at
         self.next_key = 0
-        self.waiting: list[CellState] = []
-        """Parts of a cell that did not fit into the last page, in reverse order."""
+        self.after: Dot | None = None
+        """Last dot of the part of the next cell that has been made."""
+        self.waiting: CellState | None = None
+        """Cell, or part of one, that did not fit into the last page."""
         self.page: TransferPage | None = None
         """Last page sent, in case it is requested again."""
         self.cut: Cut | None = None
@@ -96,7 +100,7 @@ class _Transfer:
 
     @property
     def is_sent(self) -> bool:
-        return not self.waiting and self.next_key == len(self.keys)
+        return self.waiting is None and self.next_key == len(self.keys)
 
 
 class Sender:
@@ -199,14 +203,12 @@ class Sender:
         # A cell may take a whole message. A large context is therefore sent without any.
         has_room = context is None or transfer.context.size <= _MAX_CONTEXT_BESIDE_CELLS
         while has_room and len(cells) < _PAGE_CELLS and not transfer.is_sent:
-            if not transfer.waiting:
-                key = transfer.keys[transfer.next_key]
-                transfer.waiting = split(self._cell_state(transfer, key), self.page_bytes)[::-1]
-                transfer.next_key += 1
-            size += _size_of(transfer.waiting[-1])
+            part = transfer.waiting = transfer.waiting or self._next_part(transfer)
+            size += _size_of(part)
             if cells and size > self.page_bytes:
                 break
-            cells.append(transfer.waiting.pop())
+            cells.append(part)
+            transfer.waiting = None
         is_last = transfer.is_sent
         # As of now, not as of the beginning: tombstones that were discarded while pages were sent are not on them.
         discarded = dict(self._replica.discarded) if is_last else {}
@@ -214,21 +216,38 @@ class Sender:
         transfer.page = TransferPage(transfer.name, number, is_last, transfer.is_full, context, discarded, cells)
         return transfer.page
 
-    def _cell_state(self, transfer: _Transfer, key: str) -> CellState:
-        """Return the state of a cell as of the beginning of the transfer; an empty one if there is no cell."""
+    def _next_part(self, transfer: _Transfer) -> CellState:
+        """Return the next cell as of the beginning of the transfer, or a part of it that fits into a page.
+
+        The parts are ranges of the items in the order of their dots. Each is made when it is sent, as there may be millions
+        of items. One that is removed meanwhile is removed at the receiver too.
+        """
+        key, after = transfer.keys[transfer.next_key], transfer.after
         replica = self._replica
-        deferred = sorted({*transfer.deferred.get(key, ()), *replica.deferred.get(key, ())})
         cell = replica.cells.get(key) or Cell()
-        items = [
-            _item_state(kind, item, is_known=transfer.receiver.has(item.replica, item.count))
-            for kind, group in _items_by_kind(cell)
-            for item in group
+        items: list[ItemState] = []
+        size, until = 0, None
+        for item, kind in _items_with_kinds(cell, after):
             # Later items are left out: the context that was sent does not cover them. They will be asked for later.
-            if transfer.context.has(item.replica, item.count)
-        ]
+            if not transfer.context.has(item.replica, item.count):
+                continue
+            is_known = transfer.receiver.has(item.replica, item.count)
+            item_size = _ITEM_BYTES + (0 if is_known else size_of(item.value))
+            if items and size + item_size > self.page_bytes:
+                until = (items[-1].replica, items[-1].count)
+                break
+            items.append(_item_state(kind, item, is_known=is_known))
+            size += item_size
+        transfer.after = until
+        if until is None:
+            transfer.next_key += 1
+        vector = replica.journals.vector(key)
+        if after is not None:
+            return CellState(key, vector, [], items, [], after, until)
+        deferred = sorted({*transfer.deferred.get(key, ()), *replica.deferred.get(key, ())})
         # Tallies are sent as they are now: any version of one may be merged at any time.
         tallies = [TallyState(*structs.astuple(tally)) for tally in (cell.tallies or {}).values()]
-        return CellState(key, replica.journals.vector(key), deferred, items, tallies, None, None)
+        return CellState(key, vector, deferred, items, tallies, None, until)
 
 
 class Receiver:
@@ -308,7 +327,12 @@ class Receiver:
         return page if isinstance(page, TransferPage) else None
 
     def receive(self, page: TransferPage, now_ms: int) -> None:
-        """Merge the page that was requested.
+        """Merge the page that was requested; see `receiving`."""
+        for _ in self.receiving(page, now_ms):
+            pass
+
+    def receiving(self, page: TransferPage, now_ms: int) -> Iterator[None]:
+        """Merge the page that was requested, in slices. Other work may be done in between.
 
         Raises:
             ForeignMessageError: The page cannot be used. The transfer has to be ended.
@@ -327,19 +351,24 @@ class Receiver:
             # Without progress from page to page, a transfer would never end, and none from another replica would begin.
             if not self._merge.is_next(cell):
                 raise ForeignMessageError("a part of a transfer that does not follow the one before")
-            self._merge.add(cell)
+            yield from self._merge.adding(cell)
         self.keys += len(page.cells)
         self.values += sum(bool(cell.items or cell.tallies) for cell in page.cells)
         self._page = page.page
         if page.is_last:
+            yield from self._merge.finishing(page.discarded, is_full=self._is_full)
             self.is_done = True
-            self._merge.finish(page.discarded, is_full=self._is_full)
 
     def end(self) -> None:
-        """End the transfer. If it is not done, keep what can be kept of it."""
-        if self._merge is not None and not self.is_done:
-            self._merge.abandon()
-            self._merge = None
+        """End the transfer; see `ending`."""
+        for _ in self.ending():
+            pass
+
+    def ending(self) -> Iterator[None]:
+        """End the transfer, in slices. If it is not done, keep what can be kept of it."""
+        merge, self._merge = self._merge, None
+        if merge is not None and not self.is_done:
+            yield from merge.abandoning()
 
 
 def missing_keys(replica: Replica, context: Context) -> tuple[list[str], bool]:
@@ -354,35 +383,24 @@ def missing_keys(replica: Replica, context: Context) -> tuple[list[str], bool]:
     return sorted(replica.journals.keys_beyond(context), key=replica.key_tombstones.__contains__), False
 
 
-def split(cell: CellState, page_bytes: int) -> list[CellState]:
-    """Divide the state of a cell into parts that fit into pages: ranges of its items in the order of their dots."""
-    if _size_of(cell) <= page_bytes:
-        return [cell]
-    groups: list[list[ItemState]] = [[]]
-    size = 0
-    for state in sorted(cell.items, key=lambda state: (state.replica, state.count)):
-        item_size = _ITEM_BYTES + size_of(state.value or "")
-        if groups[-1] and size + item_size > page_bytes:
-            groups.append([])
-            size = 0
-        groups[-1].append(state)
-        size += item_size
-    parts = []
-    after: Dot | None = None
-    for number, group in enumerate(groups):
-        until = (group[-1].replica, group[-1].count) if number < len(groups) - 1 else None
-        deferred, tallies = (cell.deferred, cell.tallies) if number == 0 else ([], [])
-        parts.append(CellState(cell.key, cell.vector, deferred, group, tallies, after, until))
-        after = until
-    return parts
+def _items_with_kinds(cell: Cell, after: Dot | None) -> Iterator[tuple[Item, int]]:
+    """Iterate in the order of dots over the items behind a dot, with their kinds."""
+    if cell.members is None and cell.elements is None:
+        texts = sorted(cell.texts(), key=lambda text: text.dot)
+        return ((text, TEXT) for text in texts if after is None or text.dot > after)
+    if cell.text is None and cell.elements is None and cell.members is not None:
+        return ((item, MEMBER) for item in cell.members.between(after, None))
+    if cell.text is None and cell.members is None and cell.elements is not None:
+        return ((item, ELEMENT) for item in cell.elements.between(after, None))
+    members, elements = cell.members, cell.elements
+    return (
+        (item, MEMBER if members is not None and members.get(item.dot) is item else _kind_of(elements, item))
+        for item in cell.items(after)
+    )
 
 
-def _items_by_kind(cell: Cell) -> Iterator[tuple[int, Iterable[Item]]]:
-    yield TEXT, cell.texts()
-    if cell.members is not None:
-        yield MEMBER, cell.members.by_dot.values()
-    if cell.elements is not None:
-        yield ELEMENT, cell.elements.by_dot.values()
+def _kind_of(elements: Elements | None, item: Item) -> int:
+    return ELEMENT if elements is not None and elements.get(item.dot) is item else TEXT
 
 
 def _item_state(kind: int, item: Item, *, is_known: bool) -> ItemState:

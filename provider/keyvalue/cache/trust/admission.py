@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS, latest_time
-from provider.keyvalue.cache.cells import Cell, size_of
+from provider.keyvalue.cache.items.cells import Cell
+from provider.keyvalue.cache.items.item import size_of
 from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
     MAX_REPLICAS,
@@ -20,6 +21,7 @@ from provider.keyvalue.cache.messages import (
     AddMember,
     AddText,
     CellState,
+    Clear,
     Deltas,
     Event,
     ItemState,
@@ -127,6 +129,15 @@ class Admission:
     def is_premature(self, deltas: Deltas, *, is_gap: bool) -> bool:
         """Tell whether too much of what these events follow has not arrived. A transfer then brings all of it in order."""
         context, deferred = self._replica.context, self._replica.deferred
+        vector = context.vector
+        # The removal of a large set or list counts on all events of its vector being here.
+        if any(
+            count > vector.get(author, 0)
+            for event in deltas.events
+            if isinstance(event.add, Clear)
+            for author, count in event.add.vector.items()
+        ):
+            return True
         if is_gap and sum(map(len, context.cloud.values())) + len(deltas.events) > MAX_CLOUD_DOTS:
             return True
         removed = 0
@@ -156,7 +167,7 @@ class Admission:
             return 0
         if isinstance(add, (AddText, AddBytes)):
             return len(cell.siblings) if cell.siblings is not None else 0
-        return len(cell.members.by_value.get(add.value, ())) if cell.members is not None else 0
+        return len(cell.members.copies(add.value)) if cell.members is not None else 0
 
     def _check_rivals(self, sender: str, deltas: Deltas) -> None:
         """Refuse events that add many texts to one key, or copies of a member, without removing the one before."""
@@ -173,8 +184,9 @@ class Admission:
 
     def _adds(self, event: Event) -> bool:
         """Tell whether an event adds anything; the removal of a tally does if it arrives before the tally."""
-        if event.add is not None or not event.counter_removals:
-            return event.add is not None
+        is_addition = event.add is not None and not isinstance(event.add, Clear)
+        if is_addition or not event.counter_removals:
+            return is_addition
         cell = self._replica.cells.get(event.key)
         starts = [(removal.replica, removal.start) for removal in event.counter_removals]
         return cell is None or any(cell.tally(start) is None for start in starts)

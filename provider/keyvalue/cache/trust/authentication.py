@@ -39,9 +39,7 @@ class Authentication:
         self._senders = Senders()
         self._unknown = Budget()
 
-    def sign(
-        self, subject: str, kind: int, body: bytes, now_ms: int, answers: int = 0, *, is_binary: bool = False
-    ) -> bytes:
+    def sign(self, subject: str, kind: int, body: bytes, now_ms: int, answers: int = 0, release: int = 0) -> bytes:
         """Return the signed bytes of a message.
 
         Args:
@@ -50,10 +48,10 @@ class Authentication:
             body: Body of the message.
             now_ms: Time in milliseconds since 1970.
             answers: Sequence of the request that it answers.
-            is_binary: Whether the body carries a binary value.
+            release: First release that understands the body; see `messages.release_of`.
         """
         self.sequence += 1
-        head = Head(kind, self._id, self.sequence, now_ms, answers, self._keys.issuer, is_binary=is_binary)
+        head = Head(kind, self._id, self.sequence, now_ms, answers, self._keys.issuer, release=release)
         return signed.sign(self._keys, subject, head, body)
 
     def check(self, data: bytes, subject: str, now_ms: int, now: float) -> Head:

@@ -29,8 +29,9 @@ from provider.keyvalue.cache.messages import (
 from provider.keyvalue.cache.trust.cluster_keys import SIGNATURE_BYTES, TAG_BYTES, ClusterKeys
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
-VERSION, BINARY_VERSION, PIECE_VERSION = 2, 4, 6
-VERSIONS = (VERSION, BINARY_VERSION, PIECE_VERSION)
+VERSIONS = (2, 4, 6)
+"""Versions of the format by the release that a message is for; see `messages.release_of`."""
+
 DELTAS, HEARTBEAT, REQUEST, PAGE, PIECE, PIECE_REQUEST = 1, 2, 3, 4, 5, 6
 """Kinds of messages. They are those of the bodies, so a body cannot pass for another kind."""
 
@@ -64,7 +65,7 @@ class Head(NamedTuple):
         answers: Sequence of the request that a page answers; 0: the message answers no request.
         issuer: The 32 bytes of the public key that signed.
         form: Form of the body.
-        is_binary: Whether the body carries a binary value.
+        release: First release that understands the body; see `messages.release_of`.
     """
 
     kind: int
@@ -74,7 +75,7 @@ class Head(NamedTuple):
     answers: int
     issuer: bytes
     form: int = 0
-    is_binary: bool = False
+    release: int = 0
 
 
 def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
@@ -86,12 +87,10 @@ def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
         head: Head of the message, but for its form.
         body: Body before it is compressed.
     """
-    is_piece = head.kind in (PIECE, PIECE_REQUEST)
-    form, body = compress(body, is_piece=is_piece)
-    version = PIECE_VERSION if is_piece else VERSION
+    form, body = compress(body, is_piece=head.kind == PIECE)
     packed = _HEAD.pack(
         MAGIC,
-        BINARY_VERSION if head.is_binary else version,
+        VERSIONS[head.release],
         form,
         head.kind,
         head.issuer,
@@ -116,7 +115,8 @@ def head_of(data: bytes) -> Head:
     _, version, form, kind, issuer, sender, sequence, time_ms, answers = _HEAD.unpack_from(data)
     if not ID.match(sender) or time_ms not in _TIME_MS:
         raise ForeignMessageError("not a message of a replica", Refusal.DAMAGED)
-    return Head(kind, sender.decode(), sequence, time_ms, answers, issuer, form, version == BINARY_VERSION)
+    release = VERSIONS.index(version) if version in VERSIONS else 0
+    return Head(kind, sender.decode(), sequence, time_ms, answers, issuer, form, release)
 
 
 def is_from(data: bytes, sender: str) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.byte_values import IncrementU64, SetBytes
+from provider.keyvalue.cache.items.collections import Elements, Members
 from provider.keyvalue.cache.messages import Event, decode_message, encode_message
 from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation
 from provider.keyvalue.cache.replica import Replica
@@ -136,7 +137,7 @@ def state(replica: Replica) -> dict[str, Any]:
         cell = replica.cells.get(key)
         if cell is None or not cell.is_live:
             continue
-        elements = cell.elements.texts if cell.elements is not None else []
+        elements = list(cell.elements[0 : len(cell.elements)]) if cell.elements is not None else []
         tallies = {(t.replica, t.start, t.count, t.total, t.removed_total) for t in cell.live_tallies()}
         items = {(item.order, item.value, item.expires_at_ms) for item in cell.items()}
         found[key] = (items, elements, tallies, seen(replica, key))
@@ -153,8 +154,8 @@ def seen(replica: Replica, key: str, now_ms: int = 1000) -> Any:
     if value is None:
         return None
     data = value.data
-    if isinstance(data, dict):
+    if isinstance(data, dict | Members):
         data = sorted(data)
-    elif isinstance(data, list):
-        data = list(data)
+    elif isinstance(data, Elements):
+        data = data[0 : len(data)]
     return value.kind.value, data, value.expires_at_ms

@@ -26,6 +26,7 @@ from provider.keyvalue.cache.messages import (
     TransferRequest,
     new_replica_id,
     pack,
+    release_of,
 )
 from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.pieces.arrivals import Arrivals
@@ -74,7 +75,8 @@ class Node:
         self._asked = 0
 
     def send(self, message: Message, subject: str = STATE, answers: int = 0) -> Sent:
-        return subject, self._authentication.sign(subject, signed.KINDS[type(message)], pack(message), NOW_MS, answers)
+        kind, release = signed.KINDS[type(message)], release_of(message)
+        return subject, self._authentication.sign(subject, kind, pack(message), NOW_MS, answers, release)
 
     def deltas(self) -> list[Sent]:
         events, self.replica.unsent = self.replica.unsent, []

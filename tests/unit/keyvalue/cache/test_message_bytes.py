@@ -211,7 +211,7 @@ def test_a_message_with_a_binary_value_has_a_version_that_releases_without_them_
 
 def test_a_signed_message_with_a_binary_value_has_a_version_of_its_own_too() -> None:
     keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
-    head = Head(signed.DELTAS, SENDER, 7, 1_700_000_000_000, 0, keys.issuer, is_binary=True)
+    head = Head(signed.DELTAS, SENDER, 7, 1_700_000_000_000, 0, keys.issuer, release=1)
     recorded = (
         "6b76726304000103a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
         "30303100000000000000070000018bcfe56800000000000000000027eef659f9074eeead41bf9c5633a4b8524cd32f77"
@@ -243,7 +243,7 @@ def test_a_piece_has_a_version_that_releases_without_them_refuse(message: Messag
 
 def test_a_signed_piece_has_a_version_of_its_own_too() -> None:
     keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
-    head = Head(signed.PIECE, SENDER, 7, 1_700_000_000_000, 3, keys.issuer)
+    head = Head(signed.PIECE, SENDER, 7, 1_700_000_000_000, 3, keys.issuer, release=2)
     recorded = (
         "6b76726306000503a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
         "30303100000000000000070000018bcfe56800000000000000000356e4aa097ad7e22c15d26cbc61c842de6442cdf972"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from contracts import keyvalue as kv
-from provider.keyvalue.cache.cells import Item
 from provider.keyvalue.cache.expiry import remove_expired
+from provider.keyvalue.cache.items.item import Item
 from provider.keyvalue.cache.replica import Replica
 from tests.unit.keyvalue.cache.exchange import (
     change,

@@ -121,7 +121,7 @@ def test_a_large_cell_is_sent_in_several_pages_and_removed_items_go() -> None:
         assert set(value.data) == {f"member {number}" for number in range(3000)} - gone | {"of the asker"}
         elements = replica.read("l", 1000)
         assert elements is not None
-        assert elements.data == [f"element {number}" for number in range(3000)]
+        assert list(elements.data) == [f"element {number}" for number in range(3000)]
 
 
 def test_times_of_the_future_and_events_that_never_were_end_a_transfer() -> None:

@@ -7,53 +7,18 @@ as siblings until a later event removes them. A counter is the sum of tallies, e
 
 from __future__ import annotations
 
-import bisect
+from collections.abc import Iterator, Mapping
+from heapq import merge
 from operator import attrgetter, itemgetter
 
 from msgspec import Struct
 
 from provider.keyvalue.byte_values import counted
 from provider.keyvalue.cache.causality import Dot, by_replica
+from provider.keyvalue.cache.items.collections import Collection, Elements, Members, order_of
+from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, size_of
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.values import DECIMAL
-
-BOOKKEEPING_BYTES = 100
-"""Size counted for an item, a tally or a key beyond its text: about what the objects that hold it take in memory."""
-
-
-def size_of(value: str | bytes) -> int:
-    """Return the size of a text in UTF-8, or of a binary value, in bytes."""
-    return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
-
-
-class Item(Struct, gc=False):
-    """A text, a member of a set or an element of a list.
-
-    Attributes:
-        replica: Replica that added it.
-        count: That replica's counter; both together are the dot of the item.
-        clock: Hybrid time of the event.
-        value: Text of the item; a binary value in place of a text is bytes.
-        expires_at_ms: Moment from which it is no longer seen, in milliseconds since 1970; 0: it does not expire.
-    """
-
-    replica: str
-    count: int
-    clock: int
-    value: str | bytes
-    expires_at_ms: int = 0
-
-    @property
-    def dot(self) -> Dot:
-        return self.replica, self.count
-
-    @property
-    def order(self) -> tuple[int, str, int]:
-        """Total order of items: by time, then by dot, so that it is the same on all replicas."""
-        return self.clock, self.replica, self.count
-
-
-_order_of = attrgetter("order")
 
 
 class Tally(Struct, gc=False):
@@ -111,70 +76,7 @@ class Tally(Struct, gc=False):
             self.count, self.total, self.clock = count, total, 0
 
 
-class Items:
-    """The items of a set or a list."""
-
-    __slots__ = ("by_dot",)
-
-    def __init__(self) -> None:
-        self.by_dot: dict[Dot, Item] = {}
-
-    def add(self, item: Item) -> None:
-        self.by_dot[item.dot] = item
-
-    def remove(self, dot: Dot) -> Item | None:
-        return self.by_dot.pop(dot, None)
-
-
-class Members(Items):
-    """The members of a set. A member that several replicas added concurrently has several dots."""
-
-    __slots__ = ("by_value",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.by_value: dict[str | bytes, tuple[Item, ...]] = {}
-
-    def add(self, item: Item) -> None:
-        super().add(item)
-        self.by_value[item.value] = (*self.by_value.get(item.value, ()), item)
-
-    def remove(self, dot: Dot) -> Item | None:
-        item = super().remove(dot)
-        if item is not None:
-            rest = tuple(other for other in self.by_value[item.value] if other is not item)
-            if rest:
-                self.by_value[item.value] = rest
-            else:
-                del self.by_value[item.value]
-        return item
-
-
-class Elements(Items):
-    """The elements of a list, the oldest first."""
-
-    __slots__ = ("ordered", "texts")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ordered: list[Item] = []
-        self.texts: list[str | bytes] = []
-
-    def add(self, item: Item) -> None:
-        super().add(item)
-        index = len(self.ordered)
-        # Nearly every element is the latest one; only concurrent ones go further to the front.
-        if index and item.order < self.ordered[-1].order:
-            index = bisect.bisect_left(self.ordered, item.order, key=_order_of)
-        self.ordered.insert(index, item)
-        self.texts.insert(index, item.value)
-
-    def remove(self, dot: Dot) -> Item | None:
-        item = super().remove(dot)
-        if item is not None:
-            index = bisect.bisect_left(self.ordered, item.order, key=_order_of)
-            del self.ordered[index], self.texts[index]
-        return item
+_dot_of = attrgetter("dot")
 
 
 class Cell(Struct, gc=False):
@@ -214,14 +116,35 @@ class Cell(Struct, gc=False):
         """Return the text and its siblings."""
         return [] if self.text is None else [self.text, *(self.siblings or ())]
 
-    def items(self) -> list[Item]:
-        """Return all items. Tallies are not items."""
-        items = self.texts()
-        if self.members is not None:
-            items += self.members.by_dot.values()
-        if self.elements is not None:
-            items += self.elements.by_dot.values()
-        return items
+    def collections(self) -> list[Collection]:
+        """Return the set and the list, if they are there."""
+        return [items for items in (self.members, self.elements) if items is not None]
+
+    @property
+    def count(self) -> int:
+        """Number of items. Tallies are not items."""
+        return len(self.texts()) + sum(items.count for items in self.collections())
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all items: of their values in UTF-8, plus `BOOKKEEPING_BYTES` for each."""
+        texts = sum(BOOKKEEPING_BYTES + size_of(text.value) for text in self.texts())
+        return texts + sum(items.size_bytes for items in self.collections())
+
+    def items(self, after: Dot | None = None, until: Dot | None = None) -> Iterator[Item]:
+        """Iterate in the order of dots over the items behind one dot, up to another one. There must be no change meanwhile.
+
+        Args:
+            after: Dot before the first item; None: from the first one.
+            until: Dot of the last item, or one behind it; None: to the last one.
+        """
+        texts = (
+            text
+            for text in sorted(self.texts(), key=_dot_of)
+            if (after is None or text.dot > after) and (until is None or text.dot <= until)
+        )
+        others = [items.between(after, until) for items in self.collections()]
+        return merge(texts, *others, key=_dot_of) if others else texts
 
     def dots(self) -> dict[str, list[int]]:
         """Return the dots of all items, by replica."""
@@ -236,8 +159,8 @@ class Cell(Struct, gc=False):
         return (
             (text is not None and text.count == dot[1] and text.replica == dot[0])
             or (self.siblings is not None and any(sibling.dot == dot for sibling in self.siblings))
-            or (self.members is not None and dot in self.members.by_dot)
-            or (self.elements is not None and dot in self.elements.by_dot)
+            or (self.members is not None and self.members.get(dot) is not None)
+            or (self.elements is not None and self.elements.get(dot) is not None)
         )
 
     # --- adding and removing
@@ -273,15 +196,26 @@ class Cell(Struct, gc=False):
         item = None
         if self.members is not None:
             item = self.members.remove(dot)
-            self.members = self.members if self.members.by_dot else None
+            self.members = self.members if self.members.count else None
         if item is None and self.elements is not None:
             item = self.elements.remove(dot)
-            self.elements = self.elements if self.elements.by_dot else None
+            self.elements = self.elements if self.elements.count else None
         return item
+
+    def clear(self, vector: Mapping[str, int]) -> list[Collection]:
+        """Remove the members and elements of events that a version vector has; return the sets and lists that go."""
+        gone: list[Collection] = []
+        if self.members is not None and self.members.is_in(vector):
+            gone.append(self.members)
+            self.members = Members.of(self.members.beyond(vector))
+        if self.elements is not None and self.elements.is_in(vector):
+            gone.append(self.elements)
+            self.elements = Elements.of(self.elements.beyond(vector))
+        return gone
 
     def _promote_sibling(self) -> None:
         """Put the latest sibling in the place of the text, which has been removed."""
-        self.text = max(self.siblings, key=_order_of) if self.siblings else None
+        self.text = max(self.siblings, key=order_of) if self.siblings else None
         if self.text is not None:
             self._drop_sibling(self.text)
 
@@ -315,9 +249,9 @@ class Cell(Struct, gc=False):
             return self._text_or_counter(now_ms)
         kind = self._latest_kind()
         if kind is Kind.SET and self.members is not None:
-            return Value(Kind.SET, self.members.by_value)
+            return Value(Kind.SET, self.members.by_value())
         if kind is Kind.LIST and self.elements is not None:
-            return Value(Kind.LIST, self.elements.texts)
+            return Value(Kind.LIST, self.elements)
         return self._text_or_counter(now_ms)
 
     def visible_tallies(self, now_ms: int) -> list[Tally]:
@@ -349,11 +283,11 @@ class Cell(Struct, gc=False):
     def _latest_kind(self) -> Kind:
         if self.text is None and self.tallies is None and (self.members is None or self.elements is None):
             return Kind.SET if self.elements is None else Kind.LIST
-        latest = [
-            (max(item.order for item in items.by_dot.values()), kind)
-            for kind, items in ((Kind.SET, self.members), (Kind.LIST, self.elements))
-            if items is not None
-        ]
+        latest = []
+        if self.members is not None:
+            latest.append((self.members.latest(), Kind.SET))
+        if self.elements is not None:
+            latest.append((self.elements.latest(), Kind.LIST))
         if self.text is not None:
             latest.append((self.text.order, Kind.TEXT))
         latest += [((tally.clock, tally.replica, tally.count), Kind.TEXT) for tally in self.live_tallies()]
