@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ class _Page:
 
     def get_help(self, ctx: Any) -> str:
         page: str = super().get_help(ctx)  # type: ignore[misc]  # typer's
-        return styled(page) if has_colors() else page
+        return styled(page) if has_colors(sys.stdout) else page
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if self.epilog:

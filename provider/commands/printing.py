@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from provider.commands.errors import OutputError, UsageError
 from provider.errors import ProviderError
-from provider.interrupts import ending_at_once
+from provider.help_pages.style import PLAIN, RED, has_colors
 from provider.plain_text import plain_json_line, printable
 
 
@@ -65,14 +65,8 @@ def print_object(fields: dict[str, Any]) -> None:
 
 def print_error(text: str) -> None:
     """Print a line on standard error, in red on a terminal. An actor may have chosen a part of the text."""
-    if not sys.stderr.isatty():
-        sys.stderr.write(printable(text, "\n") + "\n")
-        return
-    with ending_at_once():
-        from provider.commands.output import stderr_console, write_line
-
-        console = stderr_console()
-    write_line(console, text, "red")
+    line = printable(text, "\n")
+    sys.stderr.write(f"{RED}{line}{PLAIN}\n" if has_colors(sys.stderr) else f"{line}\n")
 
 
 def report(error: ProviderError) -> int:

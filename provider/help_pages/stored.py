@@ -29,7 +29,7 @@ def print_page(words: Sequence[str]) -> bool:
     if page is None or _columns() < _COLUMNS:
         return False
     try:
-        sys.stdout.write(styled(page) if has_colors() else page)
+        sys.stdout.write(styled(page) if has_colors(sys.stdout) else page)
         sys.stdout.flush()
     except (OSError, UnicodeEncodeError):  # the command line knows what to do about it
         return False

@@ -1,7 +1,7 @@
 """The short road of `kv get BUCKET KEY`: one exchange with the server, without an event loop and without typer.
 
-It takes the plain command to a plain server near by, and knows when it does not: other options, variables or servers, a key
-without a value, a value with pages, a time-out, any error. Then it prints nothing, and the command line starts over: a read
+It takes the plain command to a plain server near by, and knows when it does not: other options, variables or servers, an
+expired value or one with pages, a time-out, an error. Then it prints nothing, and the command line starts over: a read
 may be made twice. Names, messages, ends and texts are those of the same modules as there.
 """
 
@@ -13,7 +13,8 @@ from binascii import a2b_base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from provider.commands.kv.name_rules import check_bucket, stored_key
+from provider.commands.errors import KeyNotFoundError
+from provider.commands.kv.name_rules import check_bucket, noted_key, stored_key
 from provider.commands.kv.rendering import entry_lines, revision_object
 from provider.commands.kv.stored_revision import PUT, Revision, decode_revision, is_head
 from provider.commands.printing import adapt_output, print_bytes, print_line, print_object, report
@@ -21,7 +22,7 @@ from provider.errors import ProviderError
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.ttl import lifetimes_of
 from provider.keyvalue.clock import ServerClock
-from provider.nats.buckets import key_subject, stream_name
+from provider.nats.buckets import MESSAGE_NOT_FOUND, key_subject, stream_name
 from provider.nats.short_exchange import Reply, UnusualServerError, exchange
 from provider.nats.times import time_ms
 
@@ -87,6 +88,8 @@ def short_get(words: Sequence[str], environment: Mapping[str, str]) -> int | Non
     except _FAILURES:
         return None
     adapt_output()
+    if found is None:
+        return report(KeyNotFoundError(noted_key(stored_key(command.key))))
     try:
         print_entry(command.bucket, found, clock.now_ms(), command.form)
     except ProviderError as error:
@@ -125,8 +128,8 @@ def print_entry(bucket: str, entry: Revision, now_ms: int, form: str) -> None:
             print_line(line)
 
 
-def _read(command: PlainGet, clock: ServerClock) -> Revision:
-    """Return the current value of a key, from the leader of its stream, and set the clock by the server's."""
+def _read(command: PlainGet, clock: ServerClock) -> Revision | None:
+    """Return the current value of a key, `None` without one, from the leader of its stream. Set the clock by the server's."""
     address = _ADDRESS.fullmatch(command.url or _found_url())
     if address is None:
         raise UnusualAnswerError
@@ -144,12 +147,16 @@ def _read(command: PlainGet, clock: ServerClock) -> Revision:
     if settings.subjects != [key_subject(command.bucket, ">")] or unmet_requirement(settings):
         raise UnusualAnswerError
     clock.measured(time_ms(info["ts"]), sent_at, replies[1][1])
+    if "error" in answer:
+        return None
     message = answer["message"]
     header, payload = a2b_base64(message.get("hdrs", "")), a2b_base64(message.get("data", ""))
     level = account.get("api", {}).get("level", 0)
     lifetimes = lifetimes_of(level, settings.max_age, allows_ttl=settings.allow_msg_ttl)
     found = decode_revision(key, int(message["seq"]), time_ms(message["time"]), header, payload, lifetimes)
-    if is_head(header) or found.operation != PUT or found.is_expired(clock.now_ms()):
+    if found.operation != PUT:
+        return None
+    if is_head(header) or found.is_expired(clock.now_ms()):
         raise UnusualAnswerError
     return found
 
@@ -161,9 +168,10 @@ def _found_url() -> str:
 
 
 def _answers(replies: Sequence[Reply]) -> Iterator[dict[str, Any]]:
-    """Yield the answers of JetStream's API, none of which is an error."""
+    """Yield the answers of JetStream's API. The only error is that of a missing message."""
     for payload, _ in replies:
         answer = json.loads(payload)
-        if not answer["type"].startswith(_API_TYPE) or "error" in answer:
+        error_code = answer.get("error", {}).get("err_code", MESSAGE_NOT_FOUND)
+        if not answer["type"].startswith(_API_TYPE) or error_code != MESSAGE_NOT_FOUND:
             raise UnusualAnswerError
         yield answer
