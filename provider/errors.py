@@ -405,7 +405,7 @@ class TooMuchAtOnceError(StoreError):
 
     count: int
     maximum: int
-    text = "values of {count} keys are over {maximum} bytes together, the maximum of one call; ask for fewer at once"
+    text = "values of {count} keys are over {maximum} bytes together, the maximum of one call; ask for fewer at once, and for a large one alone"
 
 
 class AnswerTooLargeError(StoreError):

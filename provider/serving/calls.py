@@ -20,6 +20,7 @@ from provider.keyvalue.store import SharedStore, Store
 from provider.keyvalue.tables import CHANGES
 from provider.lattice.call_counts import CallCounts
 from provider.lattice.protocol import LinkKey
+from provider.memory import return_freed
 from provider.room import Room
 from provider.telemetry.export import Telemetry
 
@@ -30,6 +31,9 @@ _OVERDUE_GRACE_SECONDS = 0.15
 
 _TICK_SECONDS = 0.05
 """The time between two looks for overdue calls: a third of the grace, so that the caller is still waiting."""
+
+_FREED_SECONDS = 0.1
+"""Time from the end of a call until its large payload is certainly free."""
 
 _CHANGING = frozenset({*CHANGES, *CONDITIONS, extensions.SetMany, extensions.DeleteMany, SetBytesMany})
 
@@ -176,6 +180,7 @@ class Calls:
     def give_back_answer_room(self, size_bytes: int) -> None:
         """Give back the room of an answer whose call has ended before the answer was sent."""
         self._answers.give_back(size_bytes)
+        self._loop.call_later(_FREED_SECONDS, return_freed)
 
     def _give_back_room(self, call: ServedCall) -> None:
         if call.room_bytes:
@@ -223,6 +228,7 @@ class Calls:
             if call.room_bytes or call.answer_bytes:  # large payloads only
                 self._give_back_room(call)
                 self._give_back_answer(call)
+                self._loop.call_later(_FREED_SECONDS, return_freed)
             if self._is_stopping and not self._in_flight:
                 self._drained.set()
         seconds = time.monotonic() - call.began
