@@ -144,10 +144,16 @@ def write_tar(payload: Payload, file: IO[bytes]) -> None:
 
 
 def write_modules(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Add all files of a folder to a zip archive, with their relative paths."""
+    """Add all files of a folder to a zip archive, with their relative paths.
+
+    Folders have entries of their own: before 3.13, Python imports a package without `__init__.py` only by them.
+    """
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            archive.writestr(zip_entry(path.relative_to(folder).as_posix()), path.read_bytes())
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            archive.writestr(zip_entry(f"{name}/"), b"")
+        else:
+            archive.writestr(zip_entry(name), path.read_bytes())
 
 
 def zip_entry(name: str) -> zipfile.ZipInfo:

