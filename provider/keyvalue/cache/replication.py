@@ -109,6 +109,7 @@ class Replication:
         )
         self._admission = Admission(self.replica)
         self._peers = Peers(self.replica.id, config.forget_seconds)
+        self._admission.is_heard = self._peers.is_bound
         self._sender = Sender(self.replica)
         self._anti_entropy = AntiEntropy(
             self.replica, self._admission, self._peers, self._channel, self._on_pulled, self._ask

@@ -7,6 +7,7 @@ than it has bytes, or leave behind something that this replica could not send on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS, latest_time
 from provider.keyvalue.cache.items.cells import Cell
@@ -46,6 +47,13 @@ _MAX_RIVALS = 500
 """Concurrent texts of one key, or copies of one member: one for each writer that has not heard of the others. Taking them
 apart takes time with the square of their number."""
 
+_MAX_TOLD = MAX_REPLICAS - 4000
+"""Replicas in the context up to which those are added that others tell of. The rest is kept for those that this replica hears
+itself: otherwise one message could name so many that none that starts later could write."""
+
+_MAX_TOLD_DOTS = 5 * MAX_CLOUD_DOTS
+"""Events after a gap up to which those of others are added. They travel with each context."""
+
 _ROOM = 2
 """Factor by which data of other replicas may exceed this replica's limits: both sides of a partition may fill theirs."""
 
@@ -59,11 +67,13 @@ class Admission:
         replica: Replica that is to take the messages in.
 
     Attributes:
+        is_heard: Function that tells whether this replica hears another one itself.
         event_bytes: Greatest size of a key and an element together that this replica could send on.
         text_bytes: The same of a key and a text, which may go in pieces.
     """
 
     def __init__(self, replica: Replica) -> None:
+        self.is_heard: Callable[[str], bool] = lambda _: False
         self.event_bytes = _DEFAULT_EVENT_BYTES
         self.text_bytes = MAX_TEXT_BYTES
         self._replica = replica
@@ -199,14 +209,12 @@ class Admission:
         Raises:
             ForeignMessageError: Something on it is not admissible. Nothing of it may be merged.
         """
-        replica, known = self._replica, self._replica.context.vector
-        context = page.context.vector if page.context is not None else {}
-        for vector in (context, page.discarded, *(cell.vector for cell in page.cells)):
-            if replica.id in vector and vector[replica.id] > replica.count:
-                raise ForeignMessageError("events of this replica that it has not made", Refusal.NAME)
-            # The first condition is an upper bound that is cheap to compute.
-            if len(vector) + len(known) > MAX_REPLICAS < len(known.keys() | vector.keys()):
-                raise ForeignMessageError("the cache has had too many replicas", Refusal.LIMIT)
+        replica = self._replica
+        if page.context is not None:
+            self._check_vector(page.context.vector)
+            self._check_cloud(page.context.cloud)
+        for vector in (page.discarded, *(cell.vector for cell in page.cells)):
+            self._check_vector(vector)
         deferred = sum(map(len, replica.deferred.values())) if replica.deferred else 0
         if deferred + sum(len(cell.deferred) for cell in page.cells) > 2 * _MAX_DEFERRED:
             raise ForeignMessageError("too many removals of items that have not arrived", Refusal.LIMIT)
@@ -218,6 +226,32 @@ class Admission:
         if self._may_be_full(len(page.cells), added_bytes) and any(self._adds_state(cell) for cell in page.cells):
             self._check_room({cell.key for cell in page.cells if cell.items or cell.tallies}, added_bytes)
         replica.clock.ceiling_ms = now_ms + MAX_OBSERVED_DRIFT_MS
+
+    def _check_vector(self, vector: Mapping[str, int]) -> None:
+        replica = self._replica
+        if replica.id in vector and vector[replica.id] > replica.count:
+            raise ForeignMessageError("events of this replica that it has not made", Refusal.NAME)
+        self._check_names(vector)
+
+    def _check_names(self, names: Collection[str]) -> None:
+        """Refuse replicas that there is no room for in the context."""
+        context = self._replica.context
+        known = len(context.vector) + len(context.cloud)
+        # An upper bound that is cheap to compute.
+        if known + len(names) <= _MAX_TOLD:
+            return
+        new = [name for name in names if not context.has_any(name)]
+        told = sum(not self.is_heard(name) for name in new)
+        if (told and known + told > _MAX_TOLD) or (new and known + len(new) > MAX_REPLICAS):
+            raise ForeignMessageError("the cache has had too many replicas", Refusal.LIMIT)
+
+    def _check_cloud(self, cloud: Mapping[str, Sequence[int]]) -> None:
+        replica, own = self._replica, self._replica.context.cloud
+        if max(cloud.get(replica.id, ()), default=0) > replica.count:
+            raise ForeignMessageError("events of this replica that it has not made", Refusal.NAME)
+        self._check_names(cloud)
+        if sum(map(len, own.values())) + sum(map(len, cloud.values())) > _MAX_TOLD_DOTS:
+            raise ForeignMessageError("too many events after a gap", Refusal.LIMIT)
 
     def _check_cell(self, cell: CellState, latest: int) -> None:
         """Check a cell on a page; its times are up to a given hybrid time."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
-from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS
+from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS, Context
 from provider.keyvalue.cache.messages import (
     MAX_ALIVE,
     MAX_CLOUD_DOTS,
@@ -63,9 +63,13 @@ def text(key: str, value: str = "v", clock: int = NOW) -> Event:
 
 
 def page(
-    *cells: CellState, number: int = 0, is_last: bool = True, vector: dict[str, int] | None = None
+    *cells: CellState,
+    number: int = 0,
+    is_last: bool = True,
+    vector: dict[str, int] | None = None,
+    cloud: dict[str, list[int]] | None = None,
 ) -> TransferPage:
-    context = ContextState(vector or {MAD: 1000}, {}) if number == 0 else None
+    context = ContextState(vector or {MAD: 1000}, cloud or {}) if number == 0 else None
     return TransferPage("transfer", number, is_last, False, context, {}, list(cells))
 
 
@@ -255,6 +259,10 @@ REFUSED_PAGES: dict[str, TransferPage] = {
     "too many deferred removals": page(cell("k", deferred=20_001)),
     "an event of its receiver that never was": page(cell("k", item(author=OWN))),
     "a context with events of its receiver that never were": page(vector={OWN: 1}),
+    "a cloud with events of its receiver that never were": page(cloud={OWN: [3]}),
+    "a context of too many replicas": page(vector={f"gone-{number:07}": 1 for number in range(16_001)}),
+    "a cloud of too many replicas": page(cloud={f"gone-{number:07}": [3] for number in range(16_001)}),
+    "too many events after a gap": page(cloud={MAD: list(range(2, 50_003))}),
     "an item without its value": page(cell("k", item(value=None))),
 }
 
@@ -267,6 +275,17 @@ def test_a_page_that_no_replica_sends_is_refused_and_nothing_of_it_is_merged(sen
         receiver.receive(sent, NOW_MS)
     receiver.end()
     assert (replica.cells, replica.context.vector, replica.clock.last) == ({}, {}, 0)
+
+
+def test_replicas_that_are_heard_find_room_in_a_context_that_others_have_filled() -> None:
+    replica = Replica(OWN)
+    admission = admission_of(replica)
+    admission.is_heard = "living-00001".__eq__
+    replica.context.merge(Context({f"gone-{number:07}": 1 for number in range(16_000)}))
+    admission.check_page(page(vector=replica.context.vector | {"living-00001": 1}), NOW_MS)
+    with pytest.raises(ForeignMessageError, match="too many replicas"):
+        admission.check_page(page(vector={"other-000001": 1}), NOW_MS)
+    admission.check_deltas("living-00001", Deltas(1, [text("k")]), NOW_MS)
 
 
 def test_a_transfer_makes_progress_with_every_cell_or_ends() -> None:

@@ -135,7 +135,7 @@ def test_times_of_the_future_and_events_that_never_were_end_a_transfer() -> None
     impostor = Replica("asker-000001")
     change(impostor, kv.Set("k", "v", 0))
     receiver = receiver_of(asker)
-    with pytest.raises(ForeignMessageError, match="this one's id"):
+    with pytest.raises(ForeignMessageError, match="that it has not made"):
         receiver.receive(Sender(impostor).answer(asker.id, receiver.request(), 0.0), 1000)
 
 
