@@ -145,6 +145,8 @@ class _Conversion:
         # A text, or the default of an option. That of a path is checked.
         if isinstance(type_, type) and isinstance(value, type_) and not issubclass(type_, Path):
             return value
+        if type_ == list[str]:
+            return list(value)
         return self._by_typer().coerce(value, param=param, ctx=ctx)
 
 

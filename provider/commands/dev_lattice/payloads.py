@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 from nats.aio.client import Client
-from nats.js.errors import BucketNotFoundError, NotFoundError
-from nats.js.object_store import ObjectStore
 
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, Invocation, InvocationResponse
+
+if TYPE_CHECKING:  # loaded with the first long payload
+    from nats.js.object_store import ObjectStore
 
 ADDITIONAL_SECONDS = 13.0
 """Additional time of a call whose payload travels this way, as hosts allow it. Source: wasmbus-rpc rpc_client.rs."""
@@ -34,6 +36,8 @@ class Payloads:
         length = response.content_length
         if not isinstance(length, int) or length <= len(response.msg):
             return response.msg
+        from nats.js.errors import NotFoundError
+
         store, name = await self._store(), f"{response.invocation_id}-r"
         found = await store.get(name)
         with contextlib.suppress(NotFoundError):
@@ -41,6 +45,8 @@ class Payloads:
         return found.data or b""
 
     async def _store(self) -> ObjectStore:
+        from nats.js.errors import BucketNotFoundError, NotFoundError
+
         jetstream = self._connection.jetstream()
         try:
             return await jetstream.object_store(self._lattice)
