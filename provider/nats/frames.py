@@ -155,6 +155,18 @@ def header_value(block: bytes, name: bytes) -> bytes | None:
     return block[start : block.index(CRLF, start)].strip()
 
 
+def added_header(block: bytes, name: bytes) -> bytes | None:
+    """Return the value of a header that the server puts behind those of a stored message, or `None` without one.
+
+    A header of the same name that a client has stored comes before it, and does not count.
+    """
+    start = block.rfind(b"\r\n%b: " % name)
+    if start < 0:
+        return None
+    start += len(name) + 4
+    return block[start : block.index(CRLF, start)]
+
+
 def header_reader(*names: bytes) -> Callable[[bytes], dict[bytes, bytes]]:
     """Return a function that finds several headers of a block in one pass and leaves out those that are missing.
 

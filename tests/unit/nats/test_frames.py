@@ -12,6 +12,7 @@ from provider.nats.frames import (
     FrameError,
     FrameParser,
     Message,
+    added_header,
     header_block,
     header_reader,
     header_value,
@@ -158,3 +159,9 @@ def test_a_publication_is_written_as_the_protocol_says() -> None:
         len(header) + 2,
         header,
     )
+
+
+def test_a_header_that_the_server_adds_stands_behind_a_stored_one_of_the_same_name() -> None:
+    block = b"NATS/1.0\r\nNats-Sequence: x\r\nNats-Stream: KV_b\r\nNats-Sequence: 5\r\n\r\n"
+    assert added_header(block, b"Nats-Sequence") == b"5"
+    assert added_header(block, b"Nats-Subject") is None

@@ -14,7 +14,7 @@ from typing import Any
 from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, NO_END, End, Lifetimes, end_of, time_of
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import decode_payload
-from provider.nats.frames import header_reader, header_value
+from provider.nats.frames import added_header, header_reader
 from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, TTL
 from provider.nats.times import TIME_STAMP
 from provider.nats.times import time_ms as read_time_ms
@@ -26,7 +26,7 @@ PAGED = b"paged"
 OPERATION_ID = b"Op-Id"
 _SEQUENCE = b"Nats-Sequence"
 
-_read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL, _SEQUENCE)
+_read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL)
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
@@ -47,7 +47,7 @@ def decode_message(
         and the end of the message.
     """
     found = _read_headers(header)
-    revision = revision or int(found.pop(_SEQUENCE, 0))
+    revision = revision or int(added_header(header, _SEQUENCE) or 0)
     operation_id = found.pop(OPERATION_ID, b"")
     if not found and not lifetimes.max_age_ms:  # most values: a text without an end
         return revision, _text(payload), operation_id, NO_END
@@ -69,7 +69,7 @@ def decode_message(
     if EXPIRES_AT in found and time_of(found[EXPIRES_AT]) is None:  # so was an end in another form
         kind, data = Kind.BINARY, payload
     if not time_ms and (EXPIRES_AT not in found or lifetimes.max_age_ms):
-        time_ms = read_time_ms((header_value(header, TIME_STAMP) or b"").decode(errors="replace"))
+        time_ms = read_time_ms((added_header(header, TIME_STAMP) or b"").decode(errors="replace"))
     end = end_of(found, time_ms, lifetimes)
     return revision, Value(kind, data, end.at_ms), operation_id, end
 
