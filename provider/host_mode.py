@@ -95,6 +95,7 @@ async def _serve(host_data: HostData, config: ProviderConfig, environment: Mappi
         watchers.start(_watch_host(host_data.family, provider.stop), "watch host")
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD, 50, 50)
+        gc.enable()
         await provider.run()
 
 

@@ -12,8 +12,7 @@ import os
 import socket
 import subprocess
 import sys
-from importlib.abc import InspectLoader
-from typing import cast
+from typing import Any
 
 import ed25519_zebra
 
@@ -48,7 +47,8 @@ class HelperProgram:
         self._interpreter = interpreter()
         if not self._interpreter or not sys.platform.startswith("linux"):
             raise HelperStartError("helper processes need Linux and a Python that knows its own path")
-        loader = cast("InspectLoader", helper.__loader__)  # of a folder or of a zip archive
+        # Of a folder or of a zip archive. Its type is in a module that loads `importlib.resources`, zipfile and others.
+        loader: Any = helper.__loader__
         self.code = marshal.dumps(loader.get_code(helper.__name__))
         try:
             self._library = os.open(_library_path(), os.O_RDONLY | os.O_CLOEXEC)

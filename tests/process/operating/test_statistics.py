@@ -166,6 +166,15 @@ async def test_links_beyond_the_size_of_a_message_are_counted_and_left_out(hosts
     assert len({answer.data for answer in flood}) < len(flood)
 
 
+async def test_the_garbage_collector_is_off_only_until_the_provider_runs(hosts: Hosts) -> None:
+    host = await hosts(RUST)
+    await host.start_provider([])
+    before = (await data_of(host)).process.garbage_collections
+    for _ in range(2000):  # each leaves a dozen objects
+        await host.put_link(host.link(host.actor(), {"BACKEND": "cache"}))
+    assert (await data_of(host)).process.garbage_collections > before
+
+
 async def test_each_answer_has_every_call_that_was_answered_before(hosts: Hosts) -> None:
     host = await hosts(RUST)
     actor = host.actor()
