@@ -111,7 +111,7 @@ class BatchWriter:
             batch.known = entry
         elif entry is not None or self._can_be_blind(batch):
             plan = self._plan(batch, entry)
-            batch.needs_pages = self._paging.exceeds_message(plan.value)
+            batch.needs_pages = self._paging.outgrows_message(plan.value)
             payload = b"" if batch.needs_pages else payload_of(plan.value)
             is_large = len(payload) > MOST_INLINE_BYTES and self._paging.needs_pages(plan.value, payload)
             if plan.is_change and not batch.needs_pages and not is_large:
@@ -131,6 +131,7 @@ class BatchWriter:
                 self._on_long_search(batch.bucket_key, batch.changes[0], search.head)
                 return batch.apart + rest
             except errors.ValueTooLargeError as error:
+                errors.bare(error)  # the attempt keeps the error, whose frames hold the attempt and the whole value
                 # The last plan does not fit and was not stored. An attempt before it, on another entry, may have been.
                 if batch.is_doubtful and await self._was_stored(batch):
                     return batch.apart + rest
@@ -202,7 +203,7 @@ class BatchWriter:
         # 4. Plan the whole batch and write once. A conflict starts over, with a read and a new plan.
         plan = self._plan(batch, base)
         if plan.is_change:
-            needs_pages = batch.needs_pages and self._paging.may_exceed_message(plan.value)
+            needs_pages = self._paging.outgrows_message(plan.value, did_not_fit=batch.needs_pages)
             payload = b"" if needs_pages else payload_of(plan.value)
             if entry is not None and (needs_pages or self._paging.needs_pages(plan.value, payload)):
                 await self._send_with_pages(batch, plan, entry)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
@@ -245,6 +247,19 @@ async def test_a_head_that_comes_back_after_its_pages_were_removed_is_never_half
                 await other.members()
             assert await other.change(kv.Set(KEY, "anew", 0)) is None
             assert (await other.read(kv.Get(KEY))).value == "anew"
+
+
+async def test_a_large_text_is_not_kept_when_it_is_stored(lattice_server: NatsServer) -> None:
+    async with client(lattice_server) as one:
+        text = "x" * 3_000_000
+        before = sys.getrefcount(text)
+        gc.disable()
+        try:
+            for _ in range(3):
+                await one.change(kv.Set(KEY, text, 0))
+            await eventually(lambda: sys.getrefcount(text) == before, "the text to be let go without a collection")
+        finally:
+            gc.enable()
 
 
 async def test_a_head_of_another_key_reads_nothing(lattice_server: NatsServer) -> None:

@@ -104,19 +104,20 @@ class ValueWriter:
             if size > limits.max_element_bytes:
                 raise errors.ElementTooLargeError(request.key, size, limits.max_element_bytes)
 
-    def exceeds_message(self, value: Value | None) -> bool:
-        """Tell whether a planned value is a text that gets pages, before it is encoded: it has more characters than fit."""
-        if value is None or type(value.data) not in (str, bytes) or len(value.data) <= MOST_INLINE_BYTES:
-            return False
-        return len(value.data) > 2 * self._limits().max_element_bytes and self.allows_new
+    def outgrows_message(self, value: Value | None, *, did_not_fit: bool = False) -> bool:
+        """Tell, before it is encoded, whether a planned value gets pages for its size.
 
-    def may_exceed_message(self, value: Value | None) -> bool:
-        """Tell whether a planned value may be the one that did not fit: that one's caller may have left the batch since."""
-        if value is None or type(value.data) is int:
+        Args:
+            value: The value.
+            did_not_fit: Whether a value of this batch did not fit into a message. Its caller may have left since.
+        """
+        if value is None or type(value.data) is int or not self.allows_new:
             return False
-        # A character has four bytes at most.
-        is_text = type(value.data) in (str, bytes)
-        return not is_text or len(value.data) * 4 > self._limits().max_element_bytes
+        is_text, max_element_bytes = type(value.data) in (str, bytes), self._limits().max_element_bytes
+        # A character has one to four bytes, and an element may be half as large as a message.
+        return (is_text and len(value.data) > 2 * max_element_bytes) or (
+            did_not_fit and (not is_text or len(value.data) * 4 > max_element_bytes)
+        )
 
     def needs_pages(self, value: Value | None, payload: bytes) -> bool:
         """Tell whether a planned value has or gets pages, as far as its size tells."""
