@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import structs
 
@@ -42,9 +44,9 @@ class ScoreLine(msgspec.Struct, frozen=True):
         return self.ratio <= self.limit if self.is_at_most else self.ratio >= self.limit
 
 
-def median_row(rounds: list[Row]) -> Row:
-    """Return the round with the median CPU time, with the errors of all rounds: noise is dropped, a fault is not."""
-    middle = sorted(rounds, key=lambda row: row.provider_cpu_us)[len(rounds) // 2]
+def median_row(rounds: list[Row], by: Callable[[Row], float] = lambda row: row.provider_cpu_us) -> Row:
+    """Return the round in the middle, by CPU time or another figure, with the errors of all rounds: noise is dropped, a fault is not."""
+    middle = sorted(rounds, key=by)[len(rounds) // 2]
     measured = structs.replace(
         middle.measured,
         errors=sum(row.measured.errors for row in rounds),

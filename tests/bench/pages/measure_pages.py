@@ -102,7 +102,7 @@ async def _rows(lattice: DevLattice, scale: PagesScale, progress: Progress) -> l
         for row, (workload, in_flight, count, tag) in zip(rounds, plan, strict=True):
             job = make_job(lattice, lattice.identity, workload, count // _ROUNDS, in_flight, tag)
             row.append(await run_job(job, lattice.provider_pids, progress))
-    return [median_row(row) for row in rounds]
+    return [median_row(row, by=lambda round_: round_.measured.p50_us) for row in rounds]
 
 
 async def _churn(lattice: DevLattice, scale: PagesScale, progress: Progress) -> tuple[int, float]:
