@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provider.commands.dev_lattice.dialect import Dialect
@@ -17,6 +16,8 @@ from provider.commands.dev_lattice.locks import LockedError, held, is_running
 from provider.commands.errors import LatticeTakenError, NoLatticeError
 
 if TYPE_CHECKING:  # `kv get` looks here for its server, in a few milliseconds
+    from pathlib import Path
+
     from provider.commands.dev_lattice.identity import DevIdentity
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -51,7 +52,7 @@ class ConnectionFile(NamedTuple):
         return f"ConnectionFile({self.lattice!r}, {self.nats_url!r}, pid {self.pid})"
 
 
-def folder() -> Path:
+def folder() -> str:
     """Return this user's runtime folder, which other users cannot read.
 
     Raises:
@@ -59,9 +60,9 @@ def folder() -> Path:
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
     shared = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  (as any user may write there, its owner is checked)
-    path = Path(base, "keyvalue-nats") if base else Path(shared, f"keyvalue-nats-{os.getuid()}")
+    path = os.path.join(base, "keyvalue-nats") if base else os.path.join(shared, f"keyvalue-nats-{os.getuid()}")
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.makedirs(path, mode=0o700, exist_ok=True)
         # In a shared temporary folder another user may have put a link there, to a folder of this user.
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -71,7 +72,7 @@ def folder() -> Path:
         finally:
             os.close(descriptor)
     except OSError as error:
-        if path.is_symlink():
+        if os.path.islink(path):
             raise NoLatticeError(f"{path} is a link, which another user may have made; remove it") from None
         raise NoLatticeError(f"{path} cannot be made: {(error.strerror or 'error').lower()}") from None
     return path
@@ -85,9 +86,11 @@ def reserved(lattice: str) -> Iterator[None]:
         LatticeTakenError: A lattice of this name is running.
         NoLatticeError: The runtime folder cannot be used.
     """
+    from pathlib import Path
+
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(folder() / f"{_file_name(lattice)}.lock"))
+            stack.enter_context(held(Path(folder(), f"{_file_name(lattice)}.lock")))
         except LockedError as error:
             text = f"a lattice named {lattice!r} is running (pid {error.pid}): stop it, or name this one with --lattice NAME"
             raise LatticeTakenError(text) from None
@@ -97,6 +100,8 @@ def reserved(lattice: str) -> Iterator[None]:
 @contextlib.contextmanager
 def announced(identity: DevIdentity, nats_url: str) -> Iterator[Path]:
     """Write the connection file, and remove it at the end."""
+    from pathlib import Path
+
     content = ConnectionFile(
         pid=os.getpid(),
         nats_url=nats_url,
@@ -108,7 +113,7 @@ def announced(identity: DevIdentity, nats_url: str) -> Iterator[Path]:
         cluster_seed=identity.cluster_seed.reveal(),
         dialect=identity.dialect,
     )
-    path = folder() / f"{_file_name(identity.lattice)}.json"
+    path = Path(folder(), f"{_file_name(identity.lattice)}.json")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         fields = content._asdict() | {"dialect": content.dialect.value}
@@ -145,18 +150,22 @@ def found_url() -> str:
 
 def all_running() -> list[ConnectionFile]:
     """Return the connection files of the running lattices, the one started last first."""
-    return [found for path in sorted(folder().glob("*.json"), key=_written_ns, reverse=True) if (found := _read(path))]
+    with os.scandir(folder()) as entries:
+        paths = [entry.path for entry in entries if entry.name.endswith(".json")]
+    return [found for path in sorted(paths, key=_written_ns, reverse=True) if (found := _read(path))]
 
 
-def _read(path: Path) -> ConnectionFile | None:
+def _read(path: str) -> ConnectionFile | None:
     """Read a connection file. Return None if it cannot be read; remove it if its command has ended."""
     try:
-        found = _decoded(json.loads(path.read_bytes()))
+        with open(path, "rb") as file:
+            found = _decoded(json.loads(file.read()))
     except (ValueError, TypeError, FileNotFoundError):
         return None
     if is_running(found.pid):
         return found
-    path.unlink(missing_ok=True)  # the command was killed before it could remove the file
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # the command was killed before it could remove the file
     return None
 
 
@@ -173,9 +182,9 @@ def _decoded(fields: dict[str, Any]) -> ConnectionFile:
     return found._replace(dialect=Dialect(found.dialect))
 
 
-def _written_ns(path: Path) -> int:
+def _written_ns(path: str) -> int:
     try:
-        return path.stat().st_mtime_ns
+        return os.stat(path).st_mtime_ns
     except FileNotFoundError:
         return 0
 

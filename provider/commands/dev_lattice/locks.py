@@ -6,7 +6,10 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `kv get` asks here whether a process runs
+    from pathlib import Path
 
 _MAX_PID_DIGITS = 20
 """More than any pid has: Linux allows 2**22."""
