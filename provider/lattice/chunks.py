@@ -86,6 +86,7 @@ class ChunkStore:
         size, view = min(CHUNK_BYTES, self._jetstream.connection.max_payload_bytes), memoryview(payload)
         starts = range(0, len(payload), size)
         subject = f"$O.{self._bucket}.C.{nuid}"
+        hashing = asyncio.create_task(_sha256(payload))  # beside the writes, which take longer
         try:
             try:
                 await self._jetstream.publish(subject, bytes(view[:size]), b"", deadline)
@@ -95,7 +96,7 @@ class ChunkStore:
             for first in range(1, len(starts), _PIECES_AT_ONCE):
                 batch = (bytes(view[at : at + size]) for at in starts[first : first + _PIECES_AT_ONCE])
                 await asyncio.gather(*(self._jetstream.publish(subject, piece, b"", deadline) for piece in batch))
-            digest = base64.urlsafe_b64encode(await _sha256(payload)).decode()
+            digest = base64.urlsafe_b64encode(await hashing).decode()
             info = self._meta(name, nuid, len(payload), len(starts), f"SHA-256={digest}", is_deleted=False)
             await self._jetstream.publish(self._meta_subject(name), info, _ROLLUP, deadline)
         except errors.NatsError as error:
@@ -103,6 +104,8 @@ class ChunkStore:
                 until = asyncio.get_running_loop().time() + _CLEAN_UP_SECONDS
                 await self._jetstream.purge(self._stream, subject, until)
             raise errors.ChunkError(str(error)) from None
+        finally:
+            hashing.cancel()
 
     async def remove(self, name: str, deadline: float) -> None:
         """Remove an object without reading it.
