@@ -109,6 +109,8 @@ class ComponentProvider(RunningProvider):
     async def _start(self) -> None:
         assert self._host_data.wasmcloud1 is not None, "the protocol has checked it"
         await self._lattice.start(self._host_data.wasmcloud1)
+        await self._records.read_first()
+        await self._lattice.serve_calls()
         self._tasks.start(self._records.follow(), "follow link records")
 
     def _instance(self) -> tuple[Instance, str, str]:

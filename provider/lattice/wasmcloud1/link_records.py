@@ -7,6 +7,7 @@ bucket CONFIGDATA_{lattice} has the configs. Both are read and never written. Se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -28,6 +29,9 @@ _READ_SECONDS = 2.0
 _RESCAN_SECONDS = 30.0
 """A link that was missed while the connection seemed to be well is found after this time at the latest."""
 
+_FIRST_SECONDS = 0.5
+"""Time for the records at the start: hundreds of reads. The rest is read later, while calls are served."""
+
 _SETTLE_SECONDS = 1.0
 """Time that a host needs at most to put a link that it has recorded. Only a link that was missed is put from a record."""
 
@@ -35,7 +39,7 @@ _RECORD_PREFIX = "COMPONENT_"
 
 
 class Wasmcloud1LinkRecords:
-    """The records of one lattice, passed to the protocol: after the start, after each reconnect, and in intervals.
+    """The records of one lattice, passed to the protocol: at the start, after each reconnect, and in intervals.
 
     Args:
         connection: Connection to the lattice.
@@ -63,6 +67,12 @@ class Wasmcloud1LinkRecords:
     def wake(self) -> None:
         """Read the records soon: a link has arrived that they may not have any more."""
         self._wake.set()
+
+    async def read_first(self) -> None:
+        """Read the records before calls are served, for a link that was put while this process started."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_SECONDS):
+                await self._scan_or_note()
 
     async def follow(self) -> None:
         """Read the records again and again until the task is cancelled."""

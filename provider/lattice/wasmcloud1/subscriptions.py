@@ -126,9 +126,9 @@ class Wasmcloud1Subscriptions:
         self._exchanges.limits = limits
 
     async def start(self, part: Wasmcloud1) -> None:
-        """Subscribe to changes of links and configs, apply the links of the host data, and only then subscribe to calls.
+        """Subscribe to changes of links and configs, and then apply the links of the host data.
 
-        A link that is put while the provider starts would otherwise be lost: hosts repeat nothing.
+        A link that is put meanwhile would otherwise be lost: hosts repeat nothing.
         """
         subjects = self._protocol.subjects
         self._connection.on_reconnect(self._on_reconnect)
@@ -145,6 +145,11 @@ class Wasmcloud1Subscriptions:
             self._service.on_link(LinkIgnored(reason))
         for link in part.links:
             self._service.on_link(self._protocol.put_link(link))
+        await self._connection.flush(_FLUSH_SECONDS)
+
+    async def serve_calls(self) -> None:
+        """Subscribe to calls. Other instances may serve them, so that this one should know its links before."""
+        subjects = self._protocol.subjects
         for type_ in wrpc.CALLS:
             subject = wrpc.invocation_subject(subjects.lattice, subjects.provider_id, type_)
             handler = functools.partial(self._on_call, type_)
