@@ -172,8 +172,13 @@ def header_reader(*names: bytes) -> Callable[[bytes], dict[bytes, bytes]]:
 
     Letter case counts. Of a header that occurs twice the first value counts, as for NATS clients.
     """
-    find = re.compile(b"\r\n(" + b"|".join(names) + b"):[ \t]*([^\r]*)").findall
+    find = header_finder(*names)
     return lambda block: dict(find(block)[::-1])
+
+
+def header_finder(*names: bytes) -> Callable[[bytes], list[tuple[bytes, bytes]]]:
+    """Return a function that finds several headers of a block in one pass and returns them in their order."""
+    return re.compile(b"\r\n(" + b"|".join(names) + b"):[ \t]*([^\r]*)").findall
 
 
 def status_of(block: bytes) -> int:

@@ -270,7 +270,11 @@ def is_blind(changes: list[PendingChange], *, expires_by_itself: bool) -> bool:
     """
     if not _is_overwrite(changes[0].request):
         return False
-    return not expires_by_itself or not any(getattr(change.request, "expires", 0) for change in changes)
+    if expires_by_itself:
+        for change in changes:
+            if getattr(change.request, "expires", 0):
+                return False
+    return True
 
 
 def _is_overwrite(request: kv.Request) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, NO_END, End, Lifetimes, end_of, time_of
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import decode_payload
-from provider.nats.frames import added_header, header_reader
+from provider.nats.frames import added_header, header_finder
 from provider.nats.headers import DELETIONS, KV_OPERATION, MARKER_REASON, TTL
 from provider.nats.times import TIME_STAMP
 from provider.nats.times import time_ms as read_time_ms
@@ -26,7 +26,7 @@ PAGED = b"paged"
 OPERATION_ID = b"Op-Id"
 _SEQUENCE = b"Nats-Sequence"
 
-_read_headers = header_reader(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL)
+_find_headers = header_finder(OPERATION_ID, KV_OPERATION, MARKER_REASON, KIND, EXPIRES_AT, EXPIRES_BY, TTL, _SEQUENCE)
 _KINDS = {kind.value.encode(): kind for kind in Kind}
 
 
@@ -46,8 +46,10 @@ def decode_message(
         The revision; the value, `None` for a marker; the id of the attempt that wrote the message, b"" for another client;
         and the end of the message.
     """
-    found = _read_headers(header)
-    revision = revision or int(added_header(header, _SEQUENCE) or 0)
+    headers = _find_headers(header)
+    if not revision and headers and headers[-1][0] == _SEQUENCE:  # the server adds it behind those that were stored
+        revision = int(headers.pop()[1])
+    found = dict(reversed(headers))  # of a header that occurs twice the first value counts
     operation_id = found.pop(OPERATION_ID, b"")
     if not found and not lifetimes.max_age_ms:  # most values: a text without an end
         return revision, _text(payload), operation_id, NO_END
