@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from contracts.codec import pack_struct
+from contracts.keyvalue import GetResponse
 
 
 class EncodedTexts:
@@ -39,6 +40,39 @@ class EncodedTexts:
 
 _MOST_HEADER_BYTES = 5
 """Room for the header of an array, until the number of its texts is known."""
+
+
+class EncodedGet:
+    """The answer of a `Get`, put together from pieces of its text.
+
+    Args:
+        size: Bytes of the text.
+    """
+
+    def __init__(self, size: int) -> None:
+        before, self._after = pack_struct(GetResponse("", True)).split(_EMPTY_TEXT)
+        self._encoded = bytearray(before + _text_header(size))
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece. All of them must be a text of the size that was given, which is not checked."""
+        self._encoded += piece
+
+    def encode(self) -> bytearray:
+        """Return the encoded answer. Nothing may be added to it, nor is it to be encoded again."""
+        self._encoded += self._after
+        return self._encoded
+
+
+_EMPTY_TEXT = pack_struct("")
+
+
+def _text_header(size: int) -> bytes:
+    """Return the first bytes of a text, in the shortest form. Source: MessagePack specification."""
+    if size < 32:
+        return bytes([0xA0 | size])
+    if size < 256:
+        return bytes([0xD9, size])
+    return struct.pack(">BH", 0xDA, size) if size < 65_536 else struct.pack(">BI", 0xDB, size)
 
 
 def _array_header(count: int) -> bytes:

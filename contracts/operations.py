@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from contracts import codec, extensions, keyvalue
-from contracts.encoded_texts import EncodedTexts
+from contracts.encoded_texts import EncodedGet, EncodedTexts
 from contracts.keyvalue import KeyRequest, KeysRequest, Request
 
 REQUESTS: dict[str, type[Request]] = {**keyvalue.REQUESTS, **extensions.REQUESTS}
@@ -117,7 +117,7 @@ def encode_response(response: Any) -> bytes | bytearray:
     """Encode the answer of an operation. None becomes empty bytes."""
     if response is None:
         return b""
-    if type(response) is EncodedTexts:
+    if isinstance(response, (EncodedTexts, EncodedGet)):
         return response.encode()
     return codec.pack_struct(response)
 

@@ -5,10 +5,11 @@ An answer that would be larger than a limit is an error, before more than the li
 
 from __future__ import annotations
 
+import codecs
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
-from contracts.encoded_texts import EncodedTexts
+from contracts.encoded_texts import EncodedGet, EncodedTexts
 from provider import errors
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Head, Operation
 from provider.keyvalue.bucket.pages.tree_reads import Leaves, members_found, tree_count
@@ -72,6 +73,21 @@ def text_of(head: Head, answer: Answer) -> Operation[str]:
         return (yield from _joined(head, answer)).decode()
     except UnicodeDecodeError as error:
         raise DamagedPageError(head.root, str(error)) from None
+
+
+def get_response(head: Head, answer: Answer) -> Operation[EncodedGet]:
+    """Return the answer of a `Get`. The pieces are checked to be a text, which is never in memory as a whole beside the answer."""
+    answer.check(head.count)
+    leaves, decoder = Leaves(head), codecs.getincrementaldecoder("utf-8")()
+    encoded = EncodedGet(head.count)
+    try:
+        while (piece := (yield from leaves.next_piece())) is not None:
+            decoder.decode(piece)
+            encoded.add(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise DamagedPageError(head.root, str(error)) from None
+    return encoded
 
 
 def bytes_of(head: Head, answer: Answer) -> Operation[bytes]:

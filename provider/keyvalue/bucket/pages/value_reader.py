@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from contracts import keyvalue as kv
-from contracts.encoded_texts import EncodedTexts
+from contracts.encoded_texts import EncodedGet, EncodedTexts
 from contracts.extensions import GetMany, GetResult
 from provider import errors
 from provider.keyvalue.bucket.entries import Entry
@@ -120,14 +120,15 @@ class ValueReader:
             return read(request, entry.value)
         if type(request) in _KINDS:
             check_kind(request.key, entry.value, _KINDS[type(request)])
-        if isinstance(request, (kv.ListRange, kv.SetQuery)):
+        if isinstance(request, (kv.Get, kv.ListRange, kv.SetQuery)):
             while is_paged(entry.value):
                 operation, size = self._part(request, _head(entry))
                 try:
                     return await self._within_room([bucket_key], operation, size, call.deadline, call)
                 except (AbsentPageError, DamagedPageError) as error:
                     entry = await self.after_absence(request.key, bucket_key, entry.revision, error, call.deadline)
-                    check_kind(request.key, entry.value, _KINDS[type(request)])
+                    if is_paged(entry.value):
+                        check_kind(request.key, entry.value, _KINDS[type(request)])
             return read(request, entry.value)
         entry = await self.whole(type(request).__name__, request.key, bucket_key, entry, call.deadline, call)
         return read(request, entry.value)
@@ -291,9 +292,13 @@ class ValueReader:
             waited_ms = int((self._loop.time() - began) * 1000)
             raise errors.StoreTimeoutError(waited_ms, "other large values are being read") from None
 
-    def _part(self, request: kv.ListRange | kv.SetQuery, head: Head) -> tuple[Operation[EncodedTexts], int]:
-        """Return the read of elements, and about how many bytes they have."""
+    def _part(
+        self, request: kv.Get | kv.ListRange | kv.SetQuery, head: Head
+    ) -> tuple[Operation[EncodedGet | EncodedTexts], int]:
+        """Return the read of a text or of elements, and about how many bytes it has."""
         answer = self._answer(type(request).__name__)
+        if isinstance(request, kv.Get):
+            return reads.get_response(head, answer), head.size
         if isinstance(request, kv.SetQuery):
             answer.check(head.size)
             return reads.collected(reads.MemberReader(head), answer), head.size

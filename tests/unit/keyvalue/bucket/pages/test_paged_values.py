@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
+from contracts.operations import encode_response
 from provider import errors
 from provider.keyvalue import values
 from provider.keyvalue.bucket.pages.paged_reads import (
@@ -20,6 +21,7 @@ from provider.keyvalue.bucket.pages.paged_reads import (
     Members,
     RangeReader,
     collected,
+    get_response,
     intersection_of,
     text_of,
     union_of,
@@ -124,6 +126,17 @@ def test_a_key_may_change_its_kind_and_its_size_at_any_time(
 def test_a_paged_text_is_read_as_it_was_written_whatever_its_pieces(text: str, piece: int) -> None:
     key = compare([[kv.Set(KEY, text, 0)]], PageSizes(page=30, piece=piece), most_text_bytes=3)
     assert key.is_paged == (len(text.encode()) > 3)
+    if key.is_paged:
+        encoded = encode_response(run(get_response(key.head, answer()), key.pages))
+        assert encoded == encode_response(kv.GetResponse(text, True))
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 255, 256, 65_535, 65_536, 70_000])
+def test_the_answer_with_a_text_of_any_size_is_encoded_in_the_shortest_form(size: int) -> None:
+    key = PagedKey(PageSizes(piece=1000), 0)
+    key.change([kv.Set(KEY, "x" * size, 0)])
+    encoded = encode_response(run(get_response(key.head, answer()), key.pages))
+    assert encoded == encode_response(kv.GetResponse("x" * size, True))
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=120), SIZES, st.integers(-130, 130), st.integers(-130, 130))
