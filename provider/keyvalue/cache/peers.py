@@ -74,6 +74,8 @@ class Peers:
         self.id = replica_id
         self.forget_seconds = forget_seconds
         self._peers: dict[str, _Peer] = {}
+        self._names = 0
+        """Number of replicas that their last heartbeats name, all together."""
 
     @property
     def ids(self) -> list[str]:
@@ -121,9 +123,8 @@ class Peers:
             if len(self._peers) >= _MAX_PEERS:
                 self._forget_one()
             peer = self._peers[peer_id] = _Peer(heartbeat, now, is_signed=is_signed)
+        self._names += len(heartbeat.vector) - (0 if is_new else len(peer.heartbeat.vector))
         peer.heartbeat, peer.received_at, peer.is_signed = heartbeat, now, is_signed
-        while len(self._peers) > 1 and sum(len(other.heartbeat.vector) for other in self._peers.values()) > _MAX_NAMES:
-            self._forget_one()
         self.tell(peer_id, heartbeat.vector.get(peer_id, 0))
         hears_this = self.id in heartbeat.vector
         if hears_this:
@@ -131,6 +132,8 @@ class Peers:
             peer.unheard_since = math.inf
         else:
             peer.unheard_since = min(peer.unheard_since, now)
+        while self._names > _MAX_NAMES:
+            self._forget_one()
         return is_signed and (is_new or not hears_this)
 
     def knows(self, peer_id: str) -> bool:
@@ -143,7 +146,7 @@ class Peers:
             peer = self._peers[name]
             return peer.is_proven, peer.is_met, peer.received_at
 
-        del self._peers[min(self._peers, key=order)]
+        self.remove(min(self._peers, key=order))
 
     def prove(self, peer_id: str) -> None:
         """Note that a replica has delivered all that it announced, or announced nothing that is missing here."""
@@ -180,6 +183,11 @@ class Peers:
         peer = self._peers.get(peer_id)
         return peer is not None and peer.is_bound
 
+    def is_unmet(self, peer_id: str) -> bool:
+        """Tell whether a replica has been heard that has not named this one."""
+        peer = self._peers.get(peer_id)
+        return peer is not None and not peer.is_met
+
     def is_signed(self, peer_id: str) -> bool:
         """Tell whether a replica signs its messages."""
         peer = self._peers.get(peer_id)
@@ -201,7 +209,9 @@ class Peers:
 
     def remove(self, peer_id: str) -> None:
         """Remove a replica that has ended."""
-        self._peers.pop(peer_id, None)
+        peer = self._peers.pop(peer_id, None)
+        if peer is not None:
+            self._names -= len(peer.heartbeat.vector)
 
     def remove_silent(self, now: float) -> list[str]:
         """Remove the replicas that have been silent for too long, and return their ids."""
@@ -212,7 +222,7 @@ class Peers:
             > (self.forget_seconds if peer.is_met else min(_UNMET_SECONDS, self.forget_seconds))
         ]
         for name in silent:
-            del self._peers[name]
+            self.remove(name)
         return silent
 
     # --- comparing contexts

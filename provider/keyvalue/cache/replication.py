@@ -403,7 +403,7 @@ class Replication:
         is_deaf = self._peers.receive(sender, heartbeat, self._loop.time(), is_signed=is_signed)
         if heartbeat.wants_answer or is_deaf:
             self._answer_soon(at_once=heartbeat.is_leaving or self._is_leaving)
-        if sender in self._peers.unmet_ids:
+        if self._peers.is_unmet(sender):
             # It may be a recording. A replica that lives hears the answer, and names this one in its next heartbeat.
             self._doubt()
             return

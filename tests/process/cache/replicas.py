@@ -44,6 +44,10 @@ class Replicas:
         server_count: How many servers; the first is the hub.
         server_config: Text added to the configuration of each server.
         values: Link values of every replica.
+
+    Attributes:
+        name: Name of the lattice.
+        cluster: Key of the cluster.
     """
 
     def __init__(self, folder: Path, server_count: int, server_config: str = "", **values: Any) -> None:
@@ -51,7 +55,7 @@ class Replicas:
         self.name = f"lattice-{uuid.uuid4().hex[:12]}"
         self._folder = folder
         self._values = {"BACKEND": "cache", "REPLAY_HEARTBEAT_SECS": str(HEARTBEAT_SECONDS)} | values
-        self._cluster = KeyPair.generate("C")
+        self.cluster = KeyPair.generate("C")
         self._stack = AsyncExitStack()
         self._started: list[LatticeHost] = []
 
@@ -73,7 +77,7 @@ class Replicas:
         """Start one more replica at a server and return an actor linked to it, once it answers."""
         folder = self._folder / f"replica-{len(self._started)}"
         host = await self._stack.enter_async_context(
-            LatticeHost(RUST, self.lattice.servers[server].url, folder, lattice=self.name, cluster=self._cluster)
+            LatticeHost(RUST, self.lattice.servers[server].url, folder, lattice=self.name, cluster=self.cluster)
         )
         public_key = host.actor()
         self._started.append(host)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 from nats.aio.client import Client
 
+from tests.blackbox.nats.patient_client import patient_client
 from tests.blackbox.waiting import eventually
 from tests.process.cache.forger import DELTAS, Forger, deltas, parse, text
 from tests.process.cache.mad_member import MadMember, boast, endless, garbage, nothing, silence
 from tests.process.cache.replicas import all_see, sees
 from tests.process.cache.test_cache_members import Cache, cache, health_tells, outsider, recorded
+from tests.process.conftest import MakeReplicas
 
 __all__ = ["cache", "outsider"]
 
@@ -65,3 +68,31 @@ async def test_a_replica_tells_that_a_member_has_signed_in_its_name(cache: Cache
     )
     await health_tells(here, "messages refused: 1 in the name of this instance", is_healthy=True)
     assert await here.get("t:k") == "v"
+
+
+async def test_replicas_that_were_cut_off_agree_again_beside_members_gone_mad_on_both_sides(
+    make_replicas: MakeReplicas,
+) -> None:
+    replicas = await make_replicas(2)
+    here, there = actors = await replicas.start_all()
+    async with AsyncExitStack() as stack:
+        mad = []
+        for server in replicas.lattice.servers:
+            client = await patient_client(server.url)
+            stack.push_async_callback(client.close)
+            ways = [silence, garbage, endless, nothing, boast]
+            mad.append(MadMember(client, replicas.name, replicas.cluster.signing_key, ways, 10))
+            await mad[-1].start()
+        heard = [member.heard for member in mad]
+        await eventually(lambda: all(len(names) == 2 + 10 for names in heard), "that all hear each other")
+        replicas.lattice.cut(1)
+        for number in range(20):
+            await here.set(f"t:here-{number}", "v")
+            await there.set(f"t:there-{number}", "v")
+        await here.increment("n:n", 2)
+        await there.increment("n:n", 3)
+        await replicas.lattice.heal()
+        for member in mad:
+            await member.announce()
+        expected = {f"t:{side}-{number}": "v" for side in ("here", "there") for number in range(20)}
+        await asyncio.gather(*(sees(actor, expected | {"n:n": "5"}, CAUGHT_UP_SECONDS) for actor in actors))

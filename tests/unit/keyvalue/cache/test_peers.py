@@ -164,3 +164,14 @@ def test_recordings_make_room_for_replicas_that_have_been_met() -> None:
     for number in range(2000):
         peers.receive(f"gone-{number:07}", Heartbeat({}, 0, False, False), 1.0 + number)
     assert peers.ids == ["peer-0000001"]
+
+
+def test_heartbeats_that_name_very_many_replicas_make_room_for_each_other_and_not_for_those_that_deliver() -> None:
+    peers = Peers("own-00000001", 1000.0)
+    peers.receive("peer-0000001", Heartbeat({"own-00000001": 0}, 0, False, False), 0.0)
+    peers.prove("peer-0000001")
+    names = {f"gone-{number:07}": 1 for number in range(1999)}
+    for number in range(300):
+        peers.receive(f"mad-{number:08}", Heartbeat({"own-00000001": 0} | names, 0, False, False), 1.0 + number)
+    assert peers.ids[0] == "peer-0000001"
+    assert peers.ids[1:] == [f"mad-{number:08}" for number in range(176, 300)]
