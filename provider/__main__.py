@@ -26,7 +26,7 @@ def main() -> int:
 
         return start()
     if len(sys.argv) > 1 or _COMPLETION in os.environ:
-        return 0 if _has_printed_help() else _run_command()
+        return _run_command()
     if sys.stdin is not None and sys.stdin.isatty():
         sys.stderr.write("keyvalue-nats is started by a lattice host, which writes to its standard input.\n")
         sys.stderr.write("Try 'keyvalue-nats dev' for a lattice on this machine, or 'keyvalue-nats --help'.\n")
@@ -55,6 +55,8 @@ def _run_command() -> int:
     from provider.interrupts import ending_at_once
 
     with ending_at_once():
+        if _has_printed_help():
+            return 0
         if sys.argv[1:3] == ["kv", "get"] and _COMPLETION not in os.environ:
             from provider.commands.kv.short_read import short_get
 

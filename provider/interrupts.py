@@ -1,10 +1,13 @@
-"""Interrupts while modules are imported, which takes up to half a second."""
+"""Interrupts while a command starts: modules are imported, which takes up to half a second, and an event loop is made."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -15,3 +18,13 @@ def ending_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, interrupted)
+
+
+def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Do as `asyncio.run`. An interrupt while the event loop is made would leave half of one, which complains at its end."""
+    import asyncio
+
+    with asyncio.Runner() as runner:
+        with ending_at_once():
+            runner.get_loop()
+        return runner.run(work)

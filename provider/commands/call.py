@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Annotated, Any
 
@@ -27,6 +26,7 @@ from provider.commands.output import plain_result, stderr_console, write_line
 from provider.commands.patience import patience
 from provider.commands.printing import print_bytes, print_line, print_object
 from provider.commands.value_sources import read_bytes, read_value
+from provider.interrupts import run_interruptible
 from provider.units import parse_whole_seconds
 
 EXAMPLES = f"""\b
@@ -86,7 +86,7 @@ def call(
         raise
     request = _request(found, operation, arguments or [], seconds)
     try:
-        result = asyncio.run(_send(request, found, limit_seconds))
+        result = run_interruptible(_send(request, found, limit_seconds))
     except CommandError as error:
         if json:
             print_object({"operation": _name(request), "error": str(error)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -19,12 +18,13 @@ from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import LatticeSettings, running
 from provider.commands.options import NatsOption
 from provider.commands.output import short_result, stdout_console, table, write_line
+from provider.interrupts import run_interruptible
 
 
 def demo(nats: NatsOption = None) -> None:
     """Run all operations and check every promise; exit code 1 if one is broken."""
     lattice = f"demo{time.time_ns()}" if nats else "demo"
-    raise typer.Exit(asyncio.run(_demonstrate(LatticeSettings(lattice=lattice, nats_url=nats))))
+    raise typer.Exit(run_interruptible(_demonstrate(LatticeSettings(lattice=lattice, nats_url=nats))))
 
 
 async def _demonstrate(settings: LatticeSettings) -> int:

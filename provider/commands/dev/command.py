@@ -30,6 +30,7 @@ from provider.commands.dev_lattice.start import DevLattice, LatticeSettings, run
 from provider.commands.errors import NoAnswerError, ProviderExitError
 from provider.commands.options import NatsOption, check_text
 from provider.commands.output import change_line, event_line, stdout_console, write_line
+from provider.interrupts import run_interruptible
 from provider.keyvalue.link_values import Backend
 
 _HEALTH_SECONDS = 1.0
@@ -114,7 +115,7 @@ def dev(
         instances=instances,
         log_level="info" if quiet and not ui else "debug",
     )
-    asyncio.run(_serve(settings, page_of(ui_port or 0) if ui else no_page, is_quiet=quiet))
+    run_interruptible(_serve(settings, page_of(ui_port or 0) if ui else no_page, is_quiet=quiet))
 
 
 def _check_names(names: dict[str, str]) -> None:

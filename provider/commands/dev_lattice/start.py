@@ -129,6 +129,11 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         async with patience("the lattice to start"):
             lattice = await _started(stack, settings, on_event)
+        task = asyncio.current_task()
+        if (
+            task is not None and task.cancelling()
+        ):  # asyncio.wait_for of Python 3.11, in nats-py, may swallow a cancellation
+            raise asyncio.CancelledError
         yield lattice
 
 

@@ -81,6 +81,7 @@ def test_help_in_a_pipe_loads_its_page_alone() -> None:
         assert heavy(modules) == set()
         assert own(modules) == {
             "provider.__main__",
+            "provider.interrupts",
             *(f"provider.help_pages{name}" for name in ("", ".stored", ".style", f".{pages}")),
         }
 

@@ -141,8 +141,8 @@ def test_an_interrupt_while_a_command_starts_leaves_no_traceback(tmp_path: Path,
             env=environment(HOME=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path)),
         )
         assert running.stderr is not None
-        for line in running.stderr:  # the first module of ours has been imported
-            if "provider" in line:
+        for line in running.stderr:  # from here on, and not from the first moment of Python, interrupts are ours
+            if "provider.interrupts" in line:
                 break
         timer = threading.Timer(seconds, running.send_signal, (signal.SIGINT,))
         timer.start()
