@@ -29,10 +29,12 @@ from tests.bench.helper_gain import measure_helper_gain
 from tests.bench.jobs import BenchPlan, Progress
 from tests.bench.pages.measure_pages import PagesScale, measure_pages
 from tests.bench.report import Report
+from tests.bench.stalls.measure_stalls import measure_bucket_stalls, measure_cache_stalls
+from tests.bench.stalls.stalls_report import StallReport
 from tests.bench.tables import show
 from tests.bench.workloads import ROWS, WorkloadName
 
-_OTHER_STEPS, _SIZE_STEPS, _LARGE_STEPS = 5, 3, 40
+_OTHER_STEPS, _SIZE_STEPS, _LARGE_STEPS = 5, 3, 62
 """Yardsticks before and after the rows, and measurements of size, for each backend, and those of large values. The total on the
 screen grows if there are more."""
 
@@ -90,9 +92,8 @@ def bench(
     settings = LatticeSettings(lattice=f"bench{time.time_ns()}", nats_url=nats, log_level="info")
     scale = None if speed_only else PagesScale(elements=large, operations=ops, churn_seconds=churn)
     if large_only:
-        report = _with_progress(
-            _LARGE_STEPS, lambda progress: _measure_pages(settings, scale or PagesScale(), progress)
-        )
+        large_scale = scale or PagesScale()
+        report = _with_progress(_LARGE_STEPS, lambda progress: _measure_large(settings, large_scale, progress))
     else:
         report = _measure(settings, plan, tuple(backend or Backend), scale)
     show(stdout_console(), report)
@@ -167,6 +168,9 @@ async def _run(
         if scale is not None:
             pages = (await _measure_pages(settings, scale, progress)).pages
             report = msgspec.structs.replace(report, pages=pages)
+    if scale is not None:
+        stalls = await _measure_stalls(settings, scale.elements, backends, progress)
+        report = msgspec.structs.replace(report, stalls=stalls)
     if Backend.CACHE in backends:
         async with running(replace(settings, instances=0, lattice=f"{settings.lattice}c")) as lattice:
             measured = await measure_cache(lattice, plan, progress, with_size=with_size)
@@ -191,6 +195,28 @@ async def _measure_bucket(settings: LatticeSettings, plan: BenchPlan, progress: 
         return Report(rows=rows, yardsticks=yardsticks)
     async with running(replace(settings, instances=0, lattice=f"{settings.lattice}s")) as lattice:
         return Report(rows=rows, yardsticks=yardsticks, size=await measure_size(lattice, progress))
+
+
+async def _measure_large(settings: LatticeSettings, scale: PagesScale, progress: Progress) -> Report:
+    report = await _measure_pages(settings, scale, progress)
+    stalls = await _measure_stalls(settings, scale.elements, tuple(Backend), progress)
+    return msgspec.structs.replace(report, stalls=stalls)
+
+
+async def _measure_stalls(
+    settings: LatticeSettings, elements: int, backends: tuple[Backend, ...], progress: Progress
+) -> StallReport:
+    rows = []
+    if Backend.BUCKET in backends:
+        async with running(replace(settings, lattice=f"{settings.lattice}w")) as lattice:
+            rows += await measure_bucket_stalls(lattice, elements, progress)
+            bucket = lattice.settings.bucket
+            for name in (bucket, pages_bucket(bucket)):
+                await RawBucket(lattice.connection, name).delete()
+    if Backend.CACHE in backends:
+        async with running(replace(settings, instances=0, lattice=f"{settings.lattice}x")) as lattice:
+            rows += await measure_cache_stalls(lattice, elements, progress)
+    return StallReport(elements=elements, rows=rows)
 
 
 async def _measure_pages(settings: LatticeSettings, scale: PagesScale, progress: Progress) -> Report:

@@ -11,6 +11,7 @@ from tests.bench.component_speed import ComponentReport
 from tests.bench.helper_gain import HelperGain, helper_scorecard
 from tests.bench.pages.pages_report import PagesReport, pages_scorecard
 from tests.bench.rows import Row, ScoreLine
+from tests.bench.stalls.stalls_report import StallReport, stalls_scorecard
 from tests.bench.workloads import WorkloadName
 
 
@@ -47,7 +48,8 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All results of a run; `None` for a part that was left out. `rows`, `yardsticks` and `size` belong to the bucket.
 
-    `components` has the calls over wRPC on each backend, `helpers` the gain by helper processes, `pages` the large values.
+    `components` has the calls over wRPC on each backend, `helpers` the gain by helper processes, `pages` the large values,
+    `stalls` the Gets beside calls about them.
     """
 
     rows: list[Row] = msgspec.field(default_factory=list)
@@ -57,6 +59,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     components: list[ComponentReport] = msgspec.field(default_factory=list)
     helpers: list[HelperGain] = msgspec.field(default_factory=list)
     pages: PagesReport | None = None
+    stalls: StallReport | None = None
 
     def row(self, workload: WorkloadName, in_flight: int) -> Row | None:
         return next((row for row in self.rows if (row.workload, row.in_flight) == (workload, in_flight)), None)
@@ -69,6 +72,7 @@ def scorecard(report: Report) -> list[ScoreLine]:
         *_speed(report),
         *_size(report),
         *pages_scorecard(report.pages),
+        *stalls_scorecard(report.stalls),
         *cache_scorecard(report.cache),
         *components,
         *helper_scorecard(report.helpers),

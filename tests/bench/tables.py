@@ -10,6 +10,7 @@ from tests.bench.cache.cache_report import CacheReport
 from tests.bench.pages.pages_report import PagesReport
 from tests.bench.report import Report, Yardsticks, scorecard
 from tests.bench.rows import Row, ScoreLine
+from tests.bench.stalls.stalls_report import StallReport
 
 
 def show(console: Console, report: Report) -> None:
@@ -17,6 +18,8 @@ def show(console: Console, report: Report) -> None:
         _show_bucket(console, report.rows, report.yardsticks)
     if report.pages is not None:
         _show_pages(console, report.pages)
+    if report.stalls is not None:
+        _show_stalls(console, report.stalls)
     if report.cache is not None:
         _show_cache(console, report.cache)
     for part in report.components:
@@ -63,6 +66,17 @@ def _show_cache(console: Console, cache: CacheReport) -> None:
     shown.add_row("the same, p99", f"{spread.visible_p99_us:.0f} µs")
     name = "Gets at the other instance upon the acknowledgement that were older than the Set"
     shown.add_row(name, f"{speed.older_elsewhere} of {speed.reads_elsewhere}")
+    console.print(shown)
+    write_line(console, "")
+
+
+def _show_stalls(console: Console, stalls: StallReport) -> None:
+    numbers = ["seconds", "Gets", "p99 ms", "slowest ms"]
+    title = f"Small Gets beside one call about {stalls.elements:,} elements"
+    shown = table(title, "backend", "call", *numbers, "", right=frozenset(numbers))
+    for row in stalls.rows:
+        figures = (f"{row.seconds:.2f}", str(row.gets), f"{row.p99_ms:.1f}", f"{row.longest_ms:.1f}")
+        shown.add_row(row.backend, row.work, *figures, row.error)
     console.print(shown)
     write_line(console, "")
 
