@@ -83,7 +83,7 @@ class WatchStatistics(Struct, frozen=True, kw_only=True):
         delivered: Number of changes that the actor has taken from this instance.
         failed_calls: Number of calls of the actor that failed.
         dead_letters: Number of changes that the actor did not take, and that are dead letters now.
-        pending: Number of changes that waited behind the last one that this instance received.
+        pending: Number of changes that wait behind the last one that this instance received, as of the last ten seconds.
         current_seconds: Age of the change that the actor is being called with; 0 if there is no such change.
     """
 

@@ -86,7 +86,9 @@ class ActorCall:
                 deadline += _CHUNKED_SECONDS
             _, answer = await self._connection.request(self._subject, encode_invocation(invocation), deadline=deadline)
             response = decode_invocation_response(answer)
-        except (errors.NoRespondersError, errors.NotConnectedError, errors.ChunkError) as error:
+        except errors.NoRespondersError:
+            raise errors.ActorUnreachableError("no host runs the actor") from None
+        except (errors.NotConnectedError, errors.ChunkError) as error:
             raise errors.ActorUnreachableError(str(error)) from None
         except errors.RequestTimeoutError:
             raise errors.ActorFailedError("no answer in time") from None

@@ -183,7 +183,7 @@ _TABLE: tuple[tuple[str, Kind, tuple[str, ...], Callable[[InstanceStatistics], I
     ("watch_delivered_changes_total", _COUNTER, _LINK, _watches(lambda watch: watch.delivered), "Changes that the actor has taken."),
     ("watch_failed_calls_total", _COUNTER, _LINK, _watches(lambda watch: watch.failed_calls), "Calls of the actor that failed."),
     ("watch_dead_letters_total", _COUNTER, _LINK, _watches(lambda watch: watch.dead_letters), "Changes that became dead letters."),
-    ("watch_pending_changes", _GAUGE, _LINK, _watches(lambda watch: watch.pending), "Changes that waited behind the one received last."),
+    ("watch_pending_changes", _GAUGE, _LINK, _watches(lambda watch: watch.pending), "Changes that wait behind the one received last."),
     ("watch_current_change_age_seconds", _GAUGE, _LINK, _watches(lambda watch: watch.current_seconds), "Age of the change that the actor is being called with."),
     ("bucket_healthy", _STATE, _BUCKET, _buckets(lambda bucket: bucket.is_healthy), "Whether a bucket works."),
     ("bucket_replicas", _GAUGE, _BUCKET, _buckets(lambda bucket: bucket.replicas), "Replicas of the bucket's stream."),

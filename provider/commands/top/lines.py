@@ -40,6 +40,7 @@ def lines(overview: Overview, now: datetime) -> Iterator[str]:
                 "healthy": not link.reason,
                 **_activity(link.activity),
                 "pending": link.watch_pending,
+                "age_seconds": round(link.watch_seconds, 1) if link.watch_pending is not None else None,
                 "dead_letters": link.dead_letters if link.watch_pending is not None else None,
                 "reason": link.reason,
             },

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -55,6 +56,12 @@ _PULL = PullOptions(
 
 _PROGRESS_SECONDS = 1.5
 """Interval of the signs of progress. Three fit into the consumer's `ack_wait`, so two may be lost."""
+
+_COUNT_ONCE_IN = 7
+"""Signs of progress between two counts of the changes that wait: some ten seconds, as for the sizes of buckets."""
+
+_COUNT_SECONDS = 0.5
+"""Time limit for such a count, far below the interval of the signs."""
 
 _REQUEST_SECONDS = 2.0
 """Time limit for one request to the bucket, and for one step of closing: longer than the election of a leader."""
@@ -105,6 +112,8 @@ class Watch:
         self._delivered = self._failed_calls = self._dead_letters = 0
         self._pending = 0
         """Changes behind the one received last, as the server told with it."""
+        self._waiting = 0
+        """The same number for people, which is counted again while the actor does not take a change."""
         self._current_ms = 0
         """The time at which the change that is being delivered was stored; 0: no change is."""
 
@@ -128,7 +137,7 @@ class Watch:
             delivered=self._delivered,
             failed_calls=self._failed_calls,
             dead_letters=self._dead_letters,
-            pending=self._pending,
+            pending=self._waiting,
             current_seconds=max(age_ms, 0) / 1000,
         )
 
@@ -223,7 +232,8 @@ class Watch:
     async def _process(self, consumer: PullConsumer, message: Delivery) -> None:
         """Deliver one change to the actor, or store it as a dead letter; give it back if this watch ends meanwhile."""
         connection = self._store.jetstream.connection
-        self._pending, self._current_ms = message.pending, message.time_ms
+        self._pending = self._waiting = message.pending
+        self._current_ms = message.time_ms
         try:
             answer = await self._with_progress(connection, message.reply, self._outcome(message))
         except asyncio.CancelledError:
@@ -240,14 +250,25 @@ class Watch:
         """Do the work, and send signs of progress: the server would give the change to another instance."""
         working = asyncio.ensure_future(work)
         try:
-            while True:
+            for sign in itertools.count():
                 done, _ = await asyncio.wait({working}, timeout=_PROGRESS_SECONDS)
                 if done:
-                    return working.result()
+                    break
                 connection.publish(reply, b"+WPI")
+                if sign % _COUNT_ONCE_IN == 0:
+                    await self._count_waiting()
+            return working.result()
         finally:
             if not working.done():
                 await cancel(working)
+
+    async def _count_waiting(self) -> None:
+        """Count the changes behind the one that the actor does not take. Without an answer the last number stays."""
+        if self._store.opened is not None:
+            stream, deadline = self._store.opened[0].stream, _deadline(_COUNT_SECONDS)
+            with contextlib.suppress(errors.NatsError, TimeoutError):
+                found = await self._store.jetstream.consumer_info(stream, self.position.name, deadline)
+                self._waiting = found.num_pending if found is not None else 0
 
     async def _outcome(self, message: Delivery) -> bytes:
         """Deliver a change, or store it as a dead letter; return the acknowledgement."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgpack
 import msgspec
 
-from contracts.statistics import LATENCY_BOUNDS_SECONDS, InstanceStatistics
+from contracts.statistics import LATENCY_BOUNDS_SECONDS, InstanceStatistics, WatchStatistics
 from tests.blackbox.called_actor import CalledActor
 from tests.blackbox.host_families import RUST
 from tests.blackbox.lattice_host import LatticeHost, gather_outcomes
@@ -183,6 +183,31 @@ async def test_each_answer_has_every_call_that_was_answered_before(hosts: Hosts)
         await host.get(actor, "k")
         (operation,) = (await data_of(host)).operations
         assert operation.succeeded == number
+
+
+async def test_changes_that_wait_for_an_actor_are_counted(hosts: Hosts) -> None:
+    host = await hosts(RUST)
+    actor = host.actor()
+    process = await host.start_provider([host.link(actor, {"BUCKET": f"b-{host.who.lattice}", "WATCH": "watched.>"})])
+
+    async def watch() -> WatchStatistics:
+        found = (await data_of(host)).links[0].watch
+        assert found is not None
+        return found
+
+    async def is_calling() -> bool:
+        await host.set(actor, "watched.first", "v")  # until the watch has begun
+        return (await watch()).current_seconds > 0
+
+    await eventually(is_calling, "a change that waits for the actor, which no host runs")
+    for number in range(4):
+        await host.set(actor, f"watched.{number}", "v")
+
+    async def are_counted() -> bool:
+        return (await watch()).pending >= 4
+
+    await eventually(are_counted, "the changes behind it", 30)
+    assert 'reason="no host runs the actor"' in process.stderr
 
 
 async def test_the_pages_of_large_values_are_counted(hosts: Hosts) -> None:
