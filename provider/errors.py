@@ -409,12 +409,15 @@ class TooMuchAtOnceError(StoreError):
 
 
 class AnswerTooLargeError(StoreError):
-    """The answer of a call would be too large. `size` is at least that, in bytes."""
+    """The answer of a call would be too large. `size` is at least that, in bytes; `advice` begins with a semicolon."""
 
     operation: str
     size: int
     maximum: int
-    text = "answer of {operation} would take {size} bytes, over max_answer_bytes: the maximum is {maximum} bytes"
+    advice: str = ""
+    text = (
+        "answer of {operation} would take {size} bytes, over max_answer_bytes: the maximum is {maximum} bytes{advice}"
+    )
 
 
 class ElementTooLargeError(StoreError):

@@ -305,3 +305,12 @@ async def test_pages_that_were_replaced_go_after_the_grace_period(lattice_server
 async def _is_empty(one: Client) -> bool:
     # nats-server 2.9 does not end a list of pages that are purged meanwhile.
     return not (await one.opened.jetstream.stream_info(one.bucket.paging.stream.name, soon())).state.messages
+
+
+async def test_a_range_of_too_many_elements_is_refused_with_what_to_do_instead(lattice_server: NatsServer) -> None:
+    async with client(lattice_server) as one:
+        await one.all(kv.ListAdd(KEY, member) for member in MEMBERS)
+        one.bucket.paging.reader._max_answer_bytes = 10_000
+        with pytest.raises(errors.AnswerTooLargeError, match=r"ListRange .* maximum is 10000 bytes; ask for fewer"):
+            await one.read(kv.ListRange(KEY, 0, -1))
+        assert await one.read(kv.ListRange(KEY, 0, 9)) == MEMBERS[:10]

@@ -11,6 +11,8 @@ import pytest
 
 from provider import errors
 from provider.keyvalue.bucket.engine import Engine
+from provider.keyvalue.bucket.pages.garbage.collector import Collector
+from provider.keyvalue.bucket.pages.garbage.page_list import Part, pages_by_key
 from provider.keyvalue.bucket.streams.streamed_put import StreamedPut
 from provider.keyvalue.conditional import Delete, Put
 from provider.keyvalue.kinds import Kind
@@ -53,11 +55,9 @@ async def has_pages(opened: Opened, count: int) -> None:
     """Wait until the stream has some number of pages, and no more."""
 
     async def is_so() -> bool:
-        found = await opened.jetstream.stream_info(opened.pages.name, soon())
-        lease = await opened.jetstream.last_message(
-            opened.pages.name, f"$KV.{opened.bucket.name}=pages.=_lease", soon()
-        )
-        return found.state.messages - (lease is not None) == count
+        stream = await opened.pages.to_read(soon())
+        assert stream is not None
+        return sum(map(len, (await pages_by_key(stream, Part(0, 1))).values())) == count
 
     await eventually(is_so, f"{count} pages")
 
@@ -140,20 +140,25 @@ async def test_a_condition_is_checked_before_the_first_page_and_with_the_head(la
         assert await read(opened, "k") == (Kind.TEXT, LARGE)
 
 
-async def test_a_value_whose_pages_were_collected_before_its_head_is_not_put(lattice_server: NatsServer) -> None:
+@pytest.mark.parametrize("has_value", [False, True])
+async def test_the_collector_ends_a_put_that_pauses_for_too_long(lattice_server: NatsServer, has_value: bool) -> None:
     async with opened_engine(lattice_server) as (opened, engine):
+        if has_value:
+            await engine.change(Put("k", b"before"), "k", soon())
+        opened.bucket.paging.has_heads = True
+        collector = Collector(opened.bucket, opened.pages, opened.bucket.paging.reachable, 0.05)
 
         async def collect() -> None:
-            """Do as the collector of another process: replace the marker first, then remove the pages."""
-            await asyncio.sleep(0.1)
-            await engine.change(Put("k", b""), "k", soon())
-            await engine.change(Delete("k"), "k", soon())
-            await opened.jetstream.purge(opened.pages.name, f"$KV.{opened.bucket.name}=pages.>", soon())
+            await has_pages(opened, 2)
+            for _ in range(2):
+                assert await collector.round()
+                await asyncio.sleep(0.1)
+            await has_pages(opened, 0)
 
-        put = StreamedPut(opened.bucket, engine, Put("k", b"", revision=0), "k", soon)
-        with pytest.raises(errors.StoreUnreachableError, match="nothing was changed"):
+        put = StreamedPut(opened.bucket, engine, Put("k", b""), "k", soon)
+        with pytest.raises(errors.StoreUnreachableError, match=r"pages were removed .* nothing was changed"):
             await put.run(parts_of(LARGE, 100_000, collect))
-        assert await read(opened, "k") is None
+        assert await read(opened, "k") == ((Kind.TEXT, b"before") if has_value else None)
         await has_pages(opened, 0)
 
 

@@ -34,13 +34,15 @@ class Answer:
     Args:
         operation: Name of the operation, for the error.
         maximum: Limit of the answer in bytes.
+        advice: What a caller may do instead, for the error.
 
     Attributes:
         texts: The elements.
     """
 
-    def __init__(self, operation: str, maximum: int) -> None:
+    def __init__(self, operation: str, maximum: int, advice: str = "") -> None:
         self.texts = EncodedTexts()
+        self._advice = advice
         self._operation = operation
         self._maximum = maximum
 
@@ -51,7 +53,7 @@ class Answer:
             errors.AnswerTooLargeError: It is over the limit.
         """
         if size > self._maximum:
-            raise errors.AnswerTooLargeError(self._operation, size, self._maximum)
+            raise errors.AnswerTooLargeError(self._operation, size, self._maximum, self._advice)
 
     def add(self, elements: list[str], leaf: bytes | None = None) -> None:
         """Add elements, likewise.

@@ -302,6 +302,7 @@ class ValueReader:
         if isinstance(request, kv.SetQuery):
             answer.check(head.size)
             return reads.collected(reads.MemberReader(head), answer), head.size
+        answer = self._answer("ListRange", "; ask for fewer elements at once")
         reader = reads.RangeReader(head, request.start, request.stop)
         return reads.collected(reader, answer), head.size * reader.length // head.count
 
@@ -317,8 +318,8 @@ class ValueReader:
                 return _members(head)
         return reads.bytes_of(head, answer)
 
-    def _answer(self, operation: str) -> reads.Answer:
-        return reads.Answer(operation, self._max_answer_bytes)
+    def _answer(self, operation: str, advice: str = "") -> reads.Answer:
+        return reads.Answer(operation, self._max_answer_bytes, advice)
 
 
 def _members(head: Head) -> Operation[dict[str, None]]:
