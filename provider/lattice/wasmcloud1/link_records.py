@@ -98,6 +98,7 @@ class Wasmcloud1LinkRecords:
         except (errors.NatsError, TimeoutError) as error:
             if getattr(error, "err_code", 0) == STREAM_NOT_FOUND or isinstance(error, errors.NoRespondersError):
                 self.notice = None  # a lattice without records, or without JetStream
+                self._protocol.unchecked.clear()
                 return
             notice = f"links that were missed are not found: {self._records} cannot be read: {error}"
             if notice != self.notice:

@@ -93,6 +93,8 @@ class Wasmcloud1Protocol:
         self._host_id = host_data.host_id
         self._config, self._secrets = part.config, part.secrets
         self._links: dict[LinkKey, LinkDefinition] = {}
+        self._of_source: dict[str, dict[LinkKey, None]] = {}
+        """The links in force by the id under which the lattice records them: a record concerns a few of many."""
         self._faults: dict[LinkKey, str] = {}
         self._recorded: dict[LinkKey, list[str]] = {}
         """The names of configs under which the records have had a link."""
@@ -179,15 +181,24 @@ class Wasmcloud1Protocol:
             values=values,
         )
         self._links[key] = definition
+        self._of_source.setdefault(self._source(key), {})[key] = None
         self._faults[key] = fault
         may_watch = contract_id == WATCHER_CONTRACT
         return LinkPut(key, definition, is_change=before is not None, fault=fault, may_watch=may_watch)
 
     def _delete(self, key: LinkKey, reason: str) -> LinkDeleted:
         del self._links[key], self._faults[key]
+        of_source = self._of_source[self._source(key)]
+        del of_source[key]
+        if not of_source:
+            del self._of_source[self._source(key)]
         self._recorded.pop(key, None)
         self._arrived.pop(key, None)
         return LinkDeleted(key, reason)
+
+    def _source(self, key: LinkKey) -> str:
+        """Return the id under whose source the lattice records a link."""
+        return self.subjects.provider_id if key[1] == WATCHER_CONTRACT else key[0]
 
     def link_of_call(self, source_id: str, link_name: str) -> LinkKey:
         """Return the link by which a component calls.
@@ -233,10 +244,8 @@ class Wasmcloud1Protocol:
         keys = {key: link for link in links if not isinstance(key := self._key_of(link), LinkIgnored)}
         missing = [
             key
-            for key in self._links
-            if _source(key, self.subjects.provider_id) == component_id
-            and key not in keys
-            and (key in self._recorded or written > self._arrived.get(key, 0.0) - _LAG_SECONDS)
+            for key in self._of_source.get(component_id, ())
+            if key not in keys and (key in self._recorded or written > self._arrived.get(key, 0.0) - _LAG_SECONDS)
         ]
         deleted: list[LinkEvent] = [self._delete(key, "deleted in the lattice's records") for key in missing]
         wanted = []
@@ -303,8 +312,3 @@ def _part_of(host_data: HostData) -> Wasmcloud1:
     if host_data.wasmcloud1 is None:
         raise errors.StartupError("host data is not of a host of wasmCloud 1.x")
     return host_data.wasmcloud1
-
-
-def _source(key: LinkKey, provider_id: str) -> str:
-    """Return the id under whose source the lattice records a link."""
-    return provider_id if key[1] == WATCHER_CONTRACT else key[0]
