@@ -353,8 +353,9 @@ class Channel:
         """
         if len(self._requests) >= _MAX_REQUESTS and sender not in self._requests:
             return
+        is_first = not self._requests
         self._requests[sender] = request, sequence
-        if len(self._requests) == 1:
+        if is_first:
             self._loop.call_at(max(self._pages_from, self._loop.time()), self._answer_next)
 
     def _answer_next(self) -> None:

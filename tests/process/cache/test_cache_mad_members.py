@@ -6,11 +6,12 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
+import msgpack
 from nats.aio.client import Client
 
 from tests.blackbox.nats.patient_client import patient_client
 from tests.blackbox.waiting import eventually
-from tests.process.cache.forger import DELTAS, Forger, deltas, parse, text
+from tests.process.cache.forger import DELTAS, REQUEST, Forger, deltas, parse, text
 from tests.process.cache.mad_member import MadMember, boast, endless, garbage, nothing, silence
 from tests.process.cache.replicas import all_see, sees
 from tests.process.cache.test_cache_members import Cache, cache, health_tells, outsider, recorded
@@ -96,3 +97,23 @@ async def test_replicas_that_were_cut_off_agree_again_beside_members_gone_mad_on
             await member.announce()
         expected = {f"t:{side}-{number}": "v" for side in ("here", "there") for number in range(20)}
         await asyncio.gather(*(sees(actor, expected | {"n:n": "5"}, CAUGHT_UP_SECONDS) for actor in actors))
+
+
+async def test_a_member_that_repeats_its_request_before_the_answer_gets_one_answer_and_does_no_harm(
+    cache: Cache, outsider: Client
+) -> None:
+    here = await cache.start()
+    messages = await recorded(outsider, cache)
+    await here.set("t:k", "v")
+    await eventually(lambda: bool(messages), "a message")
+    replica = parse(messages[0].data)[0]
+    forger = Forger(cache.lattice, cache.key.signing_key)
+    subject, answers = cache.replay_subject(replica), cache.replay_subject(forger.sender)
+    body = bytes(msgpack.packb([REQUEST, "", 0, [{}, {}]]))
+    for _ in range(20):
+        await outsider.publish(subject, forger.message(subject, REQUEST, body))
+    await outsider.flush()
+    await eventually(lambda: any(message.subject == answers for message in messages), "an answer")
+    await here.set("t:k", "w")
+    assert sum(message.subject == answers for message in messages) < 20
+    assert "Traceback" not in here.host.provider.stderr
