@@ -52,9 +52,9 @@ def _has_printed_help() -> bool:
 
 
 def _run_command() -> int:
-    from provider.interrupts import ending_at_once
+    from provider.interrupts import starting
 
-    with ending_at_once():
+    with starting():
         if _has_printed_help():
             return 0
         if sys.argv[1:3] == ["kv", "get"] and _COMPLETION not in os.environ:

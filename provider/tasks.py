@@ -1,11 +1,15 @@
-"""Ownership of the tasks that outlive a call: they are awaited at the end, and every failure is logged."""
+"""Ownership of the tasks that outlive a call: they are awaited at the end, and every failure is logged. And the first task of a command."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+from provider.interrupts import starting
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -50,3 +54,11 @@ class TaskOwner:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("task_failed", extra={"task": task.get_name(), "error": type(error).__name__}, exc_info=error)
+
+
+def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Do as `asyncio.run`. An interrupt while the event loop is made would leave half of one, which complains at its end."""
+    with asyncio.Runner() as runner:
+        with starting():
+            runner.get_loop()
+        return runner.run(work)

@@ -26,7 +26,7 @@ from provider.commands.output import plain_result, stderr_console, write_line
 from provider.commands.patience import patience
 from provider.commands.printing import print_bytes, print_line, print_object
 from provider.commands.value_sources import read_bytes, read_value
-from provider.interrupts import run_interruptible
+from provider.tasks import run_interruptible
 from provider.units import parse_whole_seconds
 
 EXAMPLES = f"""\b

@@ -13,7 +13,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from provider.help_pages.style import has_colors, styled
-from provider.interrupts import ending_at_once
+from provider.interrupts import starting
 from provider.suggestions import suggestion
 
 _OPTION = re.compile(r"-(?!([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\Z).+", re.DOTALL | re.IGNORECASE)
@@ -77,7 +77,7 @@ class LaterCommand(TyperCommand):
 
     def loaded(self) -> Any:
         """Return the command."""
-        with ending_at_once():
+        with starting():
             made = self._load()
         made.rich_markup_mode = None
         command = get_command(made)

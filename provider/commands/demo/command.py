@@ -18,7 +18,7 @@ from provider.commands.dev_lattice.raw_bucket import RawBucket
 from provider.commands.dev_lattice.start import LatticeSettings, running
 from provider.commands.options import NatsOption
 from provider.commands.output import short_result, stdout_console, table, write_line
-from provider.interrupts import run_interruptible
+from provider.tasks import run_interruptible
 
 
 def demo(nats: NatsOption = None) -> None:

@@ -30,8 +30,8 @@ from provider.commands.dev_lattice.start import DevLattice, LatticeSettings, run
 from provider.commands.errors import NoAnswerError, ProviderExitError
 from provider.commands.options import NatsOption, check_text
 from provider.commands.output import change_line, event_line, stdout_console, write_line
-from provider.interrupts import run_interruptible
 from provider.keyvalue.link_values import Backend
+from provider.tasks import run_interruptible
 
 _HEALTH_SECONDS = 1.0
 """Pause between health checks: a person notices within a second, and hosts themselves ask every 30 seconds."""
