@@ -66,10 +66,17 @@ class PageReader:
         found = await self._pages.to_read(deadline)
         if found is None:
             raise AbsentPageError(wanted.now[0])
-        # All requests go out before the first answer is awaited.
-        waiting = [self._begin(found, bucket_key, page_id, deadline) for page_id in wanted.now]
+        space = self._space_of(found)
         pages: dict[PageId, bytes] = {}
-        for page_id, future in zip(wanted.now, waiting, strict=True):
+        waiting: dict[PageId, asyncio.Future[_Fetched]] = {}
+        # All requests go out before the first answer is awaited.
+        for page_id in wanted.now:
+            cached = self._cache.get((space, bucket_key, page_id))
+            if cached is not None and len(cached) <= _MOST_KEPT_BYTES:
+                pages[page_id] = cached
+            else:
+                waiting[page_id] = self._begin(found, bucket_key, page_id, deadline)
+        for page_id, future in waiting.items():
             pages[page_id] = await self._finish(found, bucket_key, page_id, future, deadline)
         self._read_ahead(found, bucket_key, wanted, deadline, max((len(page) for page in pages.values()), default=1))
         return pages

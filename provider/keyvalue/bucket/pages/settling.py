@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -63,6 +64,7 @@ class PageSizes(NamedTuple):
     merged: int = _MERGED_CHANGES
 
 
+@functools.cache
 def page_sizes(max_payload_bytes: int) -> PageSizes:
     """Return the sizes for a server that takes messages up to a size."""
     # Below 8 KiB, half is left for the headers of keys of usual length; a page whose headers are longer is refused.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -74,11 +74,16 @@ class UpdateSet:
 
     def apply(self, leaf: Child, elements: list[str]) -> tuple[list[str], bool]:
         is_append = not self._removed and self._added[0] > elements[-1]
-        removed = set(self._removed)
-        changed = [element for element in elements if element not in removed] if removed else elements
-        changed = sorted([*changed, *self._added])
+        changed = list(elements)
         # The buffer of a head that a provider wrote agrees with the tree.
-        is_exact = len(changed) == len(elements) + len(self._added) - len(removed)
-        if not is_exact or len(set(changed)) != len(changed):
-            raise DamagedPageError(leaf.page_id, "contradicts the head's recent changes")
+        for member in self._removed:
+            index = bisect_left(changed, member)
+            if index == len(changed) or changed[index] != member:
+                raise DamagedPageError(leaf.page_id, "contradicts the head's recent changes")
+            del changed[index]
+        for member in self._added:
+            index = bisect_left(changed, member)
+            if index < len(changed) and changed[index] == member:
+                raise DamagedPageError(leaf.page_id, "contradicts the head's recent changes")
+            changed.insert(index, member)
         return changed, is_append

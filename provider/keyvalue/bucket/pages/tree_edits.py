@@ -22,6 +22,7 @@ from provider.keyvalue.bucket.pages.page_codec import (
     encode_node,
     encoded_size,
     hash_prefix,
+    utf8_size,
 )
 from provider.keyvalue.bucket.pages.paged_value import PAUSE, DamagedPageError, Operation, PageId, Wanted
 from provider.keyvalue.bucket.pages.tree_changes import Append, Change
@@ -252,8 +253,7 @@ class _Edit:
     def _nodes(self, children: list[Child], is_append: bool) -> list[Child]:
         """Return inner nodes for children, at least two in each but the last."""
         sizes = [
-            len(child.page_id) - len(self._prefix) + len(child.low.encode()) + CHILD_OVERHEAD_BYTES
-            for child in children
+            len(child.page_id) - len(self._prefix) + utf8_size(child.low) + CHILD_OVERHEAD_BYTES for child in children
         ]
         most_bytes = self._pages.page_bytes - NODE_OVERHEAD_BYTES
         return [
