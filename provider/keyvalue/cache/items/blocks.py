@@ -40,13 +40,6 @@ class Blocks:
         return chain(chain.from_iterable(self._sealed), self._newest) if self._sealed else iter(self._newest)
 
     @property
-    def first(self) -> Item | None:
-        """The first item, or None."""
-        if self._sealed:
-            return self._sealed[0][0]
-        return self._newest[0] if self._newest else None
-
-    @property
     def last(self) -> Item | None:
         """The last item, or None."""
         if self._newest:
@@ -118,6 +111,15 @@ class Blocks:
             yield from block[start:end]
             if end < len(block):
                 return
+
+    def count_until(self, key: Any) -> int:
+        """Return the number of items up to a key."""
+        index = bisect_right(self._sealed, key, key=self._first_key)
+        if index == len(self._sealed) and self._newest and self._key(self._newest[0]) <= key:
+            return sum(map(len, self._sealed)) + bisect_right(self._newest, key, key=self._key)
+        if not index:
+            return 0
+        return sum(map(len, self._sealed[: index - 1])) + bisect_right(self._sealed[index - 1], key, key=self._key)
 
     def positions(self, start: int, stop: int) -> list[Block]:
         """Return the items from a position up to, but not with, another one, in blocks that never change."""

@@ -204,14 +204,10 @@ class Cell(Struct, gc=False):
 
     def clear(self, vector: Mapping[str, int]) -> list[Collection]:
         """Remove the members and elements of events that a version vector has; return the sets and lists that go."""
-        gone: list[Collection] = []
-        if self.members is not None and self.members.is_in(vector):
-            gone.append(self.members)
-            self.members = Members.of(self.members.beyond(vector))
-        if self.elements is not None and self.elements.is_in(vector):
-            gone.append(self.elements)
-            self.elements = Elements.of(self.elements.beyond(vector))
-        return gone
+        before = self.collections()
+        self.members = self.members.without(vector) if self.members is not None else None
+        self.elements = self.elements.without(vector) if self.elements is not None else None
+        return [items for items in before if items is not self.members and items is not self.elements]
 
     def _promote_sibling(self) -> None:
         """Put the latest sibling in the place of the text, which has been removed."""

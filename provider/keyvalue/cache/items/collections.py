@@ -84,10 +84,6 @@ class Collection:
     def counts(self) -> dict[str, int]:
         return self._items.counts()
 
-    def is_in(self, vector: Mapping[str, int]) -> bool:
-        """Tell whether a version vector has the event of some item."""
-        return self._items.is_in(vector)
-
     @classmethod
     def of(cls, items: Iterable[Item]) -> Self | None:
         """Return a collection of some items, or None."""
@@ -96,9 +92,19 @@ class Collection:
             collection.add(item)
         return collection if collection.count else None
 
-    def beyond(self, vector: Mapping[str, int]) -> list[Item]:
-        """Return the items of events that a version vector does not have."""
-        return list(self._items.beyond(vector))
+    def without(self, vector: Mapping[str, int]) -> Self | None:
+        """Remove the items of events that a version vector has; return the rest, or None.
+
+        That may be another collection, and this one is then of no use but to be read to the end. The time that it takes follows the
+        number of the items that go or of those that stay, whichever is less: no event can make it longer than the events
+        that added the items.
+        """
+        count = self._items.count_in(vector)
+        if self.count - count < count:
+            return self.of(self._items.beyond(vector))
+        for dot in [item.dot for item in self._items.within(vector)]:
+            self.remove(dot)
+        return self
 
     def latest(self) -> tuple[int, str, int]:
         return self._items.latest()

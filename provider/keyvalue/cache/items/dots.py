@@ -75,10 +75,15 @@ class DottedItems:
         """Return, by replica, the counter of its last event among the items."""
         return {replica: run.last.count for replica, run in self._runs.items() if run.last is not None}
 
-    def is_in(self, vector: Mapping[str, int]) -> bool:
-        """Tell whether a version vector has the event of some item."""
-        firsts = ((replica, run.first) for replica, run in self._runs.items())
-        return any(first is not None and first.count <= vector.get(replica, 0) for replica, first in firsts)
+    def count_in(self, vector: Mapping[str, int]) -> int:
+        """Return the number of items of events that a version vector has."""
+        return sum(run.count_until(vector[replica]) for replica, run in self._runs.items() if replica in vector)
+
+    def within(self, vector: Mapping[str, int]) -> Iterator[Item]:
+        """Iterate over these items. There must be no change meanwhile."""
+        for replica, run in self._runs.items():
+            if replica in vector:
+                yield from run.between(None, vector[replica])
 
     def beyond(self, vector: Mapping[str, int]) -> Iterator[Item]:
         """Iterate over the items of events that a version vector does not have. There must be no change meanwhile."""

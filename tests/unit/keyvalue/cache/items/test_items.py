@@ -65,7 +65,8 @@ def test_blocks_have_the_items_of_a_sorted_list(steps: list[tuple[bool, int]], a
         assert list(found) == list(itertools.chain(*snapshot)) == ordered
         assert all(0 < len(block) < 8 for block in snapshot)
     ordered = [model[count] for count in sorted(model)]
-    assert (found.first, found.last) == ((ordered[0], ordered[-1]) if ordered else (None, None))
+    assert found.last is (ordered[-1] if ordered else None)
+    assert found.count_until(until) == sum(each.count <= until for each in ordered)
     assert list(found.between(after, until)) == [each for each in ordered if after < each.count <= until]
     assert list(found.between(None, until)) == [each for each in ordered if each.count <= until]
     assert list(found.between(after, None)) == [each for each in ordered if each.count > after]
@@ -271,6 +272,19 @@ def test_a_large_set_is_cleared_by_one_event_and_members_added_elsewhere_survive
     assert seen(other, "s") == ("set", ["added meanwhile", "m7"], 0)
     exchange(one, other)
     assert all_states(one)[0] == all_states(other)[0]
+
+
+@pytest.mark.parametrize("known", [0, 1, 40, 99, 100])
+def test_a_clear_costs_no_more_than_the_items_that_go_or_those_that_stay(known: int) -> None:
+    one = filled(100)
+    members = one.cells["s"].members
+    assert members is not None
+    one.clear("s", one.cells["s"], {one.id: known} if known else {})
+    left = one.cells["s"].members
+    assert (left is members) is (known <= 50)
+    assert set(left or ()) == {f"m{number}" for number in range(known, 100)}
+    assert one.dropped == ([] if left is members else [members])
+    assert one.size_bytes == sum(BOOKKEEPING_BYTES + len(member) for member in left or ()) + BOOKKEEPING_BYTES + 1
 
 
 def test_a_removal_that_counts_on_events_that_have_not_arrived_waits_for_them() -> None:
