@@ -26,6 +26,7 @@ $(STAMP): pyproject.toml provider.toml
 		{ $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip -q --python $(BIN)/python install pip; } || \
 		{ echo "$(PYTHON) has neither ensurepip nor pip; on Debian: apt install python3-venv" >&2; exit 1; }
 	@[ -t 1 ] || quiet=-qq; $(BIN)/python -m pip install $$quiet --disable-pip-version-check --editable '.[test]'
+	@$(BIN)/python -m compileall -q provider contracts  # where Python may not write bytecode, each start would compile it
 	@touch $@
 
 demo: $(STAMP)  ## start a development lattice and show all operations of actors and components, in under a minute
