@@ -1,9 +1,6 @@
 import base64
 import json
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from jwt.algorithms import OKPAlgorithm
 from msgspec import structs
 
 from contracts import keyvalue, lattice
@@ -29,15 +26,6 @@ def test_a_token_has_the_header_that_hosts_write_to_the_byte() -> None:
     assert base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)) == b'{"typ":"jwt","alg":"Ed25519"}'
     assert json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))) == {"a": 1}
     assert len(base64.urlsafe_b64decode(signature + "==")) == 64
-
-
-def test_pyjwt_reads_a_token() -> None:
-    minter = TokenMinter(make_seed(KeyKind.CLUSTER))
-    reader = jwt.PyJWT()
-    reader._jws.register_algorithm("Ed25519", OKPAlgorithm())
-    key = Ed25519PublicKey.from_public_bytes(decode_public_key(minter.public_key)[1])
-    claims = {"iss": minter.public_key, "name": "grün", "wascap": {"hash": "AB"}}
-    assert reader.decode(minter.mint(claims), key, algorithms=["Ed25519"]) == claims
 
 
 def test_the_provider_accepts_what_the_development_lattice_signs() -> None:
