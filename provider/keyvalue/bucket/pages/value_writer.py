@@ -39,6 +39,10 @@ _REFUSED_SECONDS = 10.0
 """Time for which a refusal to store pages counts for other values: as long as until the next look at the stream."""
 
 
+_SHORT_TEXT_CHARACTERS = 512
+"""Texts that fit into a message of every server that JetStream works with: most of them, so no limit is asked for."""
+
+
 class PagingLimits(NamedTuple):
     """The limits of a bucket that paged values depend on.
 
@@ -111,9 +115,13 @@ class ValueWriter:
             value: The value.
             did_not_fit: Whether a value of this batch did not fit into a message. Its caller may have left since.
         """
-        if value is None or type(value.data) is int or not self.allows_new:
+        if value is None or type(value.data) is int:
             return False
-        is_text, max_element_bytes = type(value.data) in (str, bytes), self._limits().max_element_bytes
+        is_text = type(value.data) in (str, bytes)
+        is_short = not is_text or len(value.data) <= _SHORT_TEXT_CHARACTERS
+        if (is_short and not did_not_fit) or not self.allows_new:
+            return False
+        max_element_bytes = self._limits().max_element_bytes
         # A character has one to four bytes, and an element may be half as large as a message.
         return (is_text and len(value.data) > 2 * max_element_bytes) or (
             did_not_fit and (not is_text or len(value.data) * 4 > max_element_bytes)
