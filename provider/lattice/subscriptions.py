@@ -138,6 +138,8 @@ class LatticeSubscriptions:
         arrived, self._arrived = self._arrived, []
         if not arrived:
             return
+        if not self.signatures.has_helpers:
+            self._connection.write_out()  # the answers of this turn do not wait for signature checks
         now, moment, open_ = time.time(), time.monotonic(), self._protocol.open
         self.signatures.take([open_(payload, reply, header, now, moment) for reply, header, payload in arrived])
 

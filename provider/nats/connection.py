@@ -153,6 +153,10 @@ class Connection:
 
     # --- messages
 
+    def write_out(self) -> None:
+        """Send the messages of this turn now, before work that takes longer than a write."""
+        self._client.write_out()
+
     def publish(self, subject: bytes, payload: bytes, header: bytes = b"") -> None:
         """Send a message.
 

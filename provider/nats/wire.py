@@ -136,10 +136,11 @@ class WireClient(ClosableClient):
             if isinstance(self._transport, DirectTransport) and self._transport.unsent_bytes > _MAX_UNSENT_BYTES:
                 raise errors.NotConnectedError
             if not self._is_delivering:
-                self._loop.call_soon(self._write_out)
+                self._loop.call_soon(self.write_out)
         self._unwritten.append(frame)
 
-    def _write_out(self) -> None:
+    def write_out(self) -> None:
+        """Write the frames that have been added, now."""
         if not self._unwritten:
             return
         unwritten, self._unwritten = self._unwritten, []
@@ -168,7 +169,7 @@ class WireClient(ClosableClient):
         except Exception:  # noqa: BLE001  (as for one handler)
             _log.exception("message_handler_failed")
         self._is_delivering = False
-        self._write_out()
+        self.write_out()
         return others
 
     async def _connect_to_server(self, s: Srv) -> None:

@@ -90,6 +90,11 @@ class SignaturePool(Generic[T]):
         self._failure = ""
 
     @property
+    def has_helpers(self) -> bool:
+        """True if there is a helper that checks signatures now."""
+        return self._queue.has_helpers
+
+    @property
     def state(self) -> SignatureProcesses:
         running = sum(helper.process is not None and helper.process.is_ready for helper in self._helpers)
         return SignatureProcesses(
