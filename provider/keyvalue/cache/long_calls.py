@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import msgspec
+
 from contracts import keyvalue as kv
 from contracts.encoded_texts import EncodedTexts
+from contracts.extensions import EntryResponse, GetEntry
 from provider import errors
 from provider.keyvalue.cache.items.cells import Cell
 from provider.keyvalue.cache.items.collections import Elements
@@ -20,6 +23,7 @@ from provider.keyvalue.cache.items.walks import MemberWalk, element_parts, inter
 from provider.keyvalue.cache.operations import CacheLimits, Mutation, remove_found, search_of, whole_key
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.clock import wall_clock_ms
+from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.kinds import Kind
 from provider.keyvalue.store import Call
 from provider.keyvalue.values import check_kind, range_bounds
@@ -33,7 +37,7 @@ _LONG_ITEMS = 4096
 _SLICE_SECONDS = 0.001
 """Time of a slice. Of all calls together, one slice is made in each turn of the event loop."""
 
-LONG_OPERATIONS = frozenset({kv.SetQuery, kv.ListRange, kv.ListDel, kv.SetUnion, kv.SetIntersection})
+LONG_OPERATIONS = frozenset({kv.SetQuery, kv.ListRange, kv.ListDel, kv.SetUnion, kv.SetIntersection, GetEntry})
 """The operations that go through a whole set or list."""
 
 
@@ -81,7 +85,30 @@ class LongCalls:
         except TimeoutError:
             raise errors.StoreTimeoutError(0, "other large values are being read") from None
         with ExitStack() as stack:
+            if isinstance(request, GetEntry):
+                return await self._entry(request, prefix, stack, call)
             return await self._encoded(request, self._parts(request, prefix, stack), call)
+
+    async def _entry(self, request: GetEntry, prefix: str, stack: ExitStack, call: Call) -> EntryResponse:
+        """Return an entry with a set or list as a JSON array, which is made part by part."""
+        key, now_ms = prefix + request.key, wall_clock_ms()
+        value, revision = self._replica.read(key, now_ms), self._replica.revision(key)
+        if value is None or value.kind not in (Kind.SET, Kind.LIST):
+            return entry_response(request.key, value, revision, now_ms)
+        array = bytearray(b"[")
+        whole = kv.SetQuery(request.key) if value.kind is Kind.SET else kv.ListRange(request.key, 0, -1)
+        rest = self._parts(whole, prefix, stack)
+
+        def add_part() -> bool:
+            part = next(rest, None)
+            if part:
+                array.extend(msgspec.json.encode(part)[1:-1] + b",")
+            self._check_size("GetEntry", len(array))
+            return part is not None
+
+        await self._in_slices(add_part, call)
+        array[-1:] = b"]"
+        return EntryResponse(True, array.decode(), value.kind.value, revision, 0)
 
     def _parts(self, request: kv.Request, prefix: str, stack: ExitStack) -> Iterator[list[str | bytes]]:
         """Return the parts of an answer as of now; the stack ends the reading."""
@@ -92,7 +119,8 @@ class LongCalls:
             if value is None:
                 return iter(())
             elements: Elements = value.data
-            return element_parts(elements.positions(*range_bounds(request, len(elements))))
+            start, stop = range_bounds(request, len(elements))
+            return element_parts(elements.positions(start, stop)) if start < stop else iter(())
         keys, walks = _keys_of(request), []
         for key in keys:
             value = self._replica.read(prefix + key, now_ms)
@@ -113,12 +141,15 @@ class LongCalls:
             part = next(rest, None)
             if part is not None:
                 encoded.add(part)
-            if encoded.size > self._max_answer_bytes:
-                raise errors.AnswerTooLargeError(type(request).__name__, encoded.size, self._max_answer_bytes)
+            self._check_size(type(request).__name__, encoded.size)
             return part is not None
 
         await self._in_slices(add_part, call)
         return encoded
+
+    def _check_size(self, operation: str, size_bytes: int) -> None:
+        if size_bytes > self._max_answer_bytes:
+            raise errors.AnswerTooLargeError(operation, size_bytes, self._max_answer_bytes)
 
     async def _in_slices(self, step: Callable[[], bool], call: Call) -> None:
         """Repeat a step until it returns false, and let other work be done in between.

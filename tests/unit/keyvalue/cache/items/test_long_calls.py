@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from typing import Any
 
@@ -10,13 +11,15 @@ import msgpack
 import pytest
 
 from contracts import keyvalue as kv
+from contracts.extensions import GetEntry
 from contracts.operations import encode_response
 from provider import errors
 from provider.keyvalue.cache import long_calls as module
 from provider.keyvalue.cache.items import blocks
 from provider.keyvalue.cache.long_calls import LongCalls
 from provider.keyvalue.cache.replica import Replica
-from tests.unit.keyvalue.cache.exchange import NO_LIMITS, change, replica_of
+from provider.keyvalue.conditional import entry_response
+from tests.unit.keyvalue.cache.exchange import NO_LIMITS, change, exchange, replica_of
 
 PREFIX = "p."
 MANY = 200
@@ -77,6 +80,7 @@ READS: list[tuple[kv.Request, list[str]]] = [
     (kv.ListRange("list", -30, 1000), ELEMENTS[-30:]),
     (kv.ListRange("list", 20, 60), ELEMENTS[20:61]),
     (kv.ListRange("list", 60, -1000), []),
+    (kv.ListRange("list", 2, -203), []),
     (kv.SetUnion(["set", "third", "absent", "set"]), [*MEMBERS, "other"]),
     (kv.SetIntersection(["third", "set"]), MEMBERS[::3]),
     (kv.SetIntersection(["set", "set"]), MEMBERS),
@@ -91,6 +95,23 @@ async def test_a_long_read_answers_as_a_short_one(replica: Replica, request_: kv
     assert (found if isinstance(request_, kv.ListRange) else sorted(found)) == (
         expected if isinstance(request_, kv.ListRange) else sorted(expected)
     )
+
+
+@pytest.mark.parametrize(("key", "kind"), [("set", "set"), ("list", "list"), ("mixed", "text")])
+async def test_a_large_entry_is_that_of_a_short_call(replica: Replica, key: str, kind: str) -> None:
+    for member in MEMBERS:
+        change(replica, kv.SetAdd("p.mixed", member))
+    other = replica_of(2)
+    change(other, kv.Set("p.mixed", "later", 0), now_ms=30_000)
+    exchange(replica, other)
+    entry = await LongCalls(replica, 10**6).perform(GetEntry(key), PREFIX, NO_LIMITS, Call())
+    short = entry_response(key, replica.read(PREFIX + key, 1000), replica.revision(PREFIX + key), 1000)
+    assert (entry.kind, entry.revision, entry.exists, entry.expires) == (kind, short.revision, True, 0)
+    if kind == "text":
+        assert entry == short
+    else:
+        assert sorted(json.loads(entry.value)) == sorted(MEMBERS if kind == "set" else ELEMENTS)
+        assert kind == "set" or entry == short
 
 
 @pytest.mark.parametrize(
