@@ -234,7 +234,7 @@ class BucketStore(SharedStore[BucketConfig]):
         self._was_tried = asyncio.Event()
         self._is_reconfigured = asyncio.Event()
         self._is_missed = asyncio.Event()
-        """Set when the server has no responder for the bucket: it may have been deleted."""
+        """Set when the server has no responder for the bucket, which may have been deleted, and after a reconnect."""
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._created = ""
@@ -368,7 +368,8 @@ class BucketStore(SharedStore[BucketConfig]):
         bucket.paging_settings = self._upkeep.paging(self._config)
         engine = Engine(bucket, self.tasks, bucket.paging.writer, self._upkeep.cached_bytes)
         stack.callback(engine.close)
-        for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded):
+        # The state of before the reconnect is forgotten, and the stream is looked at.
+        for forget in (engine.forget, engine.failures.succeeded, bucket.read_failures.succeeded, self._is_missed.set):
             stack.callback(connection.on_reconnect(forget))
         self._created, self._stream_config, self._state = info.created, info.config, info.state
         self.jetstream, self._clock = jetstream, clock
