@@ -19,7 +19,7 @@ from tests.process.conftest import MakeReplicas
 
 Change = Callable[[Actor, str], Awaitable[object]]
 
-FAST_SECONDS = 1.0
+FAST_SECONDS = 2.0
 """No answer of a cache waits for anybody else; this is for machines that do other work."""
 
 
