@@ -57,6 +57,16 @@ async def test_a_long_text_is_read_on_another_instance_and_by_one_that_comes_lat
     await all_see([there, late, last], {"t:long": "short"})
 
 
+async def test_replicas_that_sign_nothing_exchange_long_texts_too(cache: Cache, long_text: str) -> None:
+    here, there = await cache.start(REPLICATION_AUTH="off"), await cache.start(REPLICATION_AUTH="off")
+    await here.set("t:small", "v")
+    await sees(there, {"t:small": "v"})
+    await here.set("t:long", long_text)
+    await sees(there, {"t:long": long_text}, SECONDS)
+    late = await cache.start(REPLICATION_AUTH="off")
+    await sees(late, {"t:long": long_text}, SECONDS)
+
+
 async def test_limits_hold_for_long_texts_and_are_named(cache: Cache, long_text: str) -> None:
     here = await cache.start(MAX_BYTES="6000000", MAX_VALUE_SIZE="5500000")
     await here.set("t:long", long_text)

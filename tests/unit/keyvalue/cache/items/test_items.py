@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from operator import attrgetter
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,14 +19,16 @@ from provider.keyvalue.cache.items.blocks import Blocks
 from provider.keyvalue.cache.items.collections import Elements, Members
 from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item
 from provider.keyvalue.cache.items.walks import ElementSearch, MemberWalk, intersection_parts, union_parts
-from provider.keyvalue.cache.messages import CellState, Clear, Deltas, Event, MemberState
+from provider.keyvalue.cache.messages import AddMember, CellState, Clear, Deltas, Event, MemberState
 from provider.keyvalue.cache.replica import Replica
+from provider.keyvalue.cache.transfer import Receiver, Sender
 from tests.unit.keyvalue.cache.exchange import (
     admission_of,
     all_states,
     change,
     exchange,
     pull_some,
+    receiver_of,
     replica_of,
     seen,
     take_unsent,
@@ -157,6 +160,43 @@ def test_a_read_in_slices_sees_the_sets_as_they_were_when_it_began(
     assert not any(members.listeners for members, _ in sets)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_read_of_sets_that_change_all_the_time_sees_them_as_they_were(seed: int) -> None:
+    random = Random(seed)
+    sets = [Members(), Members()]
+    counts = itertools.count(1)
+    for members in sets:
+        for _ in range(80):
+            members.add(item(next(counts), str(random.randrange(60)), random.choice([A, B])))
+    before = [set(members) for members in sets]
+    union, both = ([MemberWalk(members) for members in sets] for _ in range(2))
+    readers = [union_parts(union), intersection_parts(both)]
+    found: list[list[str | bytes]] = [[], []]
+    for parts in itertools.zip_longest(*readers):
+        for texts, part in zip(found, parts, strict=True):
+            texts.extend(part or [])
+        for members in sets:
+            for gone in random.sample(list(members.between(None, None)), min(5, members.count)):
+                members.remove(gone.dot)
+            members.add(item(next(counts), str(random.randrange(60)), random.choice([A, B])))
+    assert sorted(found[0]) == sorted(before[0] | before[1])
+    assert sorted(found[1]) == sorted(before[0] & before[1])
+
+
+def test_a_set_that_is_removed_while_another_is_compared_with_it_is_kept_until_then() -> None:
+    replica = filled(50)
+    for number in range(50):
+        change(replica, kv.SetAdd("t", f"m{number}"))
+    walks = [MemberWalk(members) for cell in replica.cells.values() if (members := cell.members) is not None]
+    parts = intersection_parts(walks)
+    found = next(parts)
+    for key in "st":
+        change(replica, kv.Del(key))
+    for _ in range(500):
+        replica.drop_blocks()
+    assert sorted([*found, *itertools.chain(*parts)]) == sorted(f"m{number}" for number in range(50))
+
+
 @given(changes, changes, values, st.data())
 def test_a_search_finds_the_first_element_as_the_list_is_at_its_end(
     steps: Any, later: Any, text: str, data: st.DataObject
@@ -186,6 +226,7 @@ class Clearing(RuleBasedStateMachine):
         self.replicas = [replica_of(number) for number in range(3)]
         self.wire: list[tuple[int, str, int, Event]] = []
         self.numbers = itertools.count()
+        self.transfers: dict[tuple[int, int], tuple[Sender, Receiver]] = {}
 
     def do(self, number: int, request: kv.SingleKeyRequest) -> None:
         change(self.replicas[number], request)
@@ -219,6 +260,24 @@ class Clearing(RuleBasedStateMachine):
             if not admission.is_premature(deltas, is_gap=False):
                 self.replicas[to].apply(author, count, event)
 
+    @rule(pair=st.permutations([0, 1, 2]))
+    def take_a_page(self, pair: list[int]) -> None:
+        """Continue a transfer of tiny pages, or begin one; other steps happen between its pages."""
+        to, server = pair[:2]
+        if (to, server) not in self.transfers:
+            sender = Sender(self.replicas[server])
+            sender.page_bytes = 200
+            self.transfers[to, server] = sender, receiver_of(self.replicas[to])
+        sender, receiver = self.transfers[to, server]
+        receiver.receive(sender.answer(self.replicas[to].id, receiver.request(), 0.0), 1000)
+        if receiver.is_done:
+            del self.transfers[to, server]
+
+    @rule(pair=st.permutations([0, 1, 2]))
+    def end_a_transfer(self, pair: list[int]) -> None:
+        if (pair[0], pair[1]) in self.transfers:
+            self.transfers.pop((pair[0], pair[1]))[1].end()
+
     @rule(pair=st.permutations([0, 1, 2]), pages=st.integers(1, 3))
     def pull_some(self, pair: list[int], pages: int) -> None:
         pull_some(self.replicas[pair[0]], self.replicas[pair[1]], pages)
@@ -240,6 +299,8 @@ class Clearing(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "replicas"):
             return
+        for _, receiver in self.transfers.values():
+            receiver.end()
         for _ in range(2):
             for one, other in itertools.permutations(self.replicas, 2):
                 exchange(one, other)
@@ -247,7 +308,7 @@ class Clearing(RuleBasedStateMachine):
         assert states[0] == states[1] == states[2]
 
 
-Clearing.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, phases=[Phase.generate])
+Clearing.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None, phases=[Phase.generate])
 TestClearing = Clearing.TestCase
 
 
@@ -296,6 +357,22 @@ def test_a_removal_that_counts_on_events_that_have_not_arrived_waits_for_them() 
     assert admission_of(other).is_premature(Deltas(count, [event]), is_gap=True)
     exchange(one, other)
     assert not admission_of(other).is_premature(Deltas(count, [event]), is_gap=False)
+    assert all_states(one) == all_states(other)
+
+
+def test_a_member_whose_addition_was_lost_survives_a_clear_of_those_before_and_after_it() -> None:
+    one, other = replica_of(1), replica_of(2)
+    for number in range(20):
+        change(one, kv.SetAdd("s", f"m{number}"))
+    for author, count, event in take_unsent(one):
+        if event.add != AddMember("m12"):
+            other.apply(author, count, event)
+    assert change(other, kv.SetClear("s")) is True
+    for author, count, event in take_unsent(other):
+        assert not admission_of(one).is_premature(Deltas(count, [event]), is_gap=False)
+        one.apply(author, count, event)
+    exchange(one, other)
+    assert seen(one, "s") == seen(other, "s") == ("set", ["m12"], 0)
     assert all_states(one) == all_states(other)
 
 
