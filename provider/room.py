@@ -55,7 +55,12 @@ class Room:
 
     def _serve(self) -> None:
         """Give the room to those that wait, first come, first served: a large payload is not overtaken for ever."""
-        while self._waiting and self._waiting[0][0] <= self._free_bytes:
-            size_bytes, turn = self._waiting.popleft()
+        for entry in list(self._waiting):
+            size_bytes, turn = entry
+            if turn.done():  # cancelled; its task is about to take it out
+                continue
+            if size_bytes > self._free_bytes:
+                return
+            self._waiting.remove(entry)
             self._free_bytes -= size_bytes
             turn.set_result(None)

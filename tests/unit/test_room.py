@@ -108,3 +108,16 @@ def test_the_room_is_never_exceeded_and_everyone_has_a_turn(sizes: list[int], ra
     asyncio.run(serve_all())
     assert most <= SIZE
     assert taken == 0
+
+
+async def test_room_that_is_given_back_when_one_that_waits_was_just_cancelled_goes_to_the_next() -> None:
+    room = Room(10)
+    await room.take(10)
+    first, second = (asyncio.create_task(room.take(10)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    room.give_back(10)
+    await asyncio.wait_for(second, 1)
+    assert first.cancelled()
+    room.give_back(10)
+    await asyncio.wait_for(room.take(10), 1)

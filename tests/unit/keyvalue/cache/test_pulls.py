@@ -14,8 +14,19 @@ from hypothesis import strategies as st
 from contracts import keyvalue as kv
 from provider import errors
 from provider.keyvalue.cache.anti_entropy import AntiEntropy
-from provider.keyvalue.cache.messages import CellState, ContextState, Heartbeat, TransferPage, TransferRequest
+from provider.keyvalue.cache.messages import (
+    CellState,
+    ContextState,
+    Heartbeat,
+    Piece,
+    PieceRequest,
+    TextState,
+    TransferPage,
+    TransferRequest,
+    pack,
+)
 from provider.keyvalue.cache.peers import Peers
+from provider.keyvalue.cache.pieces.cutting import MAX_PIECES, MAX_TEXT_BYTES
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.transfer import Sender
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
@@ -28,7 +39,7 @@ KEYS = 300
 WIDE_BYTES = 1024 * 1024
 """Size of a page with a large context."""
 CONFIG = CacheConfig("s", "r", ReplicationAuth.ON, 1, 0, 0, 0, 0, 1000)
-WAYS = ["silent", "gone", "garbage", "endless", "empty", "boasting", "late", "claiming", "wide"]
+WAYS = ["silent", "gone", "garbage", "endless", "empty", "boasting", "late", "claiming", "wide", "dripping"]
 
 
 class SimulatedTime(asyncio.SelectorEventLoop):
@@ -72,21 +83,24 @@ class Liars:
     async def request_page(
         self,
         peer: str,
-        request: TransferRequest,
+        request: TransferRequest | PieceRequest,
         timeout_seconds: float,
         has_room: Callable[[int], bool],
         *,
         is_signed: bool,
-    ) -> TransferPage:
+    ) -> TransferPage | Piece:
         self.requests += 1
         way, number = self._ways.get(peer), request.page
         if way is None:
             await asyncio.sleep(0.002)
+            assert isinstance(request, TransferRequest)
             return self._sender.answer("asker-000001", request, self.requests * 0.0)
         if way in ("silent", "gone"):
             await asyncio.sleep(timeout_seconds if way == "silent" else 0.2)
             raise errors.RequestTimeoutError if way == "silent" else errors.NoRespondersError
         await asyncio.sleep({"late": 0.9, "claiming": 0.1}.get(way, 0.002))
+        if way == "dripping":
+            return _drop_of(request)
         if way == "garbage":
             raise ForeignMessageError("nonsense")
         if way == "wide" and not has_room(WIDE_BYTES):
@@ -107,6 +121,16 @@ class Liars:
 
     def refuse(self, error: ForeignMessageError) -> None:
         pass
+
+
+def _drop_of(request: TransferRequest | PieceRequest) -> Piece:
+    """Return a byte of the largest text that a page may have."""
+    if isinstance(request, PieceRequest):
+        return Piece(0, request.number, MAX_PIECES, MAX_TEXT_BYTES, b"", b"x")
+    text = TextState("liar-0000000", 1, 1, "", 0)
+    cell = CellState("k", {"liar-0000000": 1}, [], [text], [], None, None)
+    page = TransferPage("t", 0, True, False, ContextState({}, {}), {}, [cell])
+    return Piece(0, 0, MAX_PIECES, MAX_TEXT_BYTES, pack(page), b"")
 
 
 class Asker:
@@ -187,6 +211,10 @@ def test_large_pages_that_arrive_at_once_are_kept_up_to_a_size() -> None:
         await asyncio.wait([pulling])
 
     simulate(run())
+
+
+def test_hundreds_that_send_a_page_byte_by_byte_hold_up_nothing() -> None:
+    heartbeats({f"liar-{number:07}": "dripping" for number in range(300)}, 20)
 
 
 def test_replicas_that_never_deliver_are_asked_a_number_of_times_a_second_in_turn() -> None:
