@@ -309,7 +309,7 @@ def _text(value: dict[str, Any], name: str, what: str) -> str:
     return text or ""
 
 
-class Subjects(Struct, frozen=True):
+class ControlSubjects(Struct, frozen=True):
     """The subjects of the control messages for one provider. Calls have their own: `wrpc.invocation_subject`.
 
     Attributes:

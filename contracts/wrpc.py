@@ -80,7 +80,7 @@ class Exists(WrpcCall, frozen=True, gc=False):
     function = "exists"
 
 
-class KeyPage(Struct, frozen=True, gc=False):
+class KeyResponse(Struct, frozen=True, gc=False):
     """A page of keys. `cursor` is where the next page begins; None after the last page."""
 
     keys: list[str]
@@ -88,7 +88,7 @@ class KeyPage(Struct, frozen=True, gc=False):
 
 
 class ListKeys(WrpcCall, frozen=True, gc=False):
-    """List keys. `cursor` is that of the page before, or None for the first page. The result is a `KeyPage`."""
+    """List keys. `cursor` is that of the page before, or None for the first page. The result is a `KeyResponse`."""
 
     cursor: int | None
     instance = STORE
@@ -176,7 +176,7 @@ def _write_failure(out: bytearray, failure: Failure) -> None:
 
 _PAIR = record_of(tuple, lambda pair: pair, STRING, OCTETS)
 _PAGE = record_of(
-    lambda parts: KeyPage(*parts), lambda page: (page.keys, page.cursor), list_of(STRING), option_of(NUMBER)
+    lambda parts: KeyResponse(*parts), lambda page: (page.keys, page.cursor), list_of(STRING), option_of(NUMBER)
 )
 
 _TYPES: dict[type[WrpcCall], tuple[tuple[Type, ...], Type | None]] = {

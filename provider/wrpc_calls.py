@@ -101,8 +101,8 @@ def _nothing(call: wrpc.WrpcCall, answer: Any) -> None:
     """Return no result, where an operation of actors has one."""
 
 
-def _key_page(call: wrpc.ListKeys, page: KeyPage) -> wrpc.KeyPage:
-    return wrpc.KeyPage(page.keys, page.cursor)
+def _key_page(call: wrpc.ListKeys, page: KeyPage) -> wrpc.KeyResponse:
+    return wrpc.KeyResponse(page.keys, page.cursor)
 
 
 def _pairs(call: wrpc.GetMany, values: list[bytes | None]) -> list[tuple[str, bytes] | None]:

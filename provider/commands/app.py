@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from provider.commands.command_line import Group, LaterCommand, single
+from provider.commands.command_line import CommandGroup, LaterCommand, single
 from provider.commands.errors import CommandError, OutputError
 from provider.commands.printing import adapt_output, discard, report, without_seeds
 from provider.errors import StoreError
@@ -118,7 +118,7 @@ def _kv() -> typer.Typer:
     return kv
 
 
-class _Commands(Group):
+class _Commands(CommandGroup):
     later = (
         LaterCommand("dev", "Start a lattice with the provider and a linked actor, and run it until Ctrl-C.", _dev),
         LaterCommand(

@@ -92,7 +92,7 @@ def single(name: str, command: Callable[..., None], epilog: str | None = None) -
     return made
 
 
-class Group(_Page, TyperGroup):
+class CommandGroup(_Page, TyperGroup):
     """A group of commands, with options of its own before the name of a command.
 
     Attributes:

@@ -24,7 +24,7 @@ MOST_INSTANCES = 1000
 """Instances that are shown. Any client of the account may answer in the name of a service, and none may fill a memory."""
 
 
-class Instance(NamedTuple):
+class RunningInstance(NamedTuple):
     """One running provider.
 
     Attributes:
@@ -64,13 +64,13 @@ class Instances:
         self._inbox = new_inbox()
         self._is_listening = False
         self._asked = 0
-        self._answers: dict[tuple[str, str], Instance] = {}
+        self._answers: dict[tuple[str, str], RunningInstance] = {}
         self._refusal = ""
         self._is_done = asyncio.Event()
         """Set when all known instances have answered, or no further answer is to be expected."""
         self._turn = asyncio.Lock()
 
-    async def gather(self, wait_seconds: float) -> list[Instance]:
+    async def gather(self, wait_seconds: float) -> list[RunningInstance]:
         """Return the instances that answer, in a stable order.
 
         It is done as soon as all instances have answered that did so the last time. One that was too late is waited for
@@ -131,7 +131,7 @@ class Instances:
         self._is_done.set()
 
 
-def instance_from(payload: bytes) -> Instance | None:
+def instance_from(payload: bytes) -> RunningInstance | None:
     """Decode an answer; None if it is of another service, or larger than a provider's."""
     try:
         answer = msgspec.json.decode(payload, type=_Answer)
@@ -140,4 +140,4 @@ def instance_from(payload: bytes) -> Instance | None:
     if not answer.name.startswith(SERVICE_PREFIX):
         return None
     by_name = {found.operation: found for found in answer.data.operations}
-    return Instance(answer.id, answer.version, structs.replace(answer.data, operations=list(by_name.values())))
+    return RunningInstance(answer.id, answer.version, structs.replace(answer.data, operations=list(by_name.values())))

@@ -23,9 +23,9 @@ from provider.keyvalue.link_values import (
     Backend,
     BucketArgument,
     Consistency,
-    Group,
     Paged,
     ReplicationAuth,
+    SettingGroup,
 )
 from provider.nats.settings import ConnectionSettings
 
@@ -162,8 +162,8 @@ def parse_link(
         watch=_watch(of_bucket),
         backend=Backend(of_bucket["BACKEND"]),
         connection=_connection(given, lattice_connection),
-        bucket=_bucket(of_bucket, lattice, link_name, _of_group(own, Group.BUCKET)),
-        cache=_cache(of_cache, lattice, link_name, _of_group(own, Group.CACHE)),
+        bucket=_bucket(of_bucket, lattice, link_name, _of_group(own, SettingGroup.BUCKET)),
+        cache=_cache(of_cache, lattice, link_name, _of_group(own, SettingGroup.CACHE)),
         consistency=Consistency(of_bucket["CONSISTENCY"]),
         key_prefix=given.get("KEY_PREFIX", ""),
         bucket_argument=BucketArgument(of_bucket["BUCKET_ARGUMENT"]),
@@ -177,9 +177,9 @@ def _defaults(backend: Backend) -> Mapping[str, Any]:
     return {name: LINK_VALUES[name].parse(text) for name, text in texts.items() if text}
 
 
-def _of_group(names: Collection[str], group: Group) -> frozenset[str]:
+def _of_group(names: Collection[str], group: SettingGroup) -> frozenset[str]:
     """Return the names of values that concern one kind of store."""
-    return frozenset(name for name in names if LINK_VALUES[name].group in (Group.STORE, group))
+    return frozenset(name for name in names if LINK_VALUES[name].group in (SettingGroup.STORE, group))
 
 
 def _bucket(values: Mapping[str, Any], lattice: str, link_name: str, given: frozenset[str]) -> BucketConfig:
@@ -250,7 +250,7 @@ def _bucket_pattern(pattern: str, key_prefix: str) -> str:
 
 def _connection(given: Mapping[str, Any], lattice: ConnectionSettings) -> ConnectionSettings:
     """Return the connection of a link. The lattice's credentials are sent to the lattice's servers only."""
-    if not any(LINK_VALUES[name].group is Group.CONNECTION for name in given):
+    if not any(LINK_VALUES[name].group is SettingGroup.CONNECTION for name in given):
         return lattice
     for name, needed in _PAIRS:
         if (name in given) != (needed in given):

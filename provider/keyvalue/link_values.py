@@ -70,7 +70,7 @@ class BucketArgument(enum.Enum):
     """Any name opens the store of the link, as under provider-keyvalue-redis."""
 
 
-class Group(enum.Enum):
+class SettingGroup(enum.Enum):
     """The groups of link values, in the order of the documentation."""
 
     STORE = "store"
@@ -99,7 +99,7 @@ class LinkValue(Struct, frozen=True):
     """
 
     name: str
-    group: Group
+    group: SettingGroup
     parse: Callable[[str], Any]
     meaning: str
     example: str
@@ -118,13 +118,13 @@ class LinkValue(Struct, frozen=True):
         return self.cache_default if self.cache_default and backend is Backend.CACHE else self.default
 
 
-_BACKENDS = {Group.BUCKET: Backend.BUCKET, Group.WATCH: Backend.BUCKET, Group.CACHE: Backend.CACHE}
+_BACKENDS = {SettingGroup.BUCKET: Backend.BUCKET, SettingGroup.WATCH: Backend.BUCKET, SettingGroup.CACHE: Backend.CACHE}
 
 
 _VALUES = (
     LinkValue(
         "BACKEND",
-        Group.STORE,
+        SettingGroup.STORE,
         form.one_of(*(backend.value for backend in Backend)),
         "The kind of store: `bucket` is durable, in JetStream; `cache` is in memory, replicated between instances.",
         example="cache",
@@ -132,14 +132,14 @@ _VALUES = (
     ),
     LinkValue(
         "KEY_PREFIX",
-        Group.STORE,
+        SettingGroup.STORE,
         str,
         "Text that is put before every key, so that several links can share a store.",
         example="shop.",
     ),
     LinkValue(
         "MAX_BYTES",
-        Group.STORE,
+        SettingGroup.STORE,
         form.size(2**63 - 1),  # nats-server keeps it in 64 bits with a sign
         "Maximum size of the store, a [size](#durations-and-sizes). `-1` or `0`: no limit. A bucket is given this limit "
         "when it is created.",
@@ -149,7 +149,7 @@ _VALUES = (
     ),
     LinkValue(
         "MAX_VALUE_SIZE",
-        Group.STORE,
+        SettingGroup.STORE,
         form.size(2**31 - 1),  # nats-server keeps it in 32 bits with a sign
         "Maximum size of one value, a [size](#durations-and-sizes). In a bucket: of the message with its headers, given when "
         "the bucket is created; with several replicas at least 256. In a cache: of one text, member or element.",
@@ -158,7 +158,7 @@ _VALUES = (
     ),
     LinkValue(
         "BUCKET_ARGUMENT",
-        Group.STORE,
+        SettingGroup.STORE,
         form.one_of(*(policy.value for policy in BucketArgument)),
         "The names with which a component of a 1.x host may open its store. `check`: none, `default`, the name of the link "
         "and that of the bucket. `ignore`: any.",
@@ -167,7 +167,7 @@ _VALUES = (
     ),
     LinkValue(
         "BUCKET",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.name(200),  # nats-server takes 255 characters for the name of the stream, which begins with KV_
         "The bucket's name: letters, digits, `_` and `-`. Any other character of the default becomes `_`.",
         example="users",
@@ -175,7 +175,7 @@ _VALUES = (
     ),
     LinkValue(
         "CREATE",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.one_of("always", "never", "true", "false"),
         "`always` or `true`: a bucket that does not exist is created. `never` or `false`: the link waits until it exists.",
         example="never",
@@ -184,7 +184,7 @@ _VALUES = (
     ),
     LinkValue(
         "REPLICAS",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.count(1),
         "Number of servers that keep a bucket that is created.",
         example="3",
@@ -192,7 +192,7 @@ _VALUES = (
     ),
     LinkValue(
         "STORAGE",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.one_of("file", "memory"),
         "Storage of a bucket that is created: `file` or `memory`.",
         example="memory",
@@ -200,7 +200,7 @@ _VALUES = (
     ),
     LinkValue(
         "TTL",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.seconds(0),
         "Maximum age of all values of a bucket that is created, a [duration](#durations-and-sizes). `0`: no limit.",
         example="30d",
@@ -208,7 +208,7 @@ _VALUES = (
     ),
     LinkValue(
         "EXPIRY_MARKERS",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.one_of("true", "false"),
         "`true`: nats-server 2.11 and later writes a marker when a value expires, so that watchers are told, in a bucket "
         "that is created with it. A value that is written at the moment of expiry may be lost.",
@@ -217,7 +217,7 @@ _VALUES = (
     ),
     LinkValue(
         "PAGED",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.one_of(*(paged.value for paged in Paged)),
         "Whether values that are too large for one message get [pages](paged-values.md). `auto`: where the bucket has no "
         "history. Values with pages are read and changed in any case.",
@@ -226,7 +226,7 @@ _VALUES = (
     ),
     LinkValue(
         "CONSISTENCY",
-        Group.BUCKET,
+        SettingGroup.BUCKET,
         form.one_of(*(consistency.value for consistency in Consistency)),
         "The promise of reads from a bucket with several replicas. `strong`: the last acknowledged write, or an error. "
         "`leader`: what the stream's leader has; during a partition it may be some seconds old. `fast`: what any "
@@ -236,7 +236,7 @@ _VALUES = (
     ),
     LinkValue(
         "MAX_KEYS",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.count(0),
         "Maximum number of keys. `0`: no limit.",
         example="100000",
@@ -244,7 +244,7 @@ _VALUES = (
     ),
     LinkValue(
         "STATE_REPL_SUBJECT",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.subject,
         "Subject on which replicas send each other changes. Caches with the same subject are one cache.",
         example="cache.sessions.state",
@@ -252,7 +252,7 @@ _VALUES = (
     ),
     LinkValue(
         "REPLAY_REQ_SUBJECT",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.subject,
         "Subject on which a replica is asked for changes that another one lacks. A `.` and the replica's id follow it.",
         example="cache.sessions.replay",
@@ -260,7 +260,7 @@ _VALUES = (
     ),
     LinkValue(
         "REPLICATION_AUTH",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.one_of(*(proof.value for proof in ReplicationAuth)),
         "The proof that replicas demand of each other. `on`: messages signed with a key of the cluster. `upgrade`: a new "
         "instance also takes the values of instances of releases that do not sign, for the time of an upgrade. `off`: "
@@ -270,7 +270,7 @@ _VALUES = (
     ),
     LinkValue(
         "REPLICATION_KEY",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.passphrase,
         "Text of 16 characters or more that all instances share, to sign their messages with in place of the cluster's key. "
         "Hosts of wasmCloud 1.x give no such key.",
@@ -279,7 +279,7 @@ _VALUES = (
     ),
     LinkValue(
         "REPLAY_HEARTBEAT_SECS",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.seconds(1),
         "Time between two heartbeats of a replica, a [duration](#durations-and-sizes). Heartbeats reveal lost messages.",
         example="2",
@@ -287,7 +287,7 @@ _VALUES = (
     ),
     LinkValue(
         "JOIN_WAIT_SECS",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.seconds(0),
         "Maximum [duration](#durations-and-sizes) for which a new replica holds back its answers until its first exchange "
         "with another replica.",
@@ -296,7 +296,7 @@ _VALUES = (
     ),
     LinkValue(
         "FORGET_SECS",
-        Group.CACHE,
+        SettingGroup.CACHE,
         form.seconds(1),
         "[Duration](#durations-and-sizes) for which deletions are remembered for an absent replica.",
         example="1d",
@@ -304,7 +304,7 @@ _VALUES = (
     ),
     LinkValue(
         "WATCH",
-        Group.WATCH,
+        SettingGroup.WATCH,
         form.patterns,
         "Keys whose changes the actor or component is called with, separated by commas. `*` matches one part between dots, "
         "`>` at the end matches the rest. Patterns may overlap. With `SET@` before it, a pattern is for new values alone, "
@@ -313,7 +313,7 @@ _VALUES = (
     ),
     LinkValue(
         "WATCH_TRIES",
-        Group.WATCH,
+        SettingGroup.WATCH,
         form.count(1),
         "Number of calls with one change after which it becomes a dead letter.",
         example="10",
@@ -321,7 +321,7 @@ _VALUES = (
     ),
     LinkValue(
         "URL",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         form.servers,
         "NATS servers, separated by commas, with scheme `nats://` or `tls://`. Without it, those of the lattice.",
         example="nats://a.example:4222,nats://b.example:4222",
@@ -329,7 +329,7 @@ _VALUES = (
     ),
     LinkValue(
         "CREDS_FILE",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         str,
         "Path of a credentials file on the host's machine.",
         example="/etc/nats/keyvalue.creds",
@@ -337,7 +337,7 @@ _VALUES = (
     ),
     LinkValue(
         "CLIENT_JWT",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         Secret,
         "User JWT of a credentials file. Needs `CLIENT_SEED`.",
         example="eyJ0eX...",
@@ -345,7 +345,7 @@ _VALUES = (
     ),
     LinkValue(
         "CLIENT_SEED",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         form.seed,
         "User seed of a credentials file. Needs `CLIENT_JWT`.",
         example="SUA...",
@@ -353,17 +353,17 @@ _VALUES = (
     ),
     LinkValue(
         "NKEY_SEED",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         form.seed,
         "Seed of a user that the server knows by its nkey.",
         example="SUA...",
         is_secret=True,
     ),
-    LinkValue("TOKEN", Group.CONNECTION, Secret, "Authentication token.", example="s3cr...", is_secret=True),
-    LinkValue("USER", Group.CONNECTION, str, "Name of a user. Needs `PASSWORD`.", example="keyvalue"),
+    LinkValue("TOKEN", SettingGroup.CONNECTION, Secret, "Authentication token.", example="s3cr...", is_secret=True),
+    LinkValue("USER", SettingGroup.CONNECTION, str, "Name of a user. Needs `PASSWORD`.", example="keyvalue"),
     LinkValue(
         "PASSWORD",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         Secret,
         "Password of that user. Needs `USER`.",
         example="s3cr...",
@@ -371,35 +371,35 @@ _VALUES = (
     ),
     LinkValue(
         "TLS_CA",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         str,
         "Certificate authority, as PEM text. Without it and `TLS_CA_FILE`, those of the system.",
         example="-----BEGIN CERTIFICATE-----...",
     ),
     LinkValue(
         "TLS_CA_FILE",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         str,
         "Path of the PEM file of a certificate authority.",
         example="/etc/nats/ca.pem",
     ),
     LinkValue(
         "TLS_CERT_FILE",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         str,
         "Path of the PEM file of a client certificate. Needs `TLS_KEY_FILE`.",
         example="/etc/nats/client.pem",
     ),
     LinkValue(
         "TLS_KEY_FILE",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         str,
         "Path of the PEM file of that certificate's key. Needs `TLS_CERT_FILE`.",
         example="/etc/nats/client.key",
     ),
     LinkValue(
         "JS_DOMAIN",
-        Group.CONNECTION,
+        SettingGroup.CONNECTION,
         form.name(100),  # far more than any domain has; it becomes part of every subject of the JetStream API
         "JetStream domain, across leaf nodes. Without it and `URL`, the domain that the host names, if any.",
         example="hub",

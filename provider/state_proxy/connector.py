@@ -29,7 +29,7 @@ from provider.keyvalue.payloads import encode_payload
 from provider.nats.connection import Connection
 from provider.state_proxy import file_operations as ops
 from provider.state_proxy.conversation import BodyLimits
-from provider.state_proxy.http1 import Answer, StreamedBody
+from provider.state_proxy.http1 import Response, StreamedBody
 from provider.state_proxy.key_memory import UnansweredReads
 from provider.state_proxy.keyspace import FolderFilter, Keyspace, Listing
 from provider.state_proxy.refusals import (
@@ -68,11 +68,11 @@ _PASSING = frozenset({503, 504})
 Body = bytes | AsyncIterator[bytes]
 """The body of a request, or the parts of one that is larger than a message."""
 
-_DONE = Answer(204)
+_DONE = Response(204)
 _IS_FILE = b"X-Is-File: true\r\nContent-Length: %d\r\n"
-_IS_FOLDER = Answer(204, headers=b"X-Is-File: false\r\nContent-Length: 0\r\n")
-_READY = Answer(200, b'{"status":"ready"}')
-_ATTRIBUTES = Answer(200, msgspec.json.encode({"attrs": list(ops.ATTRIBUTES)}))
+_IS_FOLDER = Response(204, headers=b"X-Is-File: false\r\nContent-Length: 0\r\n")
+_READY = Response(200, b'{"status":"ready"}')
+_ATTRIBUTES = Response(200, msgspec.json.encode({"attrs": list(ops.ATTRIBUTES)}))
 _OCTETS = b"application/octet-stream"
 
 
@@ -99,7 +99,7 @@ class Connector:
         self._folder_scan = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._turns = asyncio.Semaphore(_MAX_AT_ONCE)
-        self._actions: dict[type[ops.FileOperation], Callable[[Any, Body, float], Awaitable[Answer]]] = {
+        self._actions: dict[type[ops.FileOperation], Callable[[Any, Body, float], Awaitable[Response]]] = {
             ops.ReadFile: self._read,
             ops.WriteFile: self._write,
             ops.StatFile: self._stat,
@@ -124,7 +124,7 @@ class Connector:
             most_bytes, name = limits.max_value_bytes, "the bucket's MAX_VALUE_SIZE"
         return BodyLimits(min(message_bytes, most_bytes), most_bytes, name)
 
-    async def perform(self, operation: ops.FileOperation, body: Body) -> Answer:
+    async def perform(self, operation: ops.FileOperation, body: Body) -> Response:
         """Carry out an operation. Errors become answers, those of reads only after further attempts."""
         now = self._loop.time()
         deadline = now + seconds_of(operation)
@@ -135,7 +135,7 @@ class Connector:
                 return answer
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _attempt(self, operation: ops.FileOperation, body: Body, deadline: float) -> Answer:
+    async def _attempt(self, operation: ops.FileOperation, body: Body, deadline: float) -> Response:
         try:
             if self._turns.locked():
                 await self._wait_for_turn(deadline)
@@ -188,7 +188,7 @@ class Connector:
             raise _not_found(key)
         return entry
 
-    async def _read(self, operation: ops.ReadFile, body: Body, deadline: float) -> Answer:
+    async def _read(self, operation: ops.ReadFile, body: Body, deadline: float) -> Response:
         bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         self._unanswered.answered(bucket_key, is_read=True)
@@ -196,13 +196,13 @@ class Connector:
             raise _not_found(operation.key)
         self._seen.read(bucket_key, entry.revision)
         if not is_paged(entry.value):
-            return Answer(200, encode_payload(entry.value), _OCTETS)
+            return Response(200, encode_payload(entry.value), _OCTETS)
         bucket, _ = await self._opened(deadline)
         size = await self._size(bucket_key, entry, deadline)
         pieces = payload_pieces(bucket.paging, bucket_key, entry, self._step_deadline, reads_ahead=False)
-        return Answer(200, content_type=_OCTETS, stream=StreamedBody(size, pieces))
+        return Response(200, content_type=_OCTETS, stream=StreamedBody(size, pieces))
 
-    async def _write(self, operation: ops.WriteFile, body: Body, deadline: float) -> Answer:
+    async def _write(self, operation: ops.WriteFile, body: Body, deadline: float) -> Response:
         bucket_key = self._keyspace.bucket_key(operation.key)
         if bucket_key in self._unanswered and not operation.is_exclusive:
             reason = (
@@ -228,7 +228,7 @@ class Connector:
             CONFLICT, f"key {errors.shown(operation.key)} has changed since it was read or written"
         )
 
-    async def _delete(self, operation: ops.DeleteFile, body: Body, deadline: float) -> Answer:
+    async def _delete(self, operation: ops.DeleteFile, body: Body, deadline: float) -> Response:
         bucket_key = self._keyspace.bucket_key(operation.key)
         _, engine = await self._opened(deadline)
         swap: SwapResponse = await engine.change(Delete(operation.key), bucket_key, deadline)
@@ -240,14 +240,14 @@ class Connector:
 
     # --- folders
 
-    async def _stat(self, operation: ops.StatFile, body: Body, deadline: float) -> Answer:
+    async def _stat(self, operation: ops.StatFile, body: Body, deadline: float) -> Response:
         if not operation.key:
             return _IS_FOLDER
         bucket_key = self._keyspace.bucket_key(operation.key)
         entry = await self._entry(bucket_key, deadline)
         if entry.value is not None:
             self._unanswered.answered(bucket_key, is_read=False)
-            return Answer(204, headers=_IS_FILE % await self._size(bucket_key, entry, deadline))
+            return Response(204, headers=_IS_FILE % await self._size(bucket_key, entry, deadline))
         is_folder = await self._is_folder(operation.key.removesuffix("/") + "/", self._loop.time() + LISTING_SECONDS)
         self._unanswered.answered(bucket_key, is_read=False)
         if is_folder:
@@ -274,11 +274,11 @@ class Connector:
                 await self._scan(folders.add, deadline, folders)
         return folders.may_have(folder) and await self._scan(lambda key: key.startswith(folder), deadline)
 
-    async def _list_files(self, operation: ops.ListFiles, body: Body, deadline: float) -> Answer:
+    async def _list_files(self, operation: ops.ListFiles, body: Body, deadline: float) -> Response:
         listing = Listing(operation.prefix, operation.delimiter)
         await self._scan(listing.add, deadline)
         found = {"keys": sorted(listing.keys), "prefixes": sorted(listing.prefixes)}
-        return Answer(200, msgspec.json.encode(found))
+        return Response(200, msgspec.json.encode(found))
 
     async def _scan(self, is_last: Callable[[str], object], deadline: float, since: FolderFilter | None = None) -> bool:
         """Call a function with every live key until it returns true. Return whether it has.
@@ -308,20 +308,20 @@ class Connector:
 
     # --- attributes
 
-    async def _list_attributes(self, operation: ops.ListAttributes, body: Body, deadline: float) -> Answer:
+    async def _list_attributes(self, operation: ops.ListAttributes, body: Body, deadline: float) -> Response:
         await self._live_entry(operation.key, deadline)
         return _ATTRIBUTES
 
-    async def _read_attribute(self, operation: ops.ReadAttribute, body: Body, deadline: float) -> Answer:
+    async def _read_attribute(self, operation: ops.ReadAttribute, body: Body, deadline: float) -> Response:
         entry = await self._live_entry(operation.key, deadline)
         number = entry.revision
         if operation.name == ops.TTL:
             bucket, _ = await self._opened(deadline)
             assert entry.value is not None, "the entry is live"
             number = seconds_left(entry.value, entry.end.age_ms, bucket.now_ms()) or ops.NEVER
-        return Answer(200, msgspec.json.encode({"attr": operation.name, "value": str(number)}))
+        return Response(200, msgspec.json.encode({"attr": operation.name, "value": str(number)}))
 
-    async def _write_ttl(self, operation: ops.WriteTtl, body: Body, deadline: float) -> Answer:
+    async def _write_ttl(self, operation: ops.WriteTtl, body: Body, deadline: float) -> Response:
         """Set the lifetime of a value, which writes a new revision of it, or with 0 removes it.
 
         If the client has read the current revision, the new one counts as read. Else its next write would conflict with
@@ -347,10 +347,10 @@ class Connector:
 
     # --- the rest
 
-    async def _query(self, operation: ops.QueryFiles, body: Body, deadline: float) -> Answer:
+    async def _query(self, operation: ops.QueryFiles, body: Body, deadline: float) -> Response:
         raise RequestRefusedError(NOT_IMPLEMENTED, "queries are not supported")
 
-    async def _health(self, operation: ops.CheckHealth, body: Body, deadline: float) -> Answer:
+    async def _health(self, operation: ops.CheckHealth, body: Body, deadline: float) -> Response:
         bucket, _ = await self._opened(deadline)
         with self._store_errors():
             await self._store.jetstream.stream_info(bucket.stream, deadline)

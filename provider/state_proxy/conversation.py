@@ -14,12 +14,12 @@ from provider.errors import ProviderError
 from provider.state_proxy.file_operations import FileOperation, operation_of
 from provider.state_proxy.http1 import (
     CONTINUE,
-    Answer,
     Event,
     Malformed,
     RequestEnd,
     RequestHead,
     RequestParser,
+    Response,
     StreamedBody,
     encode_answer,
 )
@@ -116,7 +116,7 @@ class Service(Protocol):
         """
         ...
 
-    async def perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
+    async def perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Response:
         """Carry out an operation. Its errors become answers; those of the body's parts are left to the caller."""
         ...
 
@@ -132,7 +132,7 @@ class _SlowClientError(Exception):
 class _UnusableError(Exception):
     """The connection cannot be used further. `answer` is sent before it closes, unless it is `None`."""
 
-    def __init__(self, answer: Answer | None = None) -> None:
+    def __init__(self, answer: Response | None = None) -> None:
         super().__init__()
         self.answer = answer
 
@@ -373,7 +373,7 @@ class Conversation:
             self._turn.release()
             self._turn = None
 
-    async def _refuse_rest(self, answer: Answer, head: RequestHead) -> None:
+    async def _refuse_rest(self, answer: Response, head: RequestHead) -> None:
         """Answer before the request is complete, then read and drop its rest.
 
         A client that is still sending when the connection closes would get an error in place of the answer. An actor that
@@ -393,13 +393,13 @@ class Conversation:
 
     # --- answering
 
-    def _operation(self, head: RequestHead) -> tuple[FileOperation | None, Answer | None]:
+    def _operation(self, head: RequestHead) -> tuple[FileOperation | None, Response | None]:
         try:
             return operation_of(head), None
         except RequestRefusedError as error:
             return None, refusal_of(error, is_connected=True)
 
-    async def _perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
+    async def _perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Response:
         """Carry out an operation. A large answer comes with a turn, which it keeps until the client has received it.
 
         The size of an answer is known only after the operation. Without a free turn an answer that is in memory is dropped,
@@ -417,7 +417,7 @@ class Conversation:
             return refusal_of(error, is_connected=True)
         return await self._performed(operation, body) if has_to_wait else answer
 
-    async def _performed(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
+    async def _performed(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Response:
         try:
             return await self._service.perform(operation, body)
         except Exception as error:
@@ -426,7 +426,7 @@ class Conversation:
             _log.exception("request_failed", extra={"operation": type(operation).__name__})
             return refusal(INTERNAL_ERROR, f"internal error ({type(error).__name__}); outcome unknown")
 
-    async def _with_first_piece(self, answer: Answer) -> tuple[Answer, bytes]:
+    async def _with_first_piece(self, answer: Response) -> tuple[Response, bytes]:
         """Read the first piece of a streamed answer: until its head is sent, an error is an answer like any other."""
         if answer.stream is None:
             return answer, b""
@@ -435,7 +435,7 @@ class Conversation:
         except ProviderError as error:
             return refusal_of(error, is_connected=True), b""
 
-    async def _answer(self, answer: Answer, head: RequestHead | None, first_piece: bytes = b"") -> None:
+    async def _answer(self, answer: Response, head: RequestHead | None, first_piece: bytes = b"") -> None:
         """Send an answer. Without a head the request was not understood, and the answer is the last one."""
         data = encode_answer(
             answer,

@@ -81,7 +81,7 @@ class StreamedBody(NamedTuple):
     pieces: AsyncGenerator[bytes, None]
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """An HTTP response.
 
     Attributes:
@@ -233,7 +233,7 @@ class RequestParser:
 _END = RequestEnd()
 
 
-def encode_answer(answer: Answer, *, is_head: bool, is_last: bool, is_http_1_0: bool) -> bytes:
+def encode_answer(answer: Response, *, is_head: bool, is_last: bool, is_http_1_0: bool) -> bytes:
     """Encode an answer, without the pieces of a streamed body.
 
     Args:

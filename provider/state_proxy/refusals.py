@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from provider import errors
-from provider.state_proxy.http1 import Answer
+from provider.state_proxy.http1 import Response
 
 BAD_REQUEST = "bad_request"
 UNSUPPORTED_ATTRIBUTE = "unsupported_attribute"
@@ -64,7 +64,7 @@ class _ErrorBody(msgspec.Struct, frozen=True):
     message: str
 
 
-def refusal_of(error: errors.ProviderError, *, is_connected: bool) -> Answer:
+def refusal_of(error: errors.ProviderError, *, is_connected: bool) -> Response:
     """Return the answer to a request that has failed.
 
     Args:
@@ -77,5 +77,5 @@ def refusal_of(error: errors.ProviderError, *, is_connected: bool) -> Answer:
     return refusal(code, str(error))
 
 
-def refusal(code: str, message: str) -> Answer:
-    return Answer(_STATUS[code], msgspec.json.encode(_ErrorBody(code, message)))
+def refusal(code: str, message: str) -> Response:
+    return Response(_STATUS[code], msgspec.json.encode(_ErrorBody(code, message)))

@@ -12,7 +12,7 @@ from provider.nats.connection import Connection
 from provider.state_proxy import file_operations as ops
 from provider.state_proxy.connector import Connector, seconds_of
 from provider.state_proxy.conversation import BodyLimits
-from provider.state_proxy.http1 import Answer
+from provider.state_proxy.http1 import Response
 from provider.state_proxy.key_memory import UnansweredReads
 from provider.state_proxy.keyspace import Keyspace
 from provider.state_proxy.refusals import UNAVAILABLE, RequestRefusedError, refusal_of
@@ -67,7 +67,7 @@ class ConnectorService:
             return (await self._opened(operation)).file_limits
         return _ATTRIBUTE_LIMITS if isinstance(operation, ops.WriteTtl) else _UNUSED_LIMITS
 
-    async def perform(self, operation: ops.FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
+    async def perform(self, operation: ops.FileOperation, body: bytes | AsyncIterator[bytes]) -> Response:
         """Carry out an operation. Errors become answers."""
         try:
             connector = await self._opened(operation)

@@ -18,7 +18,7 @@ from contracts.host import HostData, HostFamily
 from contracts.statistics import LATENCY_BOUNDS_SECONDS, MOST_ROWS, InstanceStatistics
 from provider.config import Identity, TelemetryConfig
 from provider.nats.frames import header_value
-from provider.telemetry.metrics import CALL_DURATION, CALL_DURATION_HELP, METRICS, Kind, Metric
+from provider.telemetry.metrics import CALL_DURATION, CALL_DURATION_HELP, METRICS, Metric, MetricKind
 from provider.telemetry.urls import ExportUrls, export_urls
 
 _log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class Telemetry:
         self._exporting.append(provider)
         meter = provider.get_meter("keyvalue-nats")
         for metric in METRICS:
-            is_counter = metric.kind is Kind.COUNTER
+            is_counter = metric.kind is MetricKind.COUNTER
             create = meter.create_observable_counter if is_counter else meter.create_observable_gauge
             callback = self._observer(metric, Observation)
             create(metric.name, callbacks=[callback], unit=_unit(metric.name), description=metric.help)

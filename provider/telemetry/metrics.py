@@ -26,7 +26,7 @@ SUCCESS = "ok"
 """The outcome of a call that succeeded. Any other outcome is the class of an error."""
 
 
-class Kind(enum.Enum):
+class MetricKind(enum.Enum):
     """The kind of a metric, as Prometheus and OTLP need it."""
 
     COUNTER = "counter"
@@ -54,7 +54,7 @@ class Metric(NamedTuple):
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     help: str
     labels: tuple[str, ...]
     read: Callable[[InstanceStatistics], Iterable[Sample]]
@@ -69,10 +69,10 @@ class Metric(NamedTuple):
         for labels, value in self.read(data):
             if labels not in found:
                 found[labels] = value
-            elif self.kind is Kind.COUNTER:
+            elif self.kind is MetricKind.COUNTER:
                 found[labels] += value
             else:
-                found[labels] = (min if self.kind is Kind.STATE else max)(found[labels], value)
+                found[labels] = (min if self.kind is MetricKind.STATE else max)(found[labels], value)
         return found
 
 
@@ -164,10 +164,10 @@ def _caches(read: Callable[[CacheStatistics], float | None]) -> Callable[[Instan
     ]
 
 
-_COUNTER, _GAUGE, _STATE = Kind.COUNTER, Kind.GAUGE, Kind.STATE
+_COUNTER, _GAUGE, _STATE = MetricKind.COUNTER, MetricKind.GAUGE, MetricKind.STATE
 _LINK, _BUCKET, _CACHE = ("actor_id", "link_name"), ("bucket",), ("cache",)
 
-_TABLE: tuple[tuple[str, Kind, tuple[str, ...], Callable[[InstanceStatistics], Iterable[Sample]], str], ...] = (
+_TABLE: tuple[tuple[str, MetricKind, tuple[str, ...], Callable[[InstanceStatistics], Iterable[Sample]], str], ...] = (
     ("healthy", _STATE, (), _one(lambda data: data.is_healthy), "Whether health is well."),
     ("uptime_seconds", _GAUGE, (), _one(lambda data: data.uptime_seconds), "Time since the provider became ready."),
     ("calls_total", _COUNTER, ("operation", "outcome"), _calls, "Calls answered, by operation and outcome: `ok` or the class of the error."),

@@ -15,7 +15,7 @@ from provider import errors
 from provider.state_proxy import file_operations as ops
 from provider.state_proxy.conversation import BodyLimits, ClientLimits
 from provider.state_proxy.file_operations import FileOperation
-from provider.state_proxy.http1 import Answer, StreamedBody
+from provider.state_proxy.http1 import Response, StreamedBody
 from provider.state_proxy.refusals import CONFLICT, refusal
 from provider.state_proxy.unix_server import UnixServer
 
@@ -56,7 +56,7 @@ class GatedStore:
     def has_failed(self, operation: FileOperation) -> None:
         self.failed.append(operation)
 
-    async def perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Answer:
+    async def perform(self, operation: FileOperation, body: bytes | AsyncIterator[bytes]) -> Response:
         self.operations.append(operation)
         self.begun.set()
         await self.gate.wait()
@@ -65,12 +65,12 @@ class GatedStore:
                 return refusal(CONFLICT, "there is another")
             case ops.WriteFile(key):
                 self.values[key] = body if isinstance(body, bytes) else b"".join([part async for part in body])
-                return Answer(204)
+                return Response(204)
             case ops.ReadFile(key) if key in self.pieces:
-                return Answer(200, stream=StreamedBody(STREAM_BYTES, self._stream(self.pieces[key])))
+                return Response(200, stream=StreamedBody(STREAM_BYTES, self._stream(self.pieces[key])))
             case ops.ReadFile(key):
-                return Answer(200, self.values[key], b"application/octet-stream")
-        return Answer(200, b"{}")
+                return Response(200, self.values[key], b"application/octet-stream")
+        return Response(200, b"{}")
 
     async def _stream(self, count: int) -> AsyncGenerator[bytes, None]:
         for _ in range(count):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from provider.commands.settings.setting_table import CONFIG_KEYS, VARIABLES, toml_keys
 from provider.config import ProcessLimits
-from provider.keyvalue.link_values import LINK_VALUES, Group, LinkValue
+from provider.keyvalue.link_values import LINK_VALUES, LinkValue, SettingGroup
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 _GROUPS = {
-    Group.CONNECTION: (
+    SettingGroup.CONNECTION: (
         "Connection",
         """For a bucket and for a cache. A link that gives none of these values uses the connection of the lattice. The
 lattice's credentials are sent to no other server. A link with credentials but no `URL` uses the servers and the JetStream
@@ -25,18 +25,18 @@ domain of the lattice. Links with equal connection values share a connection.
 Files are regular files of at most 1 MiB. They are read again at every attempt to connect, so renewed credentials and
 certificates are found. A file whose content is replaced under the same name needs no change of the link.""",
     ),
-    Group.STORE: (
+    SettingGroup.STORE: (
         "Bucket and cache",
         "For a bucket and for a cache. Which of them to take: [bucket or cache](guarantees.md#bucket-or-cache-in-full).",
     ),
-    Group.BUCKET: (
+    SettingGroup.BUCKET: (
         "Bucket",
         """Only with `BACKEND=bucket`. An existing bucket is used as it is: a difference from the link's values is logged as a
 warning. Links on the same bucket share a store. See [consistency](guarantees.md#consistency-of-reads) and the
 [price of expiry markers](guarantees.md#expiry).""",
     ),
-    Group.CACHE: ("Cache", "Only with `BACKEND=cache`. See the [guarantees of a cache](guarantees.md#cache)."),
-    Group.WATCH: ("Watch", "Only with `BACKEND=bucket`. See [watching](operations.md#watching)."),
+    SettingGroup.CACHE: ("Cache", "Only with `BACKEND=cache`. See the [guarantees of a cache](guarantees.md#cache)."),
+    SettingGroup.WATCH: ("Watch", "Only with `BACKEND=bucket`. See [watching](operations.md#watching)."),
 }
 """Heading and text above the table, in the order of the page."""
 

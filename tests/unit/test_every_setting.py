@@ -18,7 +18,7 @@ from provider.commands.settings import setting_table
 from provider.config import Identity, ProcessLimits
 from provider.keyvalue.given_values import GivenValues, canonical_values
 from provider.keyvalue.link_config import BucketConfig, LinkConfig, parse_link
-from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, Group, LinkValue
+from provider.keyvalue.link_values import LINK_VALUES, NAMES, Backend, LinkValue, SettingGroup
 from provider.nats.settings import ConnectionSettings
 from tests.docs import settings
 
@@ -98,8 +98,8 @@ def test_a_bucket_without_settings_is_one_of_a_link_without_values() -> None:
     assert BucketConfig("default_default") == parse({}).bucket
 
 
-@pytest.mark.parametrize("group", Group)
-def test_no_group_of_link_values_is_empty(group: Group) -> None:
+@pytest.mark.parametrize("group", SettingGroup)
+def test_no_group_of_link_values_is_empty(group: SettingGroup) -> None:
     assert any(value.group is group for value in LINK_VALUES.values())
 
 

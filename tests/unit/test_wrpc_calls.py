@@ -40,8 +40,8 @@ def config(**values: str) -> LinkConfig:
         (wrpc.Set(B, "k", b"v"), SetBytes("k", b"v"), None, None),
         (wrpc.Delete(B, "k"), Del("k"), False, None),
         (wrpc.Exists(B, "k"), Contains("k"), True, True),
-        (wrpc.ListKeys(B, None), ListPage(0, PAGE_BYTES), KeyPage(["a"], 7), wrpc.KeyPage(["a"], 7)),
-        (wrpc.ListKeys(B, 300), ListPage(300, PAGE_BYTES), KeyPage([], None), wrpc.KeyPage([], None)),
+        (wrpc.ListKeys(B, None), ListPage(0, PAGE_BYTES), KeyPage(["a"], 7), wrpc.KeyResponse(["a"], 7)),
+        (wrpc.ListKeys(B, 300), ListPage(300, PAGE_BYTES), KeyPage([], None), wrpc.KeyResponse([], None)),
         (wrpc.Increment(B, "k", 2**64 - 1), IncrementU64("k", 2**64 - 1), 2**64 - 1, 2**64 - 1),
         (wrpc.GetMany(B, ["a", "b"]), GetBytesMany(["a", "b"]), [b"v", None], [("a", b"v"), None]),
         (

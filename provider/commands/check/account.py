@@ -24,7 +24,7 @@ _CLOCK_FAILED_MS = 60_000
 """Replicas of a cache refuse each other from here on."""
 
 
-class Limits(Struct, frozen=True):
+class AccountLimits(Struct, frozen=True):
     """Limits of an account. 0 and -1 of the storage: nothing allowed, and no limit."""
 
     max_memory: int = -1
@@ -38,7 +38,7 @@ class Tier(Struct, frozen=True):
     memory: int = 0
     storage: int = 0
     streams: int = 0
-    limits: Limits = Limits()
+    limits: AccountLimits = AccountLimits()
 
 
 class Api(Struct, frozen=True):

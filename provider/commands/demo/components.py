@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from contracts import wrpc
-from contracts.wrpc import KeyPage, WrpcCall
+from contracts.wrpc import KeyResponse, WrpcCall
 from provider.commands.demo.walkthrough import CALLERS, Outcome
 from provider.commands.dev_lattice.component import Component
 from provider.commands.dev_lattice.dialect import Dialect
@@ -76,7 +76,7 @@ async def _run(component: Component, bucket: RawBucket, step: _Step) -> Outcome:
 
 
 async def _listed(component: Component) -> Outcome:
-    page: KeyPage = await component.call(wrpc.ListKeys(_B, None))
+    page: KeyResponse = await component.call(wrpc.ListKeys(_B, None))
     is_whole = {"photo", "crowd"} <= set(page.keys) and "kept" not in page.keys and page.cursor is None
     return Outcome("list-keys", "", f"{len(page.keys)} keys", None, is_whole)
 

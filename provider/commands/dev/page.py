@@ -94,9 +94,9 @@ async def linked_reader(lattice: DevLattice) -> DevIdentity:
 
 
 def _caller(lattice: DevLattice, reader: DevIdentity) -> Caller:
-    from provider.commands.dev.ui.callers import ActorCaller, ComponentCaller
+    from provider.commands.dev.ui.callers import PageActor, PageComponent
 
     connection, own = lattice.connection, lattice.identity
     if own.dialect is Dialect.WASMCLOUD1:
-        return ComponentCaller(Component(connection, own), Component(connection, reader))
-    return ActorCaller(lattice.actor, Actor(connection, reader))
+        return PageComponent(Component(connection, own), Component(connection, reader))
+    return PageActor(lattice.actor, Actor(connection, reader))

@@ -21,7 +21,7 @@ from provider.commands.dev_lattice.identity import DevIdentity
 from provider.commands.dev_lattice.provider_process import LogEvent, ProviderProcess
 from provider.commands.errors import NoAnswerError
 from provider.keyvalue.given_values import normal_name
-from provider.keyvalue.link_values import LINK_VALUES, NAMES, Group
+from provider.keyvalue.link_values import LINK_VALUES, NAMES, SettingGroup
 
 SHUTDOWN_TIMEOUT_SECONDS = 4.0
 """Hosts wait 0.3 s (Rust) or 2 s (OTP) before they kill the provider. A busy development machine gets twice the longer."""
@@ -50,10 +50,10 @@ class HostSettings:
         return self.identity.dialect is Dialect.WASMCLOUD1
 
     @property
-    def subjects(self) -> lattice.Subjects | wasmcloud1.Subjects:
+    def subjects(self) -> lattice.Subjects | wasmcloud1.ControlSubjects:
         identity = self.identity
         if self.is_wasmcloud1:
-            return wasmcloud1.Subjects(
+            return wasmcloud1.ControlSubjects(
                 identity.lattice, identity.provider_key, wasmcloud1.DEFAULT_LINK_NAME, identity.provider_key
             )
         return identity.subjects
@@ -130,7 +130,7 @@ def component_links(definition: LinkDefinition) -> list[wasmcloud1.Link]:
 
 def without_watch(values: dict[str, str]) -> dict[str, str]:
     """Return link values without those of a watch, by which a provider calls an actor or a component."""
-    watch = {value.name for value in LINK_VALUES.values() if value.group is Group.WATCH}
+    watch = {value.name for value in LINK_VALUES.values() if value.group is SettingGroup.WATCH}
     return {name: value for name, value in values.items() if canonical_name(name) not in watch}
 
 

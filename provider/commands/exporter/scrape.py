@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from provider.commands.instances import Instance
+from provider.commands.instances import RunningInstance
 from provider.telemetry import metrics
 
 _INSTANCE = ("lattice", "instance_id")
@@ -15,7 +15,7 @@ _INSTANCE = ("lattice", "instance_id")
 _INFO = ("provider_key", "link_name", "host_id", "version")
 
 
-def families(instances: Sequence[Instance], *, is_reachable: bool, seconds: float) -> Iterator[Metric]:
+def families(instances: Sequence[RunningInstance], *, is_reachable: bool, seconds: float) -> Iterator[Metric]:
     """Yield all metrics of a scrape.
 
     Args:
@@ -37,7 +37,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=float(value))
 
 
-def _info(instances: Sequence[Instance]) -> GaugeMetricFamily:
+def _info(instances: Sequence[RunningInstance]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         f"{metrics.PREFIX}instance_info", "Names and version of an instance; always 1.", labels=(*_INSTANCE, *_INFO)
     )
@@ -47,7 +47,7 @@ def _info(instances: Sequence[Instance]) -> GaugeMetricFamily:
     return family
 
 
-def _durations(instances: Sequence[Instance]) -> HistogramMetricFamily:
+def _durations(instances: Sequence[RunningInstance]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(metrics.CALL_DURATION, metrics.CALL_DURATION_HELP, labels=(*_INSTANCE, "operation"))
     for found in instances:
         for histogram in metrics.call_durations(found.data):
@@ -56,8 +56,8 @@ def _durations(instances: Sequence[Instance]) -> HistogramMetricFamily:
     return family
 
 
-def _family(metric: metrics.Metric, instances: Sequence[Instance]) -> Metric:
-    type_ = CounterMetricFamily if metric.kind is metrics.Kind.COUNTER else GaugeMetricFamily
+def _family(metric: metrics.Metric, instances: Sequence[RunningInstance]) -> Metric:
+    type_ = CounterMetricFamily if metric.kind is metrics.MetricKind.COUNTER else GaugeMetricFamily
     family = type_(metric.name, metric.help, labels=(*_INSTANCE, *metric.labels))
     for found in instances:
         for labels, value in metric.samples(found.data).items():
@@ -65,5 +65,5 @@ def _family(metric: metrics.Metric, instances: Sequence[Instance]) -> Metric:
     return family
 
 
-def _labels(instance: Instance) -> tuple[str, str]:
+def _labels(instance: RunningInstance) -> tuple[str, str]:
     return instance.data.lattice, instance.id

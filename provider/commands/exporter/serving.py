@@ -15,7 +15,7 @@ from provider import errors
 from provider.commands.connect import addresses
 from provider.commands.errors import PortError
 from provider.commands.exporter.scrape import families
-from provider.commands.instances import Instance, Instances
+from provider.commands.instances import Instances, RunningInstance
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 
@@ -73,7 +73,7 @@ class Exporter(Collector):
         count = next(int(one.samples[0].value) for one in scraped if one.name.endswith("exporter_instances"))
         return generate_latest(registry).decode(), count
 
-    async def gather(self) -> list[Instance]:
+    async def gather(self) -> list[RunningInstance]:
         """Return the instances that answer; none if NATS cannot be asked, with the reason in `reason`."""
         if self._instances is None:
             return []

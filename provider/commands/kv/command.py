@@ -7,7 +7,7 @@ from importlib import import_module
 
 import typer
 
-from provider.commands.command_line import Group, LaterCommand, single
+from provider.commands.command_line import CommandGroup, LaterCommand, single
 from provider.commands.target import connection_options, with_target_of_group
 
 EXAMPLES = """\b
@@ -69,7 +69,7 @@ def _entries() -> Iterator[LaterCommand]:
             yield _entry(module, function, name, summary, is_hidden=name in _HIDDEN)
 
 
-class _Commands(Group):
+class _Commands(CommandGroup):
     later = tuple(_entries())
 
 

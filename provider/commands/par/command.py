@@ -14,7 +14,7 @@ from rich.console import Console
 
 from contracts.archive import ArchiveClaims, cached_folder
 from contracts.nkeys import KeyKind, Seed
-from provider.commands.command_line import Command, Group
+from provider.commands.command_line import Command, CommandGroup
 from provider.commands.errors import MalformedArchiveError
 from provider.commands.output import stderr_console, stdout_console, write_line
 from provider.commands.par.archive_claims import decode_claims, problems
@@ -41,7 +41,9 @@ _ISSUER_HELP = (
 )
 _SUBJECT_HELP = f"Path of the provider's seed. Default: {_PROVIDER}_service.nk in the same folder."
 
-par = typer.Typer(cls=Group, invoke_without_command=True, subcommand_metavar="[inspect FILE]", add_completion=False)
+par = typer.Typer(
+    cls=CommandGroup, invoke_without_command=True, subcommand_metavar="[inspect FILE]", add_completion=False
+)
 
 
 @par.callback(epilog=EXAMPLES)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from contracts.statistics import BucketStatistics, CacheStatistics, InstanceStatistics, LinkStatistics
-from provider.commands.instances import MOST_INSTANCES, Instance
+from provider.commands.instances import MOST_INSTANCES, RunningInstance
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ class Rounds:
     """Remembers the last round of statistics, to tell rates by the next one."""
 
     def __init__(self) -> None:
-        self._before: dict[tuple[str, str], Instance] = {}
+        self._before: dict[tuple[str, str], RunningInstance] = {}
         self._seen: set[tuple[str, str]] = set()
         self._asked_at = 0.0
 
-    def next(self, instances: Sequence[Instance], now: float) -> Overview:
+    def next(self, instances: Sequence[RunningInstance], now: float) -> Overview:
         """Return the rows of a round.
 
         Args:
@@ -152,7 +152,7 @@ class Rounds:
 class _Pair:
     """One instance in this round and in the last one. After a restart, counters begin anew."""
 
-    def __init__(self, now: Instance, before: Instance | None, seconds: float) -> None:
+    def __init__(self, now: RunningInstance, before: RunningInstance | None, seconds: float) -> None:
         self.now = now
         is_restarted = before is not None and before.data.uptime_seconds > now.data.uptime_seconds
         self.before = None if before is None or is_restarted else before.data

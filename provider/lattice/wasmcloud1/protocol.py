@@ -20,9 +20,9 @@ from contracts.wasmcloud1 import (
     WATCHER_INTERFACE,
     WIT_NAMESPACE,
     WIT_PACKAGE,
+    ControlSubjects,
     Link,
     LinkRecord,
-    Subjects,
     Wasmcloud1,
     decode_config,
     decode_deleted_link,
@@ -89,7 +89,7 @@ class Wasmcloud1Protocol:
         self._box = part.secret_box
         link_key = host_data.provider_key if self._box is None else self._box.public_key
         lattice, provider_id = host_data.lattice_rpc_prefix, host_data.provider_key
-        self.subjects = Subjects(lattice, provider_id, host_data.link_name, link_key)
+        self.subjects = ControlSubjects(lattice, provider_id, host_data.link_name, link_key)
         self._host_id = host_data.host_id
         self._config, self._secrets = part.config, part.secrets
         self._links: dict[LinkKey, LinkDefinition] = {}

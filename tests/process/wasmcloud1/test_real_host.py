@@ -82,10 +82,10 @@ async def nine_functions(component: GuestComponent) -> None:
     assert await component.call(wrpc.Increment(B, "n", 2**40)) == 2**40
     await component.call(wrpc.SetMany(B, [("a", b"1"), ("b", b"2")]))
     assert await component.call(wrpc.GetMany(B, ["a", "x", "b"])) == [("a", b"1"), None, ("b", b"2")]
-    assert await component.call(wrpc.ListKeys(B, None)) == wrpc.KeyPage(["k", "large", "n", "a", "b"], None)
+    assert await component.call(wrpc.ListKeys(B, None)) == wrpc.KeyResponse(["k", "large", "n", "a", "b"], None)
     await component.call(wrpc.Delete(B, "large"))
     await component.call(wrpc.DeleteMany(B, ["a", "b", "x"]))
-    assert await component.call(wrpc.ListKeys(B, None)) == wrpc.KeyPage(["k", "n"], None)
+    assert await component.call(wrpc.ListKeys(B, None)) == wrpc.KeyResponse(["k", "n"], None)
 
 
 async def errors_of(component: GuestComponent) -> None:

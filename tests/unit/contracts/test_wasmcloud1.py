@@ -17,7 +17,7 @@ from contracts.host import HostData, HostFamily, decode_host_data, encode_host_d
 from contracts.nkeys import KeyKind, encode_seed
 from contracts.sealed import SecretBox, decode_secrets, encode_secrets
 from contracts.secret import Secret
-from contracts.wasmcloud1 import Link, OtelSettings, Subjects
+from contracts.wasmcloud1 import ControlSubjects, Link, OtelSettings
 
 XKEY: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "xkey.json").read_text())
 SEALED = bytes.fromhex(XKEY["sealed_hex"])
@@ -182,7 +182,7 @@ def test_a_record_has_the_names_of_configs() -> None:
 
 
 def test_the_subjects_of_a_provider() -> None:
-    subjects = Subjects("smoke", "my.kv", "default", "XKEY")
+    subjects = ControlSubjects("smoke", "my.kv", "default", "XKEY")
     assert subjects.put_link == "wasmbus.rpc.smoke.XKEY.linkdefs.put"
     assert subjects.delete_link == "wasmbus.rpc.smoke.my.kv.linkdefs.del"
     assert subjects.shutdown == "wasmbus.rpc.smoke.my.kv.default.shutdown"

@@ -36,7 +36,7 @@ RESULTS: dict[type[wrpc.WrpcCall], st.SearchStrategy[Any]] = {
     wrpc.Get: st.none() | OCTETS,
     wrpc.Set: st.none(),
     wrpc.Exists: st.booleans(),
-    wrpc.ListKeys: st.builds(wrpc.KeyPage, st.lists(TEXTS, max_size=10), st.none() | NUMBERS),
+    wrpc.ListKeys: st.builds(wrpc.KeyResponse, st.lists(TEXTS, max_size=10), st.none() | NUMBERS),
     wrpc.Increment: NUMBERS,
     wrpc.GetMany: st.lists(st.none() | st.tuples(TEXTS, OCTETS), max_size=10),
 }
@@ -64,7 +64,7 @@ def result_of(vector: dict[str, Any]) -> Any:
         case "get":
             return None if good is None else bytes.fromhex(good)
         case "list-keys":
-            return wrpc.KeyPage(good["keys"], good["cursor"])
+            return wrpc.KeyResponse(good["keys"], good["cursor"])
         case "get-many":
             return [pair and (pair[0], bytes.fromhex(pair[1])) for pair in good]
     return good

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.state_proxy.http1 import (
-    Answer,
     Event,
     Malformed,
     RequestEnd,
     RequestHead,
     RequestParser,
+    Response,
     encode_answer,
 )
 
@@ -182,7 +182,7 @@ class _Socket(io.BytesIO):
 @pytest.mark.parametrize("is_head", [True, False])
 def test_a_standard_client_reads_every_answer(status: int, is_head: bool) -> None:
     body = b"" if status == 204 else b'{"a":1}'
-    sent = encode_answer(Answer(status, body), is_head=is_head, is_last=status == 400, is_http_1_0=False)
+    sent = encode_answer(Response(status, body), is_head=is_head, is_last=status == 400, is_http_1_0=False)
     received = http.client.HTTPResponse(_Socket(sent), method="HEAD" if is_head else "GET")  # type: ignore[arg-type]
     received.begin()
     assert received.status == status
@@ -192,4 +192,4 @@ def test_a_standard_client_reads_every_answer(status: int, is_head: bool) -> Non
 
 
 def test_a_client_of_http_1_0_is_told_that_the_connection_is_kept() -> None:
-    assert b"Connection: keep-alive\r\n" in encode_answer(Answer(204), is_head=False, is_last=False, is_http_1_0=True)
+    assert b"Connection: keep-alive\r\n" in encode_answer(Response(204), is_head=False, is_last=False, is_http_1_0=True)

@@ -9,7 +9,7 @@ from contracts.statistics import (
     LinkStatistics,
     OperationStatistics,
 )
-from provider.telemetry.metrics import METRICS, Kind, call_durations
+from provider.telemetry.metrics import METRICS, MetricKind, call_durations
 
 
 def read(name: str, data: InstanceStatistics) -> dict[tuple[str, ...], float]:
@@ -43,4 +43,4 @@ def test_a_histogram_counts_the_calls_up_to_each_bound() -> None:
 
 
 def test_counters_alone_are_called_total() -> None:
-    assert [metric for metric in METRICS if metric.name.endswith("_total") != (metric.kind is Kind.COUNTER)] == []
+    assert [metric for metric in METRICS if metric.name.endswith("_total") != (metric.kind is MetricKind.COUNTER)] == []

@@ -65,7 +65,7 @@ class Caller(Protocol):
         ...
 
 
-class ActorCaller:
+class PageActor:
     """An actor of a lattice of 0.x."""
 
     kind = "actor"
@@ -99,7 +99,7 @@ class ActorCaller:
         }
 
 
-class ComponentCaller:
+class PageComponent:
     """A component of a lattice of 1.x. Its interface knows bytes: a counter is its digits, a list or a set a JSON array."""
 
     kind = "component"

@@ -14,7 +14,7 @@ from provider.commands.dev.ui.callers import VALUE_CHARACTERS, Caller, Object
 from provider.commands.dev_lattice.provider_process import LogEvent
 from provider.commands.dev_lattice.start import DevLattice
 from provider.commands.errors import CommandError
-from provider.commands.instances import Instance, Instances
+from provider.commands.instances import Instances, RunningInstance
 from provider.commands.output import plain_result
 from provider.errors import NatsError
 from provider.keyvalue.given_values import canonical_values
@@ -116,7 +116,7 @@ class LatticeView:
             "microseconds": round((time.perf_counter() - began) * 1e6),
         }
 
-    def _instance(self, found: Instance, numbers: dict[str, int]) -> Object:
+    def _instance(self, found: RunningInstance, numbers: dict[str, int]) -> Object:
         """Return one provider process, with the calls of the caller but not those of the page."""
         data = found.data
         links = [link for link in data.links if link.actor_id == self._lattice.identity.actor_id]

@@ -14,7 +14,7 @@ from provider.keyvalue.bucket.pages.head import encode_head
 from provider.keyvalue.bucket.pages.page_codec import utf8_size
 from provider.keyvalue.bucket.pages.paged_reads import elements_of
 from provider.keyvalue.bucket.pages.paged_value import Edit, Head, Operation
-from provider.keyvalue.bucket.pages.tree_changes import Append, Change, DeleteAt, UpdateSet
+from provider.keyvalue.bucket.pages.tree_changes import Append, DeleteAt, TreeChange, UpdateSet
 from provider.keyvalue.bucket.pages.tree_edits import NewPages, Tree, build_pieces, build_tree, change_tree
 from provider.keyvalue.bucket.pages.tree_reads import root_of
 from provider.keyvalue.bucket.pages.working_copy import PagedList, PagedSet
@@ -116,7 +116,7 @@ def _settle_copy(value: Value, copy: PagedSet | PagedList, sizes: PageSizes, pre
         if len(msgspec.json.encode(list(inline))) <= sizes.inline:
             return Edit(Value(value.kind, inline, value.expires_at_ms), {}, replaces_all=True)
     base = Tree(root_of(head), head.height)
-    changes: list[Change] = [] if deleted is None else [DeleteAt(deleted)]
+    changes: list[TreeChange] = [] if deleted is None else [DeleteAt(deleted)]
     if len(encode_head(head)) > sizes.buffer or len(copy) == len(head.added):
         # An element must be left in the tree, so where all others are in the buffer, all of it is merged.
         left = _head_with_room(head, sizes, prefix) if len(copy) > len(head.added) else None
@@ -150,7 +150,7 @@ def _head_with_room(head: Head, sizes: PageSizes, seed: str) -> Head | None:
     return left if len(encode_head(left)) <= sizes.buffer else None
 
 
-def _buffered_changes(head: Head, left: Head) -> list[Change]:
+def _buffered_changes(head: Head, left: Head) -> list[TreeChange]:
     """Return the changes in the buffer of a head that are not in that of another one any more."""
     if head.kind is Kind.LIST:
         return [Append(head.added)] if head.added else []
@@ -162,7 +162,7 @@ def _buffered_changes(head: Head, left: Head) -> list[Change]:
     return [merged] if head.added or head.removed else []
 
 
-def _change(tree: Tree, changes: Sequence[Change], kind: Kind, pages: NewPages) -> Operation[Tree]:
+def _change(tree: Tree, changes: Sequence[TreeChange], kind: Kind, pages: NewPages) -> Operation[Tree]:
     left: Tree | None = tree
     for change in changes:
         if left is None:  # the tree's last element was deleted, and the others are in the buffer

@@ -11,10 +11,10 @@ from provider.keyvalue.bucket.pages.page_codec import Child
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError
 
 
-class Change(Protocol):
+class TreeChange(Protocol):
     """A change below one node."""
 
-    def route(self, children: Sequence[Child]) -> dict[int, Change]:
+    def route(self, children: Sequence[Child]) -> dict[int, TreeChange]:
         """Divide the change among the children of a node; return the share of each child that has one."""
         ...
 
@@ -29,7 +29,7 @@ class Append:
     def __init__(self, elements: Sequence[str]) -> None:
         self.elements = elements
 
-    def route(self, children: Sequence[Child]) -> dict[int, Change]:
+    def route(self, children: Sequence[Child]) -> dict[int, TreeChange]:
         return {len(children) - 1: self}
 
     def apply(self, leaf: Child, elements: list[str]) -> tuple[list[str], bool]:
@@ -42,7 +42,7 @@ class DeleteAt:
     def __init__(self, position: int) -> None:
         self._position = position
 
-    def route(self, children: Sequence[Child]) -> dict[int, Change]:
+    def route(self, children: Sequence[Child]) -> dict[int, TreeChange]:
         ends = list(itertools.accumulate(child.length for child in children))
         index = bisect_right(ends, self._position)
         return {index: DeleteAt(self._position - ends[index] + children[index].length)}
@@ -63,7 +63,7 @@ class UpdateSet:
         self._added = added
         self._removed = removed
 
-    def route(self, children: Sequence[Child]) -> dict[int, Change]:
+    def route(self, children: Sequence[Child]) -> dict[int, TreeChange]:
         lows = [child.low for child in children[1:]]
         shares: dict[int, tuple[list[str], list[str]]] = {}
         for member in self._added:

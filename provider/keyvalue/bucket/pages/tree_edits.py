@@ -25,7 +25,7 @@ from provider.keyvalue.bucket.pages.page_codec import (
     utf8_size,
 )
 from provider.keyvalue.bucket.pages.paged_value import PAUSE, DamagedPageError, Operation, PageId, Wanted
-from provider.keyvalue.bucket.pages.tree_changes import Append, Change
+from provider.keyvalue.bucket.pages.tree_changes import Append, TreeChange
 from provider.keyvalue.kinds import Kind
 
 _ARRAY_BYTES = 5
@@ -53,7 +53,7 @@ class Tree(NamedTuple):
     height: int
 
 
-def change_tree(tree: Tree, change: Change, kind: Kind, pages: NewPages) -> Operation[Tree | None]:
+def change_tree(tree: Tree, change: TreeChange, kind: Kind, pages: NewPages) -> Operation[Tree | None]:
     """Change a tree of a list or a set; return the new one, `None` if no element is left.
 
     Args:
@@ -158,14 +158,14 @@ class _Edit:
 
     # --- reading
 
-    def load_paths(self, tree: Tree, change: Change) -> Operation[None]:
+    def load_paths(self, tree: Tree, change: TreeChange) -> Operation[None]:
         """Read all nodes that a change touches, level by level, so that it takes one round trip for each level."""
         touched = {tree.root: change}
         for level in range(tree.height, 0, -1):
             yield from self._load(touched, level)
             if level == 1:
                 return
-            below: dict[Child, Change] = {}
+            below: dict[Child, TreeChange] = {}
             for node, share in touched.items():
                 children = self._children[node.page_id]
                 below.update((children[index], part) for index, part in share.route(children).items())
@@ -191,7 +191,7 @@ class _Edit:
 
     # --- changing
 
-    def change(self, node: Child, level: int, change: Change) -> Operation[list[Child]]:
+    def change(self, node: Child, level: int, change: TreeChange) -> Operation[list[Child]]:
         """Return the nodes of the same level that replace a node: none, one, or several if it was split."""
         self._pages.drop(node)
         if level == 1:

@@ -17,7 +17,7 @@ from contracts.statistics import (
     OperationStatistics,
     WatchStatistics,
 )
-from provider.commands.instances import Instance
+from provider.commands.instances import RunningInstance
 from provider.commands.top import figures
 from provider.commands.top.keyboard import names
 from provider.commands.top.lines import lines
@@ -27,7 +27,9 @@ from provider.commands.top.screen import SORTS, View
 WIDTH = len(LATENCY_BOUNDS_SECONDS) + 1
 
 
-def instance(name: str, calls: int, *, uptime: float, failed: int = 0, reason: str = "", lag: int = 0) -> Instance:
+def instance(
+    name: str, calls: int, *, uptime: float, failed: int = 0, reason: str = "", lag: int = 0
+) -> RunningInstance:
     """Return an instance that has answered so many calls, all within the second bucket of latencies."""
     counts = [0] * WIDTH
     counts[1] = calls + failed
@@ -56,7 +58,7 @@ def instance(name: str, calls: int, *, uptime: float, failed: int = 0, reason: s
         buckets=[BucketStatistics(bucket="b", changes=calls, size_bytes=10, max_bytes=100)],
         caches=[CacheStatistics(cache="c", is_joined=True, keys=calls, missing_events=lag)],
     )
-    return Instance(name, "1.0.0", data)
+    return RunningInstance(name, "1.0.0", data)
 
 
 def test_rates_are_differences_and_links_are_summed_over_instances() -> None:
