@@ -36,7 +36,7 @@ from provider.keyvalue.cache.messages import (
     version_of,
 )
 from provider.keyvalue.cache.pieces.cutting import Cut, piece_bytes, text_bytes
-from provider.keyvalue.cache.pieces.outgoing import Outgoing
+from provider.keyvalue.cache.pieces.outgoing import OutgoingPieces
 from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.authentication import Authentication
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal, Refusals
@@ -110,7 +110,7 @@ class Channel:
         self._on_refusal = on_refusal
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
-        self._outgoing = Outgoing(self.publish)
+        self._outgoing = OutgoingPieces(self.publish)
         self._awaited: dict[int, tuple[str, asyncio.Future[Page], Callable[[int], bool]]] = {}
         """By the sequence of a request, the replica that is asked and the future of its page."""
         self._requests: dict[str, tuple[Request, int]] = {}
@@ -336,7 +336,7 @@ class Channel:
         if isinstance(request, Request):
             self._put_in_line(head.sender, request, head.sequence)
 
-    def _take_page(self, head: signed.Head, payload: bytes) -> None:
+    def _take_page(self, head: signed.SignedHead, payload: bytes) -> None:
         peer, future, has_room = self._awaited[head.answers]
         if peer != head.sender or future.done():
             return
@@ -385,11 +385,11 @@ class Channel:
             self._check(payload, subject)
             raise ForeignMessageError("a message in the name of this replica that it has not sent", Refusal.NAME)
 
-    def _check(self, payload: bytes, subject: str) -> signed.Head:
+    def _check(self, payload: bytes, subject: str) -> signed.SignedHead:
         assert self._signing is not None
         return self._signing.check(payload, subject, wall_clock_ms(), self._loop.time())
 
-    def _message(self, head: signed.Head, payload: bytes, *kinds: int) -> Message:
+    def _message(self, head: signed.SignedHead, payload: bytes, *kinds: int) -> Message:
         if head.kind not in kinds:
             raise ForeignMessageError("a message of a kind that does not belong on its subject")
         return signed.message_of(head, payload, _UNPACKED * self.max_payload_bytes)

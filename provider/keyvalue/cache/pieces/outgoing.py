@@ -16,7 +16,7 @@ _MAX_BYTES = 2 * MAX_TEXT_BYTES
 """Memory of the texts that are waiting. The others pull what finds no room."""
 
 
-class Outgoing:
+class OutgoingPieces:
     """The messages that are still to be sent in pieces.
 
     Args:

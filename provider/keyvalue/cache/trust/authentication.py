@@ -11,7 +11,7 @@ from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 from provider.keyvalue.cache.trust.sequences import Budget, Senders
-from provider.keyvalue.cache.trust.signed import Head
+from provider.keyvalue.cache.trust.signed import SignedHead
 
 _MAX_LEAD_MS = MAX_DRIFT_MS
 _MAX_AGE_MS = MAX_DRIFT_MS + 60_000
@@ -51,10 +51,10 @@ class Authentication:
             release: First release that understands the body; see `messages.release_of`.
         """
         self.sequence += 1
-        head = Head(kind, self._id, self.sequence, now_ms, answers, self._keys.issuer, release=release)
+        head = SignedHead(kind, self._id, self.sequence, now_ms, answers, self._keys.issuer, release=release)
         return signed.sign(self._keys, subject, head, body)
 
-    def check(self, data: bytes, subject: str, now_ms: int, now: float) -> Head:
+    def check(self, data: bytes, subject: str, now_ms: int, now: float) -> SignedHead:
         """Check a message and note its number.
 
         Args:
@@ -84,7 +84,7 @@ class Authentication:
         sender.last, sender.ahead_ms = now, ahead_ms
         return head
 
-    def _check_signature(self, head: Head, data: bytes, subject: str, now: float) -> None:
+    def _check_signature(self, head: SignedHead, data: bytes, subject: str, now: float) -> None:
         if head.issuer == self._keys.issuer:
             # The tag is checked first: however many messages are forged in the name of the own key, none costs a check of
             # its signature, and none keeps a member's message from being checked.

@@ -54,7 +54,7 @@ _SENDER = slice(39, 51)
 _TIME_MS = range(2**53)
 
 
-class Head(NamedTuple):
+class SignedHead(NamedTuple):
     """The part of a message before its signature.
 
     Attributes:
@@ -78,7 +78,7 @@ class Head(NamedTuple):
     release: int = 0
 
 
-def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
+def sign(keys: ClusterKeys, subject: str, head: SignedHead, body: bytes) -> bytes:
     """Return the bytes of a message.
 
     Args:
@@ -104,7 +104,7 @@ def sign(keys: ClusterKeys, subject: str, head: Head, body: bytes) -> bytes:
     return b"".join((packed, signature, keys.tag(covered + signature), body))
 
 
-def head_of(data: bytes) -> Head:
+def head_of(data: bytes) -> SignedHead:
     """Return the head of a message of this version. Nothing in it has been verified.
 
     Raises:
@@ -116,7 +116,7 @@ def head_of(data: bytes) -> Head:
     if not ID.match(sender) or time_ms not in _TIME_MS:
         raise ForeignMessageError("not a message of a replica", Refusal.DAMAGED)
     release = VERSIONS.index(version) if version in VERSIONS else 0
-    return Head(kind, sender.decode(), sequence, time_ms, answers, issuer, form, release)
+    return SignedHead(kind, sender.decode(), sequence, time_ms, answers, issuer, form, release)
 
 
 def is_from(data: bytes, sender: str) -> bool:
@@ -124,7 +124,7 @@ def is_from(data: bytes, sender: str) -> bool:
     return data[_SENDER] == sender.encode()
 
 
-def is_signed(keys: ClusterKeys, subject: str, head: Head, data: bytes, *, is_tagged: bool = False) -> bool:
+def is_signed(keys: ClusterKeys, subject: str, head: SignedHead, data: bytes, *, is_tagged: bool = False) -> bool:
     """Tell whether a message was signed by the issuer that it names, for this lattice and subject.
 
     Args:
@@ -141,7 +141,7 @@ def is_signed(keys: ClusterKeys, subject: str, head: Head, data: bytes, *, is_ta
     return keys.is_signed(covered, signature, head.issuer)
 
 
-def message_of(head: Head, data: bytes, max_bytes: int) -> Message:
+def message_of(head: SignedHead, data: bytes, max_bytes: int) -> Message:
     """Return the message; it must have been verified.
 
     Raises:

@@ -37,7 +37,7 @@ from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.authentication import Authentication
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError
-from provider.keyvalue.cache.trust.signed import Head
+from provider.keyvalue.cache.trust.signed import SignedHead
 from tests.unit.keyvalue.cache.exchange import admission_of, attempt, change, state
 
 STATE = "cache.state"
@@ -103,7 +103,7 @@ class Node:
         except ForeignMessageError:
             return []
 
-    def _take(self, head: Head, message: Message) -> list[Sent]:
+    def _take(self, head: SignedHead, message: Message) -> list[Sent]:
         sender = head.sender
         match message:
             case Heartbeat():
@@ -242,7 +242,7 @@ class HostileNetwork(RuleBasedStateMachine):
             *(cut.piece(number) for number in range(cut.count)),
         ]
         for message in forged:
-            head = Head(signed.KINDS[type(message)], impersonated.id, 1000, NOW_MS, 0, issuer)
+            head = SignedHead(signed.KINDS[type(message)], impersonated.id, 1000, NOW_MS, 0, issuer)
             self.deliver([(STATE, signed.sign(STRANGERS, STATE, head, pack(message)))], is_recorded=False)
 
     # --- what must hold

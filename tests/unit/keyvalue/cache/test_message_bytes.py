@@ -36,7 +36,7 @@ from provider.keyvalue.cache.messages import (
 from provider.keyvalue.cache.peers import Peers
 from provider.keyvalue.cache.trust import signed
 from provider.keyvalue.cache.trust.cluster_keys import ClusterKeys
-from provider.keyvalue.cache.trust.signed import Head
+from provider.keyvalue.cache.trust.signed import SignedHead
 
 MAX_BYTES = 2 * 1024 * 1024
 SENDER = "sender-00001"
@@ -165,7 +165,7 @@ def test_a_heartbeat_has_the_digest_that_other_releases_compute() -> None:
 
 def test_a_signed_message_has_the_bytes_that_other_releases_send_and_understand() -> None:
     keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
-    head = Head(signed.HEARTBEAT, SENDER, 7, 1_700_000_000_000, 3, keys.issuer)
+    head = SignedHead(signed.HEARTBEAT, SENDER, 7, 1_700_000_000_000, 3, keys.issuer)
     message = Heartbeat({A: 7, B: 0}, 5, True, False, True)
     recorded = (
         "6b76726302000203a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
@@ -211,7 +211,7 @@ def test_a_message_with_a_binary_value_has_a_version_that_releases_without_them_
 
 def test_a_signed_message_with_a_binary_value_has_a_version_of_its_own_too() -> None:
     keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
-    head = Head(signed.DELTAS, SENDER, 7, 1_700_000_000_000, 0, keys.issuer, release=1)
+    head = SignedHead(signed.DELTAS, SENDER, 7, 1_700_000_000_000, 0, keys.issuer, release=1)
     recorded = (
         "6b76726304000103a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
         "30303100000000000000070000018bcfe56800000000000000000027eef659f9074eeead41bf9c5633a4b8524cd32f77"
@@ -243,7 +243,7 @@ def test_a_piece_has_a_version_that_releases_without_them_refuse(message: Messag
 
 def test_a_signed_piece_has_a_version_of_its_own_too() -> None:
     keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
-    head = Head(signed.PIECE, SENDER, 7, 1_700_000_000_000, 3, keys.issuer, release=2)
+    head = SignedHead(signed.PIECE, SENDER, 7, 1_700_000_000_000, 3, keys.issuer, release=2)
     recorded = (
         "6b76726306000503a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
         "30303100000000000000070000018bcfe56800000000000000000356e4aa097ad7e22c15d26cbc61c842de6442cdf972"
