@@ -40,8 +40,8 @@ def send(browser: webdriver.Chrome, words: str, expires: str = "") -> str:
     browser.execute_script("arguments[0].textContent = ''", result)
     for name, text in (("words", words), ("expires", expires)):
         field = browser.find_element(By.ID, name)
-        if text or field.is_displayed():
-            field.clear()
+        browser.execute_script("arguments[0].value = ''", field)
+        if text:
             field.send_keys(text)
     browser.find_element(By.CSS_SELECTOR, "form button").click()
     wait(browser, lambda: result.text != "")

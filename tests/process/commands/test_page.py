@@ -51,15 +51,21 @@ def test_a_slip_is_answered_with_a_sentence(browser: webdriver.Chrome) -> None:
     assert "expected a number of seconds" in send(browser, "Set k v", "soon")
 
 
+def agree(replicas: list[list[str]]) -> bool:
+    """Tell whether two replicas are shown, with the same keys and the same changes seen."""
+    if len(replicas) != 2:
+        return False
+    first, second = replicas
+    return first[2:4] == ["joined", "0"] and len(first) > 4 and first[1:] == second[1:]
+
+
 def test_calls_from_a_terminal_appear_and_replicas_tell_what_they_have_seen(
     browser: webdriver.Chrome, lattice: Dev, tmp_path: Path
 ) -> None:
     assert lattice.output("SetAdd", "colours", "red") == "1\n"
     wait(browser, lambda: any(row[1:3] == ["SetAdd", "colours"] for row in rows(browser, "calls")))
-    wait(browser, lambda: all(row[2:4] == ["joined", "0"] and len(row) > 4 for row in rows(browser, "replicas")))
-    first, second = rows(browser, "replicas")
-    assert first[1:] == second[1:], "both replicas have the same keys and have seen the same changes"
-    assert [row[:2] for row in rows(browser, "instances")] == [["#1", "well"], ["#2", "well"]]
+    wait(browser, lambda: agree(rows(browser, "replicas")))
+    wait(browser, lambda: [row[:2] for row in rows(browser, "instances")] == [["#1", "well"], ["#2", "well"]])
     assert browser.save_screenshot(str(tmp_path / "page.png"))
     assert severe_messages(browser) == []
 

@@ -45,7 +45,7 @@ def test_the_link_is_that_of_the_component_and_what_its_interface_lacks_is_not_s
     heads = browser.find_elements(By.CSS_SELECTOR, "#keys-table th")
     assert [head.text for head in heads if head.is_displayed()] == ["key", "kind", "value"]
     wait(browser, lambda: sum(int(row[2]) for row in rows(browser, "instances")) >= 1)
-    assert [row[:2] for row in rows(browser, "instances")] == [["#1", "well"], ["#2", "well"]]
+    wait(browser, lambda: [row[:2] for row in rows(browser, "instances")] == [["#1", "well"], ["#2", "well"]])
 
 
 def test_a_slip_is_answered_with_a_sentence(browser: webdriver.Chrome) -> None:
