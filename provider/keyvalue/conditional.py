@@ -17,6 +17,9 @@ from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.values import Change
 
+_CLOCK_ERROR_MS = 100
+"""Error of the store's clock as it is known here, half a round trip at most: a value just given 100 seconds has no 101 left."""
+
 Condition = Callable[[Any, Value | None, int, int], Change]
 """Function from a request, the current value, its revision and the time in milliseconds to the change."""
 
@@ -180,4 +183,4 @@ def entry_response(key: str, value: Value | None, revision: int, now_ms: int, ag
 def seconds_left(value: Value, age_end_ms: int, now_ms: int) -> int:
     """Return the seconds until a value ends, by its own end or by its age, rounded up and at least 1; 0: never."""
     ends_ms = [end_ms for end_ms in (value.expires_at_ms, age_end_ms) if end_ms > 0]
-    return max(1, math.ceil((min(ends_ms) - now_ms) / 1000)) if ends_ms else 0
+    return max(1, math.ceil((min(ends_ms) - now_ms - _CLOCK_ERROR_MS) / 1000)) if ends_ms else 0

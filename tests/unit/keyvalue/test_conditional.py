@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contracts import extensions
 from provider import errors
 from provider.keyvalue.byte_values import value_of
-from provider.keyvalue.conditional import CONDITIONS, Delete, Put, entry_response
+from provider.keyvalue.conditional import CONDITIONS, Delete, Put, entry_response, seconds_left
 from provider.keyvalue.kinds import Kind, Value
 
 NOW = 5_000
@@ -72,7 +72,14 @@ def test_those_who_are_no_actors_put_bytes_and_delete_whatever_it_is_or_what_the
 
 def test_an_entry_is_shown_with_the_seconds_that_are_left() -> None:
     assert entry_response("k", None, 0, NOW) == extensions.EntryResponse(False, "", "", 0, 0)
-    found = entry_response("k", Value(Kind.LIST, ["a"], NOW + 1_001), 7, NOW)
+    found = entry_response("k", Value(Kind.LIST, ["a"], NOW + 1_101), 7, NOW)
     assert found == extensions.EntryResponse(True, '["a"]', "list", 7, 2)
     with pytest.raises(errors.WrongKindError, match="'k'"):
         entry_response("k", Value(Kind.BINARY, b"\xff"), 7, NOW)
+
+
+@pytest.mark.parametrize("behind_ms", [0, 1, 50, 99])
+def test_a_clock_that_is_behind_by_half_a_round_trip_shows_no_second_more_than_was_given(behind_ms: int) -> None:
+    value = Value(Kind.TEXT, "v", NOW + 100_000)
+    assert seconds_left(value, 0, NOW - behind_ms) == 100
+    assert seconds_left(value, 0, NOW + 800) == 100
