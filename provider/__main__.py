@@ -82,14 +82,15 @@ def _fill_descriptors() -> None:
 def _exit_on_signals() -> None:
     """Exit with code 0 on a signal before anything is started, and in the first process of a container at all.
 
-    The kernel ignores signals to that process unless it has a handler.
+    The kernel ignores signals to that process unless it has a handler. The exit is immediate: an exception amid the import of
+    an extension module can crash the interpreter.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # for the first, Python's own handler raises KeyboardInterrupt
-        signal.signal(number, _exit)
+        signal.signal(number, _exit_at_once)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +202,22 @@ async def test_no_secret_of_host_data_is_logged(host: LatticeHost) -> None:
     await host.provider.exited()
     for secret in (CONFIG_SECRET, host.who.cluster.seed, host.who.host.seed):
         assert secret not in host.provider.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_amid_the_imports_unwinds_none_of_them(tmp_path: Path, number: signal.Signals) -> None:
+    # The initialization of an extension module that is left by an exception may crash the interpreter at its end.
+    (tmp_path / "msgspec.py").write_text(
+        f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\n    sum(range(1000))\nfinally:\n    os.write(2, b'unwound')\n",
+        encoding="utf-8",
+    )
+    path = os.pathsep.join([str(tmp_path), str(PROJECT_FOLDER)])
+    done = subprocess.run(
+        [sys.executable, "-m", "provider"],
+        env={"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
