@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,8 @@ OWNERS = 4
 READERS = 4
 LISTS = 8
 ABSENT = ""
+CHECK_SECONDS = 15.0
+"""Time in which a read at the end must be answered: an election may still be under way, on a busy machine for seconds."""
 
 
 @dataclass
@@ -187,13 +189,13 @@ class Load:
         await self._check_members(self.list_adds, "list", self._lists())
         await self._check_members(self.set_adds, "set", self._sets())
         for owner, possible in enumerate(self._possible):
-            text = await self._read_text(self._actor, f"own{owner}")
+            text = await answered(self._read_text, self._actor, f"own{owner}")
             assert text in possible, (owner, text, possible, errors)
 
     async def _check_total(self) -> None:
         totals = [total for _, total in self.increments.served]
         assert len(set(totals)) == len(totals), Counter(totals).most_common(3)
-        text = await self._actor.get("hot")
+        text = await answered(self._actor.get, "hot")
         assert text is not None
         final, least = int(text), len(totals)
         assert least <= final <= least + self.increments.uncertain, (final, least, self.increments.uncertain)
@@ -211,14 +213,25 @@ class Load:
     async def _lists(self) -> Counter[str]:
         found: Counter[str] = Counter()
         for number in range(LISTS):
-            found.update(await self._actor.list_range(f"list{number}"))
+            found.update(await answered(self._actor.list_range, f"list{number}"))
         return found
 
     async def _sets(self) -> Counter[str]:
         found: Counter[str] = Counter()
         for number in range(LISTS):
-            found.update(await self._actor.set_query(f"set{number}"))
+            found.update(await answered(self._actor.set_query, f"set{number}"))
         return found
+
+
+async def answered(read: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    """Repeat a read that found no leader until it is answered."""
+    deadline = time.monotonic() + CHECK_SECONDS
+    while True:
+        try:
+            return await read(*arguments)
+        except CallFailedError as error:
+            if "store timeout" not in str(error) or time.monotonic() > deadline:
+                raise
 
 
 def _note(possible: set[str], value: str, ledger: Ledger) -> None:
