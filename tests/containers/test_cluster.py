@@ -86,7 +86,7 @@ async def led_no_more(cluster: ContainerCluster, bucket: str, name: str) -> None
         await client.close()
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("fault", ["killed", "frozen", "cut off"])
 async def test_the_leader_fails_and_returns(host: LatticeHost, cluster: ContainerCluster, fault: str) -> None:
     begin, end = {
@@ -109,6 +109,7 @@ async def test_the_leader_fails_and_returns(host: LatticeHost, cluster: Containe
         await all_served(load)
 
 
+@pytest.mark.timeout(150)
 async def test_the_leader_returns_before_it_has_noticed_that_it_was_cut_off(
     host: LatticeHost, cluster: ContainerCluster
 ) -> None:
@@ -130,7 +131,7 @@ async def all_served(load: Load) -> None:
     await load.progress("answers with all nodes", TOGETHER_AGAIN_SECONDS)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 async def test_nothing_is_acknowledged_without_a_majority_and_calls_are_served_again_with_it(
     host: LatticeHost, cluster: ContainerCluster
 ) -> None:
@@ -154,7 +155,7 @@ async def test_nothing_is_acknowledged_without_a_majority_and_calls_are_served_a
         print(f"majority back: served again after {time.monotonic() - began:.1f} s")
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 async def test_the_nodes_are_restarted_one_by_one_as_in_an_upgrade(
     host: LatticeHost, cluster: ContainerCluster
 ) -> None:

@@ -39,7 +39,7 @@ def leaf(hub: NatsNode, network: ContainerNetwork, nats_image: str) -> NatsNode:
     return leaf
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 async def test_a_bucket_of_the_hub_is_served_at_the_leaf_and_again_after_the_hub_has_returned(
     hub: NatsNode, leaf: NatsNode, start_image: StartImage
 ) -> None:
@@ -74,7 +74,7 @@ async def test_a_bucket_of_the_hub_is_served_at_the_leaf_and_again_after_the_hub
     await at_the_hub.close()
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 async def test_a_cache_spans_the_leaf_link_and_is_merged_after_the_link_was_cut(
     hub: NatsNode, leaf: NatsNode, start_image: StartImage, cuts: None
 ) -> None:
