@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from contracts import keyvalue as kv
+from contracts.encoded_texts import EncodedTexts
 from contracts.extensions import GetMany, GetResult
 from contracts.integers import I32_MAX, I32_MIN
 from provider import errors
@@ -23,6 +24,9 @@ that a long text costs nothing; a number of that length overflows anyway."""
 
 MANY_BYTES = 16 * 1024 * 1024
 """Size of all values together that one call may read: it bounds the memory that a call of many large values takes."""
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Largest answer, unless the caller sets it: what one call may take in memory, with the copies that are made on its way out."""
 
 
 class Change(NamedTuple):
@@ -62,16 +66,21 @@ def list_range(request: kv.ListRange, value: Value | None) -> list[str]:
     elements = _data(request.key, value, Kind.LIST)
     if not elements:
         return []
-    start, stop = range_bounds(request, len(elements))
+    start, stop = range_bounds(request.start, request.stop, len(elements))
     found: list[str] = elements[start:stop] if start < stop else []
     return found
 
 
-def range_bounds(request: kv.ListRange, length: int) -> tuple[int, int]:
-    """Return the position of the first element of a range in a list of a length, and the position behind the last."""
-    start = max(request.start + length, 0) if request.start < 0 else request.start
-    stop = request.stop + length if request.stop < 0 else request.stop
-    return start, stop + 1
+def range_bounds(start: int, stop: int, length: int) -> tuple[int, int]:
+    """Return the position of the first element of a range in a list of a length, and the position behind the last.
+
+    Args:
+        start: Position of the first element; negative: from the end.
+        stop: Position of the last element, likewise. It may be behind the end of the list.
+        length: Number of elements of the list.
+    """
+    first = max(start + length, 0) if start < 0 else start
+    return first, (stop + length if stop < 0 else stop) + 1
 
 
 def set_query(request: kv.SetQuery, value: Value | None) -> list[str]:
@@ -211,3 +220,44 @@ def number_of(key: str, value: Value | None) -> int:
     if not isinstance(value.data, str) or not DECIMAL.match(value.data):
         raise errors.NotANumberError(key)
     return int(value.data)
+
+
+class Answer:
+    """The elements of a large answer, collected in their encoded form while their size is within the limit.
+
+    Args:
+        operation: Name of the operation, for the error.
+        maximum: Limit of the answer in bytes.
+        advice: What a caller may do instead, for the error.
+
+    Attributes:
+        texts: The elements.
+    """
+
+    def __init__(self, operation: str, maximum: int, advice: str = "") -> None:
+        self.texts = EncodedTexts()
+        self._advice = advice
+        self._operation = operation
+        self._maximum = maximum
+
+    def check(self, size: int) -> None:
+        """Check a size in bytes.
+
+        Raises:
+            errors.AnswerTooLargeError: It is over the limit.
+        """
+        if size > self._maximum:
+            raise errors.AnswerTooLargeError(self._operation, size, self._maximum, self._advice)
+
+    def add(self, elements: list[str], encoded: bytes | None = None) -> None:
+        """Add elements, likewise.
+
+        Args:
+            elements: The elements.
+            encoded: An encoded array that has these and no others.
+        """
+        if encoded is not None:
+            self.texts.add_encoded(encoded, len(elements))
+        elif elements:
+            self.texts.add(elements)
+        self.check(self.texts.size)

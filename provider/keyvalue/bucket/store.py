@@ -24,7 +24,7 @@ from provider.keyvalue.bucket.pages.garbage.collector import Collector
 from provider.keyvalue.bucket.pages.page_cache import PageCache
 from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.pages.paging import PAGE_GRACE_SECONDS, PagingSettings
-from provider.keyvalue.bucket.pages.value_reader import MAX_ANSWER_BYTES, ValueChangedError
+from provider.keyvalue.bucket.pages.value_reader import ValueChangedError
 from provider.keyvalue.bucket.scan import list_keys, list_page
 from provider.keyvalue.bucket.stream import (
     Traits,
@@ -44,6 +44,7 @@ from provider.keyvalue.kinds import Value
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY, Read
+from provider.keyvalue.values import MAX_ANSWER_BYTES
 from provider.nats import jetstream as js
 from provider.nats.buckets import STREAM_NOT_FOUND
 from provider.nats.connection import Connection

@@ -26,10 +26,7 @@ from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.conditional import entry_response
 from provider.keyvalue.kinds import Kind
 from provider.keyvalue.store import Call
-from provider.keyvalue.values import check_kind, range_bounds
-
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Largest answer, unless the caller sets it."""
+from provider.keyvalue.values import Answer, check_kind, range_bounds
 
 _LONG_ITEMS = 4096
 """Items of a set or list from which on a call is carried out in slices. Fewer take less than a millisecond."""
@@ -95,7 +92,7 @@ class LongCalls:
         value, revision = self._replica.read(key, now_ms), self._replica.revision(key)
         if value is None or value.kind not in (Kind.SET, Kind.LIST):
             return entry_response(request.key, value, revision, now_ms)
-        array = bytearray(b"[")
+        array, answer = bytearray(b"["), Answer("GetEntry", self._max_answer_bytes)
         whole = kv.SetQuery(request.key) if value.kind is Kind.SET else kv.ListRange(request.key, 0, -1)
         rest = self._parts(whole, prefix, stack)
 
@@ -103,7 +100,7 @@ class LongCalls:
             part = next(rest, None)
             if part:
                 array.extend(msgspec.json.encode(part)[1:-1] + b",")
-            self._check_size("GetEntry", len(array))
+            answer.check(len(array))
             return part is not None
 
         await self._in_slices(add_part, call)
@@ -119,7 +116,7 @@ class LongCalls:
             if value is None:
                 return iter(())
             elements: Elements = value.data
-            start, stop = range_bounds(request, len(elements))
+            start, stop = range_bounds(request.start, request.stop, len(elements))
             return element_parts(elements.positions(start, stop)) if start < stop else iter(())
         keys, walks = _keys_of(request), []
         for key in keys:
@@ -134,22 +131,16 @@ class LongCalls:
         return union_parts(walks)
 
     async def _encoded(self, request: kv.Request, parts: Iterable[list[Any]], call: Call) -> EncodedTexts:
-        encoded = EncodedTexts()
+        answer = Answer(type(request).__name__, self._max_answer_bytes)
         rest = iter(parts)
 
         def add_part() -> bool:
             part = next(rest, None)
-            if part is not None:
-                encoded.add(part)
-            self._check_size(type(request).__name__, encoded.size)
+            answer.add(part or [])
             return part is not None
 
         await self._in_slices(add_part, call)
-        return encoded
-
-    def _check_size(self, operation: str, size_bytes: int) -> None:
-        if size_bytes > self._max_answer_bytes:
-            raise errors.AnswerTooLargeError(operation, size_bytes, self._max_answer_bytes)
+        return answer.texts
 
     async def _in_slices(self, step: Callable[[], bool], call: Call) -> None:
         """Repeat a step until it returns false, and let other work be done in between.

@@ -21,7 +21,7 @@ from provider.keyvalue.cache.causality import MAX_DRIFT_MS
 from provider.keyvalue.cache.expiry import ExpiryQueue
 from provider.keyvalue.cache.items.item import Item
 from provider.keyvalue.cache.listing import list_keys, list_page
-from provider.keyvalue.cache.long_calls import LONG_OPERATIONS, MAX_ANSWER_BYTES, LongCalls
+from provider.keyvalue.cache.long_calls import LONG_OPERATIONS, LongCalls
 from provider.keyvalue.cache.operations import MUTATORS, CacheLimits, Mutation, whole_key
 from provider.keyvalue.cache.replica import Replica
 from provider.keyvalue.cache.replication import Replication
@@ -33,6 +33,7 @@ from provider.keyvalue.given_values import Remark
 from provider.keyvalue.link_config import CacheConfig, LinkConfig
 from provider.keyvalue.store import Call, SharedStore, complete
 from provider.keyvalue.tables import READS, READS_OF_MANY
+from provider.keyvalue.values import MAX_ANSWER_BYTES
 from provider.nats.settings import ConnectionSettings
 from provider.streaks import FailureStreak
 from provider.tasks import TaskOwner, cancel

@@ -10,10 +10,10 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
 from contracts.encoded_texts import EncodedGet, EncodedTexts
-from provider import errors
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Head, Operation
 from provider.keyvalue.bucket.pages.tree_reads import Leaves, members_found, tree_count
 from provider.keyvalue.kinds import Kind
+from provider.keyvalue.values import Answer, range_bounds
 
 Members = Head | Collection[str]
 """The members of a set: paged, or of a set that is one message."""
@@ -26,47 +26,6 @@ _LEAVES_TOGETHER = 64
 
 _LEAF_BYTES = 12 * 1024
 """Size of a leaf that changes have split and merged, about."""
-
-
-class Answer:
-    """The elements of an answer, collected while their size is within the limit.
-
-    Args:
-        operation: Name of the operation, for the error.
-        maximum: Limit of the answer in bytes.
-        advice: What a caller may do instead, for the error.
-
-    Attributes:
-        texts: The elements.
-    """
-
-    def __init__(self, operation: str, maximum: int, advice: str = "") -> None:
-        self.texts = EncodedTexts()
-        self._advice = advice
-        self._operation = operation
-        self._maximum = maximum
-
-    def check(self, size: int) -> None:
-        """Check a size in bytes.
-
-        Raises:
-            errors.AnswerTooLargeError: It is over the limit.
-        """
-        if size > self._maximum:
-            raise errors.AnswerTooLargeError(self._operation, size, self._maximum, self._advice)
-
-    def add(self, elements: list[str], leaf: bytes | None = None) -> None:
-        """Add elements, likewise.
-
-        Args:
-            elements: The elements.
-            leaf: The page that has these and no others.
-        """
-        if leaf is not None:
-            self.texts.add_encoded(leaf, len(elements))
-        elif elements:
-            self.texts.add(elements)
-        self.check(self.texts.size)
 
 
 def text_of(head: Head, answer: Answer) -> Operation[str]:
@@ -122,8 +81,8 @@ class RangeReader:
     """
 
     def __init__(self, head: Head, start: int = 0, stop: int = -1) -> None:
-        self._start = max(start + head.count, 0) if start < 0 else start
-        self._end = min(stop + head.count if stop < 0 else stop, head.count - 1) + 1
+        self._start, end = range_bounds(start, stop, head.count)
+        self._end = min(end, head.count)
         self.length = max(0, self._end - self._start)
         in_tree = tree_count(head)
         self._leaves = Leaves(head, self._start, min(self._end, in_tree) if self.length else 0)
@@ -182,9 +141,14 @@ def collected(reader: RangeReader | MemberReader, answer: Answer) -> Operation[E
     return answer.texts
 
 
+def reader_of(head: Head) -> RangeReader | MemberReader:
+    """Return the reader of all elements of a list or a set."""
+    return RangeReader(head) if head.kind is Kind.LIST else MemberReader(head)
+
+
 def elements_of(head: Head) -> Operation[list[str]]:
     """Return all elements of a list or a set, as texts."""
-    reader = RangeReader(head) if head.kind is Kind.LIST else MemberReader(head)
+    reader = reader_of(head)
     found: list[str] = []
     while (part := (yield from reader.next_part())) is not None:
         found += part[0]

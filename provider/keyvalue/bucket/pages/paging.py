@@ -13,11 +13,12 @@ from provider.keyvalue.bucket.pages.pages_stream import PagesStream
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.bucket.pages.settling import page_sizes
 from provider.keyvalue.bucket.pages.tree_reads import reachable_pages
-from provider.keyvalue.bucket.pages.value_reader import MAX_ANSWER_BYTES, ValueReader
+from provider.keyvalue.bucket.pages.value_reader import ValueReader
 from provider.keyvalue.bucket.pages.value_writer import PagingLimits, ValueWriter
 from provider.keyvalue.bucket.stream import BucketStream
 from provider.keyvalue.clock import ServerClock
 from provider.keyvalue.link_values import Paged
+from provider.keyvalue.values import MAX_ANSWER_BYTES
 from provider.tasks import TaskOwner
 
 PAGE_GRACE_SECONDS = 60.0

@@ -24,13 +24,10 @@ from provider.keyvalue.bucket.pages.paged_value import (
 from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.store import Call
-from provider.keyvalue.values import MANY_BYTES, check_kind
+from provider.keyvalue.values import MANY_BYTES, MAX_ANSWER_BYTES, Answer, check_kind
 from provider.room import Room
 
 _log = logging.getLogger(__name__)
-
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Largest answer, unless the caller sets it: what one call may take in memory, with the copies that are made on its way out."""
 
 _SMALL_BYTES = 1024 * 1024
 """Values of this size take no room, as those of one message do not: they would wait behind large ones."""
@@ -122,7 +119,7 @@ class ValueReader:
             check_kind(request.key, entry.value, _KINDS[type(request)])
         if isinstance(request, (kv.Get, kv.ListRange, kv.SetQuery)):
             while is_paged(entry.value):
-                operation, size = self._part(request, _head(entry))
+                operation, size = self._part(request, head_of(entry))
                 try:
                     return await self._within_room([bucket_key], operation, size, call.deadline, call)
                 except (AbsentPageError, DamagedPageError) as error:
@@ -150,7 +147,7 @@ class ValueReader:
             errors.StoreError: As for `read`.
         """
         while is_paged(entry.value):
-            head = _head(entry)
+            head = head_of(entry)
             try:
                 data = await self._within_room([bucket_key], self._whole(operation, head), head.size, deadline, call)
             except (AbsentPageError, DamagedPageError) as error:
@@ -186,9 +183,9 @@ class ValueReader:
             return await self._merged_sets(request, bucket_keys, entries, call)
         is_get = isinstance(request, GetMany)
         # A list or a set is no text, whatever its pages have.
-        wanted = [is_paged(entry.value) and not (is_get and _head(entry).kind is not Kind.TEXT) for entry in entries]
+        wanted = [is_paged(entry.value) and not (is_get and head_of(entry).kind is not Kind.TEXT) for entry in entries]
         size = sum(
-            _head(entry).size if is_wanted else entry.size for entry, is_wanted in zip(entries, wanted, strict=True)
+            head_of(entry).size if is_wanted else entry.size for entry, is_wanted in zip(entries, wanted, strict=True)
         )
         if size > MANY_BYTES:
             raise errors.TooMuchAtOnceError(len(entries), MANY_BYTES)
@@ -221,7 +218,7 @@ class ValueReader:
         for key, entry in zip(request.keys, entries, strict=True):
             check_kind(key, entry.value, Kind.SET)
         sets = [entry.value.data if entry.value is not None else () for entry in entries]
-        sizes = [_head(entry).size if is_paged(entry.value) else entry.size for entry in entries]
+        sizes = [head_of(entry).size if is_paged(entry.value) else entry.size for entry in entries]
         merge, size = (
             (reads.union_of, sum(sizes)) if isinstance(request, kv.SetUnion) else (reads.intersection_of, min(sizes))
         )
@@ -318,15 +315,16 @@ class ValueReader:
                 return _members(head)
         return reads.bytes_of(head, answer)
 
-    def _answer(self, operation: str, advice: str = "") -> reads.Answer:
-        return reads.Answer(operation, self._max_answer_bytes, advice)
+    def _answer(self, operation: str, advice: str = "") -> Answer:
+        return Answer(operation, self._max_answer_bytes, advice)
 
 
 def _members(head: Head) -> Operation[dict[str, None]]:
     return dict.fromkeys((yield from reads.elements_of(head)))
 
 
-def _head(entry: Entry) -> Head:
+def head_of(entry: Entry) -> Head:
+    """Return the head of an entry whose value has pages."""
     assert entry.value is not None
     head: Head = entry.value.data
     return head

@@ -8,16 +8,17 @@ import msgspec
 
 from provider import errors
 from provider.keyvalue.bucket.entries import Entry
-from provider.keyvalue.bucket.pages.paged_reads import MemberReader
-from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head, Operation
+from provider.keyvalue.bucket.pages.paged_reads import reader_of
+from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, DamagedPageError, Head
 from provider.keyvalue.bucket.pages.paging import Paging
 from provider.keyvalue.bucket.pages.tree_reads import Leaves
+from provider.keyvalue.bucket.pages.value_reader import head_of
 from provider.keyvalue.kinds import Kind
 
 
 async def payload_size(paging: Paging, bucket_key: str, entry: Entry, deadline: Callable[[], float]) -> int:
     """Return the size of the payload in bytes. That of a list or a set is counted, which reads all of its pages; see `payload_pieces`."""
-    head = _head(entry)
+    head = head_of(entry)
     if head.kind not in (Kind.LIST, Kind.SET):
         return head.count
     size = 0
@@ -41,7 +42,7 @@ async def payload_pieces(
     Raises:
         errors.StoreError: A page could not be read, or the value was changed or damaged meanwhile.
     """
-    head = _head(entry)
+    head = head_of(entry)
     try:
         if head.kind in (Kind.LIST, Kind.SET):
             async for piece in _array(paging, bucket_key, head, deadline):
@@ -56,24 +57,9 @@ async def payload_pieces(
 
 
 async def _array(paging: Paging, bucket_key: str, head: Head, deadline: Callable[[], float]) -> AsyncIterator[bytes]:
-    begin = b"["
-    next_elements = _elements_of(head)
-    while (elements := await paging.run(bucket_key, next_elements(), deadline())) is not None:
-        if elements:
-            yield begin + msgspec.json.encode(elements)[1:-1]
+    begin, reader = b"[", reader_of(head)
+    while (part := await paging.run(bucket_key, reader.next_part(), deadline())) is not None:
+        if part[0]:
+            yield begin + msgspec.json.encode(part[0])[1:-1]
             begin = b","
-    if head.kind is Kind.LIST and head.added:
-        yield begin + msgspec.json.encode(head.added)[1:-1]
-        begin = b","
     yield b"[]" if begin == b"[" else b"]"
-
-
-def _elements_of(head: Head) -> Callable[[], Operation[list[str] | None]]:
-    """Return the operation that reads the next elements: of a set with its recent changes, of a list without them."""
-    return MemberReader(head).next_members if head.kind is Kind.SET else Leaves(head).next_elements
-
-
-def _head(entry: Entry) -> Head:
-    assert entry.value is not None
-    head: Head = entry.value.data
-    return head

@@ -20,7 +20,6 @@ from provider.keyvalue.bucket.pages.page_codec import (
     encoded_size,
     hash_prefix,
 )
-from provider.keyvalue.bucket.pages.paged_reads import Answer
 from provider.keyvalue.bucket.pages.paged_value import PAUSE, Head, Operation, PageId, page_prefix
 from provider.keyvalue.bucket.pages.settling import PageSizes, settle
 from provider.keyvalue.bucket.pages.tree_reads import reachable_pages, root_of
@@ -28,6 +27,7 @@ from provider.keyvalue.bucket.pages.working_copy import working_copy
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
 from provider.keyvalue.tables import CHANGES
+from provider.keyvalue.values import Answer
 
 Result = TypeVar("Result")
 

@@ -16,7 +16,6 @@ from contracts.operations import encode_response
 from provider import errors
 from provider.keyvalue import values
 from provider.keyvalue.bucket.pages.paged_reads import (
-    Answer,
     MemberReader,
     Members,
     RangeReader,
@@ -30,6 +29,7 @@ from provider.keyvalue.bucket.pages.paged_value import Head
 from provider.keyvalue.bucket.pages.settling import PageSizes
 from provider.keyvalue.bucket.pages.tree_edits import separator
 from provider.keyvalue.kinds import Kind, Value
+from provider.keyvalue.values import Answer
 from tests.unit.keyvalue.bucket.pages.paged_store import KEY, PagedKey, answer, changed, run, texts
 
 pytestmark = pytest.mark.unit
