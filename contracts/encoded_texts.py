@@ -7,6 +7,11 @@ import struct
 from contracts.codec import pack_struct
 from contracts.keyvalue import GetResponse
 
+_MOST_HEADER_BYTES = 5
+"""Room for the header of an array, until the number of its texts is known."""
+
+_EMPTY_TEXT = pack_struct("")
+
 
 class EncodedTexts:
     """The answer of an operation that returns texts. Encoded, they take half or a third of the memory that the texts would take.
@@ -38,10 +43,6 @@ class EncodedTexts:
         return self._encoded
 
 
-_MOST_HEADER_BYTES = 5
-"""Room for the header of an array, until the number of its texts is known."""
-
-
 class EncodedGet:
     """The answer of a `Get`, put together from pieces of its text.
 
@@ -61,9 +62,6 @@ class EncodedGet:
         """Return the encoded answer. Nothing may be added to it, nor is it to be encoded again."""
         self._encoded += self._after
         return self._encoded
-
-
-_EMPTY_TEXT = pack_struct("")
 
 
 def _text_header(size: int) -> bytes:

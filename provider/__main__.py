@@ -43,8 +43,8 @@ def main() -> int:
 
 def _has_printed_help() -> bool:
     """Print the help page of a command without the libraries of the command line."""
-    *words, last = sys.argv[1:] or [""]
-    if last not in ("--help", "-h") or _COMPLETION in os.environ:
+    *words, last = sys.argv[1:]
+    if last not in ("--help", "-h"):
         return False
     from provider.help_pages.stored import print_page
 
@@ -55,16 +55,22 @@ def _run_command() -> int:
     from provider.interrupts import starting
 
     with starting():
-        if _has_printed_help():
-            return 0
-        if sys.argv[1:3] == ["kv", "get"] and _COMPLETION not in os.environ:
-            from provider.commands.kv.short_read import short_get
-
-            code = short_get(sys.argv[3:], os.environ)
-            if code is not None:
-                return code
+        code = _short_code() if _COMPLETION not in os.environ else None
+        if code is not None:
+            return code
         from provider.commands.app import main as run_command
     return run_command()
+
+
+def _short_code() -> int | None:
+    """Return the exit code of a command that needs no library of the command line; `None` if it was not carried out."""
+    if _has_printed_help():
+        return 0
+    if sys.argv[1:3] != ["kv", "get"]:
+        return None
+    from provider.commands.kv.short_read import short_get
+
+    return short_get(sys.argv[3:], os.environ)
 
 
 def _fill_descriptors() -> None:

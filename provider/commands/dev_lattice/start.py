@@ -130,9 +130,8 @@ async def running(
         async with patience("the lattice to start"):
             lattice = await _started(stack, settings, on_event)
         task = asyncio.current_task()
-        if (
-            task is not None and task.cancelling()
-        ):  # asyncio.wait_for of Python 3.11, in nats-py, may swallow a cancellation
+        # asyncio.wait_for of Python 3.11, in nats-py, may swallow a cancellation.
+        if task is not None and task.cancelling():
             raise asyncio.CancelledError
         yield lattice
 

@@ -60,9 +60,8 @@ def decode_revision(
     kind, expires_at_ms = "", 0
     if value is not None:
         kind = _BINARY if value.kind is Kind.BINARY else value.kind.value
-        if (
-            is_head(header) and type(value.data) is not bytes
-        ):  # the payload is a head, whose pages are there only as long as it is the last revision
+        # The payload is a head, whose pages are there only as long as it is the last revision.
+        if is_head(header) and type(value.data) is not bytes:
             kind = f"paged {kind}"
         expires_at_ms = min((end_ms for end_ms in (value.expires_at_ms, end.age_ms) if end_ms > 0), default=0)
     return Revision(

@@ -98,8 +98,7 @@ class DottedItems:
 
     def pop_blocks(self, count: int) -> bool:
         """Drop a number of blocks; return whether there are more. The rest is of no use but to be dropped."""
-        for replica, run in list(self._runs.items()):
-            if not run.pop_blocks(count):
-                del self._runs[replica]
-            return bool(self._runs)
-        return False
+        replica = next(iter(self._runs), None)
+        if replica is not None and not self._runs[replica].pop_blocks(count):
+            del self._runs[replica]
+        return bool(self._runs)
