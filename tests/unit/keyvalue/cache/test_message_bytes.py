@@ -200,58 +200,60 @@ BINARY: list[tuple[Message, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("message", "recorded"), BINARY, ids=[type(message).__name__ for message, _ in BINARY])
-def test_a_message_with_a_binary_value_has_a_version_that_releases_without_them_refuse(
-    message: Message, recorded: str
-) -> None:
-    assert encode_message(SENDER, message).hex() == recorded
-    assert version_of(bytes.fromhex(recorded)) == 3
-    assert decode_message(bytes.fromhex(recorded), MAX_BYTES) == (SENDER, message)
-
-
-def test_a_signed_message_with_a_binary_value_has_a_version_of_its_own_too() -> None:
-    keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
-    head = SignedHead(signed.DELTAS, SENDER, 7, 1_700_000_000_000, 0, keys.issuer, release=1)
-    recorded = (
-        "6b76726304000103a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
-        "30303100000000000000070000018bcfe56800000000000000000027eef659f9074eeead41bf9c5633a4b8524cd32f77"
-        "1a3ee92ef3f4855df94f18b48391c0dd48407490aa410c7f8a9ead044f22bf78116d1e8ce7850acbb9d104"
-        "c1e524833b2e4ed859043a3c8aeaa9f8"
-        "9301049195cf00003c06d28e2001a16b9305c402ff000981ac7265706c6963612d30303031910190"
-    )
-    data = signed.sign(keys, "cache.state", head, pack(BINARY_DELTAS))
-    assert data.hex() == recorded
-    assert version_of(data) == 4
-    assert signed.head_of(data) == head
-    assert signed.is_signed(keys, "cache.state", head, data)
-    assert signed.message_of(head, data, MAX_BYTES) == BINARY_DELTAS
-
-
 PIECE = Piece(7, 2, 5, 300_000, b"", b"\xc3tail")
 PIECES: list[tuple[Message, str]] = [
     (PIECE, "6b76726305001d6a107373656e6465722d30303030319705070205ce000493e0c400c405c37461696c"),
     (PieceRequest("transfer", 3, 2), "6b767263050063e9a3e473656e6465722d30303030319406a87472616e736665720302"),
 ]
 
+LATER = [
+    *((message, recorded, 3) for message, recorded in BINARY),
+    *((message, recorded, 5) for message, recorded in PIECES),
+]
 
-@pytest.mark.parametrize(("message", "recorded"), PIECES, ids=[type(message).__name__ for message, _ in PIECES])
-def test_a_piece_has_a_version_that_releases_without_them_refuse(message: Message, recorded: str) -> None:
+
+@pytest.mark.parametrize(
+    ("message", "recorded", "version"), LATER, ids=[type(message).__name__ for message, _, _ in LATER]
+)
+def test_a_message_of_a_later_release_has_a_version_that_earlier_ones_refuse(
+    message: Message, recorded: str, version: int
+) -> None:
     assert encode_message(SENDER, message).hex() == recorded
-    assert version_of(bytes.fromhex(recorded)) == 5
+    assert version_of(bytes.fromhex(recorded)) == version
     assert decode_message(bytes.fromhex(recorded), MAX_BYTES) == (SENDER, message)
 
 
-def test_a_signed_piece_has_a_version_of_its_own_too() -> None:
+SIGNED_BINARY = (
+    "6b76726304000103a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
+    "30303100000000000000070000018bcfe56800000000000000000027eef659f9074eeead41bf9c5633a4b8524cd32f77"
+    "1a3ee92ef3f4855df94f18b48391c0dd48407490aa410c7f8a9ead044f22bf78116d1e8ce7850acbb9d104"
+    "c1e524833b2e4ed859043a3c8aeaa9f8"
+    "9301049195cf00003c06d28e2001a16b9305c402ff000981ac7265706c6963612d30303031910190"
+)
+SIGNED_PIECE = (
+    "6b76726306000503a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
+    "30303100000000000000070000018bcfe56800000000000000000356e4aa097ad7e22c15d26cbc61c842de6442cdf972"
+    "1cf8ccaa12e5411b1ee52390255bf2e92ff3c8350992d9fc1a6f014ff260b3ad03e6c4d584a01bb2891300336e146efc"
+    "0f406448774577c55508639705070205ce000493e0c400c405c37461696c"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "answers", "release", "version", "recorded"),
+    [
+        (BINARY_DELTAS, signed.DELTAS, 0, 1, 4, SIGNED_BINARY),
+        (PIECE, signed.PIECE, 3, 2, 6, SIGNED_PIECE),
+    ],
+    ids=["binary value", "piece"],
+)
+def test_a_signed_message_of_a_later_release_has_a_version_of_its_own_too(
+    message: Message, kind: int, answers: int, release: int, version: int, recorded: str
+) -> None:
     keys = ClusterKeys("lattice", encode_seed(KeyKind.CLUSTER, bytes(range(32))).text, [])
-    head = SignedHead(signed.PIECE, SENDER, 7, 1_700_000_000_000, 3, keys.issuer, release=2)
-    recorded = (
-        "6b76726306000503a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b873656e6465722d3030"
-        "30303100000000000000070000018bcfe56800000000000000000356e4aa097ad7e22c15d26cbc61c842de6442cdf972"
-        "1cf8ccaa12e5411b1ee52390255bf2e92ff3c8350992d9fc1a6f014ff260b3ad03e6c4d584a01bb2891300336e146efc"
-        "0f406448774577c55508639705070205ce000493e0c400c405c37461696c"
-    )
-    data = signed.sign(keys, "cache.state", head, pack(PIECE))
+    head = SignedHead(kind, SENDER, 7, 1_700_000_000_000, answers, keys.issuer, release=release)
+    data = signed.sign(keys, "cache.state", head, pack(message))
     assert data.hex() == recorded
-    assert version_of(data) == 6
+    assert version_of(data) == version
+    assert signed.head_of(data) == head
     assert signed.is_signed(keys, "cache.state", head, data)
-    assert signed.message_of(head, data, MAX_BYTES) == PIECE
+    assert signed.message_of(head, data, MAX_BYTES) == message
