@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import hashlib
 import secrets
+from collections.abc import Iterator
 
 import msgspec
 
@@ -20,12 +21,14 @@ from provider import errors
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection
 from provider.nats.frames import header_block
+from provider.tasks import cancel
 
 CHUNK_BYTES = 128 * 1024
 """The default of ADR-20, far below the default max_payload of a server."""
 
-_PIECES_AT_ONCE = 32
-"""Pieces that are sent before an acknowledgement is awaited: 4 MiB hide the round trips, and memory holds no more copies."""
+_PIECES_AT_ONCE = 4
+"""Pieces that wait for their acknowledgement. They hide most round trips, and the answers of other calls, which the server reads
+after them, do not wait for long."""
 
 _READS_AT_ONCE = 8
 """Pieces that are asked for at once: a megabyte hides most round trips."""
@@ -93,9 +96,7 @@ class ChunkStore:
             except errors.NoRespondersError:
                 await self._create(deadline)
                 await self._jetstream.publish(subject, bytes(view[:size]), b"", deadline)
-            for first in range(1, len(starts), _PIECES_AT_ONCE):
-                batch = (bytes(view[at : at + size]) for at in starts[first : first + _PIECES_AT_ONCE])
-                await asyncio.gather(*(self._jetstream.publish(subject, piece, b"", deadline) for piece in batch))
+            await self._write(subject, (bytes(view[at : at + size]) for at in starts[1:]), deadline)
             digest = base64.urlsafe_b64encode(await hashing).decode()
             info = self._meta(name, nuid, len(payload), len(starts), f"SHA-256={digest}", is_deleted=False)
             await self._jetstream.publish(self._meta_subject(name), info, _ROLLUP, deadline)
@@ -106,6 +107,19 @@ class ChunkStore:
             raise errors.ChunkError(str(error)) from None
         finally:
             hashing.cancel()
+
+    async def _write(self, subject: str, pieces: Iterator[bytes], deadline: float) -> None:
+        """Write pieces in their order, several at a time."""
+
+        async def write_some() -> None:
+            for piece in pieces:
+                await self._jetstream.publish(subject, piece, b"", deadline)
+
+        writers = [asyncio.create_task(write_some()) for _ in range(_PIECES_AT_ONCE)]
+        try:
+            await asyncio.gather(*writers)
+        finally:
+            await cancel(*writers)
 
     async def remove(self, name: str, deadline: float) -> None:
         """Remove an object without reading it.

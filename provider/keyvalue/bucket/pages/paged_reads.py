@@ -21,8 +21,8 @@ Members = Head | Collection[str]
 Part = tuple[list[str], bytes | None]
 """Elements, and the page that has these and no others, if there is one."""
 
-_LEAVES_TOGETHER = 64
-"""Leaves of one set to look up members in together: a megabyte, which hides the round trips."""
+_LEAVES_TOGETHER = 32
+"""Leaves of one set to look up members in together: half a megabyte, which hides most round trips."""
 
 _LEAF_BYTES = 12 * 1024
 """Size of a leaf that changes have split and merged, about."""

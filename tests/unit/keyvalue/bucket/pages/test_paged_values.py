@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 from collections.abc import Sequence
@@ -25,9 +26,10 @@ from provider.keyvalue.bucket.pages.paged_reads import (
     text_of,
     union_of,
 )
-from provider.keyvalue.bucket.pages.paged_value import Head
+from provider.keyvalue.bucket.pages.paged_value import PAUSE, Head
 from provider.keyvalue.bucket.pages.settling import PageSizes
 from provider.keyvalue.bucket.pages.tree_edits import separator
+from provider.keyvalue.bucket.pages.tree_reads import members_found
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.values import Answer
 from tests.unit.keyvalue.bucket.pages.paged_store import KEY, PagedKey, answer, changed, run, texts
@@ -268,6 +270,17 @@ def test_an_intersection_of_two_large_sets_reads_each_leaf_once() -> None:
     found = texts(intersection_of([one.head, other.head], answer()), one.pages | other.pages, rounds)
     assert found == [f"member:{number:05}" for number in range(1000, 3000)]
     assert sum(rounds) <= (len(one.pages) + len(other.pages)) * 1.2
+
+
+def test_a_look_up_in_many_leaves_lets_other_calls_go_on() -> None:
+    huge = _huge(HUGE)
+    look_up = members_found(huge.head, HUGE)
+    wanted, pauses = next(look_up), 0
+    with contextlib.suppress(StopIteration):
+        while True:
+            pauses += wanted is PAUSE
+            wanted = look_up.send({page_id: huge.pages[page_id] for page_id in wanted.now})
+    assert pauses >= len(huge.pages) // 16
 
 
 def test_a_union_of_a_huge_set_and_a_small_one_is_the_huge_one_page_by_page() -> None:
