@@ -205,7 +205,11 @@ class BatchWriter:
         if plan.is_change:
             needs_pages = self._paging.outgrows_message(plan.value, did_not_fit=batch.needs_pages)
             payload = b"" if needs_pages else payload_of(plan.value)
-            if entry is not None and (needs_pages or self._paging.needs_pages(plan.value, payload)):
+            if needs_pages or self._paging.needs_pages(plan.value, payload):
+                if entry is None:
+                    # The head that it began with was replaced. A new one is not written blind: read the key first.
+                    batch.needs_pages = True
+                    return
                 await self._send_with_pages(batch, plan, entry)
             else:
                 # A value that had pages and has none any more, or the same ones.
@@ -364,10 +368,8 @@ class BatchWriter:
             elif attempt.prepared is not None:
                 self._paging.lost(batch.bucket_key, attempt.prepared.edit)
             return False
-        except errors.OutcomeUnknownError:
-            raise
-        except errors.StoreError:
-            if attempt.prepared is not None:
+        except errors.StoreError as error:
+            if attempt.prepared is not None and not isinstance(error, errors.OutcomeUnknownError):
                 self._paging.refused(batch.bucket_key, attempt.prepared.edit)
             raise
         except AlreadyWrittenError as error:

@@ -201,6 +201,16 @@ async def test_two_writers_and_their_batches_lose_nothing(lattice_server: NatsSe
         assert await one.members() == set(MEMBERS[50:]) | set(mine) | set(theirs)
 
 
+async def test_a_large_text_that_was_overtaken_by_another_writer_is_stored_whole(lattice_server: NatsServer) -> None:
+    async with client(lattice_server) as one, client(lattice_server, one.bucket.name) as other:
+        for size in range(1, 4):
+            # Each starts from the head that it has written last, which the other one has replaced since.
+            for character, writer in (("a", one), ("b", other)):
+                text = character * size * 2_000_000
+                await writer.change(kv.Set(KEY, text, 0))
+                assert (await one.read(kv.Get(KEY))).value == text
+
+
 async def test_a_missing_page_is_an_error_that_names_it_and_the_key_can_be_replaced(lattice_server: NatsServer) -> None:
     async with client(lattice_server) as one:
         await one.all(kv.SetAdd(KEY, member) for member in MEMBERS)
