@@ -206,10 +206,6 @@ class BatchWriter:
             needs_pages = self._paging.outgrows_message(plan.value, did_not_fit=batch.needs_pages)
             payload = b"" if needs_pages else payload_of(plan.value)
             if needs_pages or self._paging.needs_pages(plan.value, payload):
-                if entry is None:
-                    # The head that it began with was replaced. A new one is not written blind: read the key first.
-                    batch.needs_pages = True
-                    return
                 await self._send_with_pages(batch, plan, entry)
             else:
                 # A value that had pages and has none any more, or the same ones.
@@ -267,13 +263,17 @@ class BatchWriter:
     def _plan(self, batch: Batch, base: Entry | None) -> BatchPlan:
         return plan_batch(batch.changes, base if base is not None else NO_ENTRY, self._store.now_ms())
 
-    async def _send_with_pages(self, batch: Batch, plan: BatchPlan, base: Entry) -> None:
+    async def _send_with_pages(self, batch: Batch, plan: BatchPlan, base: Entry | None) -> None:
         """Write the pages of a plan, and then send its head; nothing is sent if the entry turns out to be out of date.
 
         Raises:
             errors.StoreError: The pages could not be written, or the deadlines of all callers have come.
         """
         assert plan.value is not None
+        if base is None:
+            # The head that the batch began with was replaced. A new one is not written blind: read the key first.
+            batch.needs_pages = True
+            return
         operation_id = self._new_id()
         if not base.revision:
             # A head must expect a revision that is gone for good once anything else was written: never "nothing".

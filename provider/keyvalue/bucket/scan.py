@@ -11,7 +11,6 @@ from contracts.extensions import ListKeys, ListKeysResponse
 from provider import errors
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.failures import store_error
-from provider.keyvalue.bucket.reading.stored_form import KIND, PAGED
 from provider.keyvalue.bucket.ttl import EXPIRES_AT, EXPIRES_BY, End, Lifetimes, end_of
 from provider.keyvalue.byte_values import KeyPage, ListPage
 from provider.keyvalue.keys import MAX_BUCKET_KEY_BYTES, RESERVED_KEY, decode_key
@@ -54,7 +53,6 @@ class KeyHeader(NamedTuple):
         time_ms: When the message was stored, by the server's clock.
         is_marker: Whether the message marks its key as deleted or expired.
         end: The end of the message.
-        is_paged: Whether it is the head of a value with pages.
     """
 
     bucket_key: str
@@ -62,14 +60,13 @@ class KeyHeader(NamedTuple):
     time_ms: int
     is_marker: bool
     end: End
-    is_paged: bool = False
 
     def is_live(self, now_ms: int) -> bool:
         """Tell whether the message is a readable value: neither a marker nor expired."""
         return not self.is_marker and not 0 < self.end.at_ms <= now_ms
 
 
-_read_headers = header_reader(KIND, KV_OPERATION, MARKER_REASON, EXPIRES_AT, EXPIRES_BY, TTL)
+_read_headers = header_reader(KV_OPERATION, MARKER_REASON, EXPIRES_AT, EXPIRES_BY, TTL)
 
 
 def decode_head(bucket_key: str, revision: int, time_ms: int, header: bytes, lifetimes: Lifetimes) -> KeyHeader:
@@ -77,7 +74,7 @@ def decode_head(bucket_key: str, revision: int, time_ms: int, header: bytes, lif
     found = _read_headers(header)
     is_marker = found.get(KV_OPERATION) in DELETIONS or MARKER_REASON in found
     end = end_of(found, time_ms, lifetimes)
-    return KeyHeader(bucket_key, revision, time_ms, is_marker, end, found.get(KIND) == PAGED)
+    return KeyHeader(bucket_key, revision, time_ms, is_marker, end)
 
 
 async def scan(

@@ -97,8 +97,6 @@ class Sweeper:
 
     def _note(self, head: KeyHeader) -> None:
         expirations, end = self._bucket.expirations, head.end
-        if head.is_paged:
-            self._bucket.paging.has_heads = True
         if end.is_servers and not end.is_safe and not self._has_warned:
             # Another client's, or one that an earlier version has written.
             self._has_warned = True

@@ -43,7 +43,6 @@ async def lose_and_restore(url: str, *backups: Backup) -> None:
 
 
 async def collect(one: Client, rounds: int = 3) -> None:
-    one.bucket.paging.has_heads = True
     collector = Collector(one.bucket, one.bucket.paging.stream, one.bucket.paging.reachable, 0.0)
     for _ in range(rounds):
         await collector.round()

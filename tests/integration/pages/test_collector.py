@@ -81,7 +81,6 @@ async def collected(server: NatsServer, grace: float = GRACE_SECONDS) -> AsyncIt
 
 
 def collector_of(opened: Opened, grace: float = GRACE_SECONDS) -> Collector:
-    opened.bucket.paging.has_heads = True
     return Collector(opened.bucket, opened.pages, opened.bucket.paging.reachable, grace)
 
 
@@ -206,6 +205,16 @@ async def test_nothing_is_collected_for_a_grace_period_after_the_bucket_was_made
 
 def head_stream(writer: Writer) -> str:
     return writer.opened.bucket.stream
+
+
+async def test_pages_of_values_that_are_all_gone_are_collected_by_a_process_that_knew_none(
+    lattice_server: NatsServer,
+) -> None:
+    async with collected(lattice_server) as (writer, _):
+        pages = await writer.put("op-1", 3)
+        async with open_pages(lattice_server.url, name=writer.opened.bucket.name) as opened:
+            await two_rounds(collector_of(opened))
+        assert await writer.has(pages) == [False] * 4
 
 
 async def test_one_of_several_instances_collects(lattice_server: NatsServer) -> None:

@@ -82,3 +82,12 @@ async def test_without_permission_for_pages_a_large_value_is_refused_and_small_o
             await bucket.put("big", TEXT)
         await bucket.put("k", b"w")
         assert (await bucket.get("k", Consistency.STRONG)).payload == b"w"
+
+
+async def test_without_permission_for_pages_the_collector_asks_for_them_once(make_server: MakeServer) -> None:
+    server = make_server(config([pattern.replace("BUCKET", BUCKET) for pattern in OF_BUCKET]))
+    server.start()
+    async with open_pages(server.url, 0.0, BUCKET, "some") as provider:
+        collector = Collector(provider.bucket, provider.pages, provider.bucket.paging.reachable, 0.0)
+        assert [await collector.round() for _ in range(3)] == [False] * 3
+    assert server.log.count("Permissions Violation") == 1

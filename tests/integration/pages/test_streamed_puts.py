@@ -145,7 +145,6 @@ async def test_the_collector_ends_a_put_that_pauses_for_too_long(lattice_server:
     async with opened_engine(lattice_server) as (opened, engine):
         if has_value:
             await engine.change(Put("k", b"before"), "k", soon())
-        opened.bucket.paging.has_heads = True
         collector = Collector(opened.bucket, opened.pages, opened.bucket.paging.reachable, 0.05)
 
         async def collect() -> None:

@@ -74,6 +74,7 @@ def decode_head(payload: bytes) -> Head | None:
         and 1 <= stored.height <= MOST_LEVELS
         and 0 <= stored.count <= (MOST_ELEMENTS if kind in _COLLECTIONS else MOST_BYTES)
         and 0 <= stored.size <= MOST_BYTES
+        and (kind in _COLLECTIONS or stored.size == stored.count)
         and 0 <= stored.sequence < 2**63
         and in_tree >= 1
         and _is_sound_buffer(kind, stored.added, stored.removed)

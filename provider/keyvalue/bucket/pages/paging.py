@@ -54,7 +54,6 @@ class Paging:
         settings: The settings.
 
     Attributes:
-        has_heads: Whether a scan has found a value with pages.
         stream: The stream of the pages.
         store: The pages.
         reader: Reads of paged values.
@@ -74,15 +73,9 @@ class Paging:
         self.stream = PagesStream(stream, tasks, is_created=settings.is_created)
         self.store = StreamPageStore(self.stream, settings.cache or PageCache(), clock, tasks, settings.grace_seconds)
         runner = PageRunner(self.store)
-        self.has_heads = False
         self._runner, self._read_latest = runner, read_latest
         self.reader = ValueReader(runner, read_latest, settings.max_answer_bytes)
         self.writer = ValueWriter(runner, self.reader, self.limits)
-
-    @property
-    def is_used(self) -> bool:
-        """True if the bucket has, or has had, values with pages, as far as this process knows."""
-        return self.has_heads or self.stream.incarnation > 0
 
     @property
     def grace_seconds(self) -> float:

@@ -13,7 +13,7 @@ from provider.keyvalue.bucket.pages.page_codec import (
     decode_node,
     hash_prefix,
 )
-from provider.keyvalue.bucket.pages.paged_value import PAUSE, Head, Operation, PageId, Wanted
+from provider.keyvalue.bucket.pages.paged_value import PAUSE, DamagedPageError, Head, Operation, PageId, Wanted
 from provider.keyvalue.kinds import Kind
 
 _PAGES_AHEAD = 32
@@ -190,7 +190,12 @@ def position_of(head: Head, element: str, skipped: set[PageId]) -> Operation[int
 
 
 def reachable_pages(head: Head) -> Operation[set[PageId]]:
-    """Return the ids of all pages of a value. Only the inner nodes are read."""
+    """Return the ids of all pages of a value. Only the inner nodes are read.
+
+    Raises:
+        DamagedPageError: An inner node is not readable, or a page has two places, which no provider wrote. To follow such pages could
+            take for ever: with each level there may be twice as many ways to the same few pages.
+    """
     prefix = hash_prefix(head.root)
     level = [root_of(head)]
     found = {head.root}
@@ -201,6 +206,9 @@ def reachable_pages(head: Head) -> Operation[set[PageId]]:
             payloads = yield Wanted(tuple(child.page_id for child in nodes))
             for child in nodes:
                 below += decode_node(child, payloads[child.page_id], head.kind).children(prefix, "")
+        before = len(found)
         found.update(child.page_id for child in below)
+        if len(found) != before + len(below):
+            raise DamagedPageError(head.root, "has a page in two places below it")
         level = below
     return found

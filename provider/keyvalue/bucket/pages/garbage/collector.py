@@ -7,6 +7,7 @@ page may go, `fence` the write that keeps paused writers out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -122,11 +123,15 @@ class Collector:
         self._incarnation: int | None = None
         self._quiet_until = 0.0
         self._reason = ""
+        self._is_refused = False
+        """True if the user has no permission to ask for the stream of pages."""
         self._bytes_left = 0
         """Size of the stream after the last round."""
 
     async def run(self) -> None:
         """Collect for ever. A failure only delays the collection."""
+        with contextlib.suppress(errors.StoreError):
+            await self._has_pages()
         await asyncio.sleep(random.random() * min(_FIRST_SECONDS, self._interval_seconds))
         while True:
             began = self._loop.time()
@@ -147,7 +152,7 @@ class Collector:
     async def _try_round(self) -> None:
         try:
             await self.round()
-            if self._bucket.paging.is_used:
+            if self._pages.incarnation:
                 await self._pages.look(self._deadline())
             self._bytes_left = self._pages.state.size
             self._reason = ""
@@ -165,8 +170,7 @@ class Collector:
         Raises:
             errors.NatsError, errors.StoreError, TimeoutError: The streams could not be read.
         """
-        # A bucket without large values has no such stream, and its user no permission to ask for it.
-        if not self._bucket.paging.is_used:
+        if not await self._has_pages():
             return False
         pages = await self._pages.look(self._deadline())
         if pages is None or self._is_quiet(pages):
@@ -189,6 +193,22 @@ class Collector:
         if self.removed > before:
             _log.info("pages_collected", extra={"bucket": self._bucket.name, "count": self.removed - before})
         return True
+
+    async def _has_pages(self) -> bool:
+        """Tell whether the bucket has, or has had, a stream of pages.
+
+        Processes that have ended may have left some, be there heads or not, so it is asked for until it is found. The user of
+        a bucket without large values may have no permission to ask. Then one refusal is enough.
+
+        Raises:
+            errors.StoreError: The server could not be asked in time.
+        """
+        if not self._pages.incarnation and not self._is_refused:
+            try:
+                await self._pages.look(self._deadline())
+            except errors.StoreForbiddenError:
+                self._is_refused = True
+        return self._pages.incarnation > 0
 
     def _is_quiet(self, pages: OpenPages) -> bool:
         """Tell whether nothing may be collected, since a stream was made anew or restored a short time ago.

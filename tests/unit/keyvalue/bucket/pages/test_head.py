@@ -13,6 +13,7 @@ from msgspec import msgpack
 
 from contracts import keyvalue as kv
 from provider.keyvalue.bucket.pages.head import decode_head, encode_head
+from provider.keyvalue.bucket.pages.page_codec import Child, encode_node, hash_prefix
 from provider.keyvalue.bucket.pages.paged_reads import MemberReader, collected
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Head, PageId, key_hash, page_prefix
 from provider.keyvalue.bucket.pages.settling import PageSizes, page_sizes
@@ -60,6 +61,7 @@ def test_a_head_is_a_small_json_object() -> None:
         {"count": 1, "added": ["a"]},
         {"kind": "list", "removed": ["a"]},
         {"kind": "text", "added": ["a"]},
+        {"kind": "text", "count": 9001},
         {"later": 1},
     ],
     ids=str,
@@ -107,3 +109,15 @@ def test_pages_fit_into_messages_of_any_server() -> None:
     small = page_sizes(16 * 1024)
     assert max(small) == 12 * 1024
     assert max(page_sizes(1024)) == 512
+
+
+def test_a_tree_whose_pages_have_two_places_is_not_followed() -> None:
+    prefix, pages, height = hash_prefix(ROOT), dict[PageId, bytes](), 18
+    children = [Child(PageId(f"{prefix}op.0"), 1), Child(PageId(f"{prefix}op.1"), 1)]
+    for level in range(1, height):
+        below = encode_node(children, prefix, is_set=False)
+        children = [Child(PageId(f"{prefix}op.{2 * level + side}"), 2**level) for side in (0, 1)]
+        pages |= {child.page_id: below for child in children}
+    head = Head(kind=Kind.LIST, root=children[0].page_id, height=height, count=2 ** (height - 1), size=0)
+    with pytest.raises(DamagedPageError, match="two places"):
+        run(reachable_pages(head), pages)
