@@ -110,6 +110,19 @@ async def test_a_full_stream_gives_up_its_garbage_first(lattice_server: NatsServ
         assert dict(await opened.store.read("a", Wanted(tuple(pages)), soon())) == pages
 
 
+async def test_a_full_stream_gives_up_no_more_of_its_garbage_than_there_is_need_of(
+    lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_removal, "_ROOM_BYTES", 300_000)
+    async with open_pages(lattice_server.url, max_bytes=5_000_000) as opened:
+        garbage = pages_of("a", 48, 100_000, "op-1")
+        await opened.store.write("a", garbage, 0, soon())
+        opened.store.remove_later("a", garbage, 4_800_000)
+        await opened.store.write("b", pages_of("b", 8, 100_000), 0, soon())
+        # Sixteen go together. To remove them all could take longer than the writer waits.
+        assert opened.store.remover.waiting == 32
+
+
 async def test_pages_of_a_value_with_an_end_are_removed_by_the_server(lattice_server: NatsServer) -> None:
     async with open_pages(lattice_server.url, grace_seconds=0.0) as opened:
         await opened.store.write("a", pages_of("a", 2), opened.clock.now_ms() + 500, soon())

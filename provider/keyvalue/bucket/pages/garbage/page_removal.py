@@ -36,6 +36,10 @@ _USUAL_GRACE_SECONDS = 60.0
 _LEAST_BYTES = 4 * 1024
 """Size that a removal counts for at least: the memory of those that wait is bounded too, at some 10 MB."""
 
+_ROOM_BYTES = 4 * 1024 * 1024
+"""Pages that go at once when the stream is full, the oldest first: as many as are written together. To remove all of them
+could take longer than the callers wait."""
+
 _MOST_WRITES_KNOWN = 1024
 """Keys whose last write is remembered, some 100 KB. Only a write in the last seconds matters."""
 
@@ -113,7 +117,7 @@ class PageRemover:
         self._tasks.start(self._plan_all(bucket_key, up_to_sequence, size), "plan the removal of pages")
 
     async def make_room(self, times_before: int, deadline: float) -> bool:
-        """Remove everything that waits, whatever its time, because the stream is full; tell whether there may be room now.
+        """Remove pages that wait, whatever their time, because the stream is full; tell whether there may be room now.
 
         Args:
             times_before: The value of `times_made_room` when the write was sent for which there was no room.
@@ -124,9 +128,13 @@ class PageRemover:
         """
         async with self._making_room:
             if self.times_made_room == times_before:
-                removals, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
-                counts = [await self._remove(removal, deadline) for removal in removals]
-                self.times_made_room += bool(sum(counts))
+                count = size = 0
+                while self._waiting and size < _ROOM_BYTES:
+                    group = self._next_group(is_due=False)
+                    counts = await asyncio.gather(*(self._remove(one, deadline) for one in group))
+                    count += sum(counts)
+                    size += sum(one.size for one, removed in zip(group, counts, strict=True) if removed)
+                self.times_made_room += bool(count)
             return self.times_made_room > times_before
 
     async def _plan_all(self, bucket_key: str, up_to: int, size: int) -> None:
@@ -184,11 +192,16 @@ class PageRemover:
         except TimeoutError:
             return
 
-    async def _remove_group(self) -> None:
+    def _next_group(self, *, is_due: bool) -> list[_Removal]:
+        """Take out the removals that come next: only those whose time has come, or any."""
         group: list[_Removal] = []
-        while len(group) < _AT_ONCE and self._waiting and not self._seconds_left():
+        while len(group) < _AT_ONCE and self._waiting and not (is_due and self._seconds_left()):
             group.append(self._waiting.popleft())
             self._waiting_bytes -= group[-1].size
+        return group
+
+    async def _remove_group(self) -> None:
+        group = self._next_group(is_due=True)
         deadline = self._loop.time() + _REQUEST_SECONDS
         await asyncio.gather(*(self._try_to_remove(one, deadline) for one in group))
 
