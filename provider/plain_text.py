@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
+
+_PART_CHARACTERS = 64 * 1024
+"""Characters of a long text that are looked at together: a list of the characters of 64 MiB would take 500 MB."""
 
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -18,9 +22,22 @@ def printable(text: str, kept: str = "") -> str:
         text: The text.
         kept: Characters to leave as they are, e.g. line breaks.
     """
+    return _escaped(text, kept, _escape)
+
+
+def is_printable(text: str, kept: str = "") -> bool:
+    """Tell whether `printable` leaves a text as it is."""
     if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in kept else _escape(char) for char in text)
+        return True
+    for char in kept:
+        text = text.replace(char, "")
+    return text.isprintable()
+
+
+def parts(text: str) -> Iterator[str]:
+    """Yield a text in parts, to be handled one after the other."""
+    for start in range(0, len(text), _PART_CHARACTERS):
+        yield text[start : start + _PART_CHARACTERS]
 
 
 def cut(text: str, characters: int) -> str:
@@ -46,7 +63,18 @@ def plain_json_line(fields: dict[str, Any]) -> str:
 
 
 def _printable_json(text: str) -> str:
-    return text if text.isprintable() else "".join(char if char.isprintable() else _json_escape(char) for char in text)
+    return _escaped(text, "", _json_escape)
+
+
+def _escaped(text: str, kept: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        part
+        if is_printable(part, kept)
+        else "".join(char if char.isprintable() or char in kept else escape(char) for char in part)
+        for part in parts(text)
+    )
 
 
 def _json_escape(char: str) -> str:

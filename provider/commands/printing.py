@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from provider.commands.errors import OutputError, UsageError
 from provider.errors import ProviderError
 from provider.help_pages.style import PLAIN, RED, has_colors
-from provider.plain_text import plain_json_line, printable
+from provider.plain_text import parts, plain_json_line, printable
 
 
 def without_seeds(text: str) -> str:
@@ -54,8 +54,11 @@ def print_line(text: str, kept: str = "\n\t") -> None:
         text: The text, which may be an actor's.
         kept: Control characters that a terminal gets too.
     """
+    is_terminal = sys.stdout.isatty()
     with flushed():
-        sys.stdout.write((printable(text, kept) if sys.stdout.isatty() else text) + "\n")
+        for part in parts(text):
+            sys.stdout.write(printable(part, kept) if is_terminal else part)
+        sys.stdout.write("\n")
 
 
 def print_object(fields: dict[str, Any]) -> None:

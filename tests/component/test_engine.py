@@ -408,7 +408,7 @@ def test_a_rejection_by_a_leader_that_may_be_deposed_is_investigated(is_stored: 
 class NoTasks(TaskOwner):
     """An owner that starts nothing."""
 
-    def start(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> None:
+    def start(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> NoReturn:
         raise AssertionError(name)
 
 

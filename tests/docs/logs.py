@@ -76,7 +76,7 @@ MEANINGS = {
     "pages_collector_failed": "A defect in the removal of pages. It is repeated.",
     "pages_not_collected": "Pages that no value names any more could not be removed. It is tried again.",
     "pages_of_key_left": "The pages of one key stay for now, as its head could not be read.",
-    "pages_not_removed": "Pages of values that nothing names any more could not be removed. It is tried again.",
+    "pages_not_removed": "Pages that no value names any more could not be removed. The collector removes them later.",
     "pages_stream_created": "A bucket has got its stream of pages, for values that are kept in pages.",
     "pages_weaker_than_bucket": "The stream of a bucket's pages has fewer replicas or another storage than the bucket.",
     "payload_not_removed": "The payload of a refused invocation stays in the lattice's object store.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -39,10 +40,11 @@ class Payloads:
         from nats.js.errors import NotFoundError
 
         store, name = await self._store(), f"{response.invocation_id}-r"
-        found = await store.get(name)
+        payload = io.BytesIO()  # without it, nats-py joins the pieces one by one: 40 seconds for 60 MiB
+        await store.get(name, payload)
         with contextlib.suppress(NotFoundError):
             await store.delete(name)
-        return found.data or b""
+        return payload.getvalue()
 
     async def _store(self) -> ObjectStore:
         from nats.js.errors import BucketNotFoundError, NotFoundError

@@ -70,6 +70,9 @@ async def opened(jetstream: js.JetStream, name: str, timeout_seconds: float) -> 
         yield OpenBucket(jetstream, bucket, engine, timeout_seconds)
     finally:
         engine.close()
+        with contextlib.suppress(TimeoutError):  # the pages of a put that was broken off
+            async with asyncio.timeout(timeout_seconds):
+                await bucket.paging.store.remover.finish()
         await tasks.close()
 
 
@@ -272,7 +275,8 @@ class OpenBucket:
         """Put an old value again and return the new revision. A concurrent write makes it fail."""
         old = await self.at_revision(key, revision)
         if old.kind not in ("text", "binary"):
-            raise NotRevertibleError(f"revision {revision} of {key} is a {old.kind}, which only an actor can write")
+            reason = "pages may be gone" if old.kind.startswith("paged ") else "kind only an actor can write"
+            raise NotRevertibleError(f"revision {revision} of {key} is a {old.kind}, whose {reason}")
         latest = await self.bucket.read_latest(key, self._deadline())
         return await self.update(key, old.payload, latest.revision)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from provider.commands.kv.name_rules import actor_key, actor_note
 from provider.commands.kv.stored_revision import PUT, Revision
+from provider.plain_text import is_printable, parts
 from provider.units import format_seconds
 
 _SHORT = 40
@@ -23,7 +24,7 @@ def plain_value(payload: bytes) -> str:
         text = payload.decode()
     except UnicodeDecodeError:
         text = "\x00"
-    is_plain = all(char.isprintable() or char in "\n\t" for char in text)
+    is_plain = all(is_printable(part, "\n\t") for part in parts(text))
     return text if is_plain else b2a_base64(payload, newline=False).decode()
 
 

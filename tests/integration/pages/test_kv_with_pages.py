@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from contracts import keyvalue as kv
 from provider import errors
+from provider.commands.errors import NotRevertibleError
 from provider.commands.kv.bucket_admin import bucket_status, list_buckets, remove_bucket
 from provider.commands.kv.bucket_rendering import status_object, status_rows
 from provider.commands.kv.open_bucket import opened
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.link_values import Consistency
+from provider.tasks import cancel
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.integration.pages.open_pages import SECONDS, open_pages, soon
 
@@ -77,3 +80,36 @@ async def test_a_stream_of_a_user_stays_when_the_bucket_goes(lattice_server: Nat
                 await bucket.put("big", TEXT)
         await remove_bucket(jetstream, name, soon())
         assert (await jetstream.stream_info(provider.pages.name, soon())).config.name == provider.pages.name
+
+
+async def test_a_put_that_is_broken_off_leaves_no_pages(lattice_server: NatsServer) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(8):
+            yield b"x" * 512 * 1024
+        stored.set()
+        await asyncio.Event().wait()
+
+    stored = asyncio.Event()
+    async with open_pages(lattice_server.url) as provider:
+
+        async def put() -> None:
+            async with opened(provider.jetstream, provider.bucket.name, SECONDS) as bucket:
+                await bucket.put_parts("big", endless(), 0, None)
+
+        putting = asyncio.create_task(put())
+        await stored.wait()
+        assert (await provider.jetstream.stream_info(provider.pages.name, soon())).state.messages > 3
+        await cancel(putting)
+        # The page that was under way may be stored after its removal; a collector finds it.
+        assert (await provider.jetstream.stream_info(provider.pages.name, soon())).state.messages <= 1
+
+
+async def test_an_old_head_cannot_be_put_again(lattice_server: NatsServer) -> None:
+    async with (
+        open_pages(lattice_server.url) as provider,
+        opened(provider.jetstream, provider.bucket.name, SECONDS) as bucket,
+    ):
+        await bucket.put("big", TEXT)
+        revision = (await bucket.get("big", Consistency.STRONG)).revision
+        with pytest.raises(NotRevertibleError, match="is a paged text, whose pages may be gone"):
+            await bucket.revert("big", revision)

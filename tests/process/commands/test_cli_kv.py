@@ -399,6 +399,7 @@ def test_a_value_of_many_messages_passes_through_in_the_memory_of_a_few(
     for key in ("file", "pipe"):
         assert peak_bytes(f"kv get large {key} --raw > {folder}/read") - small < len(value)
         assert (folder / "read").read_bytes() == value
+    assert peak_bytes(f"kv get large file > {folder}/read") - small < 3 * len(value)
 
 
 def test_a_dead_and_a_frozen_server_are_one_line_in_time(tmp_path: Path) -> None:

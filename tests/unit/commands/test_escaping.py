@@ -36,6 +36,18 @@ def test_an_escaped_text_is_printable_and_a_printable_one_is_unchanged(text: str
     assert printable(text, "\n").replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("end", [EVIL, "\n\n", "ß☃"])
+def test_a_long_text_is_escaped_like_a_short_one(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    begin = "ß\n\t" * 100_000
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_line(begin + end)
+    assert terminal.getvalue() == begin + printable(end, "\n\t") + "\n"
+    assert printable(begin + end) == begin.replace("\n", "\\n").replace("\t", "\\t") + printable(end)
+    assert json.loads(json_line([begin + end])) == [begin + end]
+    assert json_line([begin + end]).isprintable()
+
+
 @given(st.text(st.characters(codec="utf-8")))
 def test_json_is_printable_and_the_same_to_a_program(text: str) -> None:
     assert json_line([text]).isprintable()

@@ -82,7 +82,7 @@ class PageRemover:
         self.times_made_room = 0
         """Number of times that `make_room` has removed something."""
         self._making_room = asyncio.Lock()
-        self._is_working = False
+        self._worker: asyncio.Task[None] | None = None
         self._is_changed = asyncio.Event()
         self._writes: OrderedDict[str, tuple[int, int]] = OrderedDict()
         """First and last sequence of the last write, by key."""
@@ -137,6 +137,13 @@ class PageRemover:
                 self.times_made_room += bool(count)
             return self.times_made_room > times_before
 
+    async def finish(self) -> None:
+        """Carry out the removals that are due, before the process ends. The collector finds the pages of the others."""
+        self._waiting = deque(removal for removal in self._waiting if removal.due <= self._loop.time())
+        self._work()
+        if self._worker is not None:
+            await asyncio.wait({self._worker})
+
     async def _plan_all(self, bucket_key: str, up_to: int, size: int) -> None:
         try:
             found = await self._pages.look(self._loop.time() + _REQUEST_SECONDS)
@@ -163,20 +170,16 @@ class PageRemover:
 
     def _work(self) -> None:
         self._is_changed.set()
-        if not self._is_working and self._waiting:
-            self._is_working = True
-            self._tasks.start(self._remove_as_due(), "remove pages")
+        if self._waiting and (self._worker is None or self._worker.done()):
+            self._worker = self._tasks.start(self._remove_as_due(), "remove pages")
 
     async def _remove_as_due(self) -> None:
-        try:
-            while self._waiting:
-                self._is_changed.clear()
-                if seconds := self._seconds_left():
-                    await self._pause(seconds)
-                else:
-                    await self._remove_group()
-        finally:
-            self._is_working = False
+        while self._waiting:
+            self._is_changed.clear()
+            if seconds := self._seconds_left():
+                await self._pause(seconds)
+            else:
+                await self._remove_group()
 
     def _seconds_left(self) -> float:
         """Return the time until the first removal."""
