@@ -7,7 +7,7 @@ import enum
 import functools
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 from hypothesis import given, settings
