@@ -185,6 +185,11 @@ class Store(Protocol):
 class Fails(Protocol):
     """A call, or a part of one, that may end in an error."""
 
+    @property
+    def is_done(self) -> bool:
+        """True once it has ended."""
+        ...
+
     def fail(self, error: BaseException) -> None:
         """Take the error; see `Call.fail`."""
         ...
@@ -196,10 +201,13 @@ async def complete(call: Fails, work: Awaitable[_T], then: Callable[[_T], None])
     Args:
         call: Call that the work is done for.
         work: Awaited exactly once.
-        then: Called with the result; `call.answer` where the result is the answer.
+        then: Called with the result, unless the call has ended meanwhile: its caller may have been told that nothing was
+            changed. `call.answer` where the result is the answer.
     """
     try:
-        then(await work)
+        result = await work
+        if not call.is_done:
+            then(result)
     except asyncio.CancelledError as error:
         call.fail(error)
         raise

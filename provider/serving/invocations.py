@@ -82,8 +82,6 @@ class InvocationReplies:
             raise errors.OutcomeUnknownError(f"its answer could not be sent: {error}") from None
 
     def _reply_success(self, call: InvocationCall, response: bytes, size_bytes: int) -> None:
-        if call.is_done:  # it became overdue while its answer was being sent in chunks
-            return
         try:
             self.reply(call.reply_subject, encode_success(call.event.invocation.id, response, size_bytes))
         except errors.MessageTooLargeError as error:  # the server's limit is lower than the lattice's chunk size

@@ -7,6 +7,7 @@ import enum
 import functools
 from collections.abc import Iterable, Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,8 +94,8 @@ class ScriptedStore:
 
     expires_by_itself = False
 
-    def __init__(self, script: list[Fault], value: Value) -> None:
-        self.entry = Entry(1, value)
+    def __init__(self, script: list[Fault], value: Value | None) -> None:
+        self.entry = Entry(1, value) if value is not None else Entry(0, None)
         self._script = list(script)
         self._ids: dict[bytes, int] = {}
 
@@ -144,6 +145,93 @@ class ScriptedStore:
 
     def _touch(self) -> None:
         self.entry = Entry(self.entry.revision + 1, self.entry.value, b"another")
+
+
+class Gate:
+    """A point that everything passes at once until it is closed."""
+
+    def __init__(self) -> None:
+        self.is_reached = asyncio.Event()
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+
+    def close(self) -> None:
+        self._is_open.clear()
+
+    def open(self) -> None:
+        self._is_open.set()
+
+    async def passed(self) -> None:
+        if not self._is_open.is_set():
+            self.is_reached.set()
+        await self._is_open.wait()
+
+
+class GatedPages(Pages):
+    """Pages whose reads or writes wait at a gate."""
+
+    def __init__(self, reads: Gate, writes: Gate) -> None:
+        super().__init__()
+        self._reads = reads
+        self._writes = writes
+
+    async def read(self, bucket_key: str, wanted: Wanted, deadline: float) -> Mapping[PageId, bytes]:
+        await self._reads.passed()
+        return await super().read(bucket_key, wanted, deadline)
+
+    async def write(self, bucket_key: str, pages: Mapping[PageId, bytes], expires_at_ms: int, deadline: float) -> int:
+        await self._writes.passed()
+        return await super().write(bucket_key, pages, expires_at_ms, deadline)
+
+
+class GatedStore(ScriptedStore):
+    """A store in which markers that only stand in for a value wait at a gate."""
+
+    def __init__(self, fences: Gate, value: Value | None) -> None:
+        super().__init__([], value)
+        self._fences = fences
+
+    async def _write(self, write: Write) -> int:
+        if write.is_fence:
+            await self._fences.passed()
+        return await super()._write(write)
+
+
+async def late_caller(held: str, old: list[str]) -> None:
+    """One of two callers is told that its time is over, while their common write is held up before its head is sent."""
+    loop, tasks = asyncio.get_running_loop(), TaskOwner()
+    gates = {name: Gate() for name in ("reads", "writes", "fences")}
+    pages = GatedPages(gates["reads"], gates["writes"])
+    runner = PageRunner(pages)
+    value = Value(Kind.SET, dict.fromkeys(old)) if old else None
+    if value is not None:
+        first: Edit = await runner.run([KEY], settle(value, SIZES, page_prefix(KEY, b"0.0")), 0)
+        await pages.write(KEY, first.pages, 0, 0)
+        value = first.value
+    store = GatedStore(gates["fences"], value)
+    reader = ValueReader(runner, store.read_latest)
+    engine = Engine(store, tasks, ValueWriter(runner, reader, lambda: PagingLimits(SIZES, -1, True, 2**19)))
+    gates[held].close()
+    late = asyncio.ensure_future(engine.change(kv.SetAdd(KEY, "late"), KEY, loop.time() + 0.05))
+    members = [f"in time {'x' * 30_000} {number}" for number in range(3)]
+    others = [asyncio.ensure_future(engine.change(kv.SetAdd(KEY, text), KEY, loop.time() + 60)) for text in members]
+    await gates[held].is_reached.wait()
+    with pytest.raises(errors.StoreTimeoutError):
+        await late
+    gates[held].open()
+    assert await asyncio.gather(*others) == [1, 1, 1]
+    whole = await reader.whole("SetQuery", KEY, KEY, await store.read_latest(KEY, 0), loop.time() + 60)
+    assert whole.value is not None
+    assert set(whole.value.data) == {*old, *members}
+    assert store.entry.value is not None
+    assert await runner.run([KEY], reachable_pages(store.entry.value.data), 0) == set(pages.stored)
+    engine.close()
+    await tasks.close()
+
+
+@pytest.mark.parametrize(("held", "old"), [("reads", OLD), ("writes", OLD), ("writes", []), ("fences", [])])
+def test_a_caller_who_was_told_that_nothing_was_changed_is_left_out_of_the_write(held: str, old: list[str]) -> None:
+    asyncio.run(late_caller(held, old))
 
 
 async def scenario(script: list[Fault], changes: list[tuple[bool, bool]]) -> None:

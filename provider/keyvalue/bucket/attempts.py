@@ -264,7 +264,7 @@ class BatchWriter:
         return plan_batch(batch.changes, base if base is not None else NO_ENTRY, self._store.now_ms())
 
     async def _send_with_pages(self, batch: Batch, plan: BatchPlan, base: Entry | None) -> None:
-        """Write the pages of a plan, and then send its head; nothing is sent if the entry turns out to be out of date.
+        """Write the pages of a plan, and send its head unless the entry is out of date, or a caller was answered meanwhile.
 
         Raises:
             errors.StoreError: The pages could not be written, or the deadlines of all callers have come.
@@ -278,7 +278,7 @@ class BatchWriter:
         if not base.revision:
             # A head must expect a revision that is gone for good once anything else was written: never "nothing".
             revision = await self._write_fence(batch)
-            if not revision:
+            if not revision or batch.has_answered:
                 return
             base = Entry(revision, None)
         try:
@@ -287,21 +287,22 @@ class BatchWriter:
             if batch.needs_pages or is_working_copy(plan.value):
                 raise
             # Without permission for pages, or with CREATE=never, a list or a set may grow up to the size of a message.
-            batch.under_way = self._send(batch, plan, base, payload_of(plan.value))
+            if not batch.has_answered:
+                batch.under_way = self._send(batch, plan, base, payload_of(plan.value))
             return
         if prepared is None:
             return
-        plan = structs.replace(plan, value=prepared.value)
         try:
-            batch.under_way = self._send(batch, plan, base, prepared.payload, prepared)
-        except errors.StoreError:
-            self._paging.lost(batch.bucket_key, prepared.edit)
-            raise
+            if not batch.has_answered:
+                plan = structs.replace(plan, value=prepared.value)
+                batch.under_way = self._send(batch, plan, base, prepared.payload, prepared)
+        finally:
+            if batch.under_way is None:
+                self._paging.lost(batch.bucket_key, prepared.edit)
 
     async def _write_fence(self, batch: Batch) -> int:
         """Write a marker under a key without a message and return its revision; 0: it has a message, or the outcome is unknown."""
-        key = batch.changes[0].request.key
-        write = Write(batch.bucket_key, key, None, b"", self._new_id(), 0, is_fence=True)
+        write = Write(batch.bucket_key, batch.changes[0].request.key, None, b"", self._new_id(), 0, is_fence=True)
         try:
             return await self._store.write(write, min(batch.deadline, self._loop.time() + _ATTEMPT_SECONDS))
         except (ConflictError, AlreadyWrittenError, MaybeWrittenError):

@@ -149,6 +149,11 @@ class Batch(Struct, eq=False):
                 latest = change.call.deadline
         return latest
 
+    @property
+    def has_answered(self) -> bool:
+        """True if a caller has been told that time is over. A plan with its change must not be sent any more."""
+        return any(change.call.is_done for change in self.changes)
+
     def drop_answered(self) -> bool:
         """Drop the changes whose callers were told that time is over; return whether any change is left."""
         self.changes = [change for change in self.changes if not change.call.is_done]
