@@ -8,9 +8,7 @@ message of each id, so of several attempts at most one is ever stored.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-import secrets
 from collections.abc import Callable
 
 from msgspec import structs
@@ -25,6 +23,7 @@ from provider.keyvalue.bucket.cas import (
     MaybeWrittenError,
     NotWrittenError,
     SentWrite,
+    id_maker,
 )
 from provider.keyvalue.bucket.entries import NO_ENTRY, Entry, EntryCache, Write, may_tell_ttl
 from provider.keyvalue.bucket.pages.paged_value import Head, is_paged
@@ -91,9 +90,7 @@ class BatchWriter:
         self._paging = paging
         self._on_long_search = on_long_search
         self._cache = EntryCache(cached_bytes)
-        # Ids are unique among all providers: 48 random bits for this engine, and a count.
-        self._id_prefix = secrets.token_urlsafe(6).encode() + b"."
-        self._ids = itertools.count()
+        self._new_id = id_maker()
 
     def forget(self) -> None:
         """Drop the remembered entries: they may belong to another bucket than the one that is read next."""
@@ -277,10 +274,9 @@ class BatchWriter:
         operation_id = self._new_id()
         if not base.revision:
             # A head must expect a revision that is gone for good once anything else was written: never "nothing".
-            revision = await self._write_fence(batch)
-            if not revision or batch.has_answered:
+            base = await self._write_fence(batch)
+            if base is None or batch.has_answered:
                 return
-            base = Entry(revision, None)
         try:
             prepared = await self._paging.prepare(batch, plan.value, base, operation_id)
         except errors.StoreRefusedError:
@@ -300,18 +296,20 @@ class BatchWriter:
             if batch.under_way is None:
                 self._paging.lost(batch.bucket_key, prepared.edit)
 
-    async def _write_fence(self, batch: Batch) -> int:
-        """Write a marker under a key without a message and return its revision; 0: it has a message, or the outcome is unknown."""
+    async def _write_fence(self, batch: Batch) -> Entry | None:
+        """Write a marker under a key without a message and return it; `None`: there is a message, or the outcome is unknown."""
         write = Write(batch.bucket_key, batch.changes[0].request.key, None, b"", self._new_id(), 0, is_fence=True)
         try:
-            return await self._store.write(write, min(batch.deadline, self._loop.time() + _ATTEMPT_SECONDS))
+            return Entry(
+                await self._store.write(write, min(batch.deadline, self._loop.time() + _ATTEMPT_SECONDS)), None
+            )
         except (ConflictError, AlreadyWrittenError, MaybeWrittenError):
-            return 0
+            return None
         except NotWrittenError as error:
             if self._loop.time() + _PAUSE_SECONDS >= batch.deadline:
                 raise errors.StoreUnreachableError(error.reason) from None
             await asyncio.sleep(_PAUSE_SECONDS)
-            return 0
+            return None
 
     def _send(
         self,
@@ -468,6 +466,3 @@ class BatchWriter:
         if current.revision == write.expected_revision:
             return None
         raise errors.OutcomeUnknownError(f"{doubt}, and another writer has changed the key since")
-
-    def _new_id(self) -> bytes:
-        return self._id_prefix + b"%x" % next(self._ids)

@@ -6,7 +6,9 @@ A write that returns was stored. Every other outcome is an exception, and each o
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import secrets
 from collections.abc import Callable, Generator
 from typing import Protocol
 
@@ -17,6 +19,12 @@ _log = logging.getLogger(__name__)
 
 MAX_PAYLOAD = "the server's max_payload"
 """The limit of one message, as `errors.ValueTooLargeError` names it. A value that is over it may get pages."""
+
+
+def id_maker() -> Callable[[], bytes]:
+    """Return a function that makes ids of attempts, unique among all providers: 48 random bits for this engine, and a count."""
+    prefix, numbers = secrets.token_urlsafe(6).encode() + b".", itertools.count()
+    return lambda: prefix + b"%x" % next(numbers)
 
 
 class SentWrite:
