@@ -17,11 +17,16 @@ _MAX_CONTROL_LINE = 128 * 1024
 """Limit for a line without an end: the INFO of a cluster of some thousand servers. The beginning is searched again with each
 piece, so a larger limit would let a server that sends single bytes take all the time."""
 
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Limit of a message until the server has announced its own, and the largest that a nats-server can be configured to."""
+_MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
+"""The largest limit for publications that a nats-server can be configured to. The limit of today does not count here: a message
+that was stored under a higher one is still sent."""
 
 _ADDED_BYTES = 64 * 1024
 """Room for the headers that a server adds to a message, over its limit for publications."""
+
+_MAX_MESSAGE_BYTES = _MAX_PAYLOAD_BYTES * 4 // 3 + _ADDED_BYTES
+"""Limit of a message. A server sends more than it accepts: a message of a stream that allows no direct reads comes as base64 in
+JSON."""
 
 
 _PUBLISH_REFUSED = re.compile(r'Permissions Violation for Publish to "([^"\\]+)"')
@@ -36,20 +41,12 @@ class FrameParser:
     """A parser that splits a server's bytes into messages and control lines (PING, PONG, INFO, -ERR, +OK)."""
 
     def __init__(self) -> None:
-        self._max_message_bytes = _MAX_MESSAGE_BYTES
         self._parts: list[bytes] = []
         """The beginning of an incomplete frame, in pieces as they arrived."""
         self._have = 0
         """Length of the pieces together."""
         self._need = 0
         """Length of the incomplete frame; 0 while its control line is incomplete. No parsing is tried before that."""
-
-    def limit(self, max_payload_bytes: int) -> None:
-        """Refuse messages that are larger than any that the server has reason to send.
-
-        It sends more than it accepts: a message of a stream that allows no direct reads comes as base64 in JSON.
-        """
-        self._max_message_bytes = min(max_payload_bytes, _MAX_MESSAGE_BYTES) * 4 // 3 + _ADDED_BYTES
 
     def feed(self, data: bytes) -> list[Message | bytes]:
         """Take bytes and return the frames that they complete, in order; a control line is bytes without its line end.
@@ -105,7 +102,7 @@ class FrameParser:
 
     def _check_size(self, start: int, header_end: int, stop: int) -> None:
         """Raise `ValueError` if a message cannot become complete: a negative size, a header beyond it, too large."""
-        if not start <= header_end <= stop or stop - start > self._max_message_bytes:
+        if not start <= header_end <= stop or stop - start > _MAX_MESSAGE_BYTES:
             raise ValueError
 
 

@@ -82,7 +82,6 @@ def _check_info(connection: socket, frames: FrameParser) -> list[Message | bytes
     info = json.loads(first[5:])
     if any(info.get(demand) for demand in _DEMANDS) or not info.get("headers"):
         raise UnusualServerError
-    frames.limit(int(info["max_payload"]))
     return rest
 
 

@@ -232,7 +232,6 @@ class WireClient(ClosableClient):
         checked_info(info)
         if "max_payload" in info:
             self._max_payload = info["max_payload"]
-            self._frames.limit(self._max_payload)
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
             if not info.get("tls_available") and not self.options["tls_handshake_first"]:
                 raise nats_errors.Error("nats: TLS was asked for, and the server offers none")
@@ -273,14 +272,9 @@ class _FastParser(Parser):
         self._budget = LineBudget()
         super().__init__(nc)
 
-    def limit(self, max_payload_bytes: int) -> None:
-        """Set the size of messages that the server has announced."""
-        self._frames.limit(max_payload_bytes)
-
     def reset(self) -> None:
         super().reset()
         self._frames = FrameParser()
-        self._frames.limit(self.nc._max_payload)
         self._waiting: list[Message | bytes | FrameError] = []
 
     def feed(self, data: bytes) -> bool:

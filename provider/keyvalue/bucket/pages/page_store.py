@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 
 from provider import errors
+from provider.keyvalue.bucket.cas import MAX_PAYLOAD
 from provider.keyvalue.bucket.failures import refusal, store_error
 from provider.keyvalue.bucket.pages.garbage.page_removal import PageRemover
 from provider.keyvalue.bucket.pages.page_cache import PageCache
@@ -20,7 +21,7 @@ from provider.keyvalue.bucket.pages.pages_stream import OpenPages, PagesStream
 from provider.keyvalue.clock import ServerClock
 from provider.nats import jetstream as js
 from provider.nats.buckets import NO_SPACE
-from provider.nats.frames import header_block
+from provider.nats.frames import header_block, header_value
 from provider.nats.headers import TTL
 from provider.room import Room
 from provider.tasks import TaskOwner, cancel
@@ -137,7 +138,9 @@ class StreamPageStore:
         try:
             reply = await jetstream.connection.request(subject, page, header, deadline=deadline)
         except errors.MessageTooLargeError as error:
-            raise errors.StoreRefusedError(f"a page does not fit: {error}") from None
+            # Its key is as long as a small message, or the server took larger ones when its element was added.
+            bucket_key = (header_value(header, PAGE_OF) or b"").decode()
+            raise errors.ValueTooLargeError(bucket_key, error.size, MAX_PAYLOAD, error.maximum) from None
         sequence = js.acknowledged(reply, found.stream.name).seq
         found.writes.lease.note_write(sent_at, sequence)
         return sequence

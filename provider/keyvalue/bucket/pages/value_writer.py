@@ -234,6 +234,8 @@ class ValueWriter:
             sequence = await pages.write(bucket_key, edit.pages, 0, batch.deadline)
         except errors.StoreError as error:
             pages.remove_now(bucket_key, edit.pages)
+            if isinstance(error, errors.ValueTooLargeError):
+                raise errors.ValueTooLargeError(key, error.size, error.limit, error.maximum) from None
             if isinstance(error, errors.StoreRefusedError):
                 self._refusal = errors.bare(type(error)(error.reason))
                 self._refused_until = asyncio.get_running_loop().time() + _REFUSED_SECONDS
