@@ -241,6 +241,10 @@ async def test_another_instance_takes_over_when_a_turn_has_ended(lattice_server:
         assert not await second.take(pages, now_ms + 80_000, deadline)
         assert await second.take(pages, now_ms + 90_001, deadline)
         assert not await first.take(pages, now_ms + 90_002, deadline)
+        assert await first.take(pages, now_ms + 90_002, deadline, is_urgent=True)
+        # A clock that was years ahead, or another client.
+        assert await first.take(pages, now_ms + 10**11, deadline)
+        assert await second.take(pages, now_ms, deadline)
 
 
 async def test_streams_that_went_back_or_were_made_anew_are_others() -> None:
@@ -275,6 +279,35 @@ async def test_a_fence_keeps_the_end_of_a_message(lattice_server: NatsServer) ->
         assert (fence.sequence, fence.payload) == (2, b"text")
         ttl = header_value(fence.header, b"Nats-TTL") or b""
         assert 3500 < ttl_seconds(ttl) <= 3600
+
+
+async def test_a_full_stream_is_collected_at_once_whoever_had_the_turn(
+    lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_FIRST_SECONDS", 0.0), ("_CHECK_SECONDS", 0.02), ("_FULL_SECONDS", 0.02)):
+        monkeypatch.setattr(collector_module, name, value)
+    async with (
+        open_pages(lattice_server.url, max_bytes=1_000_000) as killed,
+        open_pages(lattice_server.url, name=killed.bucket.name) as opened,
+    ):
+        store, page = opened.bucket.paging.store, b"x" * 300_000
+        pages = [{PageId(f"{page_prefix(key, b'op')}0"): page} for key in "abcd"]
+        for key, one in zip("abc", pages, strict=False):
+            await killed.store.write(key, one, 0, soon())
+        assert await collector_of(killed).round()
+        collecting = asyncio.create_task(collector_of(opened).run())
+
+        async def is_stored() -> bool:
+            try:
+                return await store.write("d", pages[3], 0, soon()) > 0
+            except errors.StoreFullError:
+                return False
+
+        assert not await is_stored()
+        await eventually(is_stored, "the pages of the instance that has ended to make room")
+        collecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await collecting
 
 
 async def test_a_stream_that_grows_fast_is_collected_before_its_time(

@@ -41,6 +41,9 @@ garbage: of large values that other instances overwrite with small ones, or that
 _CHECK_SECONDS = 10.0
 """Time between two looks at the growth: as often as the stream is looked at."""
 
+_FULL_SECONDS = 60.0
+"""Time between two rounds while there is no room for pages: there may be garbage of a process that has ended."""
+
 _TURN_FACTOR = 1.5
 """Length of a turn in intervals: it does not end between two rounds, and passes on soon after its process has ended."""
 
@@ -114,6 +117,7 @@ class Collector:
         self._bucket = bucket
         self._jetstream = bucket.bucket_stream.jetstream
         self._pages = pages
+        self._remover = bucket.paging.store.remover
         self._walk = walk
         self._grace_seconds = grace_seconds
         self._interval_seconds = interval_seconds
@@ -140,12 +144,16 @@ class Collector:
                 # The second round, which may remove what the first one has found.
                 await asyncio.sleep(self._grace_seconds)
                 await self._try_round()
+            self._remover.lacks_room = False
             await self._pause(began + self._interval_seconds)
 
     async def _pause(self, until: float) -> None:
-        """Wait for the next round: for its time, or until the stream has grown by much."""
+        """Wait for the next round: for its time, or until the stream is full or has grown by much."""
+        full_at = self._loop.time() + _FULL_SECONDS
         for _ in range(math.ceil((until - self._loop.time()) / _CHECK_SECONDS)):
             if self._pages.state.size > self._bytes_left + max(self._bytes_left, _GROWTH_BYTES):
+                return
+            if self._remover.lacks_room and self._loop.time() >= full_at:
                 return
             await asyncio.sleep(max(0.0, min(until - self._loop.time(), _CHECK_SECONDS)))
 
@@ -175,7 +183,8 @@ class Collector:
         pages = await self._pages.look(self._deadline())
         if pages is None or self._is_quiet(pages):
             return False
-        if not await self._turn.take(pages, self._bucket.now_ms(), self._deadline()):
+        is_urgent = self._remover.lacks_room
+        if not await self._turn.take(pages, self._bucket.now_ms(), self._deadline(), is_urgent=is_urgent):
             return False
         info = await self._jetstream.stream_info(pages.stream.name, self._deadline())
         parts = 1 + info.state.messages // _PAGES_PER_PART

@@ -79,6 +79,8 @@ class PageRemover:
         """In the order of their times."""
         self._waiting_bytes = 0
         self._most_waiting_bytes = _MOST_WAITING_BYTES * max(1.0, grace_seconds / _USUAL_GRACE_SECONDS)
+        self.lacks_room = False
+        """True if the stream was full and nothing waited that could be removed."""
         self.times_made_room = 0
         """Number of times that `make_room` has removed something."""
         self._making_room = asyncio.Lock()
@@ -135,6 +137,7 @@ class PageRemover:
                     count += sum(counts)
                     size += sum(one.size for one, removed in zip(group, counts, strict=True) if removed)
                 self.times_made_room += bool(count)
+                self.lacks_room = not count
             return self.times_made_room > times_before
 
     async def finish(self) -> None:

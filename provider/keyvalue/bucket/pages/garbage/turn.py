@@ -19,6 +19,9 @@ from provider.nats.headers import TTL
 TURN_KEY = "=_collector"
 """Key of the turn. A page's name has three tokens, so no listing of pages has it."""
 
+_MOST_TURNS = 2
+"""Turns that another process's end may be away: one, and as much again for two clocks that differ."""
+
 
 class Turn:
     """The turn of one process. It ends by itself unless it is taken again.
@@ -31,13 +34,14 @@ class Turn:
         self._seconds = seconds
         self._own = secrets.token_hex(8).encode()
 
-    async def take(self, pages: OpenPages, now_ms: int, deadline: float) -> bool:
+    async def take(self, pages: OpenPages, now_ms: int, deadline: float, *, is_urgent: bool = False) -> bool:
         """Take the turn, or keep it; return false while it is another process's.
 
         Args:
             pages: The stream of the pages.
             now_ms: The time by the server's clock: the end counts by it where the server ends nothing.
             deadline: On the event loop's clock.
+            is_urgent: Whether another process's turn does not count.
 
         Raises:
             errors.NatsError: The server could not be asked, or refused.
@@ -45,13 +49,15 @@ class Turn:
         stream = pages.stream
         subject = stream.subject_prefix + TURN_KEY
         found = await stream.jetstream.last_message(stream.name, subject, deadline)
-        if found is not None and found.payload != self._own:
+        turn_ms = int(self._seconds * 1000)
+        if found is not None and found.payload != self._own and not is_urgent:
             ends_at_ms = time_of(header_value(found.header, EXPIRES_AT) or b"") or 0
-            if now_ms < ends_at_ms:
+            # An end that is further away is of a clock that was put back, or of another client.
+            if now_ms < ends_at_ms <= now_ms + _MOST_TURNS * turn_ms:
                 return False
         header = [
             (EXPECTED_REVISION, b"%d" % (found.sequence if found is not None else 0)),
-            (EXPIRES_AT, b"%d" % (now_ms + int(self._seconds * 1000))),
+            (EXPIRES_AT, b"%d" % (now_ms + turn_ms)),
         ]
         if stream.traits.expires_by_itself:
             header.append((TTL, b"%ds" % max(1, math.ceil(self._seconds))))
