@@ -40,11 +40,12 @@ def decode_request(operation: str, msg: bytes) -> Request:
         codec.MalformedError: The payload is not the argument of the operation. The error names the operation and the
             field.
     """
-    decode = _DECODERS.get(operation)
-    if decode is None:
+    decoder = _DECODERS.get(operation)
+    if decoder is None:
         raise UnknownOperationError(operation)
+    decode, make = decoder
     try:
-        return decode(msg)
+        return decode(msg) if make is None else make(decode(msg))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _decode_unusual(operation, msg)
 
@@ -69,17 +70,15 @@ def _decode_unusual(operation: str, msg: bytes) -> Request:
     return codec.to_struct(argument, type_, what)
 
 
-def _decoder(type_: type[Request]) -> Callable[[bytes], Request]:
+def _decoder(type_: type[Request]) -> tuple[Callable[[bytes], Any], Callable[[Any], Request] | None]:
+    """Return the decoder of an argument, and the type of the request that it is the only field of; `None`: it is the request."""
     if issubclass(type_, KeyRequest):
-        decode_key = msgspec.msgpack.Decoder(str).decode
-        return lambda msg: type_(decode_key(msg))
+        return msgspec.msgpack.Decoder(str).decode, type_
     if issubclass(type_, KeysRequest):
-        decode_keys = msgspec.msgpack.Decoder(list[str]).decode
-        return lambda msg: type_(decode_keys(msg))
+        return msgspec.msgpack.Decoder(list[str]).decode, type_
     if issubclass(type_, extensions.SetMany):
-        decode_items = msgspec.msgpack.Decoder(list[extensions.SetManyItem]).decode
-        return lambda msg: type_(decode_items(msg))
-    return msgspec.msgpack.Decoder(type_).decode
+        return msgspec.msgpack.Decoder(list[extensions.SetManyItem]).decode, type_
+    return msgspec.msgpack.Decoder(type_).decode, None
 
 
 _DECODERS = {operation: _decoder(type_) for operation, type_ in REQUESTS.items()}

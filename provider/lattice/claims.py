@@ -112,7 +112,7 @@ class ClaimsVerifier:
         key = (invocation.origin, invocation.target, invocation.operation)
         known_urls = self._urls.get(key)
         urls = known_urls or _Urls(*key)
-        if not invocation.is_chunked and urls.hash(invocation.msg) != wascap.hash:
+        if urls.hash(invocation.msg) != wascap.hash and not invocation.is_chunked:
             raise errors.HashMismatchError
         if invocation.host_id[:1] != "N" and len(invocation.host_id) != 56:
             raise errors.HostIdInvalidError(invocation.host_id)

@@ -214,7 +214,11 @@ class LatticeProtocol:
         try:
             claims = self._verifier.judge(invocation, token, is_signed, now)
             link = self._link_of(invocation)
-            self._check_beyond_reference(invocation, claims, now)
+            # The reference does not make these checks.
+            if claims.sub != invocation.id:
+                raise errors.SubjectMismatchError
+            if self._seen_ids is not None:
+                self._seen_ids.admit(invocation.id, claims.iat, now)
         except errors.InvocationDeniedError as error:
             is_trusted = is_signed and self._verifier.is_issuer(token.claims.iss)
             is_untimely = is_trusted and isinstance(error, _UNTIMELY)
@@ -244,12 +248,6 @@ class LatticeProtocol:
         if key not in self._links:
             raise errors.ContractMismatchError(target.contract_id)
         return key
-
-    def _check_beyond_reference(self, invocation: Invocation, claims: InvocationClaims, now: float) -> None:
-        if claims.sub != invocation.id:
-            raise errors.SubjectMismatchError
-        if self._seen_ids is not None:
-            self._seen_ids.admit(invocation.id, claims.iat, now)
 
     # --- links
 

@@ -27,7 +27,7 @@ from provider.nats.connect_options import (
     seed_errors,
 )
 from provider.nats.frames import publish_frame, refused_subject
-from provider.nats.requests import Outcome, Reply, RequestMux
+from provider.nats.requests import Reply, RequestMux
 from provider.nats.settings import ConnectionSettings
 from provider.nats.wire import Handler, WireClient
 from provider.tasks import cancel
@@ -69,6 +69,7 @@ class Connection:
 
     Attributes:
         settings: Servers and credentials.
+        request_then: Sends a request without a future or a task; see `RequestMux.request_then`.
         reconnects: Number of times that the connection was restored.
         failed_requests: Number of requests that had no answer when the connection was lost.
     """
@@ -98,8 +99,9 @@ class Connection:
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._delivered_callbacks: list[Callable[[], None]] = []
         self._refusal_callbacks: dict[bytes, Callable[[str], None]] = {}
-        self._mux = RequestMux(self._write)
         self._client = self._new_client()
+        self._mux = RequestMux(self._client.write)
+        self.request_then = self._mux.request_then
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -223,25 +225,6 @@ class Connection:
         """
         return self._mux.request_many(subject, payload, deadline, is_last)
 
-    def request_then(
-        self,
-        subject: bytes,
-        payload: bytes = b"",
-        header: bytes = b"",
-        *,
-        deadline: float,
-        then: Callable[[Outcome], None],
-    ) -> None:
-        """Send a request, and call a function with its reply or its error in the turn in which that arrives.
-
-        This is the cheapest form: no future and no task. The function is called exactly once, after this method has
-        returned; it must not block. The arguments and the errors are those of `request`.
-
-        Raises:
-            errors.NotConnectedError, errors.MessageTooLargeError: Nothing was sent, and the function is not called.
-        """
-        self._mux.request_then(subject, payload, header, deadline, then)
-
     async def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
         """Subscribe for as long as the connection lives; return an id for `unlisten`."""
         listener, self._next_listener = self._next_listener, self._next_listener + 1
@@ -269,9 +252,6 @@ class Connection:
         with contextlib.suppress(nats_errors.Error, TimeoutError, ConnectionError, AttributeError):
             await asyncio.sleep(0)  # lets this turn's write go out, ahead of the ping
             await asyncio.wait_for(self._client.flush(), timeout_seconds)
-
-    def _write(self, frame: bytes) -> None:
-        self._client.write(frame)
 
     # --- life
 
@@ -355,6 +335,7 @@ class Connection:
             self._on_lost()
             await self._close_client()
             self._client = self._new_client()
+            self._mux.write = self._client.write
             with contextlib.suppress(errors.ConnectError):
                 await self._connect()
                 await self._on_reconnected()

@@ -38,11 +38,16 @@ _UNITS = {"seconds": "s", "bytes": "By"}
 
 
 class Telemetry:
-    """The export of one span and one duration per call, and of the statistics as metrics."""
+    """The export of one span and one duration per call, and of the statistics as metrics.
+
+    Attributes:
+        is_on: Whether each call is to be told of.
+    """
 
     def __init__(
         self, host_data: HostData, identity: Identity, config: TelemetryConfig, environment: Mapping[str, str]
     ) -> None:
+        self.is_on = False
         self._exporting: list[Any] = []
         self._tracer: Any = None
         self._durations: Any = None
@@ -58,11 +63,6 @@ class Telemetry:
             self._start(urls, host_data, identity)
         except ImportError:
             _log.warning("telemetry_off", extra={"reason": "install wasmcloud-keyvalue-nats[otel]"})
-
-    @property
-    def is_on(self) -> bool:
-        """True if each call is to be told of."""
-        return self._tracer is not None or self._durations is not None
 
     def call(
         self,
@@ -130,6 +130,7 @@ class Telemetry:
             self._start_traces(urls.traces, resource)
         if urls.metrics:
             self._start_metrics(urls.metrics, resource)
+        self.is_on = True
 
     # --- traces
 

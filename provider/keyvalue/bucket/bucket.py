@@ -83,4 +83,4 @@ class Bucket:
 
     @traits.setter
     def traits(self, traits: Traits) -> None:
-        self.bucket_stream.traits = traits
+        self.bucket_stream.learn(traits)

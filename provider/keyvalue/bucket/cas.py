@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Callable, Generator
 from typing import Protocol
 
+from msgspec import Struct
+
 from provider import errors
 from provider.keyvalue.bucket.entries import Entry, Write
 
@@ -27,29 +29,23 @@ def id_maker() -> Callable[[], bytes]:
     return lambda: prefix + b"%x" % next(numbers)
 
 
-class SentWrite:
+class SentWrite(Struct, eq=False):
     """A write under way, and later its outcome, which is the write's revision or an error.
 
     It is awaited, or gives its outcome to one function in the turn in which that is known. So it costs a quarter of a
     future, which has its callbacks called one by one in later turns.
 
-    Args:
-        deadline: Time by which the store must have an answer, on the event loop's clock.
-
     Attributes:
-        deadline: The same time.
+        deadline: Time by which the store must have an answer, on the event loop's clock.
         is_done: Whether the outcome is known.
         error: The outcome, unless the write was stored.
     """
 
-    __slots__ = ("_revision", "_then", "deadline", "error", "is_done")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.is_done = False
-        self.error: BaseException | None = None
-        self._revision = 0
-        self._then: Callable[[], object] | None = None
+    deadline: float
+    is_done: bool = False
+    error: BaseException | None = None
+    _revision: int = 0
+    _then: Callable[[], object] | None = None
 
     def answer(self, result: int) -> None:
         self._revision = result

@@ -139,7 +139,10 @@ class Engine:
         try:
             self._writer.stored(attempt, attempt.sent.revision())
         finally:
-            self._write_next(batch.bucket_key)
+            if self._lanes[batch.bucket_key]:
+                self._write_next(batch.bucket_key)
+            else:
+                del self._lanes[batch.bucket_key]
 
     async def _work_off(self, batch: Batch, lane: list[PendingChange]) -> None:
         """Settle a batch, and then the rest of its lane, batch by batch."""

@@ -133,7 +133,7 @@ def encode_headers(write: Write, now_ms: int, *, sends_message_id: bool = False,
 
     Args:
         write: The write.
-        now_ms: The time by the store's clock.
+        now_ms: The time by the store's clock, for a write that tells the server its end.
         sends_message_id: Whether the stream must look for other attempts at the same change.
         rolls_up: Whether a marker that keeps no history has to remove it.
     """

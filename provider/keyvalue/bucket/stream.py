@@ -149,16 +149,12 @@ class BucketStream:
         self.clock = clock
         self.on_missed = on_missed
         self.is_mirrored = False
-        self.traits = traits
+        self.learn(traits)
         self._seen: OrderedDict[str, int] = OrderedDict()
 
-    @property
-    def traits(self) -> Traits:
-        return self._traits
-
-    @traits.setter
-    def traits(self, traits: Traits) -> None:
-        self._traits = traits
+    def learn(self, traits: Traits) -> None:
+        """Use these traits from now on."""
+        self.traits = traits
         self.has_one_copy = traits.replicas == 1 and traits.allows_direct and not self.is_mirrored
         """True if a direct get returns the last write, since there is no copy that could be behind."""
 
@@ -167,7 +163,7 @@ class BucketStream:
         if not self.is_mirrored:
             _log.warning("bucket_has_mirror", extra={"bucket": self.bucket})
         self.is_mirrored = True
-        self.traits = self._traits
+        self.learn(self.traits)
 
     def seen_revision(self, bucket_key: str) -> int:
         """Return the highest revision of a key that this process has read or written; 0 if unknown."""
@@ -175,7 +171,7 @@ class BucketStream:
 
     def note_revision(self, bucket_key: str, revision: int) -> None:
         """Remember a revision that was read or written, for `seen_revision`. One replica cannot be behind itself."""
-        if self._traits.replicas == 1 or not revision:
+        if self.traits.replicas == 1 or not revision:
             return
         self._seen[bucket_key] = max(revision, self._seen.pop(bucket_key, 0))
         if len(self._seen) > _MOST_REVISIONS_SEEN:

@@ -85,9 +85,8 @@ class Writes:
         if write.value is None and traits.has_history and not traits.rolls_up:
             # The stream does not let a marker remove the history, so the marker must not say that it has.
             write = msgspec.structs.replace(write, keeps_history=True)
-        header = encode_headers(
-            write, self._stream.clock.now_ms(), sends_message_id=traits.replicas > 1, rolls_up=traits.rolls_up
-        )
+        now_ms = self._stream.clock.now_ms() if write.tells_ttl else 0
+        header = encode_headers(write, now_ms, sends_message_id=traits.replicas > 1, rolls_up=traits.rolls_up)
         sent = SentWrite(deadline)
         then = functools.partial(self._on_reply, sent, write, header, self._loop.time())
         try:
@@ -215,7 +214,7 @@ class Writes:
         """Read the stream's limit for one value again; if that fails, it stays as it is."""
         with contextlib.suppress(errors.NatsError):
             config = (await self._jetstream.stream_info(self._stream.name, deadline)).config
-            self._stream.traits = msgspec.structs.replace(self._stream.traits, max_value_bytes=config.max_msg_size)
+            self._stream.learn(msgspec.structs.replace(self._stream.traits, max_value_bytes=config.max_msg_size))
 
     # --- the reserved key
 

@@ -172,7 +172,7 @@ class PagesStream:
         traits = Traits.from_info(pages, level)
         if known is None:
             known = self._opened(traits, pages, bucket)
-        known.stream.traits = traits
+        known.stream.learn(traits)
         self.found = known._replace(last_sequence=look.last_sequence)
         self._last = look, self.found
         self._looked_at = self._loop.time()
