@@ -26,6 +26,7 @@ from provider.nats.frames import header_block
 from provider.tasks import TaskOwner
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
+from tests.integration.conftest import MakeServer
 from tests.integration.pages.open_pages import Opened, open_pages, soon
 
 KEY = "k"
@@ -294,6 +295,19 @@ async def test_without_pages_a_list_grows_up_to_the_size_of_a_message(lattice_se
         with pytest.raises(errors.StoreRefusedError, match="not marked as the one for the pages"):
             await one.change(kv.Set(KEY, "x" * 2**21, 0))
         assert await one.read(kv.ListRange(KEY, -1, -1)) == MEMBERS[-1:]
+
+
+async def test_where_no_stream_of_pages_can_be_made_a_list_grows_up_to_the_size_of_a_message(
+    make_server: MakeServer,
+) -> None:
+    account = "accounts { A { jetstream { max_disk: 12M }, users: [ { user: u, password: p } ] } }\nno_auth_user: u"
+    # The account has no room for as much again as the bucket may take.
+    with make_server(account) as server:
+        async with client(server, max_bytes=8_000_000) as one:
+            await one.all(kv.ListAdd(KEY, member) for member in MEMBERS)
+            assert await one.read(kv.ListRange(KEY, 0, -1)) == MEMBERS
+            with pytest.raises(errors.StoreRefusedError, match="=pages' cannot be made: insufficient storage"):
+                await one.change(kv.Set(KEY, "x" * 2**21, 0))
 
 
 async def test_pages_that_were_replaced_go_after_the_grace_period(lattice_server: NatsServer) -> None:

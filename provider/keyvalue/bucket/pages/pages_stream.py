@@ -19,7 +19,7 @@ from provider.keyvalue.bucket.reading.consistency import KeyReader
 from provider.keyvalue.bucket.stream import BucketStream, Traits, repeated
 from provider.keyvalue.bucket.writes import Writes
 from provider.nats import jetstream as js
-from provider.nats.buckets import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, stream_name
+from provider.nats.buckets import NO_SPACE, STREAM_NAME_IN_USE, STREAM_NOT_FOUND, stream_name
 from provider.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
@@ -208,6 +208,8 @@ class PagesStream:
         try:
             info = await repeated(functools.partial(self._jetstream.create_stream, config), deadline)
         except errors.ApiError as error:
+            if error.err_code in NO_SPACE:  # such as for another MAX_BYTES, of which the account has not that much left
+                raise errors.StoreRefusedError(f"stream {self.name!r} cannot be made: {error}") from None
             if error.err_code != STREAM_NAME_IN_USE:
                 raise
             return await self._info(self.name, deadline)  # another provider has made it in the meantime
