@@ -23,8 +23,8 @@ from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_bu
 from provider.commands.kv.bucket_commands import print_key_table
 from provider.commands.kv.bucket_info import BucketSettings, Republish
 from provider.commands.kv.open_bucket import OpenBucket, opened
-from provider.commands.kv.stored_revision import Revision
 from provider.keyvalue.bucket.follow import Selection, Start
+from provider.keyvalue.kinds import Value
 from provider.keyvalue.link_values import Consistency
 from provider.nats.buckets import TTL_LEVEL
 from provider.nats.consumer import PullConsumer
@@ -217,14 +217,14 @@ async def test_a_key_deleted_during_a_listing_is_left_out_of_a_table_with_values
     async with both(lattice_server) as it:
         for key in ("a", "b", "c"):
             await it.bucket.put(key, b"value")
-        get = it.bucket.get
+        value = it.bucket.value
 
-        async def get_after_a_deletion(key: str, consistency: Consistency) -> Revision:
+        async def value_after_a_deletion(key: str, consistency: Consistency) -> Value:
             if key == "b":
                 await it.theirs.delete(key)
-            return await get(key, consistency)
+            return await value(key, consistency)
 
-        monkeypatch.setattr(it.bucket, "get", get_after_a_deletion)
+        monkeypatch.setattr(it.bucket, "value", value_after_a_deletion)
         assert await print_key_table(it.bucket, ">", has_values=True)
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["Key", "a", "c"]
 

@@ -72,8 +72,9 @@ async def add_bucket(jetstream: js.JetStream, settings: BucketSettings, deadline
 
 
 async def list_buckets(jetstream: js.JetStream, deadline: float) -> list[BucketInfo]:
-    """Return all buckets of the account, sorted by name."""
+    """Return all buckets of the account with the sizes of their pages, sorted by name."""
     found: list[BucketInfo] = []
+    pages: dict[str, int] = {}
     offset = 0
     with explained():
         while True:
@@ -81,9 +82,15 @@ async def list_buckets(jetstream: js.JetStream, deadline: float) -> list[BucketI
             page = _page_decoder.decode(await jetstream.api("STREAM.LIST", request, deadline))
             streams = page.streams or []
             offset += len(streams)
-            found += [info for info in map(_info_decoder.decode, streams) if _is_bucket(info.config.name)]
+            for info in map(_info_decoder.decode, streams):
+                if bucket := bucket_of_pages(info.config.name):
+                    pages[bucket] = info.state.bytes
+                elif info.config.name.startswith(STREAM_PREFIX):
+                    found.append(info)
             if not streams or offset >= page.total:
-                return sorted(found, key=lambda info: info.name)
+                break
+    found.sort(key=lambda info: info.name)
+    return [msgspec.structs.replace(info, pages_bytes=pages.get(info.name, 0)) for info in found]
 
 
 async def bucket_status(jetstream: js.JetStream, bucket: str, deadline: float) -> BucketStatus:
@@ -138,10 +145,6 @@ async def _pages(jetstream: js.JetStream, bucket: str, deadline: float) -> bytes
         if error.err_code != STREAM_NOT_FOUND:
             raise
         return None
-
-
-def _is_bucket(stream: str) -> bool:
-    return stream.startswith(STREAM_PREFIX) and not bucket_of_pages(stream)
 
 
 def check_is_bucket(bucket: str, stream: js.StreamInfo) -> None:

@@ -28,9 +28,12 @@ from provider.commands.output import stderr_console, write_line
 from provider.commands.printing import print_line, print_object
 from provider.commands.tables import print_table
 from provider.commands.target import Target
+from provider.keyvalue.bucket.pages.paged_value import is_paged
+from provider.keyvalue.kinds import Value
 from provider.keyvalue.link_values import Consistency
+from provider.keyvalue.payloads import encode_payload
 from provider.nats.jetstream import JetStream
-from provider.units import parse_size, parse_whole_seconds
+from provider.units import format_bytes, parse_size, parse_whole_seconds
 
 if TYPE_CHECKING:  # `ls` and `info` need no open bucket
     from provider.commands.kv.open_bucket import OpenBucket
@@ -162,7 +165,7 @@ def ls(
     found = perform(target, work)
     if json:
         for each in found:
-            print_object(info_object(each))
+            print_object(info_object(each) | {"pages_bytes": each.pages_bytes})
     elif not found:
         write_line(stderr_console(), "No Key-Value buckets found")
     elif names:
@@ -226,7 +229,7 @@ async def print_key_table(bucket: OpenBucket, pattern: str, *, has_values: bool)
         row = [head.bucket_key, actor_key(head.bucket_key) or "", local_time(head.time_ms, None), str(head.revision)]
         if has_values:
             try:
-                row.append(one_line((await bucket.get(head.bucket_key, Consistency.LEADER)).payload))
+                row.append(_value_cell(await bucket.value(head.bucket_key, Consistency.LEADER)))
             except KeyNotFoundError:
                 continue
         rows.append(row)
@@ -234,6 +237,13 @@ async def print_key_table(bucket: OpenBucket, pattern: str, *, has_values: bool)
         columns = ["Key", "Actor's Key", "Created", "Revision", *(["Value"] if has_values else [])]
         print_table([columns, *rows])
     return bool(rows)
+
+
+def _value_cell(value: Value) -> str:
+    """Return a value for a table; of one with pages, only its kind and size."""
+    if is_paged(value):
+        return f"({value.kind.value}, {format_bytes(value.data.size)} in pages)"
+    return one_line(encode_payload(value))
 
 
 def _size(text: str, option: str, maximum: int) -> int:

@@ -96,12 +96,17 @@ class _Cluster(Struct, frozen=True):
 
 
 class BucketInfo(Struct, frozen=True):
-    """The server's report on a bucket. Durations are in nanoseconds, sizes in bytes; `state` counts markers too."""
+    """The server's report on a bucket. Durations are in nanoseconds, sizes in bytes; `state` counts markers too.
+
+    Attributes:
+        pages_bytes: Size of the stream of its pages, in a list of buckets.
+    """
 
     config: _Config
     state: _State
     created: str = ""
     cluster: _Cluster | None = None
+    pages_bytes: int = 0
 
     @property
     def name(self) -> str:

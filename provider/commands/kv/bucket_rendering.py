@@ -115,7 +115,7 @@ def bucket_row(info: BucketInfo, zone: tzinfo | None) -> list[str]:
         info.name,
         one_line(info.config.description.encode()),
         _server_time(info.created, zone),
-        format_bytes(info.state.bytes),
+        format_bytes(info.state.bytes + info.pages_bytes),
         str(info.state.messages),
         _server_time(info.state.last_ts, zone) if info.state.last_seq else "never",
     ]

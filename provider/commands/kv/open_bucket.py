@@ -125,6 +125,13 @@ class OpenBucket:
             operation_id=entry.operation_id.decode(errors="replace"),
         )
 
+    async def value(self, key: str, consistency: Consistency) -> Value:
+        """Return the current value of a key, of one with pages its head, or raise `KeyNotFoundError`."""
+        entry = await self.bucket.read_entry(key, consistency, self._deadline())
+        if entry.value is None:
+            raise KeyNotFoundError(noted_key(key))
+        return entry.value
+
     async def payload(self, key: str, consistency: Consistency) -> AsyncIterator[bytes]:
         """Yield the current value of a key in pieces, or raise `KeyNotFoundError`; one with pages may have any size."""
         entry = await self.bucket.read_entry(key, consistency, self._deadline())

@@ -11,7 +11,8 @@ from contracts import keyvalue as kv
 from provider import errors
 from provider.commands.errors import NotRevertibleError
 from provider.commands.kv.bucket_admin import bucket_status, list_buckets, remove_bucket
-from provider.commands.kv.bucket_rendering import status_object, status_rows
+from provider.commands.kv.bucket_commands import print_key_table
+from provider.commands.kv.bucket_rendering import bucket_row, status_object, status_rows
 from provider.commands.kv.open_bucket import opened
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.link_values import Consistency
@@ -67,6 +68,28 @@ async def test_values_with_pages_are_printed_piece_by_piece(lattice_server: Nats
         await bucket.put("small", b"v")
         assert [piece async for piece in bucket.payload("small", Consistency.STRONG)] == [b"v"]
         engine.close()
+
+
+async def test_a_table_of_keys_reads_no_pages(lattice_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
+    async with open_pages(lattice_server.url) as provider:
+        jetstream, name = provider.jetstream, provider.bucket.name
+        async with opened(jetstream, name, SECONDS) as bucket:
+            await bucket.put("big", TEXT)
+            await bucket.put("small", b"v")
+            await jetstream.purge(provider.pages.name, ">", soon())
+            assert await print_key_table(bucket, ">", has_values=True)
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split("  ")[-1].strip() for line in lines[1:]] == ["(text, 2.9 MiB in pages)", "v"]
+
+
+async def test_the_size_of_a_bucket_in_the_list_has_that_of_its_pages(lattice_server: NatsServer) -> None:
+    async with open_pages(lattice_server.url) as provider:
+        jetstream, name = provider.jetstream, provider.bucket.name
+        async with opened(jetstream, name, SECONDS) as bucket:
+            await bucket.put("big", TEXT)
+        listed = {info.name: info for info in await list_buckets(jetstream, soon())}
+        assert listed[name].pages_bytes > len(TEXT)
+        assert bucket_row(listed[name], None)[3] == "2.9 MiB"
 
 
 async def test_a_stream_of_a_user_stays_when_the_bucket_goes(lattice_server: NatsServer) -> None:
