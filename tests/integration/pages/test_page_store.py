@@ -8,8 +8,11 @@ import pytest
 
 from provider import errors
 from provider.keyvalue.bucket.pages.garbage import page_removal
+from provider.keyvalue.bucket.pages.page_cache import PageCache
+from provider.keyvalue.bucket.pages.page_store import StreamPageStore
 from provider.keyvalue.bucket.pages.paged_value import AbsentPageError, PageId, Wanted, key_hash
 from provider.nats.buckets import TTL_LEVEL
+from provider.nats.frames import status_of
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.blackbox.waiting import eventually
 from tests.integration.pages.open_pages import Opened, open_pages, soon
@@ -96,6 +99,26 @@ async def test_the_sequence_of_a_stream_that_is_gone_removes_nothing(lattice_ser
         opened.store.remove_now("b", garbage)
         await eventually(lambda: stored_is(opened, 5), "the removals to be done")
         assert dict(await opened.store.read("a", Wanted(tuple(first)), soon())) == first
+
+
+async def test_a_mirror_that_lacks_a_page_is_not_believed(lattice_server: NatsServer) -> None:
+    async with open_pages(lattice_server.url) as opened:
+        pages, prefix = pages_of("a", 40), f"$KV.{opened.bucket.name}=pages."
+        await opened.store.write("a", pages, 0, soon())
+        await opened.store.write("b", pages_of("b", 1), 0, soon())
+        origin = {"name": opened.pages.name, "filter_subject": f"{prefix}{key_hash('b')}.>"}
+        mirror = {"name": f"M_{opened.bucket.name}", "mirror": origin, "allow_direct": True, "mirror_direct": True}
+        await opened.jetstream.create_stream(mirror, soon())
+        subject = f"$JS.API.DIRECT.GET.{opened.pages.name}.{prefix}{next(iter(pages))}".encode()
+
+        async def is_denied() -> bool:
+            header, _ = await opened.jetstream.connection.request(subject, deadline=soon())
+            return status_of(header) == 404
+
+        # From then on, the mirror answers about half of the direct gets.
+        await eventually(is_denied, "an answer of the mirror")
+        store = StreamPageStore(opened.pages, PageCache(), opened.clock, opened.tasks, 60.0)
+        assert dict(await store.read("a", Wanted(tuple(pages)), soon())) == pages
 
 
 async def test_a_full_stream_gives_up_its_garbage_first(lattice_server: NatsServer) -> None:

@@ -169,9 +169,7 @@ class PageReader:
             header, page = await stream.jetstream.connection.request(subject, deadline=deadline)
             if reader.is_found(header):
                 return _checked(bucket_key, page_id, header, page)
-            if stream.has_one_copy:
-                raise AbsentPageError(page_id)
-        # 2. The replica may be behind: ask the leader.
+        # 2. The replica may be behind, or a mirror may have answered in its place: ask the leader.
         message = await stream.jetstream.last_message(stream.name, stream.subject_prefix + page_id, deadline)
         if message is not None:
             return _checked(bucket_key, page_id, message.header, message.payload)
