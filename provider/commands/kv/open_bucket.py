@@ -23,8 +23,10 @@ from provider.commands.kv.name_rules import noted_key
 from provider.commands.kv.stored_revision import PUT, Revision, decode_revision
 from provider.keyvalue.bucket.bucket import Bucket
 from provider.keyvalue.bucket.engine import Engine
+from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.follow import SILENCE_SECONDS, Follower, GoneError, Selection, Start, Update
 from provider.keyvalue.bucket.pages.paged_value import is_paged
+from provider.keyvalue.bucket.pages.value_reader import head_of
 from provider.keyvalue.bucket.requirements import unmet_requirement
 from provider.keyvalue.bucket.scan import KeyHeader, scan
 from provider.keyvalue.bucket.stream import Traits, refresh_stream
@@ -35,6 +37,7 @@ from provider.keyvalue.keys import RESERVED_KEY
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.link_values import Consistency
 from provider.keyvalue.payloads import encode_payload
+from provider.keyvalue.values import MAX_ANSWER_BYTES, Answer
 from provider.keyvalue.watch.patterns import matches
 from provider.nats import jetstream as js
 from provider.nats.buckets import key_subject, stream_name
@@ -101,29 +104,38 @@ class OpenBucket:
 
     async def get(self, key: str, consistency: Consistency) -> Revision:
         """Return the current value of a key, or raise `KeyNotFoundError`."""
-        deadline = self._deadline()
-        entry = await self.bucket.read_entry(key, consistency, deadline)
-        entry = await self.bucket.paging.reader.whole("kv get without --raw", key, key, entry, deadline)
+        entry = await self.bucket.read_entry(key, consistency, self._deadline())
         if entry.value is None:
             raise KeyNotFoundError(noted_key(key))
-        found = await self._message(key, entry.revision, deadline)
+        payload = await self._whole(key, entry) if is_paged(entry.value) else encode_payload(entry.value)
+        found = await self._message(key, entry.revision, self._deadline())
         if found is not None:
             revision = decode_revision(*found, self.bucket.traits.lifetimes)
-            if not revision.kind.startswith("paged "):
+            if not is_paged(entry.value):
                 return revision
-            kind = revision.kind.removeprefix("paged ")
-            return revision._replace(payload=encode_payload(entry.value), kind=kind)
+            return revision._replace(payload=payload, kind=revision.kind.removeprefix("paged "))
         # The entry was overwritten or deleted since, so its time cannot be read any more.
         return Revision(
             bucket_key=key,
             revision=entry.revision,
             operation=PUT,
             time_ms=0,
-            payload=encode_payload(entry.value),
+            payload=payload,
             kind="binary" if entry.value.kind is Kind.BINARY else entry.value.kind.value,
             expires_at_ms=max(entry.value.expires_at_ms, 0),
             operation_id=entry.operation_id.decode(errors="replace"),
         )
+
+    async def _whole(self, key: str, entry: Entry) -> bytes:
+        """Return the payload of a value with pages. Each page has the time of an answer."""
+        answer = Answer("kv get", MAX_ANSWER_BYTES, "; --raw prints a value of any size")
+        answer.check(head_of(entry).size)
+        pieces, size = [], 0
+        async for piece in payload_pieces(self.bucket.paging, key, entry, self._deadline):
+            pieces.append(piece)
+            size += len(piece)
+            answer.check(size)
+        return b"".join(pieces)
 
     async def value(self, key: str, consistency: Consistency) -> Value:
         """Return the current value of a key, of one with pages its head, or raise `KeyNotFoundError`."""

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from contracts import keyvalue as kv
 from provider import errors
 from provider.commands.errors import NotRevertibleError
-from provider.commands.kv.bucket_admin import bucket_status, list_buckets, remove_bucket
+from provider.commands.kv import open_bucket
+from provider.commands.kv.bucket_admin import add_bucket, bucket_status, list_buckets, remove_bucket
 from provider.commands.kv.bucket_commands import print_key_table
+from provider.commands.kv.bucket_info import BucketSettings
 from provider.commands.kv.bucket_rendering import bucket_row, status_object, status_rows
 from provider.commands.kv.open_bucket import opened
 from provider.keyvalue.bucket.engine import Engine
 from provider.keyvalue.link_values import Consistency
+from provider.nats.connection import Connection
+from provider.nats.jetstream import JetStream
+from provider.nats.settings import ConnectionSettings
 from provider.tasks import cancel
 from tests.blackbox.nats.nats_server import NatsServer
 from tests.integration.pages.open_pages import SECONDS, open_pages, soon
@@ -136,3 +143,57 @@ async def test_an_old_head_cannot_be_put_again(lattice_server: NatsServer) -> No
         revision = (await bucket.get("big", Consistency.STRONG)).revision
         with pytest.raises(NotRevertibleError, match="is a paged text, whose pages may be gone"):
             await bucket.revert("big", revision)
+
+
+async def test_a_value_over_the_limit_of_an_answer_is_an_error_that_tells_how_to_print_it(
+    lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_bucket, "MAX_ANSWER_BYTES", len(TEXT) - 1)
+    async with (
+        open_pages(lattice_server.url) as provider,
+        opened(provider.jetstream, provider.bucket.name, SECONDS) as bucket,
+    ):
+        await bucket.put("big", TEXT)
+        with pytest.raises(errors.AnswerTooLargeError, match=r"answer of kv get .* 2999999 bytes; --raw prints"):
+            await bucket.get("big", Consistency.STRONG)
+
+
+async def test_a_large_value_has_the_time_of_an_answer_for_each_page(
+    lattice_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of one answer goes by with each page that is read."""
+    late_seconds = 0.0
+
+    def deadline() -> float:
+        return soon() + late_seconds
+
+    async with (
+        open_pages(lattice_server.url) as provider,
+        opened(provider.jetstream, provider.bucket.name, SECONDS) as bucket,
+    ):
+        await bucket.put("big", TEXT)
+        run, deadlines = bucket.bucket.paging.run, []
+
+        async def run_and_wait(key: str, operation: Any, until: float) -> Any:
+            nonlocal late_seconds
+            late_seconds += SECONDS
+            deadlines.append(until)
+            return await run(key, operation, until)
+
+        monkeypatch.setattr(bucket, "_deadline", deadline)
+        monkeypatch.setattr(bucket.bucket.paging, "run", run_and_wait)
+        assert (await bucket.get("big", Consistency.STRONG)).payload == TEXT
+        assert len(deadlines) > 3
+        assert deadlines == sorted(set(deadlines))
+
+
+async def test_a_bucket_with_history_tells_why_it_takes_no_large_value(lattice_server: NatsServer) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield TEXT
+
+    async with Connection(ConnectionSettings((lattice_server.url,)), "test", 5) as connection:
+        jetstream, name = JetStream(connection), f"b-{uuid.uuid4().hex[:12]}"
+        await add_bucket(jetstream, BucketSettings(name, history=3), soon())
+        async with opened(jetstream, name, SECONDS) as bucket:
+            with pytest.raises(errors.StoreRefusedError, match="a bucket with history, or a sealed one, has none"):
+                await bucket.put_parts("big", parts(), 0, None)

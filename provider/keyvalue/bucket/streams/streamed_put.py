@@ -74,7 +74,7 @@ class StreamedPut:
         """
         if not self._bucket.paging.limits().allows_new:
             raise errors.StoreRefusedError(
-                "a value of this bucket is one message, and this one is larger than a message may be"
+                "a value that does not fit into one message needs pages, and a bucket with history, or a sealed one, has none"
             )
         try:
             for _ in range(_MOST_ATTEMPTS):
