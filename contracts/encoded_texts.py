@@ -52,7 +52,7 @@ class EncodedGet:
 
     def __init__(self, size: int) -> None:
         before, self._after = pack_struct(GetResponse("", True)).split(_EMPTY_TEXT)
-        self._encoded = bytearray(before + _text_header(size))
+        self._encoded = bytearray(before + text_header(size))
 
     def add(self, piece: bytes) -> None:
         """Add a piece. All of them must be a text of the size that was given, which is not checked."""
@@ -64,7 +64,7 @@ class EncodedGet:
         return self._encoded
 
 
-def _text_header(size: int) -> bytes:
+def text_header(size: int) -> bytes:
     """Return the first bytes of a text, in the shortest form. Source: MessagePack specification."""
     if size < 32:
         return bytes([0xA0 | size])

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from contracts import codec, extensions, keyvalue
-from contracts.encoded_texts import EncodedGet, EncodedTexts
+from contracts.encoded_texts import EncodedGet, EncodedTexts, text_header
 from contracts.keyvalue import KeyRequest, KeysRequest, Request
+from contracts.long_values import LONG_BYTES, SLICE_BYTES, LongBytes, LongText, are_utf8, utf8_outline
 
 REQUESTS: dict[str, type[Request]] = {**keyvalue.REQUESTS, **extensions.REQUESTS}
 """Request types by the name of the operation on the wire."""
 
 _LEGACY_PREFIX, _CBOR_PREFIX = b"\xc1", b"\x7f"
 """The first byte of a payload in protocol 2 of wasmbus, for MessagePack and for CBOR."""
+
+
+_TEXT_HEADER_BYTES = {0xD9: 2, 0xDA: 3, 0xDB: 5}
+"""Length of the header of a text of 32 bytes or more. Source: MessagePack specification."""
+
+_SHORT_TEXTS = range(0xA0, 0xC0)
+
+_PLACE = 1
+"""Code of the extension that stands in the place of a long text while an answer is encoded."""
 
 
 class UnknownOperationError(ValueError):
@@ -30,7 +42,7 @@ class UnknownOperationError(ValueError):
         self.operation = operation
 
 
-def decode_request(operation: str, msg: bytes) -> Request:
+def decode_request(operation: str, msg: bytes | bytearray) -> Request:
     """Decode the payload of an invocation.
 
     A leading byte 0xc1 (wasmbus protocol 2: "MessagePack follows") is skipped.
@@ -50,7 +62,60 @@ def decode_request(operation: str, msg: bytes) -> Request:
         return _decode_unusual(operation, msg)
 
 
-def _decode_unusual(operation: str, msg: bytes) -> Request:
+def decoding_request(operation: str, msg: bytes | bytearray) -> Generator[None, None, Request]:
+    """Decode a large payload in steps of less than a millisecond, between which other work may be done; see `decode_request`.
+
+    Texts from `LONG_BYTES` on become a `LongText`. It holds the payload, unless that is much larger than the text.
+    """
+    decode = _RAW_DECODERS.get(operation)
+    if decode is None:
+        return decode_request(operation, msg)
+    try:
+        raw = decode(memoryview(msg)[msg[:1] == _LEGACY_PREFIX :])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_unusual(operation, msg)
+    is_many, type_ = isinstance(raw, list), REQUESTS[operation]
+    read: list[Any] = []
+    for item in raw if is_many else [raw]:
+        text = yield from _reading_text(operation, item.value, may_hold=len(item.value) > len(msg) // 8 * 7)
+        fields = {**structs.asdict(item), "value": text}
+        read.append(extensions.SetManyItem(**fields) if is_many else type_(**fields))
+    return extensions.SetMany(read) if is_many else read[0]
+
+
+def _reading_text(operation: str, raw: msgspec.Raw, *, may_hold: bool) -> Generator[None, None, str | LongText]:
+    """Read an encoded text in steps.
+
+    Args:
+        operation: Name of the operation, for errors.
+        raw: The encoded text.
+        may_hold: Whether a long text may hold the payload that it is part of.
+    """
+    what = f"argument of {operation}"
+    encoded = memoryview(raw)
+    header = 1 if encoded[0] in _SHORT_TEXTS else _TEXT_HEADER_BYTES.get(encoded[0], 0)
+    if not header:
+        raise codec.MalformedError(what, "field value: expected str")
+    text = encoded[header:]
+    if len(text) < LONG_BYTES:
+        yield
+        try:
+            return str(text, "utf-8")
+        except UnicodeDecodeError:
+            raise codec.NotUtf8Error(what) from None
+    outlines, copies = [], []
+    for start in range(0, len(text), SLICE_BYTES):
+        part = text[start : start + SLICE_BYTES]
+        outlines.append(utf8_outline(part))
+        if not may_hold:
+            copies.append(bytes(part))
+        yield
+    if not are_utf8(outlines):
+        raise codec.NotUtf8Error(what)
+    return LongText(copies or [text])
+
+
+def _decode_unusual(operation: str, msg: bytes | bytearray) -> Request:
     """Decode a payload that is not of the usual form, or raise an error that names the fault."""
     what = f"argument of {operation}"
     if msg[:1] == _LEGACY_PREFIX:
@@ -70,7 +135,7 @@ def _decode_unusual(operation: str, msg: bytes) -> Request:
     return codec.to_struct(argument, type_, what)
 
 
-def _decoder(type_: type[Request]) -> tuple[Callable[[bytes], Any], Callable[[Any], Request] | None]:
+def _decoder(type_: type[Request]) -> tuple[Callable[[bytes | bytearray], Any], Callable[[Any], Request] | None]:
     """Return the decoder of an argument, and the type of the request that it is the only field of; `None`: it is the request."""
     if issubclass(type_, KeyRequest):
         return msgspec.msgpack.Decoder(str).decode, type_
@@ -82,6 +147,31 @@ def _decoder(type_: type[Request]) -> tuple[Callable[[bytes], Any], Callable[[An
 
 
 _DECODERS = {operation: _decoder(type_) for operation, type_ in REQUESTS.items()}
+
+
+def _raw_decoders() -> dict[str, Callable[[memoryview], Any]]:
+    """Return, by operation, the decoders that leave texts as they are encoded, for the operations whose texts may be long."""
+    decoders: dict[str, Callable[[memoryview], Any]] = {}
+    types: tuple[type[msgspec.Struct], ...] = (
+        keyvalue.Set,
+        extensions.Create,
+        extensions.CompareAndSwap,
+        extensions.SetManyItem,
+    )
+    for type_ in types:
+        fields: list[tuple[str, Any]] = [
+            (field.name, msgspec.Raw if field.name == "value" else field.type)
+            for field in msgspec.structs.fields(type_)
+        ]
+        raw: Any = msgspec.defstruct(f"Raw{type_.__name__}", fields, frozen=True, gc=False)
+        if issubclass(type_, Request):
+            decoders[f"{type_.interface}.{type_.__name__}"] = msgspec.msgpack.Decoder(raw).decode
+        else:
+            decoders[f"{extensions.BATCH}.{extensions.SetMany.__name__}"] = msgspec.msgpack.Decoder(list[raw]).decode
+    return decoders
+
+
+_RAW_DECODERS = _raw_decoders()
 
 
 def decode_change(operation: str, msg: bytes) -> extensions.HandleChange:
@@ -112,13 +202,34 @@ def operation_name(request: Request) -> str:
     return f"{request.interface}.{type(request).__name__}"
 
 
-def encode_response(response: Any) -> bytes | bytearray:
-    """Encode the answer of an operation. None becomes empty bytes."""
+def encode_response(response: Any) -> bytes | bytearray | LongBytes:
+    """Encode the answer of an operation. None becomes empty bytes; an answer with long texts is in parts."""
     if response is None:
         return b""
     if isinstance(response, (EncodedTexts, EncodedGet)):
         return response.encode()
-    return codec.pack_struct(response)
+    try:
+        return codec.pack_struct(response)
+    except TypeError:  # it has long texts
+        return _encode_in_parts(response)
+
+
+def _encode_in_parts(response: Any) -> LongBytes:
+    """Encode an answer in which long texts stand for texts. They are not copied."""
+    texts: list[LongText] = []
+    place = msgspec.msgpack.Ext(_PLACE, secrets.token_bytes(16))
+
+    def put_aside(value: object) -> msgspec.msgpack.Ext:
+        if not isinstance(value, LongText):
+            raise TypeError(f"{type(value).__name__} in an answer")
+        texts.append(value)
+        return place
+
+    between = msgspec.msgpack.Encoder(enc_hook=put_aside).encode(response).split(codec.pack_struct(place))
+    parts: list[bytes | memoryview] = [between[0]]
+    for text, after in zip(texts, between[1:], strict=True):
+        parts += [text_header(len(text)), *text.parts, after]
+    return LongBytes([part for part in parts if part])
 
 
 def decode_response(type_: type[Request], msg: bytes | bytearray) -> Any:

@@ -9,6 +9,7 @@ import logging
 from contracts import operations
 from contracts.codec import MalformedError
 from contracts.host import HostData
+from contracts.keyvalue import Request
 from contracts.lattice import RPC_QUEUE, encode_failure
 from contracts.nkeys import is_usable
 from provider import errors
@@ -32,7 +33,7 @@ from provider.nats.connection import Connection
 from provider.serving.invocations import SHOWN_ID_CHARACTERS, InvocationCall, InvocationReplies
 from provider.serving.running import RunningProvider
 from provider.streaks import FailureStreak
-from provider.tasks import TaskOwner
+from provider.tasks import TaskOwner, in_turns
 from provider.telemetry.export import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Provider(RunningProvider):
             submit = functools.partial(self._submit, call, store)
             self._tasks.start(complete(call, self._fetch(call), submit), "fetch a payload")
         else:
-            self._submit(call, store, invocation.msg)
+            self._decode(call, store, invocation.msg)
             if not call.is_done:
                 self._calls.keep(call, store)
 
@@ -152,18 +153,24 @@ class Provider(RunningProvider):
 
     # --- one invocation
 
-    def _submit(self, call: InvocationCall, store: Store, msg: bytes) -> None:
+    def _decode(self, call: InvocationCall, store: Store, msg: bytes) -> None:
         """Decode the operation and hand it to the store, which answers the call now or later."""
         try:
-            call.request = operations.decode_request(call.event.invocation.operation, msg)
-            self._calls.check_keys(call.request)
+            request = operations.decode_request(call.operation, msg)
+            self._calls.check_keys(request)
         except (errors.ProviderError, MalformedError, operations.UnknownOperationError) as error:
             call.fail(error)
         else:
-            store.submit(call.request, call)
+            call.request = request
+            store.submit(request, call)
 
-    async def _fetch(self, call: InvocationCall) -> bytes:
-        """Fetch and check the payload of a chunked invocation, as soon as there is room for it.
+    def _submit(self, call: InvocationCall, store: Store, request: Request) -> None:
+        if not call.is_done:  # it may have become overdue while its payload was read
+            call.request = request
+            store.submit(request, call)
+
+    async def _fetch(self, call: InvocationCall) -> Request:
+        """Fetch, check and decode the payload of a chunked invocation, as soon as there is room for it.
 
         The hash of 64 MiB takes a fifth of a second. A thread computes it, so that other calls are answered meanwhile.
         """
@@ -176,7 +183,9 @@ class Provider(RunningProvider):
             raise
         payload = await self._chunks.fetch(invocation.id, invocation.content_length, call.deadline)
         await asyncio.to_thread(self._protocol.check_payload, call.event, payload)
-        return payload
+        request = await in_turns(operations.decoding_request(call.operation, payload))
+        self._calls.check_keys(request)
+        return request
 
     async def _discard(self, call: InvocationCall) -> None:
         """Remove the payload of an invocation that was verified and refused: no other instance will."""

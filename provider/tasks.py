@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
 from provider.interrupts import starting
@@ -15,6 +16,23 @@ _log = logging.getLogger(__name__)
 
 _CANCEL_AGAIN_SECONDS = 0.02
 """Longer than a task needs to end, and far below the 200 ms that a Rust host leaves for calls in flight."""
+
+_SLICE_SECONDS = 0.001
+"""Time for which steps are done without a pause."""
+
+
+async def in_turns(steps: Generator[None, None, T]) -> T:
+    """Do short steps, and let other work be done in between; return their result."""
+    until = time.perf_counter() + _SLICE_SECONDS
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if time.perf_counter() > until:
+            await asyncio.sleep(0)
+            until = time.perf_counter() + _SLICE_SECONDS
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -10,6 +10,10 @@ from contracts import keyvalue as kv
 from contracts.extensions import ChangeResult, DeleteMany, SetMany
 from provider import errors
 from provider.keyvalue.byte_values import SetBytesMany
+from provider.room import Room
+
+_ROOM_BYTES = 2 * 1024 * 1024
+"""Size of the values of one call that are written at the same time, unless one of them is larger."""
 
 ManyChanges = SetMany | DeleteMany | SetBytesMany
 
@@ -26,15 +30,23 @@ def single_changes(request: ManyChanges) -> Sequence[kv.SingleKeyRequest]:
 async def change_many(
     request: ManyChanges, change: Callable[[kv.SingleKeyRequest], Awaitable[Any]]
 ) -> list[ChangeResult]:
-    """Make all changes of a request at the same time, but those of one key in order; return their results in order."""
-    return await asyncio.gather(*(_changed(single, change(single)) for single in single_changes(request)))
+    """Make all changes of a request at the same time, but those of one key in order; return their results in order.
 
+    Of large values few are under way at once, as each takes milliseconds to send.
+    """
+    room = Room(_ROOM_BYTES)
 
-async def _changed(change: kv.SingleKeyRequest, result: Awaitable[Any]) -> ChangeResult:
-    try:
-        return change_result(change, await result)
-    except errors.StoreError as error:
-        return change_result(change, error)
+    async def changed(single: kv.SingleKeyRequest) -> ChangeResult:
+        size_bytes = len(getattr(single, "value", ""))
+        await room.take(size_bytes)
+        try:
+            return change_result(single, await change(single))
+        except errors.StoreError as error:
+            return change_result(single, error)
+        finally:
+            room.give_back(size_bytes)
+
+    return await asyncio.gather(*(changed(single) for single in single_changes(request)))
 
 
 def change_result(change: kv.SingleKeyRequest, result: Any) -> ChangeResult:

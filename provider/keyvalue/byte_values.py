@@ -7,11 +7,12 @@ shows the number and its `Increment` tells the overflow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from contracts.integers import I32_MAX, I32_MIN
 from contracts.keyvalue import KeysRequest, Request, SingleKeyRequest
+from contracts.long_values import SLICE_BYTES, LongBytes, LongText, are_utf8, utf8_outline
 from provider import errors
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.payloads import encode_payload
@@ -29,7 +30,7 @@ class GetBytes(SingleKeyRequest, frozen=True, gc=False):
 class SetBytes(SingleKeyRequest, frozen=True, gc=False):
     """Put bytes. They replace a value of any kind and never expire."""
 
-    value: bytes
+    value: bytes | LongBytes
     response_type = None
 
 
@@ -71,15 +72,30 @@ class KeyPage(NamedTuple):
     cursor: int | None
 
 
-def value_of(payload: bytes) -> Value:
-    """Return bytes as a value: a text if they are UTF-8, else a binary value."""
+def value_of(payload: bytes | LongBytes) -> Value:
+    """Return bytes as a value: a text if they are UTF-8, else a binary value. Long ones have been checked; see `checking`."""
+    if isinstance(payload, LongBytes):
+        return Value(Kind.TEXT if isinstance(payload, LongText) else Kind.BINARY, payload)
     try:
         return Value(Kind.TEXT, payload.decode())
     except UnicodeDecodeError:
         return Value(Kind.BINARY, payload)
 
 
-def get_bytes(request: SingleKeyRequest, value: Value | None) -> bytes | None:
+def checking(payload: LongBytes) -> Generator[None, None, LongBytes]:
+    """Return a long value as a text if it is UTF-8, in steps of less than a millisecond."""
+    outlines = []
+    for piece in payload.cuts(SLICE_BYTES):
+        outlines.append(utf8_outline(piece))
+        if outlines[-1] is None:
+            return payload
+        yield
+    return LongText(payload.parts) if are_utf8(outlines) else payload
+
+
+def get_bytes(request: SingleKeyRequest, value: Value | None) -> bytes | LongBytes | None:
+    if value is not None and isinstance(value.data, LongBytes):
+        return value.data
     return encode_payload(value) if value is not None else None
 
 

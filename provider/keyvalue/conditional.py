@@ -11,6 +11,7 @@ from typing import Any
 
 from contracts.extensions import CompareAndDelete, CompareAndSwap, Create, EntryResponse, SwapResponse
 from contracts.keyvalue import Request, SingleKeyRequest
+from contracts.long_values import LongText
 from provider import errors
 from provider.keyvalue.byte_values import value_of
 from provider.keyvalue.kinds import Kind, Value
@@ -176,7 +177,7 @@ def entry_response(key: str, value: Value | None, revision: int, now_ms: int, ag
         return EntryResponse(False, "", "", 0, 0)
     if value.kind is Kind.BINARY:
         raise errors.WrongKindError(key, value.kind.value, Kind.TEXT.value)
-    text = encode_payload(value).decode()
+    text: Any = value.data if isinstance(value.data, LongText) else encode_payload(value).decode()
     return EntryResponse(True, text, value.kind.value, revision, seconds_left(value, age_end_ms, now_ms))
 
 

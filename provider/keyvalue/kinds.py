@@ -26,7 +26,8 @@ class Value:
     Attributes:
         kind: The kind of value.
         data: `str` for a text, `int` for a counter, `list[str]` for a list, `bytes` for a binary value; for a set
-            `dict[str, None]`, whose keys are the members in the order in which they were added.
+            `dict[str, None]`, whose keys are the members in the order in which they were added. A long text or binary value
+            may be a `LongText` or `LongBytes`.
         expires_at_ms: The time of the end, in milliseconds since 1970 by the store's clock; 0: the value has no end of its
             own; `NEVER_MS`: it has none, nor one by its bucket.
     """

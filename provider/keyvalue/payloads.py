@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from contracts.integers import I32_MAX, I32_MIN
 from provider.keyvalue.kinds import Kind, Value
 
-if TYPE_CHECKING:  # loaded with the first list or set: a command that reads a text needs no JSON of its value
-    import msgspec
+if TYPE_CHECKING:
+    import msgspec  # loaded with the first list or set: a command that reads a text needs no JSON of its value
+
+    from contracts.long_values import LongText
 
 
 @functools.cache
@@ -34,13 +36,12 @@ def encode_payload(value: Value) -> bytes:
     """Encode the data of a value; a set becomes an array of its members, in the order in which they were added."""
     match value.kind:
         case Kind.TEXT:
-            text: str = value.data
-            return text.encode()
+            text: str | LongText = value.data
+            return text.encode() if isinstance(text, str) else bytes(text)
         case Kind.COUNTER:
             return b"%d" % value.data
         case Kind.BINARY:
-            payload: bytes = value.data
-            return payload
+            return bytes(value.data)
         case _:
             return _array_encoder().encode(list(value.data))
 

@@ -14,6 +14,7 @@ from contracts import keyvalue as kv
 from contracts.encoded_texts import EncodedTexts
 from contracts.extensions import GetMany, GetResult
 from contracts.integers import I32_MAX, I32_MIN
+from contracts.long_values import LongText
 from provider import errors
 from provider.keyvalue.kinds import Kind, Value
 
@@ -107,8 +108,8 @@ def get_many(request: GetMany, values: Sequence[Value | None]) -> list[GetResult
     return results
 
 
-def _size_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+def _size_bytes(text: str | LongText) -> int:
+    return len(text) if isinstance(text, LongText) or text.isascii() else len(text.encode())
 
 
 def _get_result(key: str, value: Value | None) -> GetResult:
@@ -216,7 +217,7 @@ def number_of(key: str, value: Value | None) -> int:
         return number
     if value.kind is not Kind.TEXT:
         raise errors.WrongKindError(key, value.kind.value, Kind.COUNTER.value)
-    # A paged text is longer than any number.
+    # A paged or a long text is longer than any number.
     if not isinstance(value.data, str) or not DECIMAL.match(value.data):
         raise errors.NotANumberError(key)
     return int(value.data)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from contracts.long_values import LongBytes
 from provider import errors
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection
@@ -32,6 +33,9 @@ after them, do not wait for long."""
 
 _READS_AT_ONCE = 8
 """Pieces that are asked for at once: a megabyte hides most round trips."""
+
+_HASHED_BYTES = 1024 * 1024
+"""Size of the pieces that are hashed: the lock of the interpreter is taken for a moment between them."""
 
 _CLEAN_UP_SECONDS = 0.5
 """The caller is waiting for its error. Pieces that are not removed in this time stay in the object store."""
@@ -58,8 +62,8 @@ class ChunkStore:
         self._bucket = lattice
         self._stream = f"OBJ_{lattice}"
 
-    async def fetch(self, name: str, size: int, deadline: float) -> bytes:
-        """Read an object and remove it.
+    async def fetch(self, name: str, size: int, deadline: float) -> bytearray:
+        """Read an object and remove it. In memory it takes its size and a few pieces.
 
         Args:
             name: Id of the invocation.
@@ -79,26 +83,28 @@ class ChunkStore:
             raise errors.ChunkError(str(error)) from None
         return payload
 
-    async def put(self, name: str, payload: bytes | bytearray, deadline: float) -> None:
-        """Write an object. Its reader removes it.
+    async def put(self, name: str, payload: bytes | bytearray | LongBytes, deadline: float) -> None:
+        """Write an object, which is copied piece by piece. Its reader removes it.
 
         Raises:
             errors.ChunkError: The object could not be written.
         """
         nuid = secrets.token_hex(11)
-        size, view = min(CHUNK_BYTES, self._jetstream.connection.max_payload_bytes), memoryview(payload)
-        starts = range(0, len(payload), size)
+        whole = payload if isinstance(payload, LongBytes) else LongBytes([payload])
+        size = min(CHUNK_BYTES, self._jetstream.connection.max_payload_bytes)
+        pieces = map(bytes, whole.cuts(size))
+        first = next(pieces)
         subject = f"$O.{self._bucket}.C.{nuid}"
-        hashing = asyncio.create_task(_sha256(payload))  # beside the writes, which take longer
+        hashing = asyncio.create_task(_sha256(whole))  # beside the writes, which take longer
         try:
             try:
-                await self._jetstream.publish(subject, bytes(view[:size]), b"", deadline)
+                await self._jetstream.publish(subject, first, b"", deadline)
             except errors.NoRespondersError:
                 await self._create(deadline)
-                await self._jetstream.publish(subject, bytes(view[:size]), b"", deadline)
-            await self._write(subject, (bytes(view[at : at + size]) for at in starts[1:]), deadline)
+                await self._jetstream.publish(subject, first, b"", deadline)
+            await self._write(subject, pieces, deadline)
             digest = base64.urlsafe_b64encode(await hashing).decode()
-            info = self._meta(name, nuid, len(payload), len(starts), f"SHA-256={digest}", is_deleted=False)
+            info = self._meta(name, nuid, len(whole), -(-len(whole) // size), f"SHA-256={digest}", is_deleted=False)
             await self._jetstream.publish(self._meta_subject(name), info, _ROLLUP, deadline)
         except errors.NatsError as error:
             with contextlib.suppress(errors.NatsError):  # without metadata, no reader finds and removes these pieces
@@ -146,11 +152,11 @@ class ChunkStore:
             raise errors.ChunkError("metadata of the payload cannot be read")
         return info
 
-    async def _read(self, info: _ObjectInfo, deadline: float) -> bytes:
+    async def _read(self, info: _ObjectInfo, deadline: float) -> bytearray:
         subject = f"$O.{self._bucket}.C.{info.nuid}"
-        pieces: list[bytes] = []
-        have, sequence, at_once = 0, 1, 1
-        while have < info.size:
+        payload = bytearray()  # it grows in place: to make all of it at once would take as long as to fill it
+        sequence, at_once = 1, 1
+        while (have := len(payload)) < info.size:
             # The pieces of an object mostly follow each other in the stream. Each request is for the next one from some sequence
             # on, so where others lie between, several bring the same, and no piece is passed over.
             wanted = range(sequence, sequence + at_once)
@@ -160,13 +166,12 @@ class ChunkStore:
             }
             if not found:
                 raise errors.ChunkError(f"payload ends after {have} of {info.size} bytes")
-            pieces += (found[number] for number in sorted(found))
-            have += sum(map(len, found.values()))
+            for number in sorted(found):
+                payload += found[number]
             sequence = max(found) + 1
             at_once = min(2 * at_once, _READS_AT_ONCE) if len(found) == at_once else max(at_once // 2, 1)
-        payload = b"".join(pieces)
-        digest = base64.urlsafe_b64encode(await _sha256(payload)).decode().rstrip("=")
-        if have != info.size or (info.digest and info.digest.partition("=")[2].rstrip("=") != digest):
+        digest = base64.urlsafe_b64encode(await _sha256(LongBytes([payload]))).decode().rstrip("=")
+        if len(payload) != info.size or (info.digest and info.digest.partition("=")[2].rstrip("=") != digest):
             raise errors.ChunkError("payload is not the one that its metadata describes")
         return payload
 
@@ -215,6 +220,13 @@ class ChunkStore:
         )
 
 
-async def _sha256(payload: bytes | bytearray) -> bytes:
+async def _sha256(payload: LongBytes) -> bytes:
     """Return the digest of a payload, computed in a thread: for 64 MiB it takes a fifth of a second."""
-    return await asyncio.to_thread(lambda: hashlib.sha256(payload).digest())
+
+    def hashed() -> bytes:
+        digest = hashlib.sha256()
+        for piece in payload.cuts(_HASHED_BYTES):
+            digest.update(piece)
+        return digest.digest()
+
+    return await asyncio.to_thread(hashed)

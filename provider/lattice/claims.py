@@ -126,7 +126,7 @@ class ClaimsVerifier:
             self._remember_urls(key, urls)
         return token.claims
 
-    def verify_hash(self, invocation: Invocation, claims: InvocationClaims, payload: bytes) -> None:
+    def verify_hash(self, invocation: Invocation, claims: InvocationClaims, payload: bytes | bytearray) -> None:
         """Check the payload of a chunked invocation, once it has been fetched.
 
         Raises:
@@ -153,7 +153,7 @@ class _Urls:
         self.target_url = target_url(target, operation)
         self._digest = hashlib.sha256(f"{self.origin_url}{self.target_url}{operation}".encode())
 
-    def hash(self, payload: bytes) -> str:
+    def hash(self, payload: bytes | bytearray) -> str:
         digest = self._digest.copy()
         digest.update(payload)
         return digest.hexdigest().upper()

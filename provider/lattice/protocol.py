@@ -225,7 +225,7 @@ class LatticeProtocol:
             return InvocationRefused(invocation.id, invocation.operation, errors.bare(error), is_untimely)
         return InvocationAccepted(invocation, claims, link)
 
-    def check_payload(self, accepted: InvocationAccepted, payload: bytes) -> None:
+    def check_payload(self, accepted: InvocationAccepted, payload: bytes | bytearray) -> None:
         """Check the payload of a chunked invocation against the signed hash.
 
         Raises:

@@ -7,6 +7,7 @@ from typing import Any
 
 from contracts import operations
 from contracts.lattice import CHUNK_THRESHOLD_BYTES, encode_failure, encode_success
+from contracts.long_values import LongBytes
 from provider import errors
 from provider.keyvalue.store import complete
 from provider.lattice.chunks import ChunkStore
@@ -63,7 +64,7 @@ class InvocationReplies:
         self._chunks = chunks
         self._tasks = tasks
 
-    def succeed(self, call: InvocationCall, response: bytes | bytearray) -> None:
+    def succeed(self, call: InvocationCall, response: bytes | bytearray | LongBytes) -> None:
         """Reply with an encoded result. A result that is too large for a message travels in chunks, and later."""
         if len(response) > CHUNK_THRESHOLD_BYTES:
             size_bytes = len(response)
@@ -73,7 +74,7 @@ class InvocationReplies:
         else:
             self._reply_success(call, bytes(response), len(response))
 
-    async def _put_chunks(self, call: InvocationCall, response: bytes | bytearray) -> None:
+    async def _put_chunks(self, call: InvocationCall, response: bytes | bytearray | LongBytes) -> None:
         try:
             await self._chunks.put(f"{call.event.invocation.id}-r", response, call.deadline)
         except errors.ChunkError as error:

@@ -9,11 +9,14 @@ import pytest
 
 from tests.blackbox.host_families import HARNESS, OTP, RUST, HostFamily
 from tests.blackbox.lattice_host import LatticeHost
+from tests.blackbox.proc import forget_peak, peak_bytes
 from tests.blackbox.waiting import eventually
 
 RESPONSE_THRESHOLD_BYTES = 900 * 1024
 
 LARGE_ANSWER_BYTES = 20_000_000
+
+LARGE_TEXT_BYTES = 40_000_000
 
 LONG = 15_000
 """Bytes of a list element. 60 elements exceed 900 KiB together, but each is far below a server's max_payload."""
@@ -144,6 +147,32 @@ async def test_large_payloads_that_have_no_room_together_are_served_one_after_th
     assert [response.error for response in await asyncio.gather(*sent)] == [None] * 6
     assert [await host.get(actor, key) for key in values] == list(values.values())
     assert await host.objects.chunk_count() == 0
+
+
+@pytest.mark.parametrize("family", [RUST, HARNESS], ids=["rust", "harness"], indirect=True)
+@pytest.mark.parametrize(("backend", "kept"), [("bucket", 0), ("cache", LARGE_TEXT_BYTES)])
+@pytest.mark.parametrize("character", ["a", "é"])
+async def test_a_large_text_is_set_and_read_in_the_memory_of_one_copy(
+    host: LatticeHost, backend: str, kept: int, character: str
+) -> None:
+    actor = host.actor()
+    await host.start_provider([host.link(actor, {"BACKEND": backend})], default_rpc_timeout_ms=8000)
+    await host.set(actor, "small", "v")
+    text = character * (LARGE_TEXT_BYTES // len(character.encode()))
+    pid, before = host.provider.pid, host.provider.resident_bytes
+    forget_peak(pid)
+    argument = msgpack.packb({"key": "large", "value": text, "expires": 0})
+    response = await host.invoke(host.invocation(actor, "KeyValue.Set", argument), 30)
+    assert response.error is None
+    assert peak_bytes(pid) - before < 1.7 * LARGE_TEXT_BYTES
+    await eventually(lambda: host.provider.resident_bytes - before < kept + LARGE_TEXT_BYTES / 4, "memory given back")
+    forget_peak(pid)
+    invocation = host.invocation(actor, "KeyValue.Get", msgpack.packb("large"))
+    reply = await host.client.request(host.subject, msgpack.packb(invocation), timeout=30)
+    response = host.family.read_response(reply.data, invocation["id"])
+    assert response.error is None
+    assert peak_bytes(pid) - before < 1.7 * LARGE_TEXT_BYTES
+    assert await host.get(actor, "large") == text
 
 
 @pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)

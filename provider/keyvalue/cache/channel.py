@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from provider import errors
-from provider.keyvalue.cache.items.item import size_of
+from provider.keyvalue.cache.items.item import ItemValue, size_of
 from provider.keyvalue.cache.messages import (
     MAX_EVENTS,
     UNSIGNED_VERSIONS,
@@ -55,6 +57,9 @@ _UNLISTEN_SECONDS = 0.15
 
 _MESSAGE_BYTES = 128 * 1024
 """Size of a message of several events before it is compressed, as receivers apply a message in one turn."""
+
+_SEND_SECONDS = 0.001
+"""Time for which messages of events are made in one turn of the event loop."""
 
 _MESSAGE_RESERVE_BYTES = 32 * 1024
 """Part of a message that is kept free for what an event carries beside key and value: up to 1,000 removals."""
@@ -111,6 +116,8 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._outgoing = OutgoingPieces(self.publish)
+        self._batches: deque[tuple[int, list[Event]]] = deque()
+        """Own events that are still to be published, with the counter of the first of each batch."""
         self._awaited: dict[int, tuple[str, asyncio.Future[Page], Callable[[int], bool]]] = {}
         """By the sequence of a request, the replica that is asked and the future of its page."""
         self._requests: dict[str, tuple[Request, int]] = {}
@@ -158,6 +165,10 @@ class Channel:
         """Greatest size of a text that can be sent in pieces."""
         return text_bytes(self.max_payload_bytes)
 
+    def _is_over(self, key: str, value: ItemValue) -> bool:
+        """Tell whether a text and its key do not fit into a message."""
+        return size_of(key) + size_of(value) > self.event_bytes
+
     @property
     def piece_bytes(self) -> int:
         """Size of a piece."""
@@ -185,27 +196,52 @@ class Channel:
             self._send(subject, self._encode(subject, message))
 
     def publish_events(self, first: int, events: list[Event]) -> None:
-        """Publish consecutive own events, in one message or, if they are too large together, in several.
+        """Publish consecutive own events: in one message or, if they are too large together, in several, as the turns allow.
 
         A text that does not fit into a message goes in pieces. Events that follow it do not wait for them.
         """
         if self._connection is None:
             return
-        most = self.event_bytes
+        is_idle, begin, characters = not self._batches, 0, 0
         for index, event in enumerate(events):
-            if isinstance(event.add, AddText | AddBytes) and _is_over(most, event.key, event.add.value):
+            size = len(getattr(event.add, "value", ""))
+            characters += size
+            # In UTF-8 a character takes at most four bytes: all of these fit into one message.
+            if 4 * characters <= self.event_bytes:
+                continue
+            is_piecewise = isinstance(event.add, AddText | AddBytes) and self._is_over(event.key, event.add.value)
+            if is_piecewise:
                 self._outgoing.add(Cut(first + index, Deltas(first + index, [event]), self.piece_bytes))
-                if index:
-                    self.publish_events(first, events[:index])
-                if index < len(events) - 1:
-                    self.publish_events(first + index + 1, events[index + 1 :])
+            self._batches.append((first + begin, events[begin:index]))
+            begin, characters = (index + 1, 0) if is_piecewise else (index, size)
+        self._batches.append((first + begin, events[begin:]))
+        if is_idle:
+            self._send_batches()
+
+    def publish_all(self) -> None:
+        """Publish what is left of the events at once."""
+        while self._batches:
+            self._send_batch()
+
+    def _send_batches(self) -> None:
+        """Send events for a moment, and go on in the next turn of the event loop: a large message takes milliseconds to sign."""
+        until = time.perf_counter() + _SEND_SECONDS
+        while self._batches:
+            self._send_batch()
+            if self._batches and time.perf_counter() > until:
+                self._loop.call_soon(self._send_batches)
                 return
+
+    def _send_batch(self) -> None:
+        """Send the next events, or take them apart if they are too large for one message."""
+        first, events = self._batches.popleft()
+        if not events:
+            return
         deltas = Deltas(first, events)
         body = pack(deltas)
         if (len(body) > _MESSAGE_BYTES or len(events) > MAX_EVENTS) and len(events) > 1:
             middle = len(events) // 2
-            self.publish_events(first, events[:middle])
-            self.publish_events(first + middle, events[middle:])
+            self._batches.extendleft(((first + middle, events[middle:]), (first, events[:middle])))
         else:
             subject = self.config.state_subject
             self._send(subject, self._sealed(subject, deltas, body))
@@ -410,11 +446,6 @@ class Channel:
             fields = {"subject": self.config.state_subject, "reason": str(error)}
             _log.warning("cache_message_refused", extra=fields | {"version": error.version})
         self._on_refusal(error.refusal)
-
-
-def _is_over(most: int, key: str, value: str | bytes) -> bool:
-    """Tell whether a key and a text take more bytes than a number. In UTF-8 a character takes at most four bytes."""
-    return 4 * (len(key) + len(value)) > most and size_of(key) + size_of(value) > most
 
 
 def _another_version(version: int) -> ForeignMessageError:

@@ -107,7 +107,7 @@ class LongCalls:
         array[-1:] = b"]"
         return EntryResponse(True, array.decode(), value.kind.value, revision, 0)
 
-    def _parts(self, request: kv.Request, prefix: str, stack: ExitStack) -> Iterator[list[str | bytes]]:
+    def _parts(self, request: kv.Request, prefix: str, stack: ExitStack) -> Iterator[list[Any]]:
         """Return the parts of an answer as of now; the stack ends the reading."""
         now_ms = wall_clock_ms()
         if isinstance(request, kv.ListRange):

@@ -22,6 +22,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.long_values import plain
 from provider.keyvalue.cache.causality import Context
 from provider.keyvalue.cache.trust.refused_messages import ForeignMessageError, Refusal
 
@@ -30,7 +31,9 @@ UNSIGNED_VERSIONS = (1, 3, 5)
 """Versions of the unsigned format by the release that a message is for; see `release_of`."""
 _PLAIN, _COMPRESSED = 0, 1
 _COMPRESS_FROM_BYTES = 16_384
-"""Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves."""
+_COMPRESS_TO_BYTES = 256 * 1024
+"""Smaller messages are sent as they are: compressing them would take longer than sending the bytes that it saves. Larger ones are
+too, since a megabyte would take ten milliseconds, in which no call is served: they have a single large element or text."""
 
 MAX_EVENTS = 10_000
 """Events in one message. Those of one turn fill a message of 128 KiB long before; each costs a receiver 300 bytes more
@@ -331,7 +334,9 @@ class PieceRequest(Struct, array_like=True, tag=6, frozen=True):
 
 Message = Deltas | Heartbeat | TransferRequest | TransferPage | Piece | PieceRequest
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
+"""A long text, which may stand in the place of any text, is encoded as one where it fits into a message all the same."""
+
 _decode = msgspec.msgpack.Decoder(Message).decode
 
 
@@ -361,8 +366,8 @@ _RELEASES: dict[type, int] = {AddBytes: 1, Clear: 2, Piece: 2, PieceRequest: 2}
 
 
 def compress(body: bytes, *, is_piece: bool = False) -> tuple[int, bytes]:
-    """Return the form of a body and its bytes, compressed if it is large, no piece, and that makes it smaller."""
-    if len(body) >= _COMPRESS_FROM_BYTES and not is_piece:
+    """Return the form of a body and its bytes, compressed if it is neither small nor huge, no piece, and that makes it smaller."""
+    if _COMPRESS_FROM_BYTES <= len(body) <= _COMPRESS_TO_BYTES and not is_piece:
         compressed = zlib.compress(body, 1)
         if len(compressed) < len(body):
             return _COMPRESSED, compressed

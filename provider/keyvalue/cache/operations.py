@@ -16,7 +16,7 @@ from provider import errors
 from provider.keyvalue.byte_values import U64_MAX, IncrementU64, SetBytes, total_u64, value_of
 from provider.keyvalue.cache.causality import Dot, by_replica
 from provider.keyvalue.cache.items.cells import Cell, Tally
-from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, size_of
+from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, ItemValue, is_text, size_of
 from provider.keyvalue.cache.items.walks import ElementSearch
 from provider.keyvalue.cache.messages import (
     AddBytes,
@@ -165,7 +165,7 @@ class Mutation:
         clock = self.replica.clock.tick(self.now_ms)
         self.replica.commit(Event(clock, self.key, add, removes, counter_removals))
 
-    def check_limits(self, text: str | bytes, *, replaces: bool = False) -> None:
+    def check_limits(self, text: ItemValue, *, replaces: bool = False) -> None:
         """Check that a text may be added.
 
         Args:
@@ -209,9 +209,9 @@ def _set_bytes(mutation: Mutation, request: SetBytes) -> None:
     _put(mutation, value_of(request.value).data, 0)
 
 
-def _put(mutation: Mutation, value: str | bytes, expires_at_ms: int) -> None:
+def _put(mutation: Mutation, value: Any, expires_at_ms: int) -> None:
     mutation.check_limits(value, replaces=True)
-    add = AddBytes(value, expires_at_ms) if isinstance(value, bytes) else AddText(value, expires_at_ms)
+    add = AddText(value, expires_at_ms) if is_text(value) else AddBytes(value, expires_at_ms)
     mutation.replace(add)
 
 

@@ -257,6 +257,7 @@ class Replication:
             return
         self._is_leaving = True
         self._flush()
+        self._channel.publish_all()
         self._channel.publish(self._heartbeat(wants_answer=True))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 from msgspec import structs
 
 from contracts import keyvalue as kv
-from contracts.extensions import DeleteMany, GetEntry, ListKeys, SetMany
+from contracts.extensions import ChangeResult, DeleteMany, EntryResponse, GetEntry, ListKeys, SetMany
+from contracts.long_values import LONG_BYTES, LongBytes
 from contracts.statistics import CacheStatistics
 from provider import errors
 from provider.keyvalue.batch import change_result, single_changes
@@ -36,7 +37,7 @@ from provider.keyvalue.tables import READS, READS_OF_MANY
 from provider.keyvalue.values import MAX_ANSWER_BYTES
 from provider.nats.settings import ConnectionSettings
 from provider.streaks import FailureStreak
-from provider.tasks import TaskOwner, cancel
+from provider.tasks import TaskOwner, cancel, in_turns
 
 _log = logging.getLogger(__name__)
 
@@ -91,12 +92,36 @@ class CacheLink:
             work = long_calls.perform(request, self.config.key_prefix, self.shared.limits, call)
             self.shared.tasks.start(complete(call, work, call.answer), "read a large set or list")
             return
+        if isinstance(request, SetMany | SetBytesMany) and sum(len(item.value) for item in request.items) > LONG_BYTES:
+            changes = in_turns(self._changing(single_changes(request)))
+            self.shared.tasks.start(complete(call, changes, call.answer), "set large texts")
+            return
         try:
             result = self._perform(request)
         except errors.StoreError as error:
             call.fail(error)
+            return
+        if size_bytes := _long_bytes(result):
+            read = self._read_long(request, size_bytes, call)
+            self.shared.tasks.start(complete(call, read, call.answer), "read a large text")
         else:
             call.answer(result)
+
+    async def _read_long(self, request: kv.Request, size_bytes: int, call: Call) -> Any:
+        """Read a large text once there is room for its answer: until that is sent the text is in memory, also if it is replaced."""
+        try:
+            await call.take_room(size_bytes)
+        except TimeoutError:
+            raise errors.StoreTimeoutError(0, "other large values are being read") from None
+        return self._perform(request)
+
+    def _changing(self, changes: Sequence[kv.SingleKeyRequest]) -> Generator[None, None, list[ChangeResult]]:
+        """Make changes one after the other; other work may be done in between."""
+        results = []
+        for change in changes:
+            results.append(change_result(change, self._try(change)))
+            yield
+        return results
 
     def _perform(self, request: kv.Request) -> Any:
         if isinstance(request, kv.SingleKeyRequest):
@@ -136,6 +161,13 @@ class CacheLink:
             return self._perform_single(change)
         except errors.StoreError as error:
             return error
+
+
+def _long_bytes(result: Any) -> int:
+    """Return the size of an answer that is, or has, a long text or binary value; 0 for any other."""
+    if type(result) in (kv.GetResponse, EntryResponse):
+        result = result.value
+    return len(result) if isinstance(result, LongBytes) else 0
 
 
 class Cache(SharedStore[CacheConfig]):

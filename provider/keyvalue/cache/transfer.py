@@ -8,13 +8,14 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from msgspec import structs
 
 from provider.keyvalue.cache.causality import Context, Dot
 from provider.keyvalue.cache.items.cells import Cell
 from provider.keyvalue.cache.items.collections import Elements
-from provider.keyvalue.cache.items.item import Item, size_of
+from provider.keyvalue.cache.items.item import Item, is_text, size_of
 from provider.keyvalue.cache.merge import Merge
 from provider.keyvalue.cache.messages import (
     ELEMENT,
@@ -404,8 +405,8 @@ def _kind_of(elements: Elements | None, item: Item) -> int:
 
 
 def _item_state(kind: int, item: Item, *, is_known: bool) -> ItemState:
-    value = None if is_known else item.value
-    if isinstance(value, bytes):
+    value: Any = None if is_known else item.value  # a long value stands for a text or a binary value
+    if value is not None and not is_text(value):
         return BytesState(item.replica, item.count, item.clock, value, item.expires_at_ms)
     return _STATES[kind](item.replica, item.count, item.clock, value, item.expires_at_ms)
 

@@ -56,7 +56,7 @@ class Client:
     async def read(self, request: kv.SingleKeyRequest) -> Any:
         entry = await self.bucket.read_entry(KEY, Consistency.STRONG, soon())
         found = await self.bucket.paging.reader.read(request, READS[type(request)], KEY, entry, a_call())
-        return decode_response(type(request), encode_response(found))
+        return decode_response(type(request), bytes(encode_response(found)))
 
     async def members(self) -> set[str]:
         return set(await self.read(kv.SetQuery(KEY)))

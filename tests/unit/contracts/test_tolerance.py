@@ -281,7 +281,7 @@ def test_a_u32_is_a_u32(expires: object) -> None:
 
 @given(st.builds(keyvalue.GetResponse, st.text(), st.booleans()))
 def test_an_answer_survives_encoding(answer: keyvalue.GetResponse) -> None:
-    assert operations.decode_response(keyvalue.Get, operations.encode_response(answer)) == answer
+    assert operations.decode_response(keyvalue.Get, bytes(operations.encode_response(answer))) == answer
 
 
 def test_no_answer_is_encoded_as_empty_bytes() -> None:

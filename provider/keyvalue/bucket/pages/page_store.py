@@ -74,8 +74,9 @@ class StreamPageStore:
         rest = iter(pages.items())
 
         async def write_some() -> None:
-            for page_id, page in rest:
-                await self._room.take(len(page))
+            for page_id, payload in rest:
+                await self._room.take(len(payload))
+                page = bytes(payload)  # a page of a long text is a view, which would hold all of it while it is cached
                 try:
                     sequences.append(await self._put(found, page_id, page, header, deadline))
                 finally:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
 from contracts.encoded_texts import EncodedGet, EncodedTexts
+from contracts.long_values import LONG_BYTES, LongBytes, LongText, are_utf8, utf8_outline
 from provider.keyvalue.bucket.pages.paged_value import DamagedPageError, Head, Operation
 from provider.keyvalue.bucket.pages.tree_reads import Leaves, members_found, tree_count
 from provider.keyvalue.kinds import Kind
@@ -28,12 +29,17 @@ _LEAF_BYTES = 12 * 1024
 """Size of a leaf that changes have split and merged, about."""
 
 
-def text_of(head: Head, answer: Answer) -> Operation[str]:
-    """Return a text."""
-    try:
-        return (yield from _joined(head, answer)).decode()
-    except UnicodeDecodeError as error:
-        raise DamagedPageError(head.root, str(error)) from None
+def text_of(head: Head, answer: Answer) -> Operation[str | LongText]:
+    """Return a text; a long one in parts, of which each is checked when it is read."""
+    outlines, pieces = [], []
+    answer.check(head.count)
+    leaves = Leaves(head)
+    while (piece := (yield from leaves.next_piece())) is not None:
+        outlines.append(utf8_outline(piece))
+        pieces.append(piece)
+    if not are_utf8(outlines):
+        raise DamagedPageError(head.root, "it is not UTF-8")
+    return LongText(pieces) if head.count >= LONG_BYTES else b"".join(pieces).decode()
 
 
 def get_response(head: Head, answer: Answer) -> Operation[EncodedGet]:
@@ -51,21 +57,13 @@ def get_response(head: Head, answer: Answer) -> Operation[EncodedGet]:
     return encoded
 
 
-def bytes_of(head: Head, answer: Answer) -> Operation[bytes]:
-    """Return the bytes of a text or a binary value."""
-    return bytes((yield from _joined(head, answer)))
-
-
-def _joined(head: Head, answer: Answer) -> Operation[bytearray]:
-    """Return these bytes, with no piece in memory any more: pieces that are joined at the end take as much as their value."""
+def bytes_of(head: Head, answer: Answer) -> Operation[bytes | LongBytes]:
+    """Return a binary value; a long one in parts."""
     answer.check(head.count)
-    leaves = Leaves(head)
-    joined = bytearray(head.count)
-    at = 0
+    leaves, pieces = Leaves(head), []
     while (piece := (yield from leaves.next_piece())) is not None:
-        joined[at : at + len(piece)] = piece
-        at += len(piece)
-    return joined
+        pieces.append(piece)
+    return LongBytes(pieces) if head.count >= LONG_BYTES else b"".join(pieces)
 
 
 class RangeReader:

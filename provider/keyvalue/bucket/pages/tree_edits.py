@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
+from contracts.long_values import LongBytes, LongText
 from provider.keyvalue.bucket.pages.page_codec import (
     CHILD_OVERHEAD_BYTES,
     NODE_OVERHEAD_BYTES,
@@ -76,9 +77,12 @@ def build_tree(elements: list[str], kind: Kind, pages: NewPages) -> Operation[Tr
     return tree
 
 
-def build_pieces(data: str | bytes, pages: NewPages) -> Operation[Tree]:
-    """Build the tree of a text or a binary value, which is not empty. Besides its pages, one of them is in memory."""
+def build_pieces(data: str | bytes | LongBytes, pages: NewPages) -> Operation[Tree]:
+    """Build the tree of a text or a binary value, which is not empty. The pages of a long one are views of it."""
     collected, leaves = bytearray(), []
+    if isinstance(data, LongBytes):
+        leaves = [pages.add(piece, len(piece)) for piece in data.cuts(pages.page_bytes)]  # type: ignore[arg-type]  # views
+        return (yield from build_on_pieces(Kind.TEXT if isinstance(data, LongText) else Kind.BINARY, leaves, pages))
     for start in range(0, len(data), pages.page_bytes):
         part = data[start : start + pages.page_bytes]
         collected += part.encode() if isinstance(part, str) else part

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from contracts import keyvalue as kv
+from contracts.long_values import LongBytes, LongText
 from provider import errors
 from provider.keyvalue.bucket.entries import Entry
 from provider.keyvalue.bucket.pages.head import MOST_BYTES, MOST_ELEMENTS, encode_head
@@ -117,7 +118,7 @@ class ValueWriter:
         """
         if value is None or type(value.data) is int:
             return False
-        is_text = type(value.data) in (str, bytes)
+        is_text = type(value.data) in (str, bytes, LongText, LongBytes)
         is_short = not is_text or len(value.data) <= _SHORT_TEXT_CHARACTERS
         if (is_short and not did_not_fit) or not self.allows_new:
             return False

@@ -16,7 +16,7 @@ from msgspec import Struct
 from provider.keyvalue.byte_values import counted
 from provider.keyvalue.cache.causality import Dot, by_replica
 from provider.keyvalue.cache.items.collections import Collection, Elements, Members, order_of
-from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, size_of
+from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, is_text, size_of
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.values import DECIMAL
 
@@ -265,9 +265,10 @@ class Cell(Struct, gc=False):
         tallies = self.visible_tallies(now_ms) if self.tallies else ()
         total = sum(tally.total - tally.removed_total for tally in tallies)
         if text is not None:
-            if isinstance(text.value, bytes):
+            if not is_text(text.value):
                 return Value(Kind.BINARY, text.value, text.expires_at_ms)
-            if not tallies or not DECIMAL.match(text.value):
+            # A long text is longer than any number.
+            if not tallies or not isinstance(text.value, str) or not DECIMAL.match(text.value):
                 return Value(Kind.TEXT, text.value, text.expires_at_ms)
             return counted(int(text.value) + total, text.expires_at_ms)
         if not tallies:

@@ -9,12 +9,12 @@ from collections.abc import Collection as AbstractCollection
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from operator import attrgetter
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from provider.keyvalue.cache.causality import Dot
 from provider.keyvalue.cache.items.blocks import Block, Blocks
 from provider.keyvalue.cache.items.dots import DottedItems
-from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item
+from provider.keyvalue.cache.items.item import BOOKKEEPING_BYTES, Item, ItemValue
 
 order_of = attrgetter("order")
 
@@ -32,7 +32,7 @@ class Listener(Protocol):
     def went(self, item: Item) -> None:
         """Note that such an item has gone."""
 
-    def had_copies(self, value: str | bytes) -> None:
+    def had_copies(self, value: ItemValue) -> None:
         """Note that a member with several items has one less."""
 
 
@@ -121,9 +121,9 @@ class Members(Collection):
 
     def __init__(self) -> None:
         super().__init__()
-        self._by_value: dict[str | bytes, Item] = {}
-        self._shards: list[dict[str | bytes, Item]] | None = None
-        self._copies: dict[str | bytes, list[Item]] = {}
+        self._by_value: dict[ItemValue, Item] = {}
+        self._shards: list[dict[ItemValue, Item]] | None = None
+        self._copies: dict[ItemValue, list[Item]] = {}
         """By member with several items, those that are not in view."""
 
     def __len__(self) -> int:
@@ -133,22 +133,22 @@ class Members(Collection):
     def __contains__(self, value: object) -> bool:
         return value in self._index(value)
 
-    def __iter__(self) -> Iterator[str | bytes]:
+    def __iter__(self) -> Iterator[ItemValue]:
         return chain.from_iterable(self._shards) if self._shards is not None else iter(self._by_value)
 
-    def found(self, values: Iterable[str | bytes]) -> list[str | bytes]:
+    def found(self, values: Iterable[ItemValue]) -> list[Any]:
         """Return those of some texts that are members."""
         if (shards := self._shards) is None:
             by_value = self._by_value
             return [value for value in values if value in by_value]
         return [value for value in values if value in shards[hash(value) % _SHARDS]]
 
-    def copies(self, value: str | bytes) -> list[Item]:
+    def copies(self, value: ItemValue) -> list[Item]:
         """Return all items of a member."""
         item = self._index(value).get(value)
         return [] if item is None else [item, *self._copies.get(value, ())] if self._copies else [item]
 
-    def by_value(self) -> AbstractCollection[str | bytes]:
+    def by_value(self) -> AbstractCollection[ItemValue]:
         """Return a container of the members."""
         return self._by_value if self._shards is None else self
 
@@ -201,7 +201,7 @@ class Members(Collection):
         self._by_value, self._shards = {}, None
         return super().pop_blocks(count)
 
-    def _index(self, value: object) -> dict[str | bytes, Item]:
+    def _index(self, value: object) -> dict[ItemValue, Item]:
         return self._by_value if self._shards is None else self._shards[hash(value) % _SHARDS]
 
     def _divide(self) -> None:
@@ -223,10 +223,10 @@ class Elements(Collection):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[str | bytes]:
+    def __iter__(self) -> Iterator[ItemValue]:
         return (item.value for item in self._ordered)
 
-    def __getitem__(self, positions: slice) -> list[str | bytes]:
+    def __getitem__(self, positions: slice) -> list[Any]:
         """Return the texts from a position, which is not negative, up to another one."""
         return [item.value for block in self.positions(positions.start, positions.stop) for item in block]
 

@@ -7,10 +7,11 @@ went. `close` ends the listening. A search finds the first element at its end, n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from provider.keyvalue.cache.items.blocks import BLOCK_ITEMS, Block
 from provider.keyvalue.cache.items.collections import Elements, Members
-from provider.keyvalue.cache.items.item import Item
+from provider.keyvalue.cache.items.item import Item, ItemValue
 
 
 class _Walk:
@@ -29,7 +30,7 @@ class _Walk:
     def went(self, item: Item) -> None:
         pass
 
-    def had_copies(self, value: str | bytes) -> None:
+    def had_copies(self, value: ItemValue) -> None:
         pass
 
 
@@ -41,19 +42,19 @@ class MemberWalk(_Walk):
         self.count = len(members)
         self._members = members
         self._blocks = members.blocks()
-        self._was_there: dict[str | bytes, bool] = {}
+        self._was_there: dict[ItemValue, bool] = {}
         """By member that came or went, whether it was there at the beginning."""
-        self._several: set[str | bytes] = set()
+        self._several: set[ItemValue] = set()
         """Members that have had several items, which are all among the blocks."""
-        self._told: set[str | bytes] = set()
+        self._told: set[ItemValue] = set()
 
-    def found(self, values: list[str | bytes]) -> list[str | bytes]:
+    def found(self, values: list[Any]) -> list[Any]:
         """Return those of some texts that were members at the beginning."""
         if not self._was_there:
             return self._members.found(values)
         return [value for value in values if self._was_there.get(value, value in self._members)]
 
-    def parts(self, size: int = BLOCK_ITEMS) -> Iterator[list[str | bytes]]:
+    def parts(self, size: int = BLOCK_ITEMS) -> Iterator[list[Any]]:
         """Iterate over the members, each once, about so many at a time. The set may change in between."""
         for block in _divided(self._blocks, size):
             if self._several or self._members.has_copies:
@@ -61,7 +62,7 @@ class MemberWalk(_Walk):
             else:
                 yield [item.value for item in block]
 
-    def _is_first(self, value: str | bytes) -> bool:
+    def _is_first(self, value: ItemValue) -> bool:
         if value not in self._several and len(self._members.copies(value)) < 2:
             return True
         if value in self._told:
@@ -75,11 +76,11 @@ class MemberWalk(_Walk):
     def went(self, item: Item) -> None:
         self._was_there.setdefault(item.value, True)
 
-    def had_copies(self, value: str | bytes) -> None:
+    def had_copies(self, value: ItemValue) -> None:
         self._several.add(value)
 
 
-def union_parts(walks: Sequence[MemberWalk]) -> Iterator[list[str | bytes]]:
+def union_parts(walks: Sequence[MemberWalk]) -> Iterator[list[Any]]:
     """Iterate over the members of any of several sets, each once, some hundreds at a time."""
     for index, walk in enumerate(walks):
         for part in walk.parts(_size_for(walks)):
@@ -89,7 +90,7 @@ def union_parts(walks: Sequence[MemberWalk]) -> Iterator[list[str | bytes]]:
             yield part
 
 
-def intersection_parts(walks: Sequence[MemberWalk]) -> Iterator[list[str | bytes]]:
+def intersection_parts(walks: Sequence[MemberWalk]) -> Iterator[list[Any]]:
     """Iterate over the members that several sets have in common, some hundreds at a time."""
     smallest = min(walks, key=lambda walk: walk.count)
     others = [walk for walk in walks if walk is not smallest]
@@ -99,7 +100,7 @@ def intersection_parts(walks: Sequence[MemberWalk]) -> Iterator[list[str | bytes
         yield part
 
 
-def element_parts(blocks: Sequence[Block]) -> Iterator[list[str | bytes]]:
+def element_parts(blocks: Sequence[Block]) -> Iterator[list[Any]]:
     """Iterate over the texts of elements, some hundreds at a time."""
     for block in blocks:
         yield [item.value for item in block]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from contracts.long_values import LONG_BYTES, LongBytes, LongText, are_utf8, utf8_outline
+from provider.keyvalue.cache.items.item import ItemValue, is_text
 from provider.keyvalue.cache.messages import (
     AddBytes,
     AddText,
@@ -59,8 +61,9 @@ class Cut:
 
     def __init__(self, whole: int, message: Deltas | TransferPage, size: int) -> None:
         text = long_text(message)
-        self._raw = memoryview(text.encode() if isinstance(text, str) else text)
-        self._frame = pack(_with_text(message, type(text)()))
+        raw = text.encode() if isinstance(text, str) else text
+        self._raw = raw if isinstance(raw, LongBytes) else LongBytes([raw])
+        self._frame = pack(_with_text(message, "" if is_text(text) else b""))
         self._whole = whole
         self._size = size
         self.size_bytes = len(self._raw)
@@ -69,8 +72,10 @@ class Cut:
     def piece(self, number: int) -> Piece:
         """Return a piece; its number is below `count`."""
         start = (number - 1) * self._size
-        frame, data = (b"", self._raw[start : start + self._size]) if number else (self._frame, b"")
-        return Piece(self._whole, number, self.count, self.size_bytes, frame, bytes(data))
+        if not number:
+            return Piece(self._whole, number, self.count, self.size_bytes, self._frame, b"")
+        data = self._raw.read(start, min(start + self._size, self.size_bytes))
+        return Piece(self._whole, number, self.count, self.size_bytes, b"", bytes(data))
 
 
 class Whole:
@@ -94,7 +99,12 @@ class Whole:
         self.kept_bytes = 0
         self._count, self._total_bytes = piece.count, piece.total_bytes
         self._frame = b""
-        self._parts: dict[int, bytes] = {}
+        self._joined = bytearray()
+        """The beginning of the text. It grows in place: pieces that are kept apart leave as much memory unused between them."""
+        self._early: dict[int, bytes] = {}
+        """The pieces behind one that is missing."""
+        self._outlines: dict[int, bytes | None] = {}
+        """Of each piece, what tells whether all of them are a text: each is checked as it arrives."""
         self._size_bytes = 0
 
     def add(self, piece: Piece) -> bool:
@@ -114,13 +124,16 @@ class Whole:
         if piece.number == 0:
             self.kept_bytes += 0 if self._frame else len(piece.frame)
             self._frame = self._frame or piece.frame
-        elif piece.number not in self._parts:
-            self._parts[piece.number] = piece.data
+        elif piece.number not in self._outlines:
+            self._outlines[piece.number] = utf8_outline(piece.data)
+            self._early[piece.number] = piece.data
+            while (part := self._early.pop(len(self._outlines) - len(self._early) + 1, None)) is not None:
+                self._joined += part
             self._size_bytes += len(piece.data)
             self.kept_bytes += len(piece.data) + PIECE_BYTES_KEPT
         if self._size_bytes > self._total_bytes:
             raise _unfit()
-        return len(self._parts) == self._count - 1 and bool(self._frame)
+        return len(self._outlines) == self._count - 1 and bool(self._frame)
 
     def message(self) -> Deltas | TransferPage:
         """Return the message, of which all pieces have arrived.
@@ -136,14 +149,17 @@ class Whole:
         frame_text = long_text(message)
         if frame_text:
             raise _unfit()
-        raw = b"".join(self._parts[number] for number in range(1, self._count))
-        try:
-            return _with_text(message, raw.decode() if isinstance(frame_text, str) else raw)
-        except UnicodeDecodeError:
-            raise ForeignMessageError("a text in pieces that is not UTF-8") from None
+        numbers = range(1, self._count)
+        if isinstance(frame_text, str) and not are_utf8(self._outlines[number] for number in numbers):
+            raise ForeignMessageError("a text in pieces that is not UTF-8")
+        if self._total_bytes >= LONG_BYTES:
+            parts = [self._joined]
+            return _with_text(message, LongText(parts) if isinstance(frame_text, str) else LongBytes(parts))
+        raw = bytes(self._joined)
+        return _with_text(message, raw.decode() if isinstance(frame_text, str) else raw)
 
 
-def long_text(message: Deltas | TransferPage) -> str | bytes:
+def long_text(message: Deltas | TransferPage) -> ItemValue:
     """Return the text, or binary value, of a message that has exactly one.
 
     Raises:
@@ -160,7 +176,7 @@ def long_text(message: Deltas | TransferPage) -> str | bytes:
     raise ForeignMessageError("a message in pieces that has not exactly one text")
 
 
-def _with_text(message: Deltas | TransferPage, text: str | bytes) -> Deltas | TransferPage:
+def _with_text(message: Deltas | TransferPage, text: ItemValue) -> Deltas | TransferPage:
     """Return a message with another text in place of the only one, of the same type."""
     if isinstance(message, Deltas):
         event = message.events[0]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from provider.keyvalue.cache.causality import MAX_DRIFT_MS, MAX_OBSERVED_DRIFT_MS, latest_time
 from provider.keyvalue.cache.items.cells import Cell
-from provider.keyvalue.cache.items.item import size_of
+from provider.keyvalue.cache.items.item import ItemValue, size_of
 from provider.keyvalue.cache.messages import (
     MAX_CLOUD_DOTS,
     MAX_REPLICAS,
@@ -283,7 +283,7 @@ class Admission:
 
     # --- limits
 
-    def _check_text(self, key: str, text: str | bytes, most: int) -> None:
+    def _check_text(self, key: str, text: ItemValue, most: int) -> None:
         """Refuse a text that could not be sent on: no replica that starts later could ever have all keys."""
         # In UTF-8 a character takes at most four bytes.
         if 4 * (len(key) + len(text)) <= MAX_BUCKET_KEY_BYTES:

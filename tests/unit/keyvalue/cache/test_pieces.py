@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from contracts import keyvalue as kv
+from contracts.long_values import LongText, plain
 from provider.keyvalue.byte_values import SetBytes
 from provider.keyvalue.cache.messages import (
     AddBytes,
@@ -24,6 +25,7 @@ from provider.keyvalue.cache.messages import (
     pack,
 )
 from provider.keyvalue.cache.pieces import arrivals as module
+from provider.keyvalue.cache.pieces import cutting
 from provider.keyvalue.cache.pieces.arrivals import Arrivals
 from provider.keyvalue.cache.pieces.cutting import MAX_PIECES, MAX_TEXT_BYTES, Cut, Whole
 from provider.keyvalue.cache.replica import Replica
@@ -73,6 +75,43 @@ def test_pieces_in_any_order_and_repeated_become_the_message_that_was_cut(
         seen.add(piece.number)
         assert is_whole is (len(seen) == len(pieces))
     assert whole.message() == deltas(value)
+
+
+@given(values, sizes, sizes)
+def test_a_long_value_is_cut_as_it_is_and_joined_to_parts_which_are_cut_again(
+    value: str | bytes, size: int, other_size: int
+) -> None:
+    raw = value.encode() if isinstance(value, str) else value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "LONG_BYTES", 1)
+        pieces = pieces_of(value, size)
+        for next_size in (size, other_size, size):
+            whole = Whole(pieces[0])
+            assert [whole.add(piece) for piece in pieces].index(True) == len(pieces) - 1
+            found: Any = whole.message()
+            long = found.events[0].add.value
+            assert isinstance(long, LongText) is isinstance(value, str)
+            assert (bytes(long), plain(long)) == (raw, value)
+            cut = Cut(1, found, next_size)
+            pieces = [cut.piece(number) for number in range(cut.count)]
+            assert pieces == pieces_of(value, next_size)
+
+
+@given(st.binary(min_size=1, max_size=60), sizes)
+def test_pieces_that_are_not_utf8_are_refused_as_a_text(raw: bytes, size: int) -> None:
+    pieces = pieces_of(raw, size)
+    frame = pieces_of("a" * len(raw), size)[0].frame
+    pieces[0] = structs.replace(pieces[0], frame=frame)
+    whole = Whole(pieces[0])
+    for piece in pieces:
+        whole.add(piece)
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(ForeignMessageError, match="UTF-8"):
+            whole.message()
+    else:
+        whole.message()
 
 
 @given(values, sizes, st.data())

@@ -55,7 +55,7 @@ def texts(
 ) -> list[str]:
     """Carry out an operation that returns texts, and return them as the caller sees them."""
     found = run(operation, pages, rounds)
-    encoded = encode_response(found)
+    encoded = bytes(encode_response(found))
     decoded: list[str] = decode_response(kv.SetQuery, encoded)
     assert encoded == pack_struct(decoded)
     assert found.count == len(decoded)

@@ -137,7 +137,7 @@ def test_a_read_in_slices_sees_the_sets_as_they_were_when_it_began(
     for (members, model), steps in zip(sets, (one, other), strict=True):
         for step in steps:
             apply(members, model, step)
-    before = [set(members) for members, _ in sets]
+    before: list[set[Any]] = [set(members) for members, _ in sets]
     walks = [[MemberWalk(members) for members, _ in sets] for _ in range(3)]
     found: list[list[str | bytes]] = [[], [], []]
     readers = [iter(walks[0][0].parts(2)), union_parts(walks[1]), intersection_parts(walks[2])]
@@ -168,7 +168,7 @@ def test_a_read_of_sets_that_change_all_the_time_sees_them_as_they_were(seed: in
     for members in sets:
         for _ in range(80):
             members.add(item(next(counts), str(random.randrange(60)), random.choice([A, B])))
-    before = [set(members) for members in sets]
+    before: list[set[Any]] = [set(members) for members in sets]
     union, both = ([MemberWalk(members) for members in sets] for _ in range(2))
     readers = [union_parts(union), intersection_parts(both)]
     found: list[list[str | bytes]] = [[], []]
