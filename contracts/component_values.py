@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from msgspec import Struct
 
 from contracts.codec import MalformedError
+from contracts.long_values import LONG_BYTES, Buffer, LongBytes
 
 U64_MAX = 2**64 - 1
 _U32_MAX = 2**32 - 1
@@ -61,11 +62,19 @@ class IncompleteError(Exception):
 
 
 class Cursor:
-    """A position in bytes, and the values that begin there. Each reader moves it behind the value."""
+    """A position in bytes, and the values that begin there. Each reader moves it behind the value.
 
-    __slots__ = ("_limits", "_what", "at", "buffer")
+    Args:
+        buffer: The bytes.
+        limits: Limits of the values.
+        what: Name of the message in errors.
+        may_hold: Whether long bytes may be views of the buffer, which must not change then.
+    """
 
-    def __init__(self, buffer: bytes | bytearray, limits: Limits, what: str) -> None:
+    __slots__ = ("_limits", "_may_hold", "_what", "at", "buffer")
+
+    def __init__(self, buffer: bytes | bytearray, limits: Limits, what: str, *, may_hold: bool = False) -> None:
+        self._may_hold = may_hold
         self.buffer = buffer
         self.at = 0
         self._limits = limits
@@ -81,9 +90,10 @@ class Cursor:
         except UnicodeDecodeError:
             self.malformed("text that is not UTF-8")
 
-    def octets(self) -> bytes:
+    def octets(self) -> bytes | LongBytes:
         start, end = self._extent()
-        return bytes(self.buffer[start:end])
+        view = memoryview(self.buffer)[start:end]
+        return LongBytes([view]) if self._may_hold and end - start >= LONG_BYTES else bytes(view)
 
     def count(self) -> int:
         """Read the number of elements of a list. Each takes a byte at least."""
@@ -158,9 +168,36 @@ def _write_number(out: bytearray, value: int) -> None:
     out.append(value)
 
 
-def _write_octets(out: bytearray, value: bytes) -> None:
+class Encoded(bytearray):
+    """Encoded values. Long bytes are put between its parts, and not copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._long: list[tuple[int, LongBytes]] = []
+
+    def put(self, value: LongBytes) -> None:
+        self._long.append((len(self), value))
+
+    def whole(self) -> bytes | LongBytes:
+        """Return everything."""
+        if not self._long:
+            return bytes(self)
+        parts: list[Buffer] = []
+        at = 0
+        for start, value in self._long:
+            parts += [bytes(self[at:start]), *value.parts]
+            at = start
+        parts.append(bytes(self[at:]))
+        return LongBytes([part for part in parts if part])
+
+
+def _write_octets(out: bytearray, value: bytes | LongBytes) -> None:
     _write_number(out, len(value))
-    out += value
+    if isinstance(value, bytes):
+        out += value
+    else:
+        assert isinstance(out, Encoded), "only results have long bytes"
+        out.put(value)
 
 
 def _write_string(out: bytearray, value: str) -> None:

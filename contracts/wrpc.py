@@ -20,6 +20,7 @@ from contracts.component_values import (
     STRING,
     UNLIMITED,
     Cursor,
+    Encoded,
     IncompleteError,
     Limits,
     TooManyError,
@@ -29,6 +30,7 @@ from contracts.component_values import (
     record_of,
 )
 from contracts.lattice import check_subject_token
+from contracts.long_values import LONG_BYTES, LongBytes
 
 STORE = "wrpc:keyvalue/store@0.2.0-draft"
 ATOMICS = "wrpc:keyvalue/atomics@0.2.0-draft"
@@ -59,7 +61,7 @@ class Set(WrpcCall, frozen=True, gc=False):
     """Put a value. The result is None."""
 
     key: str
-    value: bytes
+    value: bytes | LongBytes
     instance = STORE
     function = "set"
 
@@ -115,7 +117,7 @@ class GetMany(WrpcCall, frozen=True, gc=False):
 class SetMany(WrpcCall, frozen=True, gc=False):
     """Put the values of `(key, value)` pairs, each independently of the others. The result is None."""
 
-    pairs: list[tuple[str, bytes]]
+    pairs: list[tuple[str, bytes | LongBytes]]
     instance = BATCH
     function = "set-many"
 
@@ -132,7 +134,7 @@ class OnSet(WrpcCall, frozen=True, gc=False):
     """Tell a component of a value that was put. There is no result, not even an empty one."""
 
     key: str
-    value: bytes
+    value: bytes | LongBytes
     instance = WATCHER
     function = "on-set"
 
@@ -216,6 +218,10 @@ def function_name(type_: type[WrpcCall]) -> str:
     return f"{type_.instance.partition('/')[2].partition('@')[0]}.{type_.function}"
 
 
+_SHORT_LIST_BYTES = 64 * 1024
+"""Size from which on it is taken that an incomplete list is long: its first message would have had all of a short one."""
+
+
 class ParameterReader:
     """A reader of the parameters of one call, which may come in pieces that end anywhere.
 
@@ -229,7 +235,9 @@ class ParameterReader:
     def __init__(self, type_: type[WrpcCall], limits: Limits) -> None:
         self._type = type_
         self._limits = limits
-        self._cursor = Cursor(b"", limits, f"parameters of {function_name(type_)}")
+        # Long bytes are the last parameter, unless they are in a list.
+        may_hold = _TYPES[type_][0][-1].item is None
+        self._cursor = Cursor(b"", limits, f"parameters of {function_name(type_)}", may_hold=may_hold)
         self._values: list[Any] = []
         """The complete parameters."""
         self._elements: list[Any] | None = None
@@ -237,12 +245,20 @@ class ParameterReader:
         self._count = 0
         """The number of elements that this list has in all."""
         self._needed = 0
-        """The length below which the bytes cannot be complete."""
+        """The length of the buffer below which its bytes cannot be complete."""
+        self._dropped_bytes = 0
+        """The number of bytes that are not in the buffer any more, as their values have been read."""
 
     @property
     def held_bytes(self) -> int:
         """The number of bytes received so far."""
-        return len(self._cursor.buffer)
+        return self._dropped_bytes + len(self._cursor.buffer)
+
+    @property
+    def expected_bytes(self) -> int:
+        """The number of bytes that incomplete parameters have in all, as far as is known; of a list, as many as they may have."""
+        is_long_list = self._elements is not None and self.held_bytes > _SHORT_LIST_BYTES
+        return self._limits.max_bytes if is_long_list else max(self._needed, self.held_bytes)
 
     def feed(self, piece: bytes) -> WrpcCall | None:
         """Take the next piece; return the call once its parameters are complete, else None.
@@ -252,7 +268,7 @@ class ParameterReader:
             TooManyError: They go over a limit.
         """
         cursor = self._cursor
-        size = len(cursor.buffer) + len(piece)
+        size = self.held_bytes + len(piece)
         if size > self._limits.max_bytes:
             raise TooManyError("bytes", size, self._limits.max_bytes)
         if not cursor.buffer:
@@ -261,13 +277,23 @@ class ParameterReader:
             if isinstance(cursor.buffer, bytes):
                 cursor.buffer = bytearray(cursor.buffer)
             cursor.buffer += piece
-        if size < self._needed:
+        if len(cursor.buffer) < self._needed:
             return None
         try:
             return self._read()
         except IncompleteError as missing:
             self._needed = missing.needed
+            self._drop_read()
             return None
+
+    def _drop_read(self) -> None:
+        """Drop the bytes of the elements that have been read, which would be in memory twice."""
+        cursor = self._cursor
+        if cursor.at >= LONG_BYTES and self._elements is not None and isinstance(cursor.buffer, bytearray):
+            del cursor.buffer[: cursor.at]
+            self._dropped_bytes += cursor.at
+            self._needed -= cursor.at
+            cursor.at = 0
 
     def _read(self) -> WrpcCall:
         cursor, types = self._cursor, _TYPES[self._type][0]
@@ -315,17 +341,22 @@ def encode_parameters(call: WrpcCall) -> bytes:
 
 def encode_result(type_: type[WrpcCall], result: Any) -> bytes:
     """Encode the result of a function, as its class describes it, or a `Failure`. A function without one has b""."""
+    return bytes(encode_result_in_parts(type_, result))
+
+
+def encode_result_in_parts(type_: type[WrpcCall], result: Any) -> bytes | LongBytes:
+    """Do the same, without a copy of long bytes."""
     good = _TYPES[type_][1]
     if good is None:
         return b""
-    out = bytearray()
+    out = Encoded()
     if isinstance(result, Failure):
         out.append(1)
         _write_failure(out, result)
     else:
         out.append(0)
         good.write(out, result)
-    return bytes(out)
+    return out.whole()
 
 
 def decode_result(type_: type[WrpcCall], data: bytes) -> Any:

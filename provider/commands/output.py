@@ -141,7 +141,7 @@ def change_line(change: HandleChange | WrpcCall, now: datetime) -> Text:
         line.append(_name(change.function), style="magenta")
         line.append(f"{_key(change.key):<{_KEY_WIDTH}}")
         if isinstance(change, OnSet):
-            line.append(f"  {_key(change.value.decode(errors='replace'))!r}")
+            line.append(f"  {_key(bytes(change.value).decode(errors='replace'))!r}")
         return line
     assert isinstance(change, HandleChange)
     line.append(_name("HandleChange"), style="magenta")

@@ -93,14 +93,34 @@ def checking(payload: LongBytes) -> Generator[None, None, LongBytes]:
     return LongText(payload.parts) if are_utf8(outlines) else payload
 
 
-def get_bytes(request: SingleKeyRequest, value: Value | None) -> bytes | LongBytes | None:
+def is_long(request: Request) -> bool:
+    """Tell whether a request has long values, which have to be checked; see `checking_request`."""
+    items = request.items if isinstance(request, SetBytesMany) else [request]
+    return any(isinstance(item, SetBytes) and isinstance(item.value, LongBytes) for item in items)
+
+
+def checking_request(request: Request) -> Generator[None, None, Request]:
+    """Return a request with its long values checked, in steps of less than a millisecond."""
+    if isinstance(request, SetBytesMany):
+        items: list[SetBytes] = []
+        for item in request.items:
+            items += [(yield from _checking_item(item))]
+        return SetBytesMany(items)
+    return (yield from _checking_item(request)) if isinstance(request, SetBytes) else request
+
+
+def _checking_item(item: SetBytes) -> Generator[None, None, SetBytes]:
+    return SetBytes(item.key, (yield from checking(item.value))) if isinstance(item.value, LongBytes) else item
+
+
+def get_bytes(request: Request, value: Value | None) -> bytes | LongBytes | None:
     if value is not None and isinstance(value.data, LongBytes):
         return value.data
     return encode_payload(value) if value is not None else None
 
 
-def get_bytes_many(request: KeysRequest, values: Sequence[Value | None]) -> list[bytes | None]:
-    found = [encode_payload(value) if value is not None else None for value in values]
+def get_bytes_many(request: KeysRequest, values: Sequence[Value | None]) -> list[bytes | LongBytes | None]:
+    found = [get_bytes(request, value) for value in values]
     # A key that is named twice is answered twice, so the answer may be larger than the values that were read.
     if sum(len(payload) for payload in found if payload is not None) > MANY_BYTES:
         raise errors.TooMuchAtOnceError(len(found), MANY_BYTES)

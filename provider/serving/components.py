@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -13,11 +14,14 @@ from msgspec import structs
 from contracts import wrpc
 from contracts.component_values import Limits
 from contracts.host import HostData
+from contracts.keyvalue import Request
 from contracts.secret import Secret
 from contracts.wrpc import function_name
 from provider import errors
 from provider.config import ProcessLimits, ProviderConfig, load_config
 from provider.instance import Instance
+from provider.keyvalue.byte_values import checking_request, is_long
+from provider.keyvalue.store import Store, complete
 from provider.lattice.protocol import LinkEvent, LinkKey
 from provider.lattice.wasmcloud1.exchanges import CallReceived, CallRefused, Exchange, ExchangeLimits
 from provider.lattice.wasmcloud1.link_records import Wasmcloud1LinkRecords
@@ -28,7 +32,7 @@ from provider.links import Links
 from provider.nats.connection import Connection
 from provider.serving.calls import ServedCall
 from provider.serving.running import RunningProvider
-from provider.tasks import TaskOwner
+from provider.tasks import TaskOwner, in_turns
 from provider.telemetry.export import Telemetry
 from provider.wrpc_calls import failure_of, request_of, result_of
 
@@ -61,7 +65,7 @@ class ComponentCall(ServedCall, eq=False, kw_only=True):
             return
         type_ = type(self.call)
         try:
-            response = wrpc.encode_result(type_, result_of(self.call, result))
+            response = wrpc.encode_result_in_parts(type_, result_of(self.call, result))
         except errors.ProviderError as error:
             self.fail(error)
             return
@@ -100,7 +104,7 @@ class ComponentProvider(RunningProvider):
         connection.answer_only(is_inbox)
         self._protocol = Wasmcloud1Protocol(host_data, time.time)
         self._lattice = Wasmcloud1Subscriptions(
-            connection, self._protocol, self, _exchange_limits(config.limits), is_inbox, tasks
+            connection, self._protocol, self, _exchange_limits(config.limits, self._budget_seconds), is_inbox, tasks
         )
         self._records = Wasmcloud1LinkRecords(connection, self._protocol, self.on_link)
         self._config_fault: str | None = None
@@ -191,9 +195,21 @@ class ComponentProvider(RunningProvider):
         except errors.ProviderError as error:
             call.fail(error)
             return
+        if is_long(call.request):
+            self._calls.keep(call, store)
+            work = complete(
+                call, in_turns(checking_request(call.request)), functools.partial(self._submit_checked, call, store)
+            )
+            self._tasks.start(work, "check a long value")
+            return
         store.submit(call.request, call)
         if not call.is_done:
             self._calls.keep(call, store)
+
+    def _submit_checked(self, call: ComponentCall, store: Store, request: Request) -> None:
+        if not call.is_done:  # it may have become overdue meanwhile
+            call.request = request
+            store.submit(request, call)
 
     def on_refused_call(self, event: CallRefused) -> None:
         self._counts.refuse(type(event.error).__name__)
@@ -214,16 +230,17 @@ class ComponentProvider(RunningProvider):
             return
         self._config_fault = None
         self._calls.limits = config.limits
-        self._lattice.limit(_exchange_limits(config.limits))
+        self._lattice.limit(_exchange_limits(config.limits, self._budget_seconds))
         changed = self._links.configure(config)
         _log.info("config_updated", extra={"links_changed": changed})
 
 
-def _exchange_limits(limits: ProcessLimits) -> ExchangeLimits:
+def _exchange_limits(limits: ProcessLimits, hold_seconds: float) -> ExchangeLimits:
     return ExchangeLimits(
         parameters=Limits(limits.max_invocation_bytes, limits.max_keys_per_call),
         max_collecting=limits.max_in_flight,
         max_collected_bytes=limits.max_in_flight_bytes,
         max_unproven=limits.max_in_flight,
         max_unproven_bytes=limits.max_in_flight_bytes // _UNPROVEN_SHARE,
+        hold_seconds=hold_seconds,
     )

@@ -11,6 +11,7 @@ Source: wrpc-transport-nats 0.21 to 0.29 (lib.rs); its fix, 0.31 (commit 2d3c810
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from msgspec import Struct
 
 from contracts.codec import MalformedError
 from contracts.component_values import Limits, TooManyError
+from contracts.long_values import LONG_BYTES, LongBytes
 from contracts.wasmcloud1 import DEFAULT_LINK_NAME, LINK_HEADER, SOURCE_HEADER
 from contracts.wrpc import ParameterReader, WrpcCall, encode_text, function_name
 from provider import errors
@@ -39,6 +41,9 @@ _PACED_BYTES = 2 * 1024 * 1024
 _IDLE_LEVEL = len(REPEAT_SECONDS)
 _NOT_WAITING = -1
 
+_TURN_SECONDS = 30.0
+"""Time for all of long parameters, for whose end other callers may wait: 64 MiB at two MiB a second."""
+
 _read_headers = header_reader(SOURCE_HEADER, LINK_HEADER)
 
 
@@ -47,7 +52,7 @@ class Outgoing(NamedTuple):
 
     subject: bytes
     reply: bytes
-    payload: bytes
+    payload: bytes | memoryview
 
 
 class ExchangeLimits(Struct, frozen=True):
@@ -59,6 +64,7 @@ class ExchangeLimits(Struct, frozen=True):
         max_collected_bytes: Their parameters together.
         max_unproven: Answers without the proof. Beyond it the oldest are ended.
         max_unproven_bytes: These answers together.
+        hold_seconds: Time for which a call with long parameters may wait for its turn.
     """
 
     parameters: Limits
@@ -66,6 +72,7 @@ class ExchangeLimits(Struct, frozen=True):
     max_collected_bytes: int
     max_unproven: int
     max_unproven_bytes: int
+    hold_seconds: float = 1.6
 
 
 class Exchange:
@@ -81,6 +88,8 @@ class Exchange:
         has_proof: True once nothing can be lost any more; always for a caller of 1.0.
         reader: Reader of the parameters; None once they are complete or given up.
         collected_bytes: Size of incomplete parameters, as counted.
+        room_bytes: Size of long parameters, as stated; 0 for a call that needs no turn. It has its turn until it is answered.
+        turn_until: Time until which its parameters must be complete if they are long.
         answer: The encoded result, b"" for a call that ends without one; None while there is no answer.
         is_sent: Whether the result was sent before the proof.
         level: Place in the order of repetitions, or `_NOT_WAITING`.
@@ -100,8 +109,10 @@ class Exchange:
         "on_done",
         "reader",
         "reply",
+        "room_bytes",
         "source_id",
         "token",
+        "turn_until",
         "type_",
     )
 
@@ -116,8 +127,9 @@ class Exchange:
         self.token = token
         self.has_proof = link_name is None
         self.reader: ParameterReader | None = None
-        self.collected_bytes = 0
-        self.answer: bytes | None = None
+        self.collected_bytes = self.room_bytes = 0
+        self.turn_until = math.inf
+        self.answer: bytes | LongBytes | None = None
         self.is_sent = False
         self.level = _NOT_WAITING
         self.is_done = False
@@ -180,6 +192,11 @@ class Exchanges:
         self._waiting: tuple[dict[Exchange, float], ...] = tuple({} for _ in range(_IDLE_LEVEL + 1))
         """The exchanges that wait for the proof or for parameters, with the time at which each is due, by the number of
         repetitions made. All of one level wait equally long, so the first of each is due first."""
+        self._held: dict[Exchange, float] = {}
+        """The calls that wait for their turn, the oldest first, with the time until which they do. They have no handshake yet, so
+        their callers send no more: wRPC has no other word for that."""
+        self._room_bytes = 0
+        """Size of the long parameters of the calls that have their turn."""
         self._collecting = 0
         self._collected_bytes = 0
         self._unproven: dict[Exchange, None] = {}
@@ -205,10 +222,16 @@ class Exchanges:
         self._last_token += 1
         exchange = Exchange(type_, b"%d" % self._last_token, reply, header)
         self._by_token[exchange.token] = exchange
-        self._shake_hands(exchange)
-        exchange.reader = ParameterReader(type_, self.limits.parameters)
+        exchange.reader = reader = ParameterReader(type_, self.limits.parameters)
         self._collecting += 1
-        return self._collect(exchange, exchange.reader, payload, now)
+        handshake = len(self.outgoing)
+        event = self._collect(exchange, reader, payload, now)
+        if event is None and exchange.answer is None and not self._takes_turn(exchange, reader, now):
+            self._stop_waiting(exchange)
+            self._held[exchange] = now + self.limits.hold_seconds
+        else:
+            self.outgoing.insert(handshake, self._handshake(exchange))
+        return event
 
     def receive_parameters(self, token: bytes, payload: bytes, now: float) -> CallEvent:
         """Receive a further part of parameters, or their end, which is empty. Either is the proof.
@@ -250,6 +273,8 @@ class Exchanges:
     def _keep_collecting(self, exchange: Exchange, reader: ParameterReader, now: float) -> CallRefused | None:
         """Wait for the next part, unless this process waits for too much already."""
         limits = self.limits
+        if now > exchange.turn_until:
+            return self._fail(exchange, _cut_off(exchange, reader, "come too slowly"), now)
         self._collected_bytes += reader.held_bytes - exchange.collected_bytes
         exchange.collected_bytes = reader.held_bytes
         for name, have, maximum in (
@@ -263,6 +288,36 @@ class Exchanges:
         self._wait(exchange, _IDLE_LEVEL if exchange.has_proof else 0, now)
         return None
 
+    def _takes_turn(self, exchange: Exchange, reader: ParameterReader, now: float) -> bool:
+        """Tell whether a caller may send the rest of its parameters now; long ones have to wait for room in memory."""
+        if reader.expected_bytes < LONG_BYTES:
+            return True
+        exchange.room_bytes = reader.expected_bytes
+        if self._held or not self._has_room(exchange):
+            return False
+        self._begin_turn(exchange, now)
+        return True
+
+    def _begin_turn(self, exchange: Exchange, now: float) -> None:
+        self._room_bytes += exchange.room_bytes
+        exchange.turn_until = now + _TURN_SECONDS
+
+    def _has_room(self, exchange: Exchange) -> bool:
+        """Tell whether a call may have its turn: long parameters take the memory of one call, or go alone."""
+        most = self.limits.parameters.max_bytes
+        return not self._room_bytes or self._room_bytes + exchange.room_bytes <= most
+
+    def _give_back_room(self, exchange: Exchange, now: float) -> None:
+        """End the turn of a call, and begin those that have waited for it."""
+        room_bytes, exchange.room_bytes = exchange.room_bytes, 0
+        if self._held.pop(exchange, None) is None:
+            self._room_bytes -= room_bytes
+        while self._held and self._has_room(first := next(iter(self._held))):
+            del self._held[first]
+            self._begin_turn(first, now)
+            self._shake_hands(first)
+            self._wait(first, 0, now)
+
     def _stop_collecting(self, exchange: Exchange) -> None:
         reader, exchange.reader = exchange.reader, None
         if reader is not None:
@@ -272,7 +327,7 @@ class Exchanges:
 
     # --- what callers are sent
 
-    def answer(self, exchange: Exchange, result: bytes, now: float) -> None:
+    def answer(self, exchange: Exchange, result: bytes | LongBytes, now: float) -> None:
         """Answer a call with an encoded result, which may be an error. Further answers are ignored.
 
         Args:
@@ -284,6 +339,8 @@ class Exchanges:
             return
         self._stop_collecting(exchange)
         exchange.answer = result
+        if exchange.room_bytes:
+            self._give_back_room(exchange, now)
         if exchange.has_proof:
             self._finish(exchange)
             return
@@ -297,6 +354,8 @@ class Exchanges:
         self._stop_collecting(exchange)
         self._publish(exchange.reply + b".error", encode_text(reason))
         exchange.answer = b""
+        if exchange.room_bytes:
+            self._give_back_room(exchange, now)
         if exchange.has_proof:
             self._finish(exchange)
         else:
@@ -334,16 +393,24 @@ class Exchanges:
         del self._by_token[exchange.token]
 
     def _shake_hands(self, exchange: Exchange) -> None:
-        self.outgoing.append(Outgoing(exchange.reply, b"%b.%b" % (self._inbox, exchange.token), b""))
+        self.outgoing.append(self._handshake(exchange))
+
+    def _handshake(self, exchange: Exchange) -> Outgoing:
+        return Outgoing(exchange.reply, b"%b.%b" % (self._inbox, exchange.token), b"")
 
     def _send_result(self, exchange: Exchange) -> None:
         result, size = exchange.answer or b"", self.max_payload_bytes
         subject = exchange.reply + b".results"
         self.is_large = self.is_large or len(result) > _PACED_BYTES
-        for at in range(0, len(result), size):
-            self._publish(subject, result if len(result) <= size else result[at : at + size])
+        if isinstance(result, bytes) and len(result) <= size:
+            if result:
+                self._publish(subject, result)
+            return
+        for part in result.parts if isinstance(result, LongBytes) else [memoryview(result)]:
+            for at in range(0, len(part), size):
+                self._publish(subject, part[at : at + size])
 
-    def _publish(self, subject: bytes, payload: bytes) -> None:
+    def _publish(self, subject: bytes, payload: bytes | memoryview) -> None:
         self.outgoing.append(Outgoing(subject, b"", payload))
 
     # --- time
@@ -351,7 +418,7 @@ class Exchanges:
     @property
     def next_due(self) -> float | None:
         """The time at which `tick` has something to do; None if nothing waits."""
-        firsts = [next(iter(level.values())) for level in self._waiting if level]
+        firsts = [next(iter(level.values())) for level in (self._held, *self._waiting) if level]
         return min(firsts, default=None)
 
     @property
@@ -365,7 +432,16 @@ class Exchanges:
         Returns:
             The calls whose parameters did not become complete.
         """
-        cut_off = []
+        cut_off: list[CallRefused] = []
+        while self._held:
+            exchange, until = next(iter(self._held.items()))
+            if until > now:
+                break
+            self._shake_hands(exchange)
+            error = errors.NoRoomError(exchange.room_bytes, self.limits.parameters.max_bytes)
+            cut_off.append(CallRefused(exchange, function_name(exchange.type_), error))
+            del self._held[exchange]
+            exchange.room_bytes = 0
         for number, level in enumerate(self._waiting):
             while level:
                 exchange, due = next(iter(level.items()))

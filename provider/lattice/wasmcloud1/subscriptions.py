@@ -14,6 +14,7 @@ from typing import Protocol
 from contracts import wrpc
 from contracts.codec import MalformedError
 from contracts.lattice import SHUTDOWN_ACKNOWLEDGEMENT
+from contracts.long_values import LongBytes
 from contracts.secret import Secret
 from contracts.wasmcloud1 import Wasmcloud1
 from provider import errors
@@ -177,7 +178,7 @@ class Wasmcloud1Subscriptions:
         if self._timer is not None:
             self._timer.cancel()
 
-    def answer(self, exchange: Exchange, result: bytes) -> None:
+    def answer(self, exchange: Exchange, result: bytes | LongBytes) -> None:
         """Answer a call with an encoded result. Without a connection the answer waits for it."""
         self._exchanges.max_payload_bytes = self._connection.max_payload_bytes
         self._exchanges.answer(exchange, result, self._loop.time())
@@ -238,16 +239,17 @@ class Wasmcloud1Subscriptions:
         for message in outgoing:
             try:
                 if message.reply:
-                    self._connection.publish_request(message.subject, message.reply, message.payload)
+                    self._connection.publish_request(message.subject, message.reply, b"")
                 else:
-                    self._connection.publish(message.subject, message.payload)
+                    self._connection.publish(message.subject, bytes(message.payload))
             except errors.NotConnectedError:
                 self._keep_unsent(message)
             except errors.MessageTooLargeError as error:
                 _log.warning("reply_lost", extra={"reason": str(error)})
 
     def _keep_unsent(self, message: Outgoing) -> None:
-        self._unsent.append(message)
+        # A part of a long answer is a view, which would hold all of it.
+        self._unsent.append(message._replace(payload=bytes(message.payload)))
         self._unsent_bytes += len(message.payload)
         while len(self._unsent) > _MOST_UNSENT or self._unsent_bytes > _MOST_UNSENT_BYTES:
             self._unsent_bytes -= len(self._unsent.popleft().payload)

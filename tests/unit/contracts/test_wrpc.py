@@ -23,11 +23,11 @@ OCTETS = st.binary(max_size=200)
 NUMBERS = st.integers(0, U64_MAX)
 PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "str": TEXTS,
-    "bytes": OCTETS,
+    "bytes | LongBytes": OCTETS,
     "int": NUMBERS,
     "int | None": st.none() | NUMBERS,
     "list[str]": st.lists(TEXTS, max_size=10),
-    "list[tuple[str, bytes]]": st.lists(st.tuples(TEXTS, OCTETS), max_size=10),
+    "list[tuple[str, bytes | LongBytes]]": st.lists(st.tuples(TEXTS, OCTETS), max_size=10),
 }
 FAILURES = st.builds(wrpc.Failure, st.just(wrpc.ErrorCase.OTHER), TEXTS) | st.sampled_from(
     [wrpc.Failure(wrpc.ErrorCase.NO_SUCH_STORE), wrpc.Failure(wrpc.ErrorCase.ACCESS_DENIED)]

@@ -111,7 +111,8 @@ class Simulation:
         outgoing, self.exchanges.outgoing = self.exchanges.outgoing, []
         for message in outgoing:
             self.published += 1
-            self._after(self._latency, functools.partial(self._deliver, *message))
+            deliver = functools.partial(self._deliver, message.subject, message.reply, bytes(message.payload))
+            self._after(self._latency, deliver)
 
     def _deliver(self, subject: bytes, reply: bytes, payload: bytes) -> None:
         inbox, _, kind = subject.rpartition(b".")

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from contracts import wrpc
 from contracts.component_values import Limits
+from contracts.long_values import LongBytes
+from provider import errors
 from provider.lattice.wasmcloud1.exchanges import (
     EAGER_BYTES,
     IDLE_SECONDS,
@@ -37,7 +39,7 @@ def new(limits: ExchangeLimits = LIMITS) -> Exchanges:
 
 def sent(exchanges: Exchanges) -> list[tuple[bytes, bytes, bytes]]:
     outgoing, exchanges.outgoing = exchanges.outgoing, []
-    return [(message.subject, message.reply, message.payload) for message in outgoing]
+    return [(message.subject, message.reply, bytes(message.payload)) for message in outgoing]
 
 
 def received(exchanges: Exchanges, header: bytes = HEADER, now: float = 0.0) -> CallReceived:
@@ -219,6 +221,75 @@ def test_incomplete_parameters_are_bounded_in_number_and_bytes() -> None:
     assert over.exchange is not None
     exchanges.answer(over.exchange, RESULT, 0.0)
     assert exchanges.receive_call(wrpc.Set, b"_INBOX.c", HEADER, part[:10], 0.0) is None, "its place is free again"
+
+
+LONG = wrpc.encode_parameters(wrpc.Set("default", "k", b"v" * 2_000_000))
+FIRST_BYTES = 1_000_000
+
+
+def test_long_parameters_wait_for_their_turn_without_a_handshake() -> None:
+    exchanges = new(ExchangeLimits(Limits(3_000_000, 100), 10, 30_000_000, 10, 1_000_000, hold_seconds=5.0))
+    replies = [b"_INBOX.%d" % number for number in range(3)]
+    for reply in replies:
+        assert exchanges.receive_call(wrpc.Set, reply, OF_1_0, LONG[:FIRST_BYTES], 0.0) is None
+    assert [subject for subject, *_ in sent(exchanges)] == replies[:1]
+    # Short ones are served meanwhile.
+    assert isinstance(exchanges.receive_call(wrpc.Get, b"_INBOX.c", OF_1_0, ENCODED, 0.1), CallReceived)
+    sent(exchanges)
+    for number in (1, 2):
+        call = exchanges.receive_parameters(b"%d" % number, LONG[FIRST_BYTES:], 0.2)
+        assert isinstance(call, CallReceived)
+        assert isinstance(call.call, wrpc.Set)
+        assert bytes(call.call.value) == b"v" * 2_000_000
+        assert sent(exchanges) == [], "the memory is in use until the call is answered"
+        exchanges.answer(call.exchange, RESULT, 0.3)
+        assert replies[number] in [subject for subject, *_ in sent(exchanges)]
+    # Nothing comes any more of the last one, which has its turn.
+    late: list[CallRefused] = []
+    while (due := exchanges.next_due) is not None:
+        late += exchanges.tick(due)
+    assert len(late) == 1
+
+
+def test_a_call_whose_turn_does_not_come_is_refused_with_an_answer() -> None:
+    exchanges = new(ExchangeLimits(Limits(3_000_000, 100), 10, 30_000_000, 10, 1_000_000, hold_seconds=2.0))
+    for reply in (b"_INBOX.1", b"_INBOX.2"):
+        assert exchanges.receive_call(wrpc.Set, reply, OF_1_0, LONG[:FIRST_BYTES], 0.0) is None
+    sent(exchanges)
+    for at in (0.5, 1.0, 1.5):  # the first one is slow
+        exchanges.receive_parameters(b"1", b"v", at)
+    (refused,) = exchanges.tick(2.0)
+    assert refused.exchange is not None
+    assert isinstance(refused.error, errors.NoRoomError)
+    exchanges.answer(refused.exchange, RESULT, 2.0)
+    assert [subject for subject, *_ in sent(exchanges)] == [b"_INBOX.2", b"_INBOX.2.results", b"_INBOX.2.results"]
+
+
+def test_long_parameters_that_come_too_slowly_end_the_call() -> None:
+    exchanges = new(ExchangeLimits(Limits(3_000_000, 100), 10, 30_000_000, 10, 1_000_000, hold_seconds=99.0))
+    for reply in (b"_INBOX.1", b"_INBOX.2"):
+        exchanges.receive_call(wrpc.Set, reply, OF_1_0, LONG[:FIRST_BYTES], 0.0)
+    now, refused = 0.0, None
+    while refused is None:
+        now += 1.0
+        assert now < 60
+        refused = exchanges.receive_parameters(b"1", b"v", now)
+    assert isinstance(refused, CallRefused)
+    assert "too slowly" in str(refused.error)
+    assert b"_INBOX.2" in [subject for subject, *_ in sent(exchanges)], "the next one has its turn"
+
+
+def test_a_long_list_has_its_turn_alone_and_its_elements_are_in_memory_once() -> None:
+    pairs: list[tuple[str, bytes | LongBytes]] = [(f"k{number}", bytes([number]) * 900_000) for number in range(30)]
+    encoded = wrpc.encode_parameters(wrpc.SetMany("default", pairs))
+    reader = wrpc.ParameterReader(wrpc.SetMany, Limits(30_000_000, 100))
+    call = None
+    for at in range(0, len(encoded), FIRST_BYTES):
+        call = reader.feed(encoded[at : at + FIRST_BYTES])
+        assert reader.held_bytes == min(at + FIRST_BYTES, len(encoded))
+        assert call is not None or reader.expected_bytes == 30_000_000
+        assert len(reader._cursor.buffer) < 3 * FIRST_BYTES
+    assert call == wrpc.SetMany("default", pairs)
 
 
 def test_answers_without_the_proof_are_bounded_and_the_oldest_is_ended_first() -> None:
