@@ -161,13 +161,11 @@ class Provider(RunningProvider):
         except (errors.ProviderError, MalformedError, operations.UnknownOperationError) as error:
             call.fail(error)
         else:
-            call.request = request
-            store.submit(request, call)
+            self._submit(call, store, request)
 
     def _submit(self, call: InvocationCall, store: Store, request: Request) -> None:
-        if not call.is_done:  # it may have become overdue while its payload was read
-            call.request = request
-            store.submit(request, call)
+        call.request = request
+        store.submit(request, call)
 
     async def _fetch(self, call: InvocationCall) -> Request:
         """Fetch, check and decode the payload of a chunked invocation, as soon as there is room for it.

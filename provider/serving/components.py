@@ -207,9 +207,8 @@ class ComponentProvider(RunningProvider):
             self._calls.keep(call, store)
 
     def _submit_checked(self, call: ComponentCall, store: Store, request: Request) -> None:
-        if not call.is_done:  # it may have become overdue meanwhile
-            call.request = request
-            store.submit(request, call)
+        call.request = request
+        store.submit(request, call)
 
     def on_refused_call(self, event: CallRefused) -> None:
         self._counts.refuse(type(event.error).__name__)
