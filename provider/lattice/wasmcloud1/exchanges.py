@@ -11,7 +11,6 @@ Source: wrpc-transport-nats 0.21 to 0.29 (lib.rs); its fix, 0.31 (commit 2d3c810
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from contracts.long_values import LONG_BYTES, LongBytes
 from contracts.wasmcloud1 import DEFAULT_LINK_NAME, LINK_HEADER, SOURCE_HEADER
 from contracts.wrpc import ParameterReader, WrpcCall, encode_text, function_name
 from provider import errors
+from provider.lattice.wasmcloud1.turns import Turns
 from provider.nats.frames import header_reader
 
 REPEAT_SECONDS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
@@ -40,9 +40,6 @@ _PACED_BYTES = 2 * 1024 * 1024
 
 _IDLE_LEVEL = len(REPEAT_SECONDS)
 _NOT_WAITING = -1
-
-_TURN_SECONDS = 30.0
-"""Time for all of long parameters, for whose end other callers may wait: 64 MiB at two MiB a second."""
 
 _read_headers = header_reader(SOURCE_HEADER, LINK_HEADER)
 
@@ -88,8 +85,6 @@ class Exchange:
         has_proof: True once nothing can be lost any more; always for a caller of 1.0.
         reader: Reader of the parameters; None once they are complete or given up.
         collected_bytes: Size of incomplete parameters, as counted.
-        room_bytes: Size of long parameters, as stated; 0 for a call that needs no turn. It has its turn until it is answered.
-        turn_until: Time until which its parameters must be complete if they are long.
         answer: The encoded result, b"" for a call that ends without one; None while there is no answer.
         is_sent: Whether the result was sent before the proof.
         level: Place in the order of repetitions, or `_NOT_WAITING`.
@@ -109,10 +104,8 @@ class Exchange:
         "on_done",
         "reader",
         "reply",
-        "room_bytes",
         "source_id",
         "token",
-        "turn_until",
         "type_",
     )
 
@@ -127,8 +120,7 @@ class Exchange:
         self.token = token
         self.has_proof = link_name is None
         self.reader: ParameterReader | None = None
-        self.collected_bytes = self.room_bytes = 0
-        self.turn_until = math.inf
+        self.collected_bytes = 0
         self.answer: bytes | LongBytes | None = None
         self.is_sent = False
         self.level = _NOT_WAITING
@@ -192,11 +184,8 @@ class Exchanges:
         self._waiting: tuple[dict[Exchange, float], ...] = tuple({} for _ in range(_IDLE_LEVEL + 1))
         """The exchanges that wait for the proof or for parameters, with the time at which each is due, by the number of
         repetitions made. All of one level wait equally long, so the first of each is due first."""
-        self._held: dict[Exchange, float] = {}
-        """The calls that wait for their turn, the oldest first, with the time until which they do. They have no handshake yet, so
-        their callers send no more: wRPC has no other word for that."""
-        self._room_bytes = 0
-        """Size of the long parameters of the calls that have their turn."""
+        self._turns: Turns[Exchange] = Turns(limits.parameters.max_bytes)
+        """Calls that wait for their turns have no handshake, so their callers send no more: wRPC has no other word for that."""
         self._collecting = 0
         self._collected_bytes = 0
         self._unproven: dict[Exchange, None] = {}
@@ -228,7 +217,6 @@ class Exchanges:
         event = self._collect(exchange, reader, payload, now)
         if event is None and exchange.answer is None and not self._takes_turn(exchange, reader, now):
             self._stop_waiting(exchange)
-            self._held[exchange] = now + self.limits.hold_seconds
         else:
             self.outgoing.insert(handshake, self._handshake(exchange))
         return event
@@ -273,7 +261,7 @@ class Exchanges:
     def _keep_collecting(self, exchange: Exchange, reader: ParameterReader, now: float) -> CallRefused | None:
         """Wait for the next part, unless this process waits for too much already."""
         limits = self.limits
-        if now > exchange.turn_until:
+        if self._turns.is_late(exchange, now):
             return self._fail(exchange, _cut_off(exchange, reader, "come too slowly"), now)
         self._collected_bytes += reader.held_bytes - exchange.collected_bytes
         exchange.collected_bytes = reader.held_bytes
@@ -290,33 +278,15 @@ class Exchanges:
 
     def _takes_turn(self, exchange: Exchange, reader: ParameterReader, now: float) -> bool:
         """Tell whether a caller may send the rest of its parameters now; long ones have to wait for room in memory."""
-        if reader.expected_bytes < LONG_BYTES:
-            return True
-        exchange.room_bytes = reader.expected_bytes
-        if self._held or not self._has_room(exchange):
-            return False
-        self._begin_turn(exchange, now)
-        return True
+        size_bytes, limits = reader.expected_bytes, self.limits
+        self._turns.room_bytes = limits.parameters.max_bytes
+        return size_bytes < LONG_BYTES or self._turns.begin(exchange, size_bytes, now, limits.hold_seconds)
 
-    def _begin_turn(self, exchange: Exchange, now: float) -> None:
-        self._room_bytes += exchange.room_bytes
-        exchange.turn_until = now + _TURN_SECONDS
-
-    def _has_room(self, exchange: Exchange) -> bool:
-        """Tell whether a call may have its turn: long parameters take the memory of one call, or go alone."""
-        most = self.limits.parameters.max_bytes
-        return not self._room_bytes or self._room_bytes + exchange.room_bytes <= most
-
-    def _give_back_room(self, exchange: Exchange, now: float) -> None:
+    def _end_turn(self, exchange: Exchange, now: float) -> None:
         """End the turn of a call, and begin those that have waited for it."""
-        room_bytes, exchange.room_bytes = exchange.room_bytes, 0
-        if self._held.pop(exchange, None) is None:
-            self._room_bytes -= room_bytes
-        while self._held and self._has_room(first := next(iter(self._held))):
-            del self._held[first]
-            self._begin_turn(first, now)
-            self._shake_hands(first)
-            self._wait(first, 0, now)
+        for begun in self._turns.end(exchange, now):
+            self._shake_hands(begun)
+            self._wait(begun, 0, now)
 
     def _stop_collecting(self, exchange: Exchange) -> None:
         reader, exchange.reader = exchange.reader, None
@@ -339,8 +309,7 @@ class Exchanges:
             return
         self._stop_collecting(exchange)
         exchange.answer = result
-        if exchange.room_bytes:
-            self._give_back_room(exchange, now)
+        self._end_turn(exchange, now)
         if exchange.has_proof:
             self._finish(exchange)
             return
@@ -354,8 +323,7 @@ class Exchanges:
         self._stop_collecting(exchange)
         self._publish(exchange.reply + b".error", encode_text(reason))
         exchange.answer = b""
-        if exchange.room_bytes:
-            self._give_back_room(exchange, now)
+        self._end_turn(exchange, now)
         if exchange.has_proof:
             self._finish(exchange)
         else:
@@ -418,8 +386,9 @@ class Exchanges:
     @property
     def next_due(self) -> float | None:
         """The time at which `tick` has something to do; None if nothing waits."""
-        firsts = [next(iter(level.values())) for level in (self._held, *self._waiting) if level]
-        return min(firsts, default=None)
+        firsts = [next(iter(level.values())) for level in self._waiting if level]
+        held = self._turns.next_due
+        return min(firsts if held is None else [*firsts, held], default=None)
 
     @property
     def unanswered(self) -> int:
@@ -433,15 +402,10 @@ class Exchanges:
             The calls whose parameters did not become complete.
         """
         cut_off: list[CallRefused] = []
-        while self._held:
-            exchange, until = next(iter(self._held.items()))
-            if until > now:
-                break
+        for exchange, size_bytes in self._turns.give_up(now):
             self._shake_hands(exchange)
-            error = errors.NoRoomError(exchange.room_bytes, self.limits.parameters.max_bytes)
+            error = errors.NoRoomError(size_bytes, self.limits.parameters.max_bytes)
             cut_off.append(CallRefused(exchange, function_name(exchange.type_), error))
-            del self._held[exchange]
-            exchange.room_bytes = 0
         for number, level in enumerate(self._waiting):
             while level:
                 exchange, due = next(iter(level.items()))
