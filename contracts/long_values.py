@@ -76,12 +76,12 @@ class LongText(LongBytes):
 
 
 def plain(value: LongBytes) -> str | bytes:
-    """Return a value in one piece: for what fits into a message all the same, or is for another program."""
+    """Return a value in one piece, where it fits into a message all the same or is for another program."""
     return str(value) if isinstance(value, LongText) else bytes(value)
 
 
 def utf8_outline(piece: Buffer) -> bytes | None:
-    """Return the bytes at both ends of a piece that belong to a character across its border, with a letter for what is between.
+    """Return the bytes at both ends of a piece that belong to a character across its border, with a letter for the rest.
 
     The outlines of all pieces of a text together are UTF-8 if and only if the text is.
 

@@ -219,7 +219,7 @@ class Channel:
             self._send_batches()
 
     def publish_all(self) -> None:
-        """Publish what is left of the events at once."""
+        """Publish the rest of the events at once."""
         while self._batches:
             self._send_batch()
 
