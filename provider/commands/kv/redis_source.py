@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -18,7 +18,10 @@ _MOST_LENGTH = 64 * 1024 * 1024
 """Bytes of a text, or elements, of values that are read at all: one is held in memory several times while it is copied."""
 
 _BATCH_KEYS = 200
-"""Keys that are read together: enough to hide the round trips, and few enough to be held in memory."""
+"""Keys that are read together: enough to hide the round trips."""
+
+_MOST_TOGETHER = 1024 * 1024
+"""Bytes of texts, and elements, that are read together: few enough to be held in memory. A longer value is read alone."""
 
 _UNREADABLE = "the given URL"
 """Shown in place of a URL whose parts cannot be told apart, as it may have a password."""
@@ -123,31 +126,39 @@ class _Node(NamedTuple):
         while True:
             with _explained(self.address):
                 cursor, keys = await self.client.scan(cursor, match=pattern or None, count=_BATCH_KEYS)
-                found = await self._read(keys)
-            yield found
+            async for found in self._read(keys):
+                yield found
             if not cursor:
                 return
 
-    async def _read(self, keys: list[bytes]) -> list[Read]:
+    async def _read(self, keys: list[bytes]) -> AsyncIterator[list[Read]]:
         asked = [(("type", key), ("pttl", key)) for key in keys]
         answers = await self._ask([command for pair in asked for command in pair])
         kinds, ends = answers[::2], answers[1::2]
         lengths = await self._ask([(_LENGTHS.get(kind, "exists"), key) for kind, key in zip(kinds, keys, strict=True)])
-        small = [
-            (key, kind, end)
-            for key, kind, end, length in zip(keys, kinds, ends, lengths, strict=True)
-            if kind in _LENGTHS and isinstance(length, int) and length <= _MOST_LENGTH
-        ]
-        values = await self._ask([(_VALUES[kind][0], key, *_VALUES[kind][1:]) for key, kind, _ in small])
-        read = {key: _decoded(key, kind, value, end) for (key, kind, end), value in zip(small, values, strict=True)}
-        return [
-            read.get(key) or _unread(key, kind, length) for key, kind, length in zip(keys, kinds, lengths, strict=True)
-        ]
+        readable: list[tuple[bytes, bytes, Any]] = []
+        sizes: list[int] = []
+        unread: list[Read] = []
+        for key, kind, end, length in zip(keys, kinds, ends, lengths, strict=True):
+            if kind in _LENGTHS and isinstance(length, int) and length <= _MOST_LENGTH:
+                readable.append((key, kind, end))
+                sizes.append(length)
+            else:
+                unread.append(_unread(key, kind, length))
+        yield unread
+        for first, after in groups(sizes, _MOST_TOGETHER):
+            group = readable[first:after]
+            values = await self._ask([(_VALUES[kind][0], key, *_VALUES[kind][1:]) for key, kind, _ in group])
+            yield [_decoded(key, kind, value, left) for (key, kind, left), value in zip(group, values, strict=True)]
 
     async def _ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands together; the answer to one may be an error, as for a key that has become another kind."""
         if not commands:
             return []
+        with _explained(self.address):
+            return await self._pipelined(commands)
+
+    async def _pipelined(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         async with self.client.pipeline(transaction=False) as pipeline:
             for name, *arguments in commands:
                 pipeline.execute_command(name.upper(), *arguments)
@@ -161,6 +172,18 @@ def _explained(address: str) -> Iterator[None]:
         yield
     except (exceptions.RedisError, OSError, ValueError) as error:
         raise RedisError(address, _reason(error)) from None
+
+
+def groups(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of groups of neighbours whose sizes are within a limit together; a larger one is a group of its own."""
+    start = total = 0
+    for index, size in enumerate(sizes):
+        if index > start and total + size > most:
+            yield start, index
+            start, total = index, 0
+        total += size
+    if start < len(sizes):
+        yield start, len(sizes)
 
 
 def _client(url: str, given: dict[str, Any]) -> Any:
