@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from contracts import codec
+from contracts.long_values import LongBytes
 
 CHUNK_THRESHOLD_BYTES = 900 * 1024
 """A response longer than this travels through the object store. The Rust host insists on exactly this number.
@@ -120,10 +121,11 @@ def target_url(target: WasmCloudEntity, operation: str) -> str:
     return f"{entity_url(target)}/{operation}"
 
 
-def invocation_hash(origin_url: str, url_of_target: str, operation: str, msg: bytes) -> str:
+def invocation_hash(origin_url: str, url_of_target: str, operation: str, msg: bytes | LongBytes) -> str:
     """Return the upper-case hex SHA-256 over an invocation's URLs, operation and whole payload."""
     digest = hashlib.sha256(f"{origin_url}{url_of_target}{operation}".encode())
-    digest.update(msg)
+    for part in msg.parts if isinstance(msg, LongBytes) else [msg]:
+        digest.update(part)
     return digest.hexdigest().upper()
 
 

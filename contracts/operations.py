@@ -198,6 +198,14 @@ def encode_request(request: Request) -> bytes:
     return codec.pack(codec.to_plain(request))
 
 
+def encode_change(change: extensions.HandleChange) -> bytes | LongBytes:
+    """Encode the argument with which a provider calls a watching actor; a long text is not copied."""
+    try:
+        return codec.pack_struct(change)
+    except TypeError:
+        return _encode_in_parts(change)
+
+
 def operation_name(request: Request) -> str:
     return f"{request.interface}.{type(request).__name__}"
 

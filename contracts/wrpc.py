@@ -333,10 +333,15 @@ def encode_parameters(call: WrpcCall) -> bytes:
     Raises:
         ValueError: A number is not a u64, or a text has no UTF-8 form.
     """
-    out = bytearray()
+    return bytes(encode_parameters_in_parts(call))
+
+
+def encode_parameters_in_parts(call: WrpcCall) -> bytes | LongBytes:
+    """Do the same, without a copy of long bytes."""
+    out = Encoded()
     for type_, name in zip(_TYPES[type(call)][0], type(call).__struct_fields__, strict=True):
         type_.write(out, getattr(call, name))
-    return bytes(out)
+    return out.whole()
 
 
 def encode_result(type_: type[WrpcCall], result: Any) -> bytes:

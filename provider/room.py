@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Protocol
+
+
+class TakesRoom(Protocol):
+    """A call, or anything else that needs room for longer than a read takes."""
+
+    async def take_room(self, size_bytes: int) -> None:
+        """Wait for room, unless that much has been taken before.
+
+        Raises:
+            TimeoutError: There was no room in time.
+        """
+        ...
 
 
 class Room:
@@ -64,3 +77,28 @@ class Room:
             self._waiting.remove(entry)
             self._free_bytes -= size_bytes
             turn.set_result(None)
+
+
+class HeldRoom:
+    """Room for a value that is used after it has been read; a `TakesRoom`.
+
+    Args:
+        room: The room of which it is a part.
+        deadline: Time until which there must be room, on the event loop's clock.
+    """
+
+    def __init__(self, room: Room, deadline: float) -> None:
+        self._room = room
+        self._deadline = deadline
+        self._size_bytes = 0
+
+    async def take_room(self, size_bytes: int) -> None:
+        if self._size_bytes < size_bytes:
+            self.give_back()
+            await self._room.take(size_bytes, self._deadline)
+            self._size_bytes = size_bytes
+
+    def give_back(self) -> None:
+        size_bytes, self._size_bytes = self._size_bytes, 0
+        if size_bytes:
+            self._room.give_back(size_bytes)

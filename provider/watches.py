@@ -10,11 +10,13 @@ import re
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from contracts import wrpc
 from contracts.extensions import HANDLE_CHANGE, HandleChange
 from contracts.host import HostData
-from contracts.operations import encode_request
+from contracts.long_values import LongText
+from contracts.operations import encode_change
 from contracts.statistics import WatchStatistics
 from provider.keyvalue.kinds import Kind
 from provider.keyvalue.link_config import LinkConfig
@@ -140,7 +142,7 @@ class ActorDelivery:
     @contextlib.asynccontextmanager
     async def __call__(self, key: LinkKey, change: KeyChange) -> AsyncIterator[Send]:
         """Prepare a call of a link's actor. Remove a stored payload that no actor has read."""
-        call = self._actors.prepare(key, HANDLE_CHANGE, encode_request(handle_change(change)))
+        call = self._actors.prepare(key, HANDLE_CHANGE, encode_change(handle_change(change)))
         try:
             yield call.send
         finally:
@@ -152,7 +154,10 @@ def handle_change(change: KeyChange) -> HandleChange:
     """Return a change as actors receive it. They are shown no binary value, only its kind."""
     if change.kind is None:
         return HandleChange(change.key, "", "", change.revision, "expire" if change.is_expiry else "delete")
-    text = "" if change.kind is Kind.BINARY else change.payload.decode()
+    payload = change.payload
+    text: Any = (
+        payload if isinstance(payload, LongText) else bytes(payload).decode() if change.kind is not Kind.BINARY else ""
+    )
     return HandleChange(change.key, change.kind.value, text, change.revision, "put")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.lattice import Invocation, WasmCloudEntity
+from contracts.long_values import LongBytes
 from contracts.nkeys import key_pair
 from contracts.secret import Secret
 from contracts.tokens import encode_token, invocation_claims
@@ -25,7 +26,13 @@ class InvocationSigner:
         self._issuer = self._key.public_key.decode()
 
     def sign(
-        self, invocation_id: str, origin: WasmCloudEntity, actor_id: str, operation: str, msg: bytes, now: float
+        self,
+        invocation_id: str,
+        origin: WasmCloudEntity,
+        actor_id: str,
+        operation: str,
+        msg: bytes | LongBytes,
+        now: float,
     ) -> Invocation:
         """Return a signed invocation of an actor.
 
@@ -41,7 +48,7 @@ class InvocationSigner:
             origin=origin,
             target=WasmCloudEntity(actor_id),
             operation=operation,
-            msg=msg,
+            msg=msg,  # type: ignore[arg-type]  # long ones are taken out before it is encoded
             id=invocation_id,
             encoded_claims="",
             host_id=self._host_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from contracts.long_values import LongBytes
 from provider.keyvalue.kinds import Kind
 
 
@@ -13,13 +14,13 @@ class KeyChange(Struct, frozen=True):
     Attributes:
         key: The caller's key.
         kind: Kind of the value that is there now; `None`: there is no value any more.
-        payload: The value as `nats kv get` shows it; b"" without a value.
+        payload: The value as `nats kv get` shows it, a long text or binary value in parts; b"" without a value.
         revision: Revision of the change.
         is_expiry: Whether the value has ended by itself.
     """
 
     key: str
     kind: Kind | None
-    payload: bytes
+    payload: bytes | LongBytes
     revision: int
     is_expiry: bool = False

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 
+from contracts.long_values import LongBytes
 from contracts.statistics import WatchStatistics
 from provider import errors
 from provider.keyvalue.bucket.entries import FENCE, Entry, decode_entry
@@ -33,6 +34,7 @@ from provider.nats.connection import Connection
 from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status
 from provider.nats.frames import header_value
 from provider.nats.headers import MARKER_REASON, MAX_AGE
+from provider.room import HeldRoom
 from provider.tasks import cancel
 
 _log = logging.getLogger(__name__)
@@ -114,6 +116,8 @@ class Watch:
         """Changes behind the one received last, as the server told with it."""
         self._waiting = 0
         """The same number for people, which is counted again while the actor does not take a change."""
+        self._room: HeldRoom | None = None
+        """The room of the large value that is being delivered."""
         self._current_ms = 0
         """The time at which the change that is being delivered was stored; 0: no change is."""
 
@@ -288,7 +292,14 @@ class Watch:
             await store_dead_letter(self._store.jetstream, self._lattice, position, subject, message.payload)
             self._dead_letters += 1
             return b"+TERM"
+        finally:
+            self._give_back_room()
         return b"+ACK"
+
+    def _give_back_room(self) -> None:
+        if self._room is not None:
+            self._room.give_back()
+            self._room = None
 
     async def _call_until_taken(self, change: KeyChange, bucket_key: str) -> None:
         """Call the actor until it takes the change, or until a later change of the key replaces it.
@@ -310,6 +321,7 @@ class Watch:
             try:
                 await self._call(change)
             except errors.ActorFailedError as error:
+                self._give_back_room()
                 position.add_failure(error.reason)
                 self._failed_calls += 1
             else:
@@ -327,6 +339,7 @@ class Watch:
                     return await send()
                 except errors.ActorUnreachableError as error:
                     self._is_idle.set()
+                    self._give_back_room()  # it may take for ever, and other watches must not wait for that
                     if wait_seconds == _FIRST_WAIT_SECONDS:
                         _log.info("watch_waits", extra={"consumer": self.position.name, "reason": error.reason})
                 await asyncio.sleep(wait_seconds)
@@ -368,14 +381,16 @@ class Watch:
             if value is None or entry.revision != revision:
                 self._pending = max(self._pending, 1)
                 return None
-        return KeyChange(key, value.kind, encode_payload(value), revision)
+        payload = value.data if isinstance(value.data, LongBytes) else encode_payload(value)
+        return KeyChange(key, value.kind, payload, revision)
 
     async def _whole(self, key: str, bucket_key: str, entry: Entry) -> Entry:
         """Return an entry with its whole value, or the one that has replaced it and its pages."""
         deadline = _deadline(_REQUEST_SECONDS)
         bucket, _ = await self._store.wait_open(deadline)
         try:
-            return await bucket.paging.reader.whole("HandleChange", key, bucket_key, entry, deadline)
+            self._room = HeldRoom(bucket.paging.reader.room, deadline)
+            return await bucket.paging.reader.whole("HandleChange", key, bucket_key, entry, deadline, self._room)
         except (errors.DamagedValueError, errors.AnswerTooLargeError) as error:
             self.position.begin_calls(entry.revision)
             self.position.reason = str(error)

@@ -11,9 +11,11 @@ import itertools
 from collections.abc import Callable
 
 from contracts.codec import MalformedError
+from contracts.long_values import LongBytes
 from contracts.wasmcloud1 import SOURCE_HEADER, TARGET_HEADER
-from contracts.wrpc import WrpcCall, encode_parameters, invocation_subject
+from contracts.wrpc import WrpcCall, encode_parameters_in_parts, invocation_subject
 from provider import errors
+from provider.lattice.wasmcloud1.paced_answers import BYTES_PER_SECOND
 from provider.nats.connection import Connection
 from provider.nats.frames import header_block, status_of
 from provider.nats.requests import new_inbox
@@ -92,16 +94,20 @@ class ComponentCaller:
         """Send the parameters: as much as the first message takes, and the rest when the host has taken that."""
         subject = invocation_subject(self._lattice, component_id, type(call)).encode()
         header = header_block((SOURCE_HEADER, self._provider_id.encode()), (TARGET_HEADER, component_id.encode()))
-        parameters, most = encode_parameters(call), self._connection.max_payload_bytes
-        first = most - len(header) - len(reply)
-        self._connection.publish_request(subject, reply, parameters[:first], header)
+        encoded, most = encode_parameters_in_parts(call), self._connection.max_payload_bytes
+        parameters = encoded if isinstance(encoded, LongBytes) else LongBytes([encoded])
+        first = min(most - len(header) - len(reply), len(parameters))
+        self._connection.publish_request(subject, reply, bytes(parameters.read(0, first)), header)
         try:
             async with asyncio.timeout(self._wait_seconds):
                 rest = await pending.taken
         except TimeoutError:
             raise errors.ActorFailedError("no host has taken the call in time") from None
         for start in range(first, len(parameters), most):
-            self._connection.publish(rest + _PARAMETERS, parameters[start : start + most])
+            part = bytes(parameters.read(start, min(start + most, len(parameters))))
+            self._connection.publish(rest + _PARAMETERS, part)
+            await self._connection.flush(_FLUSH_SECONDS)
+            await asyncio.sleep(len(part) / BYTES_PER_SECOND)
         self._connection.publish(rest + _PARAMETERS, b"")
 
     async def _listen(self) -> None:

@@ -14,7 +14,7 @@ from provider.lattice.wasmcloud1.exchanges import Outgoing
 from provider.nats.connection import Connection
 from provider.tasks import TaskOwner
 
-_BYTES_PER_SECOND = 64 * 1024 * 1024
+BYTES_PER_SECOND = 64 * 1024 * 1024
 """A host on a busy machine reads this fast. An answer of the greatest size takes a second."""
 
 _FLUSH_SECONDS = 1.0
@@ -61,6 +61,6 @@ class PacedAnswers:
                 self._publish([message])
                 if message.payload:
                     await self._connection.flush(_FLUSH_SECONDS)
-                    await asyncio.sleep(len(message.payload) / _BYTES_PER_SECOND)
+                    await asyncio.sleep(len(message.payload) / BYTES_PER_SECOND)
         finally:
             self._are_sent.set()

@@ -25,7 +25,7 @@ from provider.keyvalue.bucket.pages.runner import PageRunner
 from provider.keyvalue.kinds import Kind, Value
 from provider.keyvalue.store import Call
 from provider.keyvalue.values import MANY_BYTES, MAX_ANSWER_BYTES, Answer, check_kind
-from provider.room import Room
+from provider.room import Room, TakesRoom
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class ValueReader:
 
     Attributes:
         damaged: The values that were found damaged.
+        room: The room of the values that are read for no call.
     """
 
     def __init__(self, runner: PageRunner, read_latest: ReadLatest, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
@@ -95,7 +96,7 @@ class ValueReader:
         self._runner = runner
         self._read_latest = read_latest
         self._max_answer_bytes = max_answer_bytes
-        self._room = Room(max_answer_bytes)
+        self.room = Room(max_answer_bytes)
         self._loop = asyncio.get_running_loop()
 
     async def read(self, request: kv.SingleKeyRequest, read: Read, bucket_key: str, entry: Entry, call: Call) -> Any:
@@ -131,7 +132,7 @@ class ValueReader:
         return read(request, entry.value)
 
     async def whole(
-        self, operation: str, key: str, bucket_key: str, entry: Entry, deadline: float, call: Call | None = None
+        self, operation: str, key: str, bucket_key: str, entry: Entry, deadline: float, call: TakesRoom | None = None
     ) -> Entry:
         """Return an entry with its whole value. The members of a paged set are in ascending order.
 
@@ -268,7 +269,7 @@ class ValueReader:
         operation: Operation[Result],
         size: int,
         deadline: float,
-        call: Call | None,
+        call: TakesRoom | None,
     ) -> Result:
         """Read what is so large when its turn has come."""
         await self._take_room(size, deadline, call)
@@ -276,15 +277,15 @@ class ValueReader:
             return await self._runner.run(bucket_keys, operation, deadline)
         finally:
             if call is None and size > _SMALL_BYTES:
-                self._room.give_back(size)
+                self.room.give_back(size)
 
-    async def _take_room(self, size: int, deadline: float, call: Call | None) -> None:
+    async def _take_room(self, size: int, deadline: float, call: TakesRoom | None) -> None:
         """Wait for room: together, large values take the memory of one answer, from their first page until they are sent."""
         if size <= _SMALL_BYTES:
             return
         began = self._loop.time()
         try:
-            await (self._room.take(size, deadline) if call is None else call.take_room(size))
+            await (self.room.take(size, deadline) if call is None else call.take_room(size))
         except TimeoutError:
             waited_ms = int((self._loop.time() - began) * 1000)
             raise errors.StoreTimeoutError(waited_ms, "other large values are being read") from None
