@@ -338,3 +338,41 @@ async def test_a_range_of_too_many_elements_is_refused_with_what_to_do_instead(l
         with pytest.raises(errors.AnswerTooLargeError, match=r"ListRange .* maximum is 10000 bytes; ask for fewer"):
             await one.read(kv.ListRange(KEY, 0, -1))
         assert await one.read(kv.ListRange(KEY, 0, 9)) == MEMBERS[:10]
+
+
+async def test_members_can_be_removed_while_the_stream_of_pages_is_full(lattice_server: NatsServer) -> None:
+    async with client(lattice_server) as one:
+        await one.all(kv.SetAdd(KEY, member) for member in MEMBERS)
+        store, write = one.bucket.paging.store, one.bucket.paging.store.write
+
+        async def refuse(bucket_key: str, pages: Mapping[PageId, bytes], expires_at_ms: int, deadline: float) -> int:
+            if pages:
+                raise errors.StoreFullError("maximum bytes exceeded")
+            return 0
+
+        store.write = refuse  # type: ignore[method-assign]
+        gone, left = MEMBERS[:300], MEMBERS[300:]  # far more than a head has usually
+        for at in range(0, len(gone), 50):
+            assert await one.all(kv.SetDel(KEY, member) for member in gone[at : at + 50]) == [1] * 50
+        assert await one.members() == set(left)
+        assert len((await one.head()).removed) > 200
+        with pytest.raises(errors.StoreFullError, match="MAX_BYTES"):
+            await one.all(kv.SetAdd(KEY, f"new:{number}:{'y' * 300}") for number in range(300))
+        store.write = write  # type: ignore[method-assign]
+        assert await one.change(kv.SetAdd(KEY, "new")) == 1
+        assert await one.members() == {*left, "new"}
+        assert await one.reachable() <= await one.stored_pages()
+
+
+async def test_a_list_whose_stream_of_pages_is_full_says_what_makes_room(lattice_server: NatsServer) -> None:
+    async with client(lattice_server) as one:
+        await one.all(kv.ListAdd(KEY, member) for member in MEMBERS)
+        store = one.bucket.paging.store
+
+        async def refuse(bucket_key: str, pages: Mapping[PageId, bytes], expires_at_ms: int, deadline: float) -> int:
+            raise errors.StoreFullError("maximum bytes exceeded")
+
+        store.write = refuse  # type: ignore[method-assign]
+        with pytest.raises(errors.StoreFullError, match=r"MAX_BYTES.*ListClear"):
+            await one.change(kv.ListDel(KEY, MEMBERS[0]))
+        assert await one.change(kv.ListClear(KEY)) is True

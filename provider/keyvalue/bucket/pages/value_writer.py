@@ -44,6 +44,12 @@ _SHORT_TEXT_CHARACTERS = 512
 """Texts that fit into a message of every server that JetStream works with: most of them, so no limit is asked for."""
 
 
+_WAYS_OUT = (
+    "a higher MAX_BYTES of the stream of pages makes room, and so do Del, ListClear and SetClear, which need none"
+)
+"""The end of the error that tells of a full stream of pages."""
+
+
 class PagingLimits(NamedTuple):
     """The limits of a bucket that paged values depend on.
 
@@ -235,6 +241,11 @@ class ValueWriter:
             sequence = await pages.write(bucket_key, edit.pages, 0, batch.deadline)
         except errors.StoreError as error:
             pages.remove_now(bucket_key, edit.pages)
+            if isinstance(error, errors.StoreFullError):
+                unmerged = _unmerged(value, _head_of(base), limits.max_element_bytes)
+                if unmerged is None:
+                    raise errors.StoreFullError(f"{error.reason}; {_WAYS_OUT}") from None
+                return Prepared(operation_id, unmerged, encode_head(unmerged.data), Edit(unmerged, {}), _head_of(base))
             if isinstance(error, errors.ValueTooLargeError):
                 raise errors.ValueTooLargeError(key, error.size, error.limit, error.maximum) from None
             if isinstance(error, errors.StoreRefusedError):
@@ -292,6 +303,23 @@ def _skipped(change: PendingChange) -> set[PageId]:
 
 def _head_of(entry: Entry | None) -> Head | None:
     return entry.value.data if entry is not None and entry.value is not None and is_paged(entry.value) else None
+
+
+def _unmerged(value: Value, before: Head | None, most_bytes: int) -> Value | None:
+    """Return a set that has become smaller, with all of its changes in the buffer of its head, which then needs no new pages.
+
+    Members can be removed so while there is no room for pages. The next change for which there is merges them into the tree.
+
+    Returns:
+        `None`: it is no such set, nothing of the tree would be left, or the head is larger than a number of bytes.
+    """
+    copy = value.data
+    if not isinstance(copy, PagedSet) or before is None or len(copy) >= before.count:
+        return None
+    head = copy.head
+    if len(copy) == len(head.added) or len(encode_head(head)) > most_bytes:
+        return None
+    return Value(value.kind, head, value.expires_at_ms)
 
 
 def is_working_copy(value: Value) -> bool:
