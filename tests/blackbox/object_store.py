@@ -55,7 +55,8 @@ class ObjectStore:
         }
         await self._api(f"STREAM.CREATE.{self._stream}", config)
 
-    async def put(self, name: str, payload: bytes) -> None:
+    async def put(self, name: str, payload: bytes, **stated: Any) -> None:
+        """Put an object; its metadata may be changed to what is not true."""
         nuid = secrets.token_hex(11)
         pieces = [payload[at : at + CHUNK_BYTES] for at in range(0, len(payload), CHUNK_BYTES)]
         for piece in pieces:
@@ -66,7 +67,7 @@ class ObjectStore:
             "chunks": len(pieces),
             "digest": f"SHA-256={digest}",
         }
-        await self._publish(self._meta_subject(name), json.dumps(meta).encode(), {"Nats-Rollup": "sub"})
+        await self._publish(self._meta_subject(name), json.dumps(meta | stated).encode(), {"Nats-Rollup": "sub"})
 
     async def take(self, name: str) -> bytes:
         """Read an object and delete it, as the receiver of a chunked payload does.

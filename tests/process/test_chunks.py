@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+from typing import Any
 
 import msgpack
 import pytest
@@ -121,6 +124,52 @@ async def test_a_payload_that_is_not_in_the_object_store_is_an_error(host: Latti
         assert response.error is not None
         assert "object store" in response.error
     assert await host.get(actor, "big") is None
+
+
+ARGUMENT = msgpack.packb({"key": "big", "value": "a" * 2_000_000, "expires": 0})
+OTHER = ARGUMENT.replace(b"a" * 1000, b"b" * 1000, 1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "stated"),
+    [
+        (ARGUMENT[:-150_000], {"size": len(ARGUMENT)}),
+        (b"", {"size": len(ARGUMENT)}),
+        (ARGUMENT[:-1] + bytes(300_001), {"size": len(ARGUMENT)}),
+        (OTHER, {"digest": f"SHA-256={base64.urlsafe_b64encode(hashlib.sha256(ARGUMENT).digest()).decode()}"}),
+        (OTHER, {"digest": ""}),
+        (OTHER, {}),
+        (ARGUMENT, {"size": len(ARGUMENT) + 1}),
+        (ARGUMENT, {"size": -1}),
+        (ARGUMENT, {"nuid": "no such pieces"}),
+        (ARGUMENT, {"nuid": "*"}),
+    ],
+    ids=[
+        "too short",
+        "empty",
+        "too long",
+        "another hash",
+        "no hash",
+        "unsigned",
+        "larger",
+        "negative",
+        "a space",
+        "a wildcard",
+    ],
+)
+@pytest.mark.parametrize("family", [RUST], ids=["rust"], indirect=True)
+async def test_a_payload_that_is_not_what_was_promised_is_an_error_and_changes_nothing(
+    host: LatticeHost, payload: bytes, stated: dict[str, Any]
+) -> None:
+    actor = await linked(host)
+    await host.set(actor, "big", "before")
+    await host.objects.create()
+    invocation = host.invocation(actor, "KeyValue.Set", ARGUMENT, msg=b"", content_length=len(ARGUMENT))
+    await host.objects.put(invocation["id"], payload, **stated)
+    response = await host.invoke(invocation, 10)
+    assert response.error is not None
+    assert "object store" in response.error or "hash" in response.error, response.error
+    assert await host.get(actor, "big") == "before"
 
 
 async def test_a_payload_over_the_limit_is_refused_with_its_name_before_it_is_fetched(host: LatticeHost) -> None:
