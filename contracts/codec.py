@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgpack
 import msgspec
 
+from contracts.long_values import Buffer
 from contracts.secret import Secret
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class NotUtf8Error(MalformedError):
         super().__init__(what, "text that is not UTF-8")
 
 
-def unpack(data: bytes | bytearray, what: str, *, undecodable_text: bool = False) -> Any:
+def unpack(data: Buffer, what: str, *, undecodable_text: bool = False) -> Any:
     """Decode exactly one MessagePack value.
 
     Args:

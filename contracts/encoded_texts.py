@@ -1,4 +1,4 @@
-"""A list of texts that is put together in its encoded form."""
+"""Large answers, put together in their encoded form from parts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import struct
 
 from contracts.codec import pack_struct
 from contracts.keyvalue import GetResponse
-
-_MOST_HEADER_BYTES = 5
-"""Room for the header of an array, until the number of its texts is known."""
+from contracts.long_values import Buffer, LongBytes
 
 _EMPTY_TEXT = pack_struct("")
+
+_PART_BYTES = 1024 * 1024
+"""Size of a part from which on a new one is begun: one that grows further would be copied now and then."""
 
 
 class EncodedTexts:
@@ -25,22 +26,23 @@ class EncodedTexts:
 
     def __init__(self) -> None:
         self.count = self.size = 0
-        self._encoded = bytearray(_MOST_HEADER_BYTES)
+        self._parts: list[bytearray] = [bytearray()]
 
     def add(self, texts: list[str]) -> None:
         self.add_encoded(pack_struct(texts), len(texts))
 
     def add_encoded(self, array: bytes, count: int) -> None:
         """Add the texts of an encoded array with so many texts, which is not checked."""
-        self._encoded += memoryview(array)[_header_bytes(array) :]
-        self.size = len(self._encoded) - _MOST_HEADER_BYTES
+        texts = memoryview(array)[_header_bytes(array) :]
+        if len(self._parts[-1]) >= _PART_BYTES:
+            self._parts.append(bytearray())
+        self._parts[-1] += texts
+        self.size += len(texts)
         self.count += count
 
-    def encode(self) -> bytearray:
-        """Return the encoded list. Nothing may be added to it, nor is it to be encoded again."""
-        header = _array_header(self.count)
-        self._encoded[:_MOST_HEADER_BYTES] = header
-        return self._encoded
+    def encode(self) -> LongBytes:
+        """Return the encoded list. Nothing may be added to it any more."""
+        return LongBytes([_array_header(self.count), *(part for part in self._parts if part)])
 
 
 class EncodedGet:
@@ -52,16 +54,15 @@ class EncodedGet:
 
     def __init__(self, size: int) -> None:
         before, self._after = pack_struct(GetResponse("", True)).split(_EMPTY_TEXT)
-        self._encoded = bytearray(before + text_header(size))
+        self._parts: list[Buffer] = [before + text_header(size)]
 
     def add(self, piece: bytes) -> None:
         """Add a piece. All of them must be a text of the size that was given, which is not checked."""
-        self._encoded += piece
+        self._parts.append(piece)
 
-    def encode(self) -> bytearray:
-        """Return the encoded answer. Nothing may be added to it, nor is it to be encoded again."""
-        self._encoded += self._after
-        return self._encoded
+    def encode(self) -> LongBytes:
+        """Return the encoded answer. Nothing may be added to it any more."""
+        return LongBytes([*self._parts, self._after])
 
 
 def text_header(size: int) -> bytes:

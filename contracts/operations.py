@@ -12,7 +12,7 @@ from msgspec import structs
 from contracts import codec, extensions, keyvalue
 from contracts.encoded_texts import EncodedGet, EncodedTexts, text_header
 from contracts.keyvalue import KeyRequest, KeysRequest, Request
-from contracts.long_values import LONG_BYTES, SLICE_BYTES, LongBytes, LongText, are_utf8, utf8_outline
+from contracts.long_values import LONG_BYTES, SLICE_BYTES, Buffer, LongBytes, LongText, are_utf8, utf8_outline
 
 REQUESTS: dict[str, type[Request]] = {**keyvalue.REQUESTS, **extensions.REQUESTS}
 """Request types by the name of the operation on the wire."""
@@ -42,7 +42,7 @@ class UnknownOperationError(ValueError):
         self.operation = operation
 
 
-def decode_request(operation: str, msg: bytes | bytearray) -> Request:
+def decode_request(operation: str, msg: Buffer) -> Request:
     """Decode the payload of an invocation.
 
     A leading byte 0xc1 (wasmbus protocol 2: "MessagePack follows") is skipped.
@@ -62,7 +62,7 @@ def decode_request(operation: str, msg: bytes | bytearray) -> Request:
         return _decode_unusual(operation, msg)
 
 
-def decoding_request(operation: str, msg: bytes | bytearray) -> Generator[None, None, Request]:
+def decoding_request(operation: str, msg: Buffer) -> Generator[None, None, Request]:
     """Decode a large payload in steps of less than a millisecond, between which other work may be done; see `decode_request`.
 
     Texts from `LONG_BYTES` on become a `LongText`. It holds the payload, unless that is much larger than the text.
@@ -115,7 +115,7 @@ def _reading_text(operation: str, raw: msgspec.Raw, *, may_hold: bool) -> Genera
     return LongText(copies or [text])
 
 
-def _decode_unusual(operation: str, msg: bytes | bytearray) -> Request:
+def _decode_unusual(operation: str, msg: Buffer) -> Request:
     """Decode a payload that is not of the usual form, or raise an error that names the fault."""
     what = f"argument of {operation}"
     if msg[:1] == _LEGACY_PREFIX:
@@ -135,7 +135,7 @@ def _decode_unusual(operation: str, msg: bytes | bytearray) -> Request:
     return codec.to_struct(argument, type_, what)
 
 
-def _decoder(type_: type[Request]) -> tuple[Callable[[bytes | bytearray], Any], Callable[[Any], Request] | None]:
+def _decoder(type_: type[Request]) -> tuple[Callable[[Buffer], Any], Callable[[Any], Request] | None]:
     """Return the decoder of an argument, and the type of the request that it is the only field of; `None`: it is the request."""
     if issubclass(type_, KeyRequest):
         return msgspec.msgpack.Decoder(str).decode, type_
@@ -210,7 +210,7 @@ def operation_name(request: Request) -> str:
     return f"{request.interface}.{type(request).__name__}"
 
 
-def encode_response(response: Any) -> bytes | bytearray | LongBytes:
+def encode_response(response: Any) -> bytes | LongBytes:
     """Encode the answer of an operation. None becomes empty bytes; an answer with long texts is in parts."""
     if response is None:
         return b""
@@ -240,7 +240,7 @@ def _encode_in_parts(response: Any) -> LongBytes:
     return LongBytes([part for part in parts if part])
 
 
-def decode_response(type_: type[Request], msg: bytes | bytearray) -> Any:
+def decode_response(type_: type[Request], msg: Buffer) -> Any:
     """Decode the answer to an operation of the given request type.
 
     Raises:

@@ -13,9 +13,11 @@ from contracts.integers import I32_MAX, I32_MIN
 from provider.keyvalue.kinds import Kind, Value
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     import msgspec  # loaded with the first list or set: a command that reads a text needs no JSON of its value
 
-    from contracts.long_values import LongText
+    from contracts.long_values import LongBytes, LongText
 
 
 @functools.cache
@@ -44,6 +46,28 @@ def encode_payload(value: Value) -> bytes:
             return bytes(value.data)
         case _:
             return _array_encoder().encode(list(value.data))
+
+
+def encoding_payload(value: Value) -> Generator[None, None, bytes | LongBytes]:
+    """Encode the data of a large value in steps of about a millisecond, between which other work may be done; see `encode_payload`."""
+    from contracts.long_values import SLICE_BYTES, LongBytes, LongText
+
+    if isinstance(value.data, LongBytes):
+        return value.data
+    if value.kind not in (Kind.LIST, Kind.SET):
+        return encode_payload(value)
+    parts, batch, characters = [b"["], [], 0
+    for element in value.data:
+        batch.append(element)
+        characters += len(element)
+        if characters >= SLICE_BYTES:
+            parts.append(_array_encoder().encode(batch)[1:-1] + b",")
+            batch, characters = [], 0
+            yield
+    parts.append(_array_encoder().encode(batch)[1:])
+    if not batch:
+        parts[-2] = parts[-2].removesuffix(b",")
+    return LongText(parts)
 
 
 def decode_payload(kind: Kind, payload: bytes) -> str | bytes | int | list[str] | dict[str, None] | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from contracts.long_values import LongBytes
+from contracts.long_values import LongBytes, empty_buffer
 from provider import errors
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection
@@ -62,7 +62,7 @@ class ChunkStore:
         self._bucket = lattice
         self._stream = f"OBJ_{lattice}"
 
-    async def fetch(self, name: str, size: int, deadline: float) -> bytearray:
+    async def fetch(self, name: str, size: int, deadline: float) -> memoryview:
         """Read an object and remove it. In memory it takes its size and a few pieces.
 
         Args:
@@ -83,7 +83,7 @@ class ChunkStore:
             raise errors.ChunkError(str(error)) from None
         return payload
 
-    async def put(self, name: str, payload: bytes | bytearray | LongBytes, deadline: float) -> None:
+    async def put(self, name: str, payload: bytes | LongBytes, deadline: float) -> None:
         """Write an object, which is copied piece by piece. Its reader removes it.
 
         Raises:
@@ -152,11 +152,11 @@ class ChunkStore:
             raise errors.ChunkError("metadata of the payload cannot be read")
         return info
 
-    async def _read(self, info: _ObjectInfo, deadline: float) -> bytearray:
+    async def _read(self, info: _ObjectInfo, deadline: float) -> memoryview:
         subject = f"$O.{self._bucket}.C.{info.nuid}"
-        payload = bytearray()  # it grows in place: to make all of it at once would take as long as to fill it
-        sequence, at_once = 1, 1
-        while (have := len(payload)) < info.size:
+        payload = empty_buffer(max(info.size, 0))
+        have, sequence, at_once = 0, 1, 1
+        while have < info.size:
             # The pieces of an object mostly follow each other in the stream. Each request is for the next one from some sequence
             # on, so where others lie between, several bring the same, and no piece is passed over.
             wanted = range(sequence, sequence + at_once)
@@ -167,11 +167,15 @@ class ChunkStore:
             if not found:
                 raise errors.ChunkError(f"payload ends after {have} of {info.size} bytes")
             for number in sorted(found):
-                payload += found[number]
+                piece = found[number]
+                if have + len(piece) > info.size:
+                    raise errors.ChunkError("payload is not the one that its metadata describes")
+                payload[have : have + len(piece)] = piece
+                have += len(piece)
             sequence = max(found) + 1
             at_once = min(2 * at_once, _READS_AT_ONCE) if len(found) == at_once else max(at_once // 2, 1)
         digest = base64.urlsafe_b64encode(await _sha256(LongBytes([payload]))).decode().rstrip("=")
-        if len(payload) != info.size or (info.digest and info.digest.partition("=")[2].rstrip("=") != digest):
+        if info.size < 0 or (info.digest and info.digest.partition("=")[2].rstrip("=") != digest):
             raise errors.ChunkError("payload is not the one that its metadata describes")
         return payload
 

@@ -14,6 +14,7 @@ from ed25519_zebra import ed_verify
 from msgspec import Struct
 
 from contracts.lattice import Invocation, WasmCloudEntity, entity_url, target_url
+from contracts.long_values import Buffer
 from contracts.nkeys import decode_public_key
 from contracts.tokens import (
     ALGORITHM,
@@ -126,7 +127,7 @@ class ClaimsVerifier:
             self._remember_urls(key, urls)
         return token.claims
 
-    def verify_hash(self, invocation: Invocation, claims: InvocationClaims, payload: bytes | bytearray) -> None:
+    def verify_hash(self, invocation: Invocation, claims: InvocationClaims, payload: Buffer) -> None:
         """Check the payload of a chunked invocation, once it has been fetched.
 
         Raises:
@@ -153,7 +154,7 @@ class _Urls:
         self.target_url = target_url(target, operation)
         self._digest = hashlib.sha256(f"{self.origin_url}{self.target_url}{operation}".encode())
 
-    def hash(self, payload: bytes | bytearray) -> str:
+    def hash(self, payload: Buffer) -> str:
         digest = self._digest.copy()
         digest.update(payload)
         return digest.hexdigest().upper()

@@ -24,6 +24,7 @@ from contracts.lattice import (
     invocation_id_of,
     link_definition_from,
 )
+from contracts.long_values import Buffer
 from contracts.tokens import InvocationClaims, Token
 from provider import errors
 from provider.lattice.claims import ClaimsVerifier, decode_token
@@ -225,7 +226,7 @@ class LatticeProtocol:
             return InvocationRefused(invocation.id, invocation.operation, errors.bare(error), is_untimely)
         return InvocationAccepted(invocation, claims, link)
 
-    def check_payload(self, accepted: InvocationAccepted, payload: bytes | bytearray) -> None:
+    def check_payload(self, accepted: InvocationAccepted, payload: Buffer) -> None:
         """Check the payload of a chunked invocation against the signed hash.
 
         Raises:

@@ -64,7 +64,7 @@ class InvocationReplies:
         self._chunks = chunks
         self._tasks = tasks
 
-    def succeed(self, call: InvocationCall, response: bytes | bytearray | LongBytes) -> None:
+    def succeed(self, call: InvocationCall, response: bytes | LongBytes) -> None:
         """Reply with an encoded result. A result that is too large for a message travels in chunks, and later."""
         if len(response) > CHUNK_THRESHOLD_BYTES:
             size_bytes = len(response)
@@ -74,7 +74,7 @@ class InvocationReplies:
         else:
             self._reply_success(call, bytes(response), len(response))
 
-    async def _put_chunks(self, call: InvocationCall, response: bytes | bytearray | LongBytes) -> None:
+    async def _put_chunks(self, call: InvocationCall, response: bytes | LongBytes) -> None:
         try:
             await self._chunks.put(f"{call.event.invocation.id}-r", response, call.deadline)
         except errors.ChunkError as error:

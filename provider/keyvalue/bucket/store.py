@@ -15,6 +15,7 @@ from msgspec import structs
 
 from contracts import extensions
 from contracts import keyvalue as kv
+from contracts.long_values import LONG_BYTES
 from contracts.statistics import MOST_NAME_CHARACTERS, BucketStatistics
 from provider import errors
 from provider.keyvalue.batch import change_many
@@ -42,6 +43,7 @@ from provider.keyvalue.given_values import Remark
 from provider.keyvalue.keys import RESERVED_KEY, encode_key
 from provider.keyvalue.kinds import Value
 from provider.keyvalue.link_config import BucketConfig, LinkConfig
+from provider.keyvalue.payloads import encoding_payload
 from provider.keyvalue.store import Call, SharedStore, complete
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY, Read
 from provider.keyvalue.values import MAX_ANSWER_BYTES
@@ -50,7 +52,7 @@ from provider.nats.buckets import STREAM_NOT_FOUND
 from provider.nats.connection import Connection
 from provider.nats.settings import ConnectionSettings
 from provider.plain_text import cut
-from provider.tasks import TaskOwner, cancel
+from provider.tasks import TaskOwner, cancel, in_turns
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +153,8 @@ class BucketLink:
         if isinstance(request, extensions.GetEntry):
             entry = await bucket.read_entry(bucket_key, self.config.consistency, deadline)
             entry = await bucket.paging.reader.whole("GetEntry", request.key, bucket_key, entry, deadline, call)
+            if entry.value is not None and entry.size >= LONG_BYTES:
+                entry.value.data = await in_turns(encoding_payload(entry.value))
             return entry_response(request.key, entry.value, entry.revision, bucket.now_ms(), entry.end.age_ms)
         return await engine.change(request, bucket_key, deadline)
 

@@ -16,6 +16,7 @@ import msgspec
 from contracts import keyvalue as kv
 from contracts.encoded_texts import EncodedTexts
 from contracts.extensions import EntryResponse, GetEntry
+from contracts.long_values import LONG_BYTES, LongText
 from provider import errors
 from provider.keyvalue.cache.items.cells import Cell
 from provider.keyvalue.cache.items.collections import Elements
@@ -92,20 +93,24 @@ class LongCalls:
         value, revision = self._replica.read(key, now_ms), self._replica.revision(key)
         if value is None or value.kind not in (Kind.SET, Kind.LIST):
             return entry_response(request.key, value, revision, now_ms)
-        array, answer = bytearray(b"["), Answer("GetEntry", self._max_answer_bytes)
+        array: list[bytes] = [b"["]
+        size, answer = 1, Answer("GetEntry", self._max_answer_bytes)
         whole = kv.SetQuery(request.key) if value.kind is Kind.SET else kv.ListRange(request.key, 0, -1)
         rest = self._parts(whole, prefix, stack)
 
         def add_part() -> bool:
+            nonlocal size
             part = next(rest, None)
             if part:
-                array.extend(msgspec.json.encode(part)[1:-1] + b",")
-            answer.check(len(array))
+                array.append(msgspec.json.encode(part)[1:-1] + b",")
+                size += len(array[-1])
+            answer.check(size)
             return part is not None
 
         await self._in_slices(add_part, call)
-        array[-1:] = b"]"
-        return EntryResponse(True, array.decode(), value.kind.value, revision, 0)
+        array[-1] = array[-1].removesuffix(b",") + b"]"
+        text: Any = LongText(array) if size >= LONG_BYTES else b"".join(array).decode()
+        return EntryResponse(True, text, value.kind.value, revision, 0)
 
     def _parts(self, request: kv.Request, prefix: str, stack: ExitStack) -> Iterator[list[Any]]:
         """Return the parts of an answer as of now; the stack ends the reading."""

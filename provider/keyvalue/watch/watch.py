@@ -16,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 
-from contracts.long_values import LongBytes
+from contracts.long_values import LONG_BYTES
 from contracts.statistics import WatchStatistics
 from provider import errors
 from provider.keyvalue.bucket.entries import FENCE, Entry, decode_entry
@@ -24,7 +24,7 @@ from provider.keyvalue.bucket.pages.paged_value import is_paged
 from provider.keyvalue.bucket.store import BucketLink
 from provider.keyvalue.clock import wall_clock_ms
 from provider.keyvalue.keys import decode_key
-from provider.keyvalue.payloads import encode_payload
+from provider.keyvalue.payloads import encode_payload, encoding_payload
 from provider.keyvalue.watch.dead_letters import store_dead_letter
 from provider.keyvalue.watch.key_change import KeyChange
 from provider.keyvalue.watch.patterns import disjoint, matches
@@ -35,7 +35,7 @@ from provider.nats.consumer import Delivery, PullConsumer, PullOptions, Status
 from provider.nats.frames import header_value
 from provider.nats.headers import MARKER_REASON, MAX_AGE
 from provider.room import HeldRoom
-from provider.tasks import cancel
+from provider.tasks import cancel, in_turns
 
 _log = logging.getLogger(__name__)
 
@@ -381,7 +381,8 @@ class Watch:
             if value is None or entry.revision != revision:
                 self._pending = max(self._pending, 1)
                 return None
-        payload = value.data if isinstance(value.data, LongBytes) else encode_payload(value)
+        is_large = entry.size >= LONG_BYTES
+        payload = await in_turns(encoding_payload(value)) if is_large else encode_payload(value)
         return KeyChange(key, value.kind, payload, revision)
 
     async def _whole(self, key: str, bucket_key: str, entry: Entry) -> Entry:

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import keyvalue as kv
+from contracts import long_values
 from provider import errors
 from provider.keyvalue import values
 from provider.keyvalue.kinds import Kind, Value
+from provider.keyvalue.payloads import encode_payload, encoding_payload
 from provider.keyvalue.tables import CHANGES, READS, READS_OF_MANY
 
 NOW = 5_000
@@ -163,3 +165,17 @@ def test_a_missing_value_reads_as_nothing() -> None:
     assert values.set_query(kv.SetQuery("k"), None) == []
     assert values.delete(kv.Del("k"), None, NOW) == values.Change(None, False, False)
     assert values.increment(kv.Increment("k", -2), None, NOW).result == -2
+
+
+@given(
+    st.lists(st.text(max_size=4), min_size=1, max_size=30), st.integers(1, 9), st.sampled_from([Kind.LIST, Kind.SET])
+)
+def test_a_large_value_is_encoded_in_steps_as_it_is_at_once(elements: list[str], size: int, kind: Kind) -> None:
+    value = Value(kind, elements if kind is Kind.LIST else dict.fromkeys(elements))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_values, "SLICE_BYTES", size)
+        steps = encoding_payload(value)
+        with pytest.raises(StopIteration) as end:
+            while True:
+                next(steps)
+    assert bytes(end.value.value) == encode_payload(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from contracts.long_values import LONG_BYTES, LongBytes, LongText, are_utf8, utf8_outline
+from contracts.long_values import LONG_BYTES, LongBytes, LongText, are_utf8, empty_buffer, utf8_outline
 from provider.keyvalue.cache.items.item import ItemValue, is_text
 from provider.keyvalue.cache.messages import (
     AddBytes,
@@ -99,8 +99,9 @@ class Whole:
         self.kept_bytes = 0
         self._count, self._total_bytes = piece.count, piece.total_bytes
         self._frame = b""
-        self._joined = bytearray()
-        """The beginning of the text. It grows in place: pieces that are kept apart leave as much memory unused between them."""
+        self._joined = empty_buffer(piece.total_bytes)
+        """The text, from its beginning. Pieces that are kept apart leave as much memory unused between them."""
+        self._joined_bytes = 0
         self._early: dict[int, bytes] = {}
         """The pieces behind one that is missing."""
         self._outlines: dict[int, bytes | None] = {}
@@ -125,14 +126,15 @@ class Whole:
             self.kept_bytes += 0 if self._frame else len(piece.frame)
             self._frame = self._frame or piece.frame
         elif piece.number not in self._outlines:
+            self._size_bytes += len(piece.data)
+            self.kept_bytes += len(piece.data) + PIECE_BYTES_KEPT
+            if self._size_bytes > self._total_bytes:
+                raise _unfit()
             self._outlines[piece.number] = utf8_outline(piece.data)
             self._early[piece.number] = piece.data
             while (part := self._early.pop(len(self._outlines) - len(self._early) + 1, None)) is not None:
-                self._joined += part
-            self._size_bytes += len(piece.data)
-            self.kept_bytes += len(piece.data) + PIECE_BYTES_KEPT
-        if self._size_bytes > self._total_bytes:
-            raise _unfit()
+                self._joined[self._joined_bytes : self._joined_bytes + len(part)] = part
+                self._joined_bytes += len(part)
         return len(self._outlines) == self._count - 1 and bool(self._frame)
 
     def message(self) -> Deltas | TransferPage:

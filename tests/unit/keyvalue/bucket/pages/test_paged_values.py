@@ -129,7 +129,7 @@ def test_a_paged_text_is_read_as_it_was_written_whatever_its_pieces(text: str, p
     key = compare([[kv.Set(KEY, text, 0)]], PageSizes(page=30, piece=piece), most_text_bytes=3)
     assert key.is_paged == (len(text.encode()) > 3)
     if key.is_paged:
-        encoded = encode_response(run(get_response(key.head, answer()), key.pages))
+        encoded = bytes(encode_response(run(get_response(key.head, answer()), key.pages)))
         assert encoded == encode_response(kv.GetResponse(text, True))
 
 
@@ -137,7 +137,7 @@ def test_a_paged_text_is_read_as_it_was_written_whatever_its_pieces(text: str, p
 def test_the_answer_with_a_text_of_any_size_is_encoded_in_the_shortest_form(size: int) -> None:
     key = PagedKey(PageSizes(piece=1000), 0)
     key.change([kv.Set(KEY, "x" * size, 0)])
-    encoded = encode_response(run(get_response(key.head, answer()), key.pages))
+    encoded = bytes(encode_response(run(get_response(key.head, answer()), key.pages)))
     assert encoded == encode_response(kv.GetResponse("x" * size, True))
 
 

@@ -66,7 +66,7 @@ def replica() -> Replica:
 
 
 def answered(result: Any) -> Any:
-    return msgpack.unpackb(encode_response(result))
+    return msgpack.unpackb(bytes(encode_response(result)))
 
 
 async def perform(calls: LongCalls, request: kv.Request) -> Any:
