@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -174,8 +174,11 @@ def test_a_large_value_is_encoded_in_steps_as_it_is_at_once(elements: list[str],
     value = Value(kind, elements if kind is Kind.LIST else dict.fromkeys(elements))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(long_values, "SLICE_BYTES", size)
-        steps = encoding_payload(value)
-        with pytest.raises(StopIteration) as end:
-            while True:
-                next(steps)
-    assert bytes(end.value.value) == encode_payload(value)
+        results: list[Any] = []
+
+        def work() -> Generator[None, None, None]:
+            results.append((yield from encoding_payload(value)))
+
+        for _ in work():
+            pass
+    assert bytes(results[0]) == encode_payload(value)
