@@ -56,7 +56,7 @@ class ObjectStore:
         await self._api(f"STREAM.CREATE.{self._stream}", config)
 
     async def put(self, name: str, payload: bytes, **stated: Any) -> None:
-        """Put an object; its metadata may be changed to what is not true."""
+        """Put an object. `stated` replaces fields of its metadata, so that it may be false."""
         nuid = secrets.token_hex(11)
         pieces = [payload[at : at + CHUNK_BYTES] for at in range(0, len(payload), CHUNK_BYTES)]
         for piece in pieces:
