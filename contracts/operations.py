@@ -75,12 +75,20 @@ def decoding_request(operation: str, msg: Buffer) -> Generator[None, None, Reque
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _decode_unusual(operation, msg)
     is_many, type_ = isinstance(raw, list), REQUESTS[operation]
-    read: list[Any] = []
-    for item in raw if is_many else [raw]:
+    items, read = raw if is_many else [raw], list[Any]()
+    if not all(_text_header_bytes(item.value) for item in items):
+        return _decode_unusual(operation, msg)  # its error names the place and the type
+    for item in items:
         text = yield from _reading_text(operation, item.value, may_hold=len(item.value) > len(msg) // 8 * 7)
         fields = {**structs.asdict(item), "value": text}
         read.append(extensions.SetManyItem(**fields) if is_many else type_(**fields))
     return extensions.SetMany(read) if is_many else read[0]
+
+
+def _text_header_bytes(raw: msgspec.Raw) -> int:
+    """Return the length of the header of an encoded text; 0 for any other value."""
+    first = memoryview(raw)[0]
+    return 1 if first in _SHORT_TEXTS else _TEXT_HEADER_BYTES.get(first, 0)
 
 
 def _reading_text(operation: str, raw: msgspec.Raw, *, may_hold: bool) -> Generator[None, None, str | LongText]:
@@ -92,11 +100,7 @@ def _reading_text(operation: str, raw: msgspec.Raw, *, may_hold: bool) -> Genera
         may_hold: Whether a long text may hold the payload that it is part of.
     """
     what = f"argument of {operation}"
-    encoded = memoryview(raw)
-    header = 1 if encoded[0] in _SHORT_TEXTS else _TEXT_HEADER_BYTES.get(encoded[0], 0)
-    if not header:
-        raise codec.MalformedError(what, "field value: expected str")
-    text = encoded[header:]
+    text = memoryview(raw)[_text_header_bytes(raw) :]
     if len(text) < LONG_BYTES:
         yield
         try:

@@ -43,10 +43,10 @@ class Turns(Generic[_Call]):
         """End the turn of a call, or its wait for one, if it has any; return the calls whose turns begin now."""
         if place := self._present.pop(call, None):
             self._present_bytes -= place.size_bytes
-        elif self._waiting.pop(call, None) is None:
-            return []
+        self._waiting.pop(call, None)
         begun = []
-        for first, (size_bytes, _) in list(self._waiting.items()):
+        while self._waiting:  # also if others have given up that had waited before them
+            first, (size_bytes, _) = next(iter(self._waiting.items()))
             if not self._has_room(size_bytes):
                 break
             del self._waiting[first]

@@ -122,12 +122,12 @@ def test_any_argument_is_decoded_in_steps_as_it_is_at_once(operation: str, argum
     payload = msgpack.packb(argument)
     try:
         expected: object = operations.decode_request(operation, payload)
-    except MalformedError:
-        expected = MalformedError
+    except MalformedError as error:
+        expected = str(error)
     try:
         found: object = steps_of(operations.decoding_request(operation, payload))[0]
-    except MalformedError:
-        found = MalformedError
+    except MalformedError as error:
+        found = str(error)
     assert found == expected
 
 

@@ -265,6 +265,20 @@ def test_a_call_whose_turn_does_not_come_is_refused_with_an_answer() -> None:
     assert [subject for subject, *_ in sent(exchanges)] == [b"_INBOX.2", b"_INBOX.2.results", b"_INBOX.2.results"]
 
 
+def test_a_call_that_has_room_does_not_wait_for_one_that_has_given_up() -> None:
+    exchanges = new(ExchangeLimits(Limits(4_500_000, 100), 10, 30_000_000, 10, 1_000_000, hold_seconds=2.0))
+    larger = wrpc.encode_parameters(wrpc.Set("default", "k", b"v" * 4_000_000))
+    for reply, parameters, at in ((b"_INBOX.1", LONG, 0.0), (b"_INBOX.2", larger, 0.0), (b"_INBOX.3", LONG, 1.5)):
+        assert exchanges.receive_call(wrpc.Set, reply, OF_1_0, parameters[:FIRST_BYTES], at) is None
+    for at in (0.5, 1.0, 1.5):  # the first one is slow
+        exchanges.receive_parameters(b"1", b"v", at)
+    sent(exchanges)
+    (refused,) = exchanges.tick(2.0)
+    assert refused.exchange is not None
+    exchanges.answer(refused.exchange, RESULT, 2.0)
+    assert b"_INBOX.3" in [subject for subject, *_ in sent(exchanges)]
+
+
 def test_long_parameters_that_come_too_slowly_end_the_call() -> None:
     exchanges = new(ExchangeLimits(Limits(3_000_000, 100), 10, 30_000_000, 10, 1_000_000, hold_seconds=99.0))
     for reply in (b"_INBOX.1", b"_INBOX.2"):
