@@ -71,7 +71,8 @@ async def test_sealed_secrets_are_used_and_never_shown(host: Wasmcloud1Host, tmp
         await component.call("set", "", "k", b"v")
         assert await component.call("get", "", "k") == b"v"
         # A second link whose secret was sealed by another host.
-        forged = host.link("forged", settings, target_secrets=[*host.seal({"TOKEN": TOKEN})[:-1], 0])
+        *sealed, last = host.seal({"TOKEN": TOKEN})
+        forged = host.link("forged", settings, target_secrets=[*sealed, last ^ 1])
         await host.put_link(forged)
 
         async def is_reported() -> bool:
