@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from provider.interrupts import starting
@@ -45,6 +45,15 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_SECONDS)
+
+
+async def share(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    """Call a function several times, each in a task that does a part of the work; the first error ends all of them."""
+    tasks = [asyncio.create_task(work()) for _ in range(count)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await cancel(*tasks)
 
 
 class TaskOwner:

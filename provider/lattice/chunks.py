@@ -22,7 +22,7 @@ from provider import errors
 from provider.nats import jetstream as js
 from provider.nats.connection import Connection
 from provider.nats.frames import header_block
-from provider.tasks import cancel
+from provider.tasks import share
 
 CHUNK_BYTES = 128 * 1024
 """The default of ADR-20, far below the default max_payload of a server."""
@@ -121,11 +121,7 @@ class ChunkStore:
             for piece in pieces:
                 await self._jetstream.publish(subject, piece, b"", deadline)
 
-        writers = [asyncio.create_task(write_some()) for _ in range(_PIECES_AT_ONCE)]
-        try:
-            await asyncio.gather(*writers)
-        finally:
-            await cancel(*writers)
+        await share(write_some, _PIECES_AT_ONCE)
 
     async def remove(self, name: str, deadline: float) -> None:
         """Remove an object without reading it.

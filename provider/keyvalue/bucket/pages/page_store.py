@@ -24,7 +24,7 @@ from provider.nats.buckets import NO_SPACE
 from provider.nats.frames import header_block, header_value
 from provider.nats.headers import TTL
 from provider.room import Room
-from provider.tasks import TaskOwner, cancel
+from provider.tasks import TaskOwner, share
 
 _WRITES_AT_ONCE = 32
 """Pages of one write that are under way together: enough to hide the round trips."""
@@ -84,14 +84,11 @@ class StreamPageStore:
                 self._reader.remember(found, bucket_key, page_id, page)
 
         began = self._loop.time()
-        writers = [self._loop.create_task(write_some()) for _ in range(min(_WRITES_AT_ONCE, len(pages)))]
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.gather(*writers)
+                await share(write_some, min(_WRITES_AT_ONCE, len(pages)))
         except TimeoutError as error:
             raise store_error(error, self._loop.time() - began) from None
-        finally:
-            await cancel(*writers)
         self.remover.note_write(bucket_key, sequences)
         return max(sequences)
 

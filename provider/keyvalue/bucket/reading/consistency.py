@@ -71,7 +71,7 @@ class KeyReader:
         Raises:
             errors.ApiError: The request failed, or a mirror has answered it. A missing key is not an error.
         """
-        if self._own_mark not in header and not self.is_found(header):
+        if not self.is_found(header):
             return Entry(0, None)
         return decode_entry(0, header, payload, self._stream.traits.lifetimes)
 
